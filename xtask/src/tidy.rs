@@ -1,0 +1,215 @@
+//! House rules that no other tool checks, over every file that version control does not ignore.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use ignore::WalkBuilder;
+
+use crate::workspace::Workspace;
+
+/// A file is split by responsibility before it gets longer than this.
+const MAX_LINES: usize = 800;
+
+/// Macros for code that is not done yet, or that was only a look.
+const UNFINISHED: &[&str] = &["dbg", "todo", "unimplemented"];
+
+/// First folders of paths that exist on one machine only.
+const MACHINE_FOLDERS: &[&str] = &["Users", "builds", "home", "root", "work", "workspace"];
+
+/// Every breach of the rules, in words.
+pub(crate) fn breaches(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut breaches = Vec::new();
+    for entry in WalkBuilder::new(&workspace.root)
+        .hidden(false)
+        .parents(false)
+        .require_git(false)
+        .sort_by_file_path(Path::cmp)
+        .filter_entry(|entry| entry.file_name() != ".git")
+        .build()
+    {
+        let entry = entry.context("cannot list the files")?;
+        let path = entry.path();
+        let name = path.strip_prefix(&workspace.root).unwrap_or(path).to_string_lossy();
+        if !entry.file_type().is_some_and(|kind| kind.is_file()) || name.ends_with(".lock") {
+            continue;
+        }
+        let bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
+        // What is not text has no lines to look at.
+        if let Ok(text) = String::from_utf8(bytes) {
+            breaches.extend(file(&name, &text));
+        }
+    }
+    for member in workspace.members() {
+        let text = fs::read_to_string(&member.manifest_path)?;
+        breaches.extend(manifest(&member.name, &text)?);
+    }
+    let root = fs::read_to_string(workspace.root.join("Cargo.toml"))?;
+    breaches.extend(profiles(&root)?);
+    Ok(breaches)
+}
+
+fn file(name: &str, text: &str) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let generated = name.contains("/generated/");
+    let source = name
+        .rsplit_once('.')
+        .is_some_and(|(_, kind)| ["go", "lua", "rs"].contains(&kind));
+    let length = text.lines().count();
+    if source && !generated && length > MAX_LINES {
+        breaches.push(format!(
+            "{name}: {length} lines: split it by responsibility, {MAX_LINES} are the most"
+        ));
+    }
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some(path) = machine_path(line) {
+            breaches.push(format!("{name}:{number}: `{path}` exists on one machine only"));
+        }
+        if name.ends_with(".rs")
+            && !line.trim_start().starts_with("//")
+            && let Some(unfinished) = UNFINISHED.iter().find(|name| calls_macro(line, name))
+        {
+            breaches.push(format!("{name}:{number}: `{unfinished}!` is for code that is not done"));
+        }
+    }
+    breaches
+}
+
+/// The absolute path in a line that begins with a machine's own folder.
+fn machine_path(line: &str) -> Option<&str> {
+    line.match_indices('/')
+        .map(|(at, _)| line.split_at(at))
+        .find_map(|(before, path)| {
+            // Further folders of a relative path, of a URL or of a key do not count.
+            let absolute = !before.ends_with(|c: char| c.is_alphanumeric() || "/._-~*+$}{<>]".contains(c));
+            let (first, _) = path[1..].split_once('/')?;
+            let end = path
+                .find(|c: char| c.is_whitespace() || "\"'`)".contains(c))
+                .unwrap_or(path.len());
+            (absolute && MACHINE_FOLDERS.contains(&first)).then(|| &path[..end])
+        })
+}
+
+fn calls_macro(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let whole = !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        whole && line[at + name.len()..].starts_with('!')
+    })
+}
+
+/// A member keeps the lints of the workspace.
+fn manifest(name: &str, text: &str) -> Result<Option<String>> {
+    let manifest: toml::Table = toml::from_str(text).with_context(|| format!("{name}'s manifest"))?;
+    let inherits = manifest
+        .get("lints")
+        .and_then(|lints| lints.get("workspace"))
+        .and_then(toml::Value::as_bool);
+    Ok((inherits != Some(true))
+        .then(|| format!("{name} does not keep the lints of the workspace: `[lints] workspace = true`")))
+}
+
+/// A panic of a handler is a result that a supervisor acts on, so no profile aborts instead.
+fn profiles(text: &str) -> Result<Vec<String>> {
+    let manifest: toml::Table = toml::from_str(text).context("the manifest of the workspace")?;
+    let profiles = manifest.get("profile").and_then(toml::Value::as_table);
+    Ok(profiles
+        .into_iter()
+        .flatten()
+        .filter(|(_, profile)| {
+            profile
+                .get("panic")
+                .is_some_and(|panic| panic.as_str() != Some("unwind"))
+        })
+        .map(|(name, _)| format!("profile {name} must unwind on panic"))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace;
+
+    #[test]
+    fn the_workspace_keeps_the_house_rules() {
+        let breaches = breaches(&Workspace::load(workspace::root()).unwrap()).unwrap();
+        assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+    }
+
+    /// A path as it must not be written down, not even here.
+    fn path(folder: &str, rest: &str) -> String {
+        format!("/{folder}/{rest}")
+    }
+
+    #[test]
+    fn paths_of_one_machine_are_found() {
+        let path = path("home", "me/asynq");
+        for line in [
+            format!("see {path}"),
+            format!("root = \"{path}\""),
+            path.clone(),
+            format!("file://localhost:{path}"),
+        ] {
+            assert_eq!(machine_path(&line), Some(path.as_str()), "{line}");
+        }
+        assert_eq!(file("docs/start.md", &format!("one\ncd {path}\n")).len(), 1);
+    }
+
+    #[test]
+    fn other_paths_are_not() {
+        for folder in ["src", "usr", "tmp"] {
+            assert_eq!(machine_path(&path(folder, "a")), None);
+        }
+        for before in ["actors/src", "https://example.org", "{prefix}", "..", "~", "$HOME"] {
+            let line = format!("{before}{}", path("work", "mod.rs"));
+            assert_eq!(machine_path(&line), None, "{line}");
+        }
+        assert_eq!(machine_path("either/or, and/or"), None);
+        assert_eq!(machine_path("a / b"), None);
+    }
+
+    #[test]
+    fn unfinished_code_is_found() {
+        for name in UNFINISHED {
+            assert_eq!(file("src/lib.rs", &format!("    {name}!(\"later\");\n")).len(), 1);
+            assert_eq!(file("src/lib.rs", &format!("    std::{name}!();\n")).len(), 1);
+            assert_eq!(file("src/lib.rs", &format!("// no {name}!() here\n")).len(), 0);
+            assert_eq!(file("src/lib.rs", &format!("    my_{name}!();\n")).len(), 0);
+            assert_eq!(file("src/lib.rs", &format!("    let {name} = 1;\n")).len(), 0);
+            assert_eq!(file("notes.md", &format!("{name}!()\n")).len(), 0);
+        }
+    }
+
+    #[test]
+    fn long_sources_are_found() {
+        let (fits, long) = ("line\n".repeat(MAX_LINES), "line\n".repeat(MAX_LINES + 1));
+        for name in ["src/lib.rs", "lua/done.lua", "interop/main.go"] {
+            assert_eq!(file(name, &fits).len(), 0);
+            assert_eq!(file(name, &long).len(), 1);
+        }
+        assert_eq!(file("proto/src/generated/asynq.rs", &long).len(), 0);
+        assert_eq!(file("docs/guide.md", &long).len(), 0);
+    }
+
+    #[test]
+    fn manifests_keep_the_lints() {
+        assert_eq!(manifest("a", "[lints]\nworkspace = true").unwrap(), None);
+        assert!(
+            manifest("a", "[lints.rust]\nunsafe_code = \"allow\"")
+                .unwrap()
+                .is_some()
+        );
+        assert!(manifest("a", "[package]").unwrap().is_some());
+    }
+
+    #[test]
+    fn profiles_unwind() {
+        assert_eq!(
+            profiles("[profile.dev]\npanic = \"unwind\"\n[profile.bench]\ninherits = \"release\"").unwrap(),
+            [""; 0]
+        );
+        assert_eq!(
+            profiles("[profile.release]\npanic = \"abort\"").unwrap(),
+            ["profile release must unwind on panic"]
+        );
+    }
+}
