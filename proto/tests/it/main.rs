@@ -1,0 +1,4 @@
+//! The messages against bytes that Go wrote.
+
+mod golden;
+mod tolerance;
