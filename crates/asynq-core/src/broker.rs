@@ -1,0 +1,566 @@
+//! The seam between the runtime and a task's storage: the [`Broker`] and its value types.
+//!
+//! [`Broker`] is the hot path, [`Inspect`](crate::inspect::Inspect) the administration; a
+//! [`Storage`] is both. Work that comes in numbers is taken in batches and answered per item.
+//! The transitions are those of Go asynq; what differs is said at each method.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    clock::Clock,
+    entropy::Entropy,
+    error::{BrokerError, EnqueueError, PoisonKind, SettleError},
+    info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
+    inspect::Inspect,
+    message::TaskMessage,
+    names::{GroupKey, QueueName, TaskId},
+};
+
+/// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How long an expired lease is left alone before its task is recovered (Go: recoverer.go).
+pub const RECOVER_GRACE: Duration = Duration::from_secs(30);
+/// How long an aggregation set belongs to the server that made it.
+pub const AGGREGATION_SET_LIFETIME: Duration = Duration::from_secs(120);
+/// How many tasks of one queue a server archives at most; older ones are trimmed.
+pub const MAX_ARCHIVED: u32 = 10_000;
+/// How long archived tasks are kept.
+pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long daily counters are kept, from their first increment.
+pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How many enqueue events are kept for a scheduler entry.
+pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
+/// How many tasks one call moves at most, whatever was asked for (SAFETY rule 7).
+pub const MAX_BATCH: u32 = 200;
+/// How many bytes of messages one call carries at most, the first item excepted.
+pub const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// What a storage is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    /// The source of `now`.
+    pub clock: Clock,
+    /// The source of ids, tokens and jitter.
+    pub entropy: Entropy,
+}
+
+/// Opens a storage. What the broker actor holds: it opens, it never knows Redis.
+#[async_trait]
+pub trait Connector: Send + Sync + fmt::Debug + 'static {
+    /// Opens the storage and checks that it answers.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when it cannot be reached (try again later), others when the
+    /// settings are wrong.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future drops the half-open connection.
+    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError>;
+
+    /// Where it connects to, without secrets; for logs and the tree.
+    fn describe(&self) -> String;
+}
+
+#[async_trait]
+impl<C: Connector + ?Sized> Connector for Arc<C> {
+    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
+        (**self).connect(env).await
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+}
+
+/// A broker that can also be administered.
+pub trait Storage: Broker + Inspect {}
+impl<T: Broker + Inspect + ?Sized> Storage for T {}
+
+/// The token of one call of [`Broker::exchange`]: `<server uuid>-<seq>`. It is written on each
+/// task that the call takes and fences every later write (SAFETY rules 1 and 2).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CallToken(Arc<str>);
+
+impl CallToken {
+    /// The token of call number `seq` of one broker.
+    #[must_use]
+    pub fn new(broker: &str, seq: u64) -> Self {
+        Self(format!("{broker}-{seq}").into())
+    }
+
+    /// The text written to the hash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CallToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What must be known of a call before it is sent, so that its effect can be found again when
+/// the answer is lost.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// Written on each task taken.
+    pub token: CallToken,
+    /// Which connection it goes out on; the number is the storage's own (0: none).
+    pub connection: u64,
+    /// The lease that the call writes, Unix seconds.
+    pub lease_until: LeaseUntil,
+}
+
+/// The score of a lease, in whole Unix seconds of the storage's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseUntil(pub i64);
+
+impl LeaseUntil {
+    /// The lease that is written now: `now` + 30 s, floored.
+    #[must_use]
+    pub fn from_now(now: DateTime<Utc>) -> Self {
+        Self((now + LEASE).timestamp())
+    }
+
+    /// The end of the lease.
+    #[must_use]
+    pub fn instant(self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.0, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+/// One task that we took: what fences every write that concerns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// The queue.
+    pub queue: QueueName,
+    /// The task.
+    pub id: TaskId,
+    /// The token of our take.
+    pub token: CallToken,
+    /// The highest lease that we wrote.
+    pub until: LeaseUntil,
+}
+
+/// A task that was taken and is ours until its lease ends.
+#[derive(Clone, Debug)]
+pub struct LeasedTask {
+    /// The task.
+    pub message: Arc<TaskMessage>,
+    /// Our claim on it.
+    pub lease: LeaseRef,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Success, or a revoked task: deleted, or kept as completed where `retain` is set and the
+    /// message has a retention.
+    Done {
+        /// Keep it for its retention. False for revoked tasks.
+        retain: bool,
+    },
+    /// Failure: try again at `at`.
+    Retry {
+        /// When; floored to seconds.
+        at: DateTime<Utc>,
+        /// The text stored in the task.
+        error: String,
+        /// Whether it counts as a failure: `retried` + 1 and the counters.
+        is_failure: bool,
+    },
+    /// Failure for good.
+    Archive {
+        /// The text stored in the task.
+        error: String,
+    },
+    /// Not run to an end: back to the front of its queue, nothing counted.
+    Requeue,
+}
+
+/// An outcome that is to be written.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The claim that fences it.
+    pub lease: LeaseRef,
+    /// The message as it was taken.
+    pub message: Arc<TaskMessage>,
+    /// How the run ended.
+    pub outcome: Outcome,
+}
+
+/// How many tasks are wanted from a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The queue.
+    pub queue: QueueName,
+    /// At most so many; more than [`MAX_BATCH`] are never given in one call.
+    pub max: u32,
+}
+
+/// A task whose data cannot be used. It was quarantined or dropped from its container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// The queue.
+    pub queue: QueueName,
+    /// The id.
+    pub id: TaskId,
+    /// What is wrong.
+    pub kind: PoisonKind,
+}
+
+/// The answer to [`Broker::exchange`].
+#[derive(Debug, Default)]
+pub struct Exchanged {
+    /// One answer for each settlement, in order.
+    pub settled: Vec<Result<(), SettleError>>,
+    /// The tasks that are now ours, in the order they are to be started.
+    pub leased: Vec<LeasedTask>,
+    /// What lay in the way and was put aside.
+    pub poisoned: Vec<Poison>,
+    /// Queues that had less than was wanted (empty or paused).
+    pub exhausted: Vec<QueueName>,
+    /// Queues whose part failed; the tasks of an ambiguous part must be
+    /// [adopted](Broker::adopt) before anything is settled again.
+    pub failed: Vec<(QueueName, BrokerError)>,
+}
+
+/// Where a new task goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// To the end of its queue.
+    Pending,
+    /// To wait until then.
+    Scheduled(DateTime<Utc>),
+    /// Into a group.
+    Group(GroupKey),
+}
+
+/// One task to enqueue, composed and checked.
+#[derive(Clone, Debug)]
+pub struct EnqueueRequest {
+    /// The task. Its `unique_key` is set exactly if `unique_ttl` is.
+    pub message: TaskMessage,
+    /// Where it goes.
+    pub placement: Placement,
+    /// How long the lock lives, counted from the moment the task is due.
+    pub unique_ttl: Option<Duration>,
+    /// Tells our own earlier attempt from a stranger's task (SAFETY rule 3). The same request may
+    /// be sent again and again.
+    pub token: u64,
+}
+
+/// A task whose lease ended [`RECOVER_GRACE`] ago.
+#[derive(Clone, Debug)]
+pub struct ExpiredTask {
+    /// The queue it was found in.
+    pub queue: QueueName,
+    /// The task.
+    pub message: Arc<TaskMessage>,
+    /// The score that was seen; recovery is refused when it has changed.
+    pub until: LeaseUntil,
+}
+
+/// What [`Broker::expired`] found.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// Tasks to recover.
+    pub tasks: Vec<ExpiredTask>,
+    /// Undecodable ones, quarantined in passing.
+    pub poisoned: Vec<Poison>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+}
+
+/// What is to become of an expired task.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// The task as found.
+    pub task: ExpiredTask,
+    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`]; `Done` is refused.
+    pub outcome: Outcome,
+}
+
+/// What [`Broker::forward`] did.
+#[derive(Debug, Default)]
+pub struct Forwarded {
+    /// How many tasks became pending or joined their group.
+    pub moved: u32,
+    /// Whether the call's bound was reached and more are due.
+    pub more: bool,
+    /// When the next task of the queue is due.
+    pub next_due: Option<DateTime<Utc>>,
+    /// Ids that lay in the way and were put aside.
+    pub poisoned: Vec<Poison>,
+}
+
+/// What [`Broker::heal`] repaired.
+#[derive(Debug, Default)]
+pub struct Healed {
+    /// Active tasks without a lease; they got one that ends now (pitfalls G10).
+    pub leased: Vec<TaskId>,
+    /// Leases without an active task, removed.
+    pub stale_leases: Vec<TaskId>,
+    /// Groups that were missing from the index (pitfalls G4, G5).
+    pub regrouped: Vec<GroupKey>,
+    /// Tasks that stood in no container, or in one that contradicts their state; they now stand
+    /// where their state says.
+    pub relisted: Vec<TaskId>,
+    /// Keys of unique locks whose owner has no task, removed.
+    pub unlocked: Vec<String>,
+    /// Ids without a usable task, put aside (pitfalls G8, G11).
+    pub poisoned: Vec<Poison>,
+}
+
+impl Healed {
+    /// Whether there was nothing to repair.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leased.is_empty()
+            && self.stale_leases.is_empty()
+            && self.regrouped.is_empty()
+            && self.relisted.is_empty()
+            && self.unlocked.is_empty()
+            && self.poisoned.is_empty()
+    }
+}
+
+/// When a group is full or old enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Quiet time after the newest task; truncated to seconds.
+    pub grace: Duration,
+    /// Longest wait of the oldest task; `None`: no limit.
+    pub max_delay: Option<Duration>,
+    /// Most tasks in one set; `None`: no limit.
+    pub max_size: Option<u32>,
+}
+
+/// Tasks of one group, taken together to be made into one.
+#[derive(Clone, Debug)]
+pub struct AggregationSet {
+    /// The queue.
+    pub queue: QueueName,
+    /// The group.
+    pub group: GroupKey,
+    /// The id of the set, a UUID v4.
+    pub id: String,
+    /// The tasks, oldest first.
+    pub tasks: Vec<Arc<TaskMessage>>,
+    /// When the set is handed back to its group unless extended.
+    pub until: LeaseUntil,
+}
+
+/// What a [`Watch`] looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchKind {
+    /// A task may be taken from one of the queues: pushed, or the queue was unpaused.
+    Pending,
+    /// The set of delayed tasks (scheduled, retry) of one of the queues changed.
+    Delayed,
+}
+
+/// How a [`Watch`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Something changed, or was there already when the watch was set.
+    Changed,
+    /// The watch is gone (connection lost); look and set a new one.
+    Lost,
+}
+
+/// A promise to be told when something changes, set atomically with a look that found nothing.
+#[derive(Debug)]
+pub struct Watch {
+    signal: watch::Receiver<Option<Wake>>,
+}
+
+impl Watch {
+    /// A watch that ends with the first value sent; dropping the sender means [`Wake::Lost`].
+    #[must_use]
+    pub fn new(signal: watch::Receiver<Option<Wake>>) -> Self {
+        Self { signal }
+    }
+
+    /// A watch that has ended: there was something at the first look.
+    #[must_use]
+    pub fn ready() -> Self {
+        Self {
+            signal: watch::channel(Some(Wake::Changed)).1,
+        }
+    }
+
+    /// Waits for the change.
+    ///
+    /// # Cancel safety
+    /// Safe; the change is still there for the next call.
+    pub async fn changed(&mut self) -> Wake {
+        match self.signal.wait_for(Option::is_some).await {
+            Ok(value) => value.unwrap_or(Wake::Lost),
+            Err(_) => Wake::Lost,
+        }
+    }
+}
+
+/// The ids of tasks that somebody asked to cancel. Ends (`None`) when the connection is lost.
+#[derive(Debug)]
+pub struct Cancellations(mpsc::Receiver<TaskId>);
+
+impl Cancellations {
+    /// Ids as they arrive.
+    #[must_use]
+    pub fn new(ids: mpsc::Receiver<TaskId>) -> Self {
+        Self(ids)
+    }
+
+    /// The next id; `None` when the subscription is gone and must be made anew.
+    ///
+    /// # Cancel safety
+    /// Safe: no id is lost.
+    pub async fn next(&mut self) -> Option<TaskId> {
+        self.0.recv().await
+    }
+}
+
+/// The hot path of a task's storage. Object-safe.
+///
+/// No method is retried inside once it may have taken effect: an answer that was lost is
+/// [`BrokerError::Ambiguous`], and the caller decides.
+#[async_trait]
+pub trait Broker: Send + Sync + fmt::Debug + 'static {
+    /// Enqueues a batch; as many answers as items, each atomic for itself. The queue names are
+    /// published with every call (pitfalls G19).
+    ///
+    /// # Errors
+    /// Per item: [`EnqueueError::DuplicateTask`] before [`EnqueueError::TaskIdConflict`], both
+    /// without any effect (pitfalls G13); [`EnqueueError::Broker`].
+    ///
+    /// # Cancel safety
+    /// Not safe: what was sent may take effect.
+    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>>;
+
+    /// Opens the record of an exchange. To be kept in the in-flight table before the call is sent.
+    fn begin(&self) -> CallRecord;
+
+    /// Writes outcomes and takes tasks, one atomic script for each queue concerned, all in one
+    /// round trip. Outcomes are written before tasks are taken.
+    ///
+    /// # Cancel safety
+    /// Not safe: run it in a task that belongs to the in-flight table.
+    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged;
+
+    /// Finds the tasks that a call without answer took from a queue and gives them a new lease.
+    /// Makes sure first that the lost call can no longer run (`CLIENT KILL` of its connection).
+    ///
+    /// # Errors
+    /// Any [`BrokerError`]; call it again.
+    async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError>;
+
+    /// Extends leases to `now` + 30 s; never shortens, never re-creates one. As many answers as
+    /// items: the lease now written, or [`SettleError::NotOurs`].
+    async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>>;
+
+    /// Looks at the queues and, if there is nothing, leaves a watch on them.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] where only polling is to be had.
+    async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError>;
+
+    /// Moves due tasks of a queue, scheduled first, then retry, at most `limit` of each: to
+    /// pending, or into the group that the hash names (with the group's index, pitfalls G5).
+    async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError>;
+
+    /// Lists tasks whose lease ended at least `grace` ago. Undecodable ones are quarantined and
+    /// reported, never an error (pitfalls G11).
+    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError>;
+
+    /// Takes expired tasks from their dead owners. Each is refused as [`SettleError::NotOurs`]
+    /// when its lease is no longer the one that was seen.
+    async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>>;
+
+    /// Repairs what crashed writers left behind (DESIGN promise 6). Bounded: at most `limit`
+    /// entries of each container are looked at, from a place that moves on with each call.
+    async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError>;
+
+    /// Deletes completed tasks whose retention is over; the number deleted, at most `limit`.
+    async fn delete_expired(&self, queue: &QueueName, limit: u32) -> Result<u32, BrokerError>;
+
+    /// The groups of a queue that have tasks waiting.
+    async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError>;
+
+    /// Makes an aggregation set of a group that is full or old enough, and reads it.
+    async fn collect_group(
+        &self,
+        queue: &QueueName,
+        group: &GroupKey,
+        limits: GroupLimits,
+    ) -> Result<Option<AggregationSet>, BrokerError>;
+
+    /// Keeps the set for another [`AGGREGATION_SET_LIFETIME`].
+    ///
+    /// # Errors
+    /// [`BrokerError::AggregationSetGone`] when it was handed back.
+    async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError>;
+
+    /// Enqueues the aggregated task and deletes the set with its tasks, in one script: if the set
+    /// is no longer listed, nothing happens (SAFETY rule 9).
+    ///
+    /// # Errors
+    /// [`BrokerError::AggregationSetGone`] inside [`EnqueueError::Broker`], and those of
+    /// [`enqueue`](Self::enqueue).
+    async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError>;
+
+    /// Hands sets that outlived their time back to their groups; the number of sets.
+    async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError>;
+
+    /// Publishes a server and its workers for `ttl` (whole seconds, at least 1).
+    async fn write_server_state(
+        &self,
+        server: &ServerInfo,
+        workers: &[WorkerInfo],
+        ttl: Duration,
+    ) -> Result<(), BrokerError>;
+
+    /// Removes a server and its workers.
+    async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError>;
+
+    /// Publishes the entries of a scheduler for `ttl` (whole seconds, at least 1).
+    async fn write_scheduler_entries(
+        &self,
+        scheduler_id: &str,
+        entries: &[SchedulerEntry],
+        ttl: Duration,
+    ) -> Result<(), BrokerError>;
+
+    /// Removes the entries of a scheduler.
+    async fn clear_scheduler_entries(&self, scheduler_id: &str) -> Result<(), BrokerError>;
+
+    /// Adds to the history of an entry; the oldest beyond [`MAX_SCHEDULER_EVENTS`] go.
+    async fn record_enqueue_event(&self, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError>;
+
+    /// Deletes the history of an entry.
+    async fn clear_scheduler_history(&self, entry_id: &str) -> Result<(), BrokerError>;
+
+    /// Writes what a handler calls its result; the number of bytes. Only while the task is active
+    /// under our claim (pitfalls G12).
+    async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError>;
+
+    /// Asks all servers to cancel a running task. Best effort, no answer.
+    async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError>;
+
+    /// Subscribes to cancel requests; returns once the subscription stands.
+    async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError>;
+
+    /// Whether the storage answers.
+    async fn ping(&self) -> Result<(), BrokerError>;
+
+    /// Closes the connections; later calls answer [`BrokerError::Closed`]. Idempotent.
+    async fn close(&self);
+}

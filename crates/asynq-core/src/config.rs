@@ -1,0 +1,363 @@
+//! The settings of a server, checked all at once.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    error::{ConfigError, ConfigFault},
+    handler::{ErrorHandler, IsFailure, RetryDelay},
+    keys::DEFAULT_QUEUE,
+    names::QueueName,
+};
+
+/// The most tasks one server runs at once. Our limit.
+pub const MAX_CONCURRENCY: usize = 1_000_000;
+/// The highest priority of a queue. Our limit.
+pub const MAX_PRIORITY: i32 = 1_000_000;
+
+/// Settings of a server or an `AsynqSystem`. Setters never fail; [`validate`](Self::validate)
+/// reports every fault at once, and whatever takes a config calls it.
+///
+/// Names and defaults are those of Go's `asynq.Config` unless said otherwise.
+#[derive(Clone)]
+pub struct ServerConfig {
+    pub(crate) concurrency: usize,
+    pub(crate) queues: Vec<(String, i32)>,
+    pub(crate) strict_priority: bool,
+    pub(crate) task_check_interval: Duration,
+    pub(crate) delayed_task_check_interval: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) janitor_interval: Duration,
+    pub(crate) janitor_batch_size: u32,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) recoverer_interval: Duration,
+    pub(crate) recover_grace: Duration,
+    pub(crate) syncer_interval: Duration,
+    pub(crate) retry_delay: Option<RetryDelay>,
+    pub(crate) is_failure: Option<IsFailure>,
+    pub(crate) error_handler: Option<Arc<dyn ErrorHandler>>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            queues: Vec::new(),
+            strict_priority: false,
+            task_check_interval: Duration::from_secs(1),
+            delayed_task_check_interval: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(8),
+            janitor_interval: Duration::from_secs(8),
+            janitor_batch_size: 100,
+            heartbeat_interval: Duration::from_secs(5),
+            recoverer_interval: Duration::from_secs(60),
+            recover_grace: crate::broker::RECOVER_GRACE,
+            syncer_interval: Duration::from_secs(1),
+            retry_delay: None,
+            is_failure: None,
+            error_handler: None,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// All defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many tasks run at once, 1 to [`MAX_CONCURRENCY`]. Default: the number of usable CPUs.
+    #[must_use]
+    pub fn concurrency(mut self, tasks: usize) -> Self {
+        self.concurrency = tasks;
+        self
+    }
+
+    /// The queues and their priorities, 1 to [`MAX_PRIORITY`]. Default: `default` with 1.
+    ///
+    /// Each free slot draws its queue with a probability proportional to the priority, unless
+    /// [`strict_priority`](Self::strict_priority) is set.
+    #[must_use]
+    pub fn queues<K: Into<String>>(mut self, queues: impl IntoIterator<Item = (K, i32)>) -> Self {
+        self.queues = queues
+            .into_iter()
+            .map(|(name, priority)| (name.into(), priority))
+            .collect();
+        self
+    }
+
+    /// Whether a queue is served only when all queues of higher priority are empty. Default: off.
+    #[must_use]
+    pub fn strict_priority(mut self, strict: bool) -> Self {
+        self.strict_priority = strict;
+        self
+    }
+
+    /// How long to wait before looking again when all queues are empty and the storage cannot
+    /// wake us: half to one and a half times this. 1 ms to 1 h, default 1 s.
+    #[must_use]
+    pub fn task_check_interval(mut self, interval: Duration) -> Self {
+        self.task_check_interval = interval;
+        self
+    }
+
+    /// How often due tasks are looked for. 1 ms to 1 h, default 5 s.
+    #[must_use]
+    pub fn delayed_task_check_interval(mut self, interval: Duration) -> Self {
+        self.delayed_task_check_interval = interval;
+        self
+    }
+
+    /// How long running tasks may go on after a shutdown began. Then they are cancelled, given 2 s
+    /// of grace, dropped, and given back to their queue. 0 to 24 h, default 8 s.
+    #[must_use]
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How often completed tasks are looked for whose retention is over. 1 ms to 24 h, default 8 s.
+    #[must_use]
+    pub fn janitor_interval(mut self, interval: Duration) -> Self {
+        self.janitor_interval = interval;
+        self
+    }
+
+    /// How many of them one call deletes, 1 to 10 000. Default: 100.
+    #[must_use]
+    pub fn janitor_batch_size(mut self, tasks: u32) -> Self {
+        self.janitor_batch_size = tasks;
+        self
+    }
+
+    /// How often leases are extended and the server shows itself, 10 ms to 10 s; the lease is 30 s.
+    /// Default: 5 s (a constant in Go).
+    #[must_use]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.heartbeat_interval = interval;
+        self
+    }
+
+    /// How often tasks of dead servers are looked for, and what is broken is healed; also once at
+    /// the start. 10 ms to 24 h, default 60 s (a constant in Go).
+    #[must_use]
+    pub fn recoverer_interval(mut self, interval: Duration) -> Self {
+        self.recoverer_interval = interval;
+        self
+    }
+
+    /// How long a lease must have been over before its task is taken from its owner, 0 to 1 h.
+    /// Default: 30 s (a constant in Go). Below it, clocks that disagree can run a task twice.
+    #[must_use]
+    pub fn recover_grace(mut self, grace: Duration) -> Self {
+        self.recover_grace = grace;
+        self
+    }
+
+    /// How often outcomes are offered again whose write failed, 10 ms to 1 min. Default: 1 s (5 s
+    /// in Go).
+    #[must_use]
+    pub fn syncer_interval(mut self, interval: Duration) -> Self {
+        self.syncer_interval = interval;
+        self
+    }
+
+    /// How long to wait before the next attempt of a failed task. Default: Go's formula, see
+    /// [`default_retry_delay`](crate::handler::default_retry_delay).
+    #[must_use]
+    pub fn retry_delay(mut self, delay: RetryDelay) -> Self {
+        self.retry_delay = Some(delay);
+        self
+    }
+
+    /// Which errors count as failures. Default: all.
+    #[must_use]
+    pub fn is_failure(mut self, rule: IsFailure) -> Self {
+        self.is_failure = Some(rule);
+        self
+    }
+
+    /// Who is told of failed runs. Default: nobody.
+    #[must_use]
+    pub fn error_handler(mut self, handler: impl ErrorHandler) -> Self {
+        self.error_handler = Some(Arc::new(handler));
+        self
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all faults, each naming the field and its limits.
+    pub fn validate(&self) -> Result<Settings, ConfigError> {
+        let mut faults = Vec::new();
+        let mut fault = |field, problem| faults.push(ConfigFault { field, problem });
+        if !(1..=MAX_CONCURRENCY).contains(&self.concurrency) {
+            fault(
+                "concurrency",
+                format!("must be 1 to {MAX_CONCURRENCY}, not {}", self.concurrency),
+            );
+        }
+        let mut queues = BTreeMap::new();
+        for (name, priority) in &self.queues {
+            if !(1..=MAX_PRIORITY).contains(priority) {
+                fault(
+                    "queues",
+                    format!("priority of {name:?} must be 1 to {MAX_PRIORITY}, not {priority}"),
+                );
+            }
+            match QueueName::new(name) {
+                Ok(queue) => {
+                    if queues.insert(queue, *priority).is_some() {
+                        fault("queues", format!("names {name:?} twice"));
+                    }
+                }
+                Err(error) => fault("queues", error.to_string()),
+            }
+        }
+        if self.queues.is_empty() {
+            queues.insert(QueueName::from_storage(DEFAULT_QUEUE), 1);
+        }
+        let (ms, hour, day) = (
+            Duration::from_millis(1),
+            Duration::from_secs(3600),
+            Duration::from_secs(24 * 3600),
+        );
+        for (field, value, least, most) in [
+            ("task_check_interval", self.task_check_interval, ms, hour),
+            (
+                "delayed_task_check_interval",
+                self.delayed_task_check_interval,
+                ms,
+                hour,
+            ),
+            ("shutdown_timeout", self.shutdown_timeout, Duration::ZERO, day),
+            ("janitor_interval", self.janitor_interval, ms, day),
+            (
+                "heartbeat_interval",
+                self.heartbeat_interval,
+                10 * ms,
+                Duration::from_secs(10),
+            ),
+            ("recoverer_interval", self.recoverer_interval, 10 * ms, day),
+            ("recover_grace", self.recover_grace, Duration::ZERO, hour),
+            (
+                "syncer_interval",
+                self.syncer_interval,
+                10 * ms,
+                Duration::from_secs(60),
+            ),
+        ] {
+            if value < least || value > most {
+                fault(field, format!("must be {least:?} to {most:?}, not {value:?}"));
+            }
+        }
+        if !(1..=10_000).contains(&self.janitor_batch_size) {
+            fault(
+                "janitor_batch_size",
+                format!("must be 1 to 10000, not {}", self.janitor_batch_size),
+            );
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        Ok(Settings {
+            concurrency: self.concurrency,
+            queues,
+            strict_priority: self.strict_priority,
+            task_check_interval: self.task_check_interval,
+            delayed_task_check_interval: self.delayed_task_check_interval,
+            shutdown_timeout: self.shutdown_timeout,
+            janitor_interval: self.janitor_interval,
+            janitor_batch_size: self.janitor_batch_size,
+            heartbeat_interval: self.heartbeat_interval,
+            recoverer_interval: self.recoverer_interval,
+            recover_grace: self.recover_grace,
+            syncer_interval: self.syncer_interval,
+            retry_delay: self.retry_delay.clone(),
+            is_failure: self.is_failure.clone(),
+            error_handler: self.error_handler.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("concurrency", &self.concurrency)
+            .field("queues", &self.queues)
+            .field("strict_priority", &self.strict_priority)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`ServerConfig`] that was found good. What the runtime works with.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "each field is the setting of the same name of ServerConfig")]
+pub struct Settings {
+    pub concurrency: usize,
+    pub queues: BTreeMap<QueueName, i32>,
+    pub strict_priority: bool,
+    pub task_check_interval: Duration,
+    pub delayed_task_check_interval: Duration,
+    pub shutdown_timeout: Duration,
+    pub janitor_interval: Duration,
+    pub janitor_batch_size: u32,
+    pub heartbeat_interval: Duration,
+    pub recoverer_interval: Duration,
+    pub recover_grace: Duration,
+    pub syncer_interval: Duration,
+    pub retry_delay: Option<RetryDelay>,
+    pub is_failure: Option<IsFailure>,
+    pub error_handler: Option<Arc<dyn ErrorHandler>>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("concurrency", &self.concurrency)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_good_and_serve_the_default_queue() {
+        let settings = ServerConfig::new().validate().unwrap();
+        assert_eq!(
+            settings.queues.into_iter().collect::<Vec<_>>(),
+            [(QueueName::default(), 1)]
+        );
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once_with_their_limits() {
+        let error = ServerConfig::new()
+            .concurrency(0)
+            .queues([(" ", 1), ("low", 0)])
+            .heartbeat_interval(Duration::from_secs(60))
+            .janitor_batch_size(0)
+            .validate()
+            .unwrap_err();
+        let fields: Vec<_> = error.faults.iter().map(|f| f.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "concurrency",
+                "queues",
+                "queues",
+                "heartbeat_interval",
+                "janitor_batch_size"
+            ]
+        );
+        assert!(
+            error
+                .to_string()
+                .contains("heartbeat_interval must be 10ms to 10s, not 60s"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! What the user provides: handlers and the hooks around them.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    entropy::Entropy,
+    error::{Error, Result},
+    task::Task,
+};
+
+/// Runs tasks. Called from many tasks at once; each call is one run.
+///
+/// Async functions and closures from [`Task`] to [`Result<()>`](Result) are handlers too.
+///
+/// The future is dropped at its next await point when the run is cancelled, passes its deadline
+/// or loses its lease; a panic is a failure of that one task.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Runs one task.
+    ///
+    /// # Errors
+    /// A plain error retries the task while retries are left, then archives it;
+    /// [`Error::skip_retry`] archives it now; [`Error::revoke`] drops it.
+    async fn process_task(&self, task: Task) -> Result<()>;
+}
+
+#[async_trait]
+impl<F, Fut> Handler for F
+where
+    F: Fn(Task) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<()>> + Send,
+{
+    async fn process_task(&self, task: Task) -> Result<()> {
+        self(task).await
+    }
+}
+
+#[async_trait]
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    async fn process_task(&self, task: Task) -> Result<()> {
+        (**self).process_task(task).await
+    }
+}
+
+/// Told of every failed run, revoked ones included, before the outcome is written (Go:
+/// `ErrorHandler`; like Go's, it is not called by the recoverer).
+#[async_trait]
+pub trait ErrorHandler: Send + Sync + 'static {
+    /// A run failed. A panic in here is caught and logged.
+    async fn handle_error(&self, task: &Task, error: &Error);
+}
+
+type DelayFn = dyn Fn(u32, &Error, &Task) -> Duration + Send + Sync;
+
+/// How long to wait before the next attempt: (retries used so far, the error, the task).
+#[derive(Clone)]
+pub struct RetryDelay(Arc<DelayFn>);
+
+impl RetryDelay {
+    /// A delay of the user's own. A panic in it is caught; the default applies then.
+    pub fn new(delay: impl Fn(u32, &Error, &Task) -> Duration + Send + Sync + 'static) -> Self {
+        Self(Arc::new(delay))
+    }
+
+    /// The delay after the failure of an attempt that had used `retried` retries.
+    #[must_use]
+    pub fn after(&self, retried: u32, error: &Error, task: &Task) -> Duration {
+        (self.0)(retried, error, task)
+    }
+}
+
+impl fmt::Debug for RetryDelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RetryDelay")
+    }
+}
+
+/// Go's default delay in seconds: n⁴ + 15 + random(0..=29) × (n + 1), n being the retries used.
+/// Capped at 100 years.
+#[must_use]
+pub fn default_retry_delay(retried: u32, entropy: &Entropy) -> Duration {
+    let n = u64::from(retried);
+    let secs = n
+        .saturating_pow(4)
+        .saturating_add(15)
+        .saturating_add(entropy.below(30).saturating_mul(n.saturating_add(1)));
+    Duration::from_secs(secs).min(crate::options::MAX_DURATION)
+}
+
+/// Whether an error counts as a failure: uses up a retry and is counted (Go: `IsFailure`).
+#[derive(Clone)]
+pub struct IsFailure(Arc<dyn Fn(&Error) -> bool + Send + Sync>);
+
+impl IsFailure {
+    /// A rule of the user's own. A panic in it is caught; the error counts then.
+    pub fn new(rule: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(rule))
+    }
+
+    /// Whether this error counts.
+    #[must_use]
+    pub fn of(&self, error: &Error) -> bool {
+        (self.0)(error)
+    }
+}
+
+impl fmt::Debug for IsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IsFailure")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_delay_grows_as_in_go_and_never_overflows() {
+        let entropy = Entropy::seeded(3);
+        for n in [0_u32, 1, 5, 24] {
+            let n64 = u64::from(n);
+            let secs = default_retry_delay(n, &entropy).as_secs();
+            let least = n64.pow(4) + 15;
+            assert!((least..=least + 29 * (n64 + 1)).contains(&secs), "{n}: {secs}");
+        }
+        assert_eq!(default_retry_delay(u32::MAX, &entropy), crate::options::MAX_DURATION);
+    }
+
+    #[tokio::test]
+    async fn async_functions_and_shared_handlers_are_handlers() {
+        async fn run(task: Task) -> Result<()> {
+            assert_eq!(task.get_type(), "t");
+            Ok(())
+        }
+        let shared: Arc<dyn Handler> = Arc::new(run);
+        shared.process_task(Task::new("t", b"").unwrap()).await.unwrap();
+        let closure = |_task: Task| async { Err(Error::other("no")) };
+        assert!(
+            Arc::new(closure)
+                .process_task(Task::new("t", b"").unwrap())
+                .await
+                .is_err()
+        );
+    }
+}

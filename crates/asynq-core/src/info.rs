@@ -1,0 +1,298 @@
+//! What tools show of tasks, queues, servers and schedulers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+
+use crate::{
+    clock::from_unix_secs,
+    message::TaskMessage,
+    names::{GroupKey, QueueName, TaskId},
+    state::TaskState,
+};
+
+/// A task as the storage holds it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// Its id, unique in its queue.
+    pub id: TaskId,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its type.
+    pub task_type: String,
+    /// Its payload; absent and empty cannot be told apart once stored.
+    pub payload: Bytes,
+    /// Its headers (Go 0.26 and later).
+    pub headers: BTreeMap<String, String>,
+    /// Where it stands.
+    pub state: TaskState,
+    /// How many retries it has at most.
+    pub max_retry: u32,
+    /// How many retries it has used.
+    pub retried: u32,
+    /// The text of its last failure; empty: none.
+    pub last_error: String,
+    /// When it last failed.
+    pub last_failed_at: Option<DateTime<Utc>>,
+    /// How long one run may take; `None`: no own timeout. Negative values of foreign writers show
+    /// as zero.
+    pub timeout: Option<Duration>,
+    /// By when it must have ended.
+    pub deadline: Option<DateTime<Utc>>,
+    /// The group it was enqueued for.
+    pub group: Option<GroupKey>,
+    /// When it runs next; `now` for pending tasks, `None` where there is no such time.
+    pub next_process_at: Option<DateTime<Utc>>,
+    /// Active, and its lease is over.
+    pub is_orphaned: bool,
+    /// How long it is kept after success; zero: not at all.
+    pub retention: Duration,
+    /// When it succeeded.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// What its handler wrote.
+    pub result: Option<Bytes>,
+}
+
+impl TaskInfo {
+    /// The view of a stored message. `queue` and `id` are where it was found.
+    #[must_use]
+    pub fn from_message(
+        queue: &QueueName,
+        id: &TaskId,
+        message: &TaskMessage,
+        state: TaskState,
+        next_process_at: Option<DateTime<Utc>>,
+        result: Option<Bytes>,
+    ) -> Self {
+        Self {
+            id: id.clone(),
+            queue: queue.clone(),
+            task_type: message.r#type.clone(),
+            payload: message.payload.clone(),
+            headers: message.headers.clone(),
+            state,
+            max_retry: u32::try_from(message.retry).unwrap_or(0),
+            retried: u32::try_from(message.retried).unwrap_or(0),
+            last_error: message.error_msg.clone(),
+            last_failed_at: from_unix_secs(message.last_failed_at),
+            timeout: (message.timeout != 0).then(|| secs(message.timeout)),
+            deadline: from_unix_secs(message.deadline),
+            group: GroupKey::new(&message.group_key).ok(),
+            next_process_at,
+            is_orphaned: false,
+            retention: secs(message.retention),
+            completed_at: from_unix_secs(message.completed_at),
+            result: result.filter(|bytes| !bytes.is_empty()),
+        }
+    }
+}
+
+fn secs(value: i64) -> Duration {
+    Duration::from_secs(u64::try_from(value).unwrap_or(0))
+}
+
+/// A queue at one moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct QueueInfo {
+    /// Its name.
+    pub queue: QueueName,
+    /// Tasks in the state pending.
+    pub pending: u64,
+    /// Tasks in the state active.
+    pub active: u64,
+    /// Tasks in the state scheduled.
+    pub scheduled: u64,
+    /// Tasks in the state retry.
+    pub retry: u64,
+    /// Tasks in the state archived.
+    pub archived: u64,
+    /// Tasks in the state completed.
+    pub completed: u64,
+    /// Tasks waiting in groups; those in aggregation sets are not counted, as in Go.
+    pub aggregating: u64,
+    /// Groups with tasks waiting.
+    pub groups: u64,
+    /// Tasks processed today (UTC), failures included.
+    pub processed: u64,
+    /// Tasks failed today (UTC).
+    pub failed: u64,
+    /// Tasks ever processed.
+    pub processed_total: u64,
+    /// Tasks ever failed.
+    pub failed_total: u64,
+    /// Whether nothing is taken from it.
+    pub paused: bool,
+    /// How long the next task has been waiting.
+    pub latency: Duration,
+    /// About how many bytes its tasks take; `None` where the storage cannot say.
+    pub memory_usage: Option<u64>,
+    /// When this was read.
+    pub timestamp: DateTime<Utc>,
+}
+
+impl QueueInfo {
+    /// A queue without tasks.
+    #[must_use]
+    pub fn empty(queue: QueueName, timestamp: DateTime<Utc>) -> Self {
+        Self {
+            queue,
+            pending: 0,
+            active: 0,
+            scheduled: 0,
+            retry: 0,
+            archived: 0,
+            completed: 0,
+            aggregating: 0,
+            groups: 0,
+            processed: 0,
+            failed: 0,
+            processed_total: 0,
+            failed_total: 0,
+            paused: false,
+            latency: Duration::ZERO,
+            memory_usage: None,
+            timestamp,
+        }
+    }
+
+    /// All tasks, whatever their state.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.pending + self.active + self.scheduled + self.retry + self.archived + self.completed + self.aggregating
+    }
+}
+
+/// A group with tasks waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its name.
+    pub group: GroupKey,
+    /// How many tasks wait in it.
+    pub size: u64,
+}
+
+/// One day of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DailyStats {
+    /// The UTC day.
+    pub date: NaiveDate,
+    /// Tasks processed that day, failures included.
+    pub processed: u64,
+    /// Tasks failed that day.
+    pub failed: u64,
+}
+
+/// A running server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// The host's name, or `unknown-host`.
+    pub host: String,
+    /// The process id.
+    pub pid: i32,
+    /// A UUID v4 for each server object.
+    pub server_id: String,
+    /// How many tasks it runs at once.
+    pub concurrency: i32,
+    /// Its queues and their priorities as configured.
+    pub queues: BTreeMap<String, i32>,
+    /// Whether priorities are strict.
+    pub strict_priority: bool,
+    /// What it is doing.
+    pub status: ServerStatus,
+    /// When it started.
+    pub start_time: DateTime<Utc>,
+    /// How many tasks it is running.
+    pub active_worker_count: i32,
+}
+
+/// What a server is doing, in Go's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerStatus {
+    /// Not started.
+    New,
+    /// Taking tasks.
+    Active,
+    /// Finishing what it took.
+    Stopped,
+    /// Shut down.
+    Closed,
+}
+
+impl ServerStatus {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Active => "active",
+            Self::Stopped => "stopped",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Reads the name on the wire; unknown names are taken as active, since the server lives.
+    #[must_use]
+    pub fn from_wire(text: &str) -> Self {
+        match text {
+            "new" => Self::New,
+            "stopped" => Self::Stopped,
+            "closed" => Self::Closed,
+            _ => Self::Active,
+        }
+    }
+}
+
+/// A task being run by a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// The server's host.
+    pub host: String,
+    /// The server's process id.
+    pub pid: i32,
+    /// The server.
+    pub server_id: String,
+    /// The task.
+    pub task_id: TaskId,
+    /// Its type.
+    pub task_type: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its queue.
+    pub queue: QueueName,
+    /// When this run began.
+    pub start_time: DateTime<Utc>,
+    /// When it must have ended.
+    pub deadline: DateTime<Utc>,
+}
+
+/// A periodic task as its scheduler publishes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerEntry {
+    /// A UUID v4.
+    pub id: String,
+    /// The cron spec as the user gave it.
+    pub spec: String,
+    /// The type of its tasks.
+    pub task_type: String,
+    /// Their payload.
+    pub payload: Bytes,
+    /// The options given at registration, in Go's text form, each `Name(argument)`.
+    pub options: Vec<String>,
+    /// When it fires next; `None`: never.
+    pub next: Option<DateTime<Utc>>,
+    /// When it fired last; `None`: never.
+    pub prev: Option<DateTime<Utc>>,
+}
+
+/// One firing of a scheduler entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerEnqueueEvent {
+    /// The task enqueued.
+    pub task_id: TaskId,
+    /// When.
+    pub enqueued_at: DateTime<Utc>,
+}

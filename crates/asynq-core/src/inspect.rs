@@ -1,0 +1,265 @@
+//! The administrative side of a task's storage.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{
+    error::{BrokerError, PoisonKind},
+    info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
+    names::{GroupKey, QueueName, TaskId},
+    state::TaskState,
+};
+
+/// Which page of a list. Pages count from 1; out-of-range values are clamped (pitfalls G29).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    number: u32,
+    size: u32,
+}
+
+impl PageRequest {
+    /// Page `number` (from 1) of `size` items (1 to 10 000; Go's default is 30).
+    #[must_use]
+    pub fn new(number: u32, size: u32) -> Self {
+        Self {
+            number: number.max(1),
+            size: size.clamp(1, 10_000),
+        }
+    }
+
+    /// The index of the first item.
+    #[must_use]
+    pub fn start(self) -> u64 {
+        u64::from(self.number - 1) * u64::from(self.size)
+    }
+
+    /// The number of items.
+    #[must_use]
+    pub fn size(self) -> u32 {
+        self.size
+    }
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self::new(1, 30)
+    }
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFilter {
+    /// All of one state other than aggregating.
+    State(TaskState),
+    /// Those waiting in one group.
+    Group(GroupKey),
+}
+
+/// A page of tasks.
+#[derive(Clone, Debug, Default)]
+pub struct TaskPage {
+    /// The tasks that can be read.
+    pub tasks: Vec<TaskInfo>,
+    /// The ids on this page whose data cannot be read.
+    pub poisoned: Vec<(TaskId, PoisonKind)>,
+}
+
+/// Where an audit goes on. Opaque; start with the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub Option<String>);
+
+/// A part of a long answer.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<Cursor>,
+}
+
+/// An invariant of the layout that does not hold (compat/pitfalls section 10).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Breach {
+    /// An id in a container has no usable task behind it.
+    Dangling {
+        /// The container's key.
+        container: String,
+        /// The id.
+        id: TaskId,
+        /// What is wrong.
+        kind: String,
+    },
+    /// The hash says another state than the container it stands in.
+    WrongState {
+        /// The container's key.
+        container: String,
+        /// The id.
+        id: TaskId,
+        /// The state in the hash.
+        state: String,
+    },
+    /// A task hash stands in no container.
+    Unlisted {
+        /// The id.
+        id: TaskId,
+        /// The state in the hash.
+        state: String,
+    },
+    /// An id stands in more than one container, or twice in one.
+    Duplicated {
+        /// The id.
+        id: TaskId,
+        /// The containers' keys.
+        containers: Vec<String>,
+    },
+    /// An active task has no lease.
+    NoLease {
+        /// The id.
+        id: TaskId,
+    },
+    /// A lease has no active task.
+    StaleLease {
+        /// The id.
+        id: TaskId,
+    },
+    /// `pending_since` is missing on a pending task, or present on another.
+    PendingSince {
+        /// The id.
+        id: TaskId,
+        /// The state in the hash.
+        state: String,
+    },
+    /// A group has tasks and is not in the index, or is in the index and has none.
+    GroupIndex {
+        /// The group.
+        group: String,
+        /// Whether it has tasks.
+        has_tasks: bool,
+    },
+    /// An aggregation set is not listed.
+    UnlistedSet {
+        /// The set's key.
+        set: String,
+    },
+    /// A unique lock holds an id that has no task.
+    OwnerlessLock {
+        /// The lock's key.
+        lock: String,
+        /// The id in it.
+        id: String,
+    },
+    /// Counters contradict each other or have the wrong lifetime.
+    Counter {
+        /// The counter's key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The queue has keys but is missing from the index of queues.
+    UnlistedQueue {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// A key holds another type than the layout says.
+    WrongType {
+        /// The key.
+        key: String,
+        /// The type found.
+        found: String,
+    },
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dangling { container, id, kind } => write!(f, "{container}: id {id}: {kind}"),
+            Self::WrongState { container, id, state } => write!(f, "{container}: id {id} has state {state:?}"),
+            Self::Unlisted { id, state } => write!(f, "task {id} with state {state:?} stands in no container"),
+            Self::Duplicated { id, containers } => write!(f, "task {id} stands in {}", containers.join(" and ")),
+            Self::NoLease { id } => write!(f, "active task {id} has no lease"),
+            Self::StaleLease { id } => write!(f, "lease of {id} has no active task"),
+            Self::PendingSince { id, state } => write!(f, "task {id}: pending_since does not fit state {state:?}"),
+            Self::GroupIndex { group, has_tasks: true } => write!(f, "group {group:?} is not in the index"),
+            Self::GroupIndex {
+                group,
+                has_tasks: false,
+            } => write!(f, "group {group:?} in the index is empty"),
+            Self::UnlistedSet { set } => write!(f, "aggregation set {set} is not listed"),
+            Self::OwnerlessLock { lock, id } => write!(f, "lock {lock} is held by {id:?}, which has no task"),
+            Self::Counter { key, problem } => write!(f, "counter {key}: {problem}"),
+            Self::UnlistedQueue { queue } => write!(f, "queue {queue:?} is not in the index of queues"),
+            Self::WrongType { key, found } => write!(f, "key {key} is a {found}"),
+        }
+    }
+}
+
+/// Administration: reads, and what an operator may do. Nothing here is on the hot path.
+#[async_trait]
+pub trait Inspect: Send + Sync + fmt::Debug + 'static {
+    /// The names of all queues, sorted.
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
+
+    /// A queue at this moment.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`].
+    async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError>;
+
+    /// The groups of a queue; empty for an unknown queue. Groups without tasks are left out.
+    async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError>;
+
+    /// A page of tasks. Order as in Go: pending next-to-run first, active longest first, the
+    /// others by ascending time.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`]; [`BrokerError::GroupRequired`] for
+    /// `ListFilter::State(Aggregating)`.
+    async fn list_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        page: PageRequest,
+    ) -> Result<TaskPage, BrokerError>;
+
+    /// One task.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
+    async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError>;
+
+    /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on.
+    ///
+    /// # Errors
+    /// [`BrokerError::AlreadyPaused`].
+    async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError>;
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotPaused`].
+    async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError>;
+
+    /// The servers that live, Go's and ours.
+    async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError>;
+
+    /// What the living servers are running.
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError>;
+
+    /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at
+    /// the moment of its own atomic look.
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_zero_and_size_zero_are_clamped() {
+        let page = PageRequest::new(0, 0);
+        assert_eq!((page.start(), page.size()), (0, 1));
+        assert_eq!(PageRequest::new(3, 30).start(), 60);
+    }
+}

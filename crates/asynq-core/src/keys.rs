@@ -1,0 +1,222 @@
+//! Every key of the Redis layout, in one place: Go's, and [`own`] ours.
+
+use std::fmt::Write as _;
+
+use md5::{Digest, Md5};
+
+use crate::{
+    names::{GroupKey, QueueName, TaskId},
+    state::TaskState,
+};
+
+/// The queue of tasks that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+/// SET of queue names.
+pub const QUEUES: &str = "asynq:queues";
+/// ZSET of server-info keys.
+pub const SERVERS: &str = "asynq:servers";
+/// ZSET of worker-info keys.
+pub const WORKERS: &str = "asynq:workers";
+/// ZSET of scheduler-entries keys.
+pub const SCHEDULERS: &str = "asynq:schedulers";
+/// Pub/sub channel of cancel requests; the payload is the bare task id.
+pub const CANCEL_CHANNEL: &str = "asynq:cancel";
+
+/// `asynq:{Q}:`, the prefix of everything that belongs to a queue.
+#[must_use]
+pub fn queue_prefix(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:")
+}
+
+/// The key of a queue with this suffix: `pending`, `lease`, `processed:2026-05-14` …
+#[must_use]
+pub fn of_queue(queue: &QueueName, suffix: &str) -> String {
+    format!("asynq:{{{queue}}}:{suffix}")
+}
+
+/// The task hash.
+#[must_use]
+pub fn task(queue: &QueueName, id: &TaskId) -> String {
+    format!("asynq:{{{queue}}}:t:{id}")
+}
+
+/// The prefix of the queue's task hashes.
+#[must_use]
+pub fn task_prefix(queue: &QueueName) -> String {
+    of_queue(queue, "t:")
+}
+
+/// The list or sorted set of a state. Aggregating tasks stand in [`group`] sets instead.
+#[must_use]
+pub fn container(queue: &QueueName, state: TaskState) -> String {
+    of_queue(queue, state.as_str())
+}
+
+/// The sorted set of a group.
+#[must_use]
+pub fn group(queue: &QueueName, group: &GroupKey) -> String {
+    format!("asynq:{{{queue}}}:g:{group}")
+}
+
+/// The prefix of the queue's group sets.
+#[must_use]
+pub fn group_prefix(queue: &QueueName) -> String {
+    of_queue(queue, "g:")
+}
+
+/// The sorted set of one aggregation set of a group.
+#[must_use]
+pub fn aggregation_set(queue: &QueueName, group: &GroupKey, set: &str) -> String {
+    format!("asynq:{{{queue}}}:g:{group}:{set}")
+}
+
+/// The group that an aggregation-set key belongs to: all between `asynq:{Q}:g:` and the last colon.
+#[must_use]
+pub fn group_of_set<'k>(queue: &QueueName, key: &'k str) -> Option<&'k str> {
+    key.strip_prefix(group_prefix(queue).as_str())?
+        .rsplit_once(':')
+        .map(|(group, _)| group)
+}
+
+/// The name of the unique lock of (queue, type, payload). No payload (Go's nil) leaves the part
+/// after the last colon empty; an empty payload does not.
+#[must_use]
+pub fn unique(queue: &QueueName, task_type: &str, payload: Option<&[u8]>) -> String {
+    let mut key = format!("asynq:{{{queue}}}:unique:{task_type}:");
+    if let Some(payload) = payload {
+        for byte in Md5::digest(payload) {
+            // Writing to a String cannot fail.
+            let _ = write!(key, "{byte:02x}");
+        }
+    }
+    key
+}
+
+/// The prefix that every lock of the queue has; no other key is ever treated as a lock.
+#[must_use]
+pub fn unique_prefix(queue: &QueueName) -> String {
+    of_queue(queue, "unique:")
+}
+
+/// The UTC day in the names of the daily counters.
+#[must_use]
+pub fn day(at: chrono::DateTime<chrono::Utc>) -> String {
+    at.format("%Y-%m-%d").to_string()
+}
+
+/// The serialized `ServerInfo` of a server.
+#[must_use]
+pub fn server_info(host: &str, pid: i32, server_id: &str) -> String {
+    format!("asynq:servers:{{{host}:{pid}:{server_id}}}")
+}
+
+/// The hash of `WorkerInfo` of a server.
+#[must_use]
+pub fn worker_info(host: &str, pid: i32, server_id: &str) -> String {
+    format!("asynq:workers:{{{host}:{pid}:{server_id}}}")
+}
+
+/// The list of `SchedulerEntry` of a scheduler.
+#[must_use]
+pub fn scheduler_entries(scheduler_id: &str) -> String {
+    format!("asynq:schedulers:{{{scheduler_id}}}")
+}
+
+/// The enqueue history of a scheduler entry.
+#[must_use]
+pub fn scheduler_history(entry_id: &str) -> String {
+    format!("asynq:scheduler_history:{entry_id}")
+}
+
+/// Fields of the task hash that Go writes and reads.
+pub mod field {
+    /// The serialized `TaskMessage`.
+    pub const MSG: &str = "msg";
+    /// The state name.
+    pub const STATE: &str = "state";
+    /// Unix nanoseconds since when the task is pending.
+    pub const PENDING_SINCE: &str = "pending_since";
+    /// The name of the lock that the task holds.
+    pub const UNIQUE_KEY: &str = "unique_key";
+    /// The group that a forwarded task goes to.
+    pub const GROUP: &str = "group";
+    /// What the handler wrote as its result.
+    pub const RESULT: &str = "result";
+}
+
+/// Fields and keys of our own. Go neither lists nor clears them; all carry the prefix `x:`.
+pub mod own {
+    use super::{QueueName, TaskId, of_queue};
+
+    /// Task hash: the token of the call that took the task (SAFETY rule 1).
+    pub const TAKE: &str = "x:take";
+    /// Task hash: the lease that an adoption wrote (Unix seconds), so that adopting can be repeated
+    /// when its own answer was lost. Cleared with [`TAKE`] and by the next take.
+    pub const ADOPT: &str = "x:adopt";
+    /// Task hash: the token of the request that enqueued the task (SAFETY rule 3).
+    pub const ENQ: &str = "x:enq";
+
+    /// ZSET of quarantined ids; score: Unix seconds of the quarantine.
+    #[must_use]
+    pub fn quarantine(queue: &QueueName) -> String {
+        of_queue(queue, "x:quarantine")
+    }
+
+    /// What was the task key of a quarantined id, as it was found.
+    #[must_use]
+    pub fn quarantined_task(queue: &QueueName, id: &TaskId) -> String {
+        format!("asynq:{{{queue}}}:x:quarantine:{id}")
+    }
+
+    /// The supervision tree of a server as JSON.
+    #[must_use]
+    pub fn tree(host: &str, pid: i32, server_id: &str) -> String {
+        format!("asynq:x:tree:{{{host}:{pid}:{server_id}}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn q(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    #[test]
+    fn unique_key_vectors_of_go() {
+        assert_eq!(
+            unique(&q("default"), "reindex", Some(br#"{"a":1}"#)),
+            "asynq:{default}:unique:reindex:bb6cb5c68df4652941caf652a366f2d8"
+        );
+        assert_eq!(
+            unique(&q("q"), "t", Some(b"p")),
+            "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
+        );
+        assert_eq!(unique(&q("q"), "t", None), "asynq:{q}:unique:t:");
+        assert_eq!(
+            unique(&q("q"), "t", Some(b"")),
+            "asynq:{q}:unique:t:d41d8cd98f00b204e9800998ecf8427e"
+        );
+    }
+
+    #[test]
+    fn keys_share_the_hash_tag() {
+        let queue = q("low");
+        let id = TaskId::new("a1").unwrap();
+        let g = GroupKey::new("x:y").unwrap();
+        assert_eq!(task(&queue, &id), "asynq:{low}:t:a1");
+        assert_eq!(container(&queue, TaskState::Retry), "asynq:{low}:retry");
+        let set = aggregation_set(&queue, &g, "5c1e");
+        assert_eq!(set, "asynq:{low}:g:x:y:5c1e");
+        assert_eq!(group_of_set(&queue, &set), Some("x:y"));
+        assert_eq!(own::quarantine(&queue), "asynq:{low}:x:quarantine");
+    }
+
+    #[test]
+    fn process_keys() {
+        assert_eq!(server_info("h", 7, "s"), "asynq:servers:{h:7:s}");
+        assert_eq!(worker_info("h", 7, "s"), "asynq:workers:{h:7:s}");
+        assert_eq!(scheduler_entries("h:7:s"), "asynq:schedulers:{h:7:s}");
+    }
+}

@@ -1,0 +1,38 @@
+//! Domain types and ports of Asynq for Rust.
+//!
+//! This crate knows tasks, options, names, keys, the wire format and the two traits through which
+//! storage is reached: [`Broker`] and [`Inspect`]. It knows neither actors nor Redis.
+
+pub mod broker;
+pub mod clock;
+pub mod compose;
+pub mod config;
+pub mod context;
+pub mod entropy;
+pub mod error;
+pub mod handler;
+pub mod info;
+pub mod inspect;
+pub mod keys;
+pub mod message;
+pub mod names;
+pub mod options;
+pub mod raw;
+pub mod state;
+pub mod task;
+pub mod wire;
+
+pub use broker::{Broker, Connector, Env, Storage};
+pub use clock::Clock;
+pub use config::ServerConfig;
+pub use context::TaskContext;
+pub use entropy::Entropy;
+pub use error::{BoxError, BrokerError, ConfigError, EnqueueError, Error, Result, SettleError, TaskError};
+pub use handler::{ErrorHandler, Handler, IsFailure, RetryDelay};
+pub use info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo};
+pub use inspect::Inspect;
+pub use message::TaskMessage;
+pub use names::{GroupKey, QueueName, ServerId, SystemId, TaskId, TaskType};
+pub use options::TaskOptions;
+pub use state::TaskState;
+pub use task::Task;

@@ -1,0 +1,100 @@
+//! The task as it travels: the protobuf `TaskMessage`, decoded without trust.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+pub use asynq_proto::TaskMessage;
+
+use crate::{
+    error::PoisonKind,
+    names::{QueueName, TaskId},
+};
+
+/// Reads the bytes of the hash field `msg`.
+///
+/// # Errors
+/// [`PoisonKind::Undecodable`] for anything that is not a `TaskMessage`, invalid UTF-8 included.
+pub fn decode(bytes: Bytes) -> Result<TaskMessage, PoisonKind> {
+    TaskMessage::decode(bytes).map_err(|_| PoisonKind::Undecodable)
+}
+
+/// Reads `msg` and checks that it names the task it was found under.
+///
+/// # Errors
+/// [`PoisonKind::Undecodable`] and [`PoisonKind::Mismatch`].
+pub fn decode_for(bytes: Bytes, queue: &QueueName, id: &TaskId) -> Result<TaskMessage, PoisonKind> {
+    let message = decode(bytes)?;
+    if message.id == id.as_str() && message.queue == queue.as_str() {
+        Ok(message)
+    } else {
+        Err(PoisonKind::Mismatch)
+    }
+}
+
+/// The bytes of the hash field `msg`, fields in ascending order as Go writes them.
+#[must_use]
+pub fn encode(message: &TaskMessage) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+/// The message after a failed attempt, as Go's `retry` and `archive` write it: error text, time
+/// of the failure, and `retried` one higher only if `counts`.
+#[must_use]
+pub fn failed(message: &TaskMessage, error: &str, at_secs: i64, counts: bool) -> TaskMessage {
+    let mut message = message.clone();
+    error.clone_into(&mut message.error_msg);
+    message.last_failed_at = at_secs;
+    if counts {
+        message.retried = message.retried.saturating_add(1);
+    }
+    message
+}
+
+/// The message of a task that succeeded and is kept.
+#[must_use]
+pub fn completed(message: &TaskMessage, at_secs: i64) -> TaskMessage {
+    TaskMessage {
+        completed_at: at_secs,
+        ..message.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_and_foreign_messages_are_told_apart() {
+        let (queue, id) = (QueueName::new("q").unwrap(), TaskId::new("a").unwrap());
+        assert_eq!(
+            decode_for(Bytes::from_static(b"\xff\xff\xff"), &queue, &id),
+            Err(PoisonKind::Undecodable)
+        );
+        assert_eq!(decode_for(Bytes::new(), &queue, &id), Err(PoisonKind::Mismatch));
+        let message = TaskMessage {
+            id: "a".into(),
+            queue: "q".into(),
+            ..Default::default()
+        };
+        let bytes = encode(&message);
+        assert_eq!(
+            decode_for(bytes.slice(..bytes.len() - 1), &queue, &id),
+            Err(PoisonKind::Undecodable)
+        );
+        assert_eq!(decode_for(bytes, &queue, &id), Ok(message));
+    }
+
+    #[test]
+    fn only_a_counted_failure_uses_up_a_retry() {
+        let message = TaskMessage {
+            retried: 2,
+            ..Default::default()
+        };
+        assert_eq!(failed(&message, "x", 9, false).retried, 2);
+        let counted = failed(&message, "x", 9, true);
+        assert_eq!(
+            (counted.retried, counted.last_failed_at, counted.error_msg.as_str()),
+            (3, 9, "x")
+        );
+    }
+}

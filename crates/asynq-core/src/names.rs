@@ -1,0 +1,151 @@
+//! The names that must not be mixed: queues, tasks, types, groups, servers.
+//!
+//! Go asynq accepts any name that is not blank and keeps surrounding blanks (`compat` of Go's
+//! `client.go`); so do we. Limits that are ours: none on length beyond what Redis takes.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::NameError;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks that the text is not blank and keeps it as it is.
+            ///
+            /// # Errors
+            /// [`NameError`] when the text is empty or only white space.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
+                let text = text.as_ref();
+                if text.trim().is_empty() {
+                    return Err(NameError { field: $field });
+                }
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// Takes a text that came from the storage, where Go may have written anything.
+            #[must_use]
+            pub fn from_storage(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+
+            /// The text as it stands in Redis.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+        impl TryFrom<&str> for $name {
+            type Error = NameError;
+            fn try_from(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                &*self.0 == other
+            }
+        }
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                &*self.0 == *other
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a queue; case-sensitive, not blank. Default: `default`.
+    QueueName,
+    "queue"
+);
+name!(
+    /// The id of a task, unique within its queue; not blank. Default: a random UUID v4.
+    TaskId,
+    "task id"
+);
+name!(
+    /// The type of a task, by which handlers are chosen; not blank.
+    TaskType,
+    "task type"
+);
+name!(
+    /// The name of a group whose tasks are aggregated; not blank.
+    GroupKey,
+    "group"
+);
+name!(
+    /// The id of one running server: a UUID v4.
+    ServerId,
+    "server id"
+);
+name!(
+    /// The id of one `AsynqSystem` in this process.
+    SystemId,
+    "system id"
+);
+
+impl Default for QueueName {
+    fn default() -> Self {
+        Self(Arc::from(crate::keys::DEFAULT_QUEUE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_names_are_refused_and_blanks_inside_are_kept() {
+        for blank in ["", " ", "\t\n"] {
+            assert_eq!(QueueName::new(blank).unwrap_err().field, "queue");
+            assert_eq!(TaskId::new(blank).unwrap_err().field, "task id");
+            assert_eq!(GroupKey::new(blank).unwrap_err().field, "group");
+        }
+        assert_eq!(QueueName::new(" a b ").unwrap(), " a b ");
+    }
+
+    #[test]
+    fn error_names_the_field_and_the_limit() {
+        let text = TaskType::new("").unwrap_err().to_string();
+        assert_eq!(text, "task type must contain one or more characters");
+    }
+}
