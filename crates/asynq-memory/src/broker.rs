@@ -1,0 +1,300 @@
+//! One connection to a store: the [`Broker`] side.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{
+    broker::{
+        AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
+        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Want, Watch,
+        WatchKind,
+    },
+    error::{BrokerError, EnqueueError, SettleError},
+    info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
+    names::{GroupKey, QueueName, TaskId},
+    raw::RawState,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::coop::consume_budget;
+
+use crate::{
+    MemoryStore,
+    model::{Data, Queue},
+    ops::{enqueue, exchange, forward, groups, heal, janitor, lease, publish, recover, watch},
+};
+
+/// A connection to a [`MemoryStore`]. Cheap to clone; clones are one connection. It closes by
+/// [`close`](Broker::close) or with its last clone: its watches are then lost and its
+/// subscriptions end, while the store and other connections go on.
+#[derive(Clone)]
+pub struct MemoryBroker(Arc<Connection>);
+
+struct Connection {
+    store: MemoryStore,
+    env: Env,
+    number: u64,
+    uuid: String,
+    calls: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Connection {
+    fn close(&self) {
+        let mut data = self.store.data();
+        self.closed.store(true, Ordering::Relaxed);
+        data.disconnect(self.number);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl MemoryBroker {
+    /// A connection to a new store of its own.
+    #[must_use]
+    pub fn new(env: Env) -> Self {
+        MemoryStore::new().open(env)
+    }
+
+    pub(crate) fn on(store: MemoryStore, env: Env, number: u64) -> Self {
+        let (calls, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let uuid = env.entropy.uuid();
+        Self(Arc::new(Connection { store, env, number, uuid, calls, closed }))
+    }
+
+    /// The store it is connected to.
+    #[must_use]
+    pub fn store(&self) -> &MemoryStore {
+        &self.0.store
+    }
+
+    /// The keys and values that Redis would hold now.
+    #[must_use]
+    pub fn raw_state(&self) -> RawState {
+        let now = self.0.env.clock.now();
+        self.0.store.data().raw(now)
+    }
+
+    /// The whole seconds that a key still lives, rounded as Redis does: for tests. `None`: for ever,
+    /// or there is no such key.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn ttl(&self, key: &str) -> Option<i64> {
+        let lives = self.0.store.data().expiry(key)? - self.0.env.clock.now();
+        Some((lives.num_milliseconds() + 500) / 1000).filter(|_| lives > TimeDelta::zero())
+    }
+
+    /// Runs one operation on the data, at this moment of the connection's clock.
+    pub(crate) fn with<T>(&self, operation: impl FnOnce(&mut Data, DateTime<Utc>) -> T) -> Result<T, BrokerError> {
+        let mut data = self.0.store.data();
+        if self.0.closed.load(Ordering::Relaxed) {
+            return Err(BrokerError::Closed);
+        }
+        let now = self.0.env.clock.now();
+        data.latest = data.latest.max(now);
+        Ok(operation(&mut data, now))
+    }
+
+    /// Runs one operation on a queue.
+    pub(crate) fn with_queue<T, E: From<BrokerError>>(
+        &self,
+        queue: &QueueName,
+        operation: impl FnOnce(&mut Queue, DateTime<Utc>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.with(|data, now| operation(data.queue(queue), now))?
+    }
+}
+
+impl Default for MemoryBroker {
+    /// A connection to a new store of its own, on the system's clock.
+    fn default() -> Self {
+        Self::new(Env::default())
+    }
+}
+
+impl fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBroker").field("connection", &self.0.number).finish_non_exhaustive()
+    }
+}
+
+fn log(poisoned: &[Poison], operation: &str) {
+    for Poison { queue, id, kind } in poisoned {
+        tracing::warn!(%queue, %id, %kind, operation, "damaged task put aside");
+    }
+}
+
+/// Operations never wait, so a caller that loops over them would never let others run: those on
+/// the hot path take part in tokio's budget before they begin.
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+        consume_budget().await;
+        let count = batch.len();
+        let enqueued = self.with(|data, now| enqueue::enqueue_all(data, batch, now));
+        enqueued.unwrap_or_else(|_| (0..count).map(|_| Err(BrokerError::Closed.into())).collect())
+    }
+
+    fn begin(&self) -> CallRecord {
+        let seq = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        CallRecord {
+            token: CallToken::new(&self.0.uuid, seq),
+            connection: self.0.number,
+            lease_until: LeaseUntil::from_now(self.0.env.clock.now()),
+        }
+    }
+
+    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+        consume_budget().await;
+        let exchanged = self.with(|data, now| exchange::exchange(data, call, &settle, &want, now));
+        let answer = exchanged.unwrap_or_else(|_| exchange::refused(&settle, &want));
+        log(&answer.poisoned, "exchange");
+        answer
+    }
+
+    async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
+        let (adopted, poisoned) = self.with_queue(queue, |queue, now| lease::adopt(queue, lost, now))?;
+        log(&poisoned, "adopt");
+        Ok(adopted)
+    }
+
+    async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
+        let one = |lease: &LeaseRef| self.with_queue(&lease.queue, |queue, now| lease::extend(queue, lease, now));
+        batch.iter().map(one).collect()
+    }
+
+    async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
+        self.with(|data, _| watch::watch(data, queues, kind, self.0.number))
+    }
+
+    async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
+        consume_budget().await;
+        let forwarded = self.with_queue(queue, |queue, now| forward::forward(queue, limit, now))?;
+        log(&forwarded.poisoned, "forward");
+        Ok(forwarded)
+    }
+
+    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+        consume_budget().await;
+        let expired = self.with_queue(queue, |queue, now| recover::expired(queue, grace, limit, now))?;
+        log(&expired.poisoned, "expired");
+        Ok(expired)
+    }
+
+    async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
+        let one = |recovery: &Recovery| {
+            self.with_queue(&recovery.task.queue, |queue, now| recover::recover(queue, recovery, now))
+        };
+        batch.iter().map(one).collect()
+    }
+
+    async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
+        let healed = self.with_queue(queue, |queue, now| heal::heal(queue, limit, now))?;
+        log(&healed.poisoned, "heal");
+        Ok(healed)
+    }
+
+    async fn delete_expired(&self, queue: &QueueName, limit: u32) -> Result<u32, BrokerError> {
+        consume_budget().await;
+        self.with_queue(queue, |queue, now| janitor::delete_expired(queue, limit, now))
+    }
+
+    async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
+        let groups = self.with_queue(queue, |queue, _| groups::list(queue))?;
+        Ok(groups.into_iter().map(|info| info.group).collect())
+    }
+
+    async fn collect_group(
+        &self,
+        queue: &QueueName,
+        group: &GroupKey,
+        limits: GroupLimits,
+    ) -> Result<Option<AggregationSet>, BrokerError> {
+        let set_id = self.0.env.entropy.uuid();
+        let collected = self.with_queue(queue, |queue, now| groups::collect(queue, group, limits, set_id, now));
+        let (set, poisoned) = collected?;
+        log(&poisoned, "collect_group");
+        Ok(set)
+    }
+
+    async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
+        self.with_queue(&set.queue, |queue, now| groups::extend(queue, set, now))
+    }
+
+    async fn finish_aggregation(
+        &self,
+        set: &AggregationSet,
+        result: EnqueueRequest,
+    ) -> Result<TaskInfo, EnqueueError> {
+        self.with(|data, now| groups::finish(data.publish(set.queue.as_str()), set, result, now))?
+    }
+
+    async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError> {
+        self.with_queue(queue, groups::reclaim)
+    }
+
+    async fn write_server_state(
+        &self,
+        server: &ServerInfo,
+        workers: &[WorkerInfo],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        self.with(|data, now| publish::write_server(data, server, workers, ttl, now))?
+    }
+
+    async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::clear_server(data, server))
+    }
+
+    async fn write_scheduler_entries(
+        &self,
+        scheduler_id: &str,
+        entries: &[SchedulerEntry],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        self.with(|data, now| publish::write_entries(data, scheduler_id, entries, ttl, now))?
+    }
+
+    async fn clear_scheduler_entries(&self, scheduler_id: &str) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::clear_entries(data, scheduler_id))
+    }
+
+    async fn record_enqueue_event(&self, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::record_event(data, entry_id, event))?
+    }
+
+    async fn clear_scheduler_history(&self, entry_id: &str) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::clear_history(data, entry_id))
+    }
+
+    async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
+        self.with_queue(&lease.queue, |queue, _| lease::write_result(queue, lease, result))
+    }
+
+    async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::cancel(data, id))
+    }
+
+    async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError> {
+        self.with(|data, _| Cancellations::new(publish::subscribe(data, self.0.number)))
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.with(|_, _| ())
+    }
+
+    async fn close(&self) {
+        self.0.close();
+    }
+}

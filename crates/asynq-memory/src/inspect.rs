@@ -1,0 +1,65 @@
+//! One connection to a store: the [`Inspect`] side.
+
+use asynq_core::{
+    error::BrokerError,
+    info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
+    inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
+    names::{QueueName, TaskId},
+};
+use async_trait::async_trait;
+
+use crate::{
+    MemoryBroker,
+    ops::{audit, groups, inspect, publish},
+};
+
+/// [`memory_usage`](QueueInfo::memory_usage) is the sum of what the tasks' fields take.
+/// [`audit`](Inspect::audit) looks at a whole queue in one call and needs no cursor.
+#[async_trait]
+impl Inspect for MemoryBroker {
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.with(|data, _| inspect::queues(data))?
+    }
+
+    async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
+        self.with(|data, now| inspect::queue_info(data, queue, now))?
+    }
+
+    async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.with_queue(queue, |queue, _| groups::list(queue))
+    }
+
+    async fn list_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        page: PageRequest,
+    ) -> Result<TaskPage, BrokerError> {
+        self.with(|data, now| inspect::list_tasks(data, queue, filter, page, now))?
+    }
+
+    async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+        self.with(|data, now| inspect::task_info(data, queue, id, now))?
+    }
+
+    async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.with_queue(queue, inspect::pause)
+    }
+
+    async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.with_queue(queue, |queue, _| inspect::unpause(queue))
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        self.with(|data, now| publish::servers(data, now))?
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
+        self.with(|data, now| publish::workers(data, now))?
+    }
+
+    async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+        let items = self.with(|data, now| audit::audit(data, queue, now))?;
+        Ok(Page { items, next: None })
+    }
+}

@@ -1,0 +1,21 @@
+//! What the storage holds, with types. Each structure names the Redis keys that it stands for.
+
+mod counters;
+mod data;
+mod locks;
+mod plant;
+mod published;
+mod queue;
+mod render;
+mod signals;
+mod task;
+mod zset;
+
+pub(crate) use counters::Counters;
+pub(crate) use data::{Data, Subscriber};
+pub(crate) use locks::Locks;
+pub(crate) use published::Published;
+pub(crate) use queue::{Delay, End, Quarantined, Queue};
+pub(crate) use signals::{Signals, Waker};
+pub(crate) use task::{StateField, TaskHash};
+pub(crate) use zset::ZSet;

@@ -1,0 +1,83 @@
+//! The task hash, `asynq:{Q}:t:<id>`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use asynq_core::{
+    TaskMessage, TaskState,
+    error::PoisonKind,
+    message,
+    names::{QueueName, TaskId},
+};
+use bytes::Bytes;
+
+/// The fields of a task hash. `None` is an absent field.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TaskHash {
+    /// `msg`: the serialized message.
+    pub msg: Option<Bytes>,
+    /// `state`.
+    pub state: StateField,
+    /// `pending_since`: Unix nanoseconds.
+    pub pending_since: Option<i64>,
+    /// `unique_key`: the name of the lock that the task holds.
+    pub unique_key: Option<String>,
+    /// `group`: where the forwarder puts it.
+    pub group: Option<String>,
+    /// `result`: what its handler wrote.
+    pub result: Option<Bytes>,
+    /// `x:take`: the token of the call that took it.
+    pub take: Option<Arc<str>>,
+    /// `x:enq`: the token of the request that enqueued it.
+    pub enq: Option<u64>,
+    /// Fields of strangers.
+    pub other: BTreeMap<String, Bytes>,
+}
+
+/// The field `state`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum StateField {
+    /// There is none.
+    #[default]
+    Missing,
+    /// One that asynq programs write.
+    Known(TaskState),
+    /// Anything else.
+    Unknown(Bytes),
+}
+
+impl TaskHash {
+    /// Whether the state is this one.
+    pub(crate) fn is(&self, state: TaskState) -> bool {
+        self.state == StateField::Known(state)
+    }
+
+    /// The state, if it is one.
+    pub(crate) fn known_state(&self) -> Result<TaskState, PoisonKind> {
+        match self.state {
+            StateField::Known(state) => Ok(state),
+            StateField::Missing | StateField::Unknown(_) => Err(PoisonKind::BadState),
+        }
+    }
+
+    /// The state as text; empty if there is none.
+    pub(crate) fn state_text(&self) -> String {
+        match &self.state {
+            StateField::Missing => String::new(),
+            StateField::Known(state) => state.as_str().to_owned(),
+            StateField::Unknown(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        }
+    }
+
+    /// The message, if it is one and names this task.
+    pub(crate) fn message(&self, queue: &QueueName, id: &TaskId) -> Result<TaskMessage, PoisonKind> {
+        match &self.msg {
+            Some(bytes) => message::decode_for(bytes.clone(), queue, id),
+            None => Err(PoisonKind::NoMessage),
+        }
+    }
+
+    /// The length of the message.
+    pub(crate) fn message_len(&self) -> usize {
+        self.msg.as_ref().map_or(0, Bytes::len)
+    }
+}

@@ -1,0 +1,148 @@
+//! New tasks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use asynq_core::{
+    TaskState,
+    broker::{EnqueueRequest, Placement},
+    error::{BrokerError, EnqueueError},
+    info::TaskInfo,
+    message,
+    names::TaskId,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::model::{Data, Delay, End, Queue, TaskHash};
+
+/// Enqueues a batch, each task for itself. A queue with a damaged container refuses its whole part;
+/// other queues go on.
+pub(crate) fn enqueue_all(
+    data: &mut Data,
+    batch: Vec<EnqueueRequest>,
+    now: DateTime<Utc>,
+) -> Vec<Result<TaskInfo, EnqueueError>> {
+    let mut damaged: BTreeMap<String, String> = BTreeMap::new();
+    for request in &batch {
+        let name = &request.message.queue;
+        if let Err(BrokerError::WrongType { key }) = check(data.publish(name), &request.placement) {
+            damaged.entry(name.clone()).or_insert(key);
+        }
+    }
+    let one = |request: EnqueueRequest| match damaged.get(&request.message.queue) {
+        None => enqueue(data.publish(&request.message.queue), request, now),
+        Some(key) => Err(BrokerError::WrongType { key: key.clone() }.into()),
+    };
+    batch.into_iter().map(one).collect()
+}
+
+/// Enqueues one task. Both tests come before any write: the lock, then the id (pitfalls G13). What
+/// our own earlier attempt left, known by its token, is success (SAFETY rule 3).
+pub(crate) fn enqueue(
+    queue: &mut Queue,
+    request: EnqueueRequest,
+    now: DateTime<Utc>,
+) -> Result<TaskInfo, EnqueueError> {
+    if request.unique_ttl.is_some() && !queue.is_lock(&request.message.unique_key) {
+        let reason = format!("{:?} is not a unique lock of queue {:?}", request.message.unique_key, queue.name);
+        return Err(BrokerError::Refused { source: reason.into() }.into());
+    }
+    let conflict = conflict(queue, &request, now);
+    let EnqueueRequest { message, placement, unique_ttl, token } = request;
+    let id = TaskId::from_storage(&message.id);
+    let (state, due) = match &placement {
+        Placement::Pending => (TaskState::Pending, Some(now)),
+        Placement::Scheduled(at) => (TaskState::Scheduled, Some(*at)),
+        Placement::Group(_) => (TaskState::Aggregating, None),
+    };
+    let info = TaskInfo::from_message(&queue.name, &id, &message, state, due, None);
+
+    match conflict {
+        Some(Conflict::Ourselves) => return Ok(info),
+        Some(Conflict::Lock) => return Err(EnqueueError::DuplicateTask),
+        Some(Conflict::Id) => return Err(EnqueueError::TaskIdConflict),
+        None => {}
+    }
+
+    let mut task = TaskHash { msg: Some(message::encode(&message)), enq: Some(token), ..TaskHash::default() };
+    if let Some(ttl) = unique_ttl {
+        queue.locks.put(message.unique_key.clone(), id.clone(), Some(lock_end(&placement, ttl, now)));
+        task.unique_key = Some(message.unique_key);
+    }
+    if let Placement::Group(group) = &placement {
+        task.group = Some(group.as_str().to_owned());
+    }
+    queue.tasks.insert(id.clone(), task);
+    match placement {
+        Placement::Pending => queue.push_pending(&id, End::Back, now),
+        Placement::Scheduled(at) => queue.push_delayed(&id, Delay::Scheduled, at.timestamp()),
+        Placement::Group(group) => queue.push_group(&id, group.as_str(), now),
+    }
+    Ok(info)
+}
+
+/// What stands against a new task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// The same request, which took effect before.
+    Ourselves,
+    /// The lock is taken.
+    Lock,
+    /// The id is taken.
+    Id,
+}
+
+/// What stands against a request; the lock comes before the id.
+pub(crate) fn conflict(queue: &Queue, request: &EnqueueRequest, now: DateTime<Utc>) -> Option<Conflict> {
+    let id = request.message.id.as_str();
+    let ours = queue.tasks.get(id).is_some_and(|task| task.enq == Some(request.token));
+    let lock = request.message.unique_key.as_str();
+    if request.unique_ttl.is_some() && queue.is_locked(lock, now) {
+        let by_us = ours && queue.locks.owner(lock, now).is_some_and(|owner| owner.as_str() == id);
+        return Some(if by_us { Conflict::Ourselves } else { Conflict::Lock });
+    }
+    if ours {
+        return Some(Conflict::Ourselves);
+    }
+    queue.holds(&TaskId::from_storage(id)).then_some(Conflict::Id)
+}
+
+/// Refuses a placement whose containers are damaged, before anything is written.
+pub(crate) fn check(queue: &Queue, placement: &Placement) -> Result<(), BrokerError> {
+    match placement {
+        Placement::Pending => queue.check(&["pending"]),
+        Placement::Scheduled(_) => queue.check(&["scheduled"]),
+        Placement::Group(group) => queue.check(&["groups", &format!("g:{group}")]),
+    }
+}
+
+/// The longest life of a lock: a hundred years.
+const LONGEST_LOCK: i64 = 100 * 366 * 24 * 3600;
+
+/// The lock lives until `ttl` after the task is due, in whole seconds, at least one (pitfalls G16).
+fn lock_end(placement: &Placement, ttl: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+    let mut lives = TimeDelta::from_std(ttl).unwrap_or(TimeDelta::MAX);
+    if let Placement::Scheduled(at) = placement {
+        lives = lives.checked_add(&(*at - now)).unwrap_or(TimeDelta::MAX);
+    }
+    let whole = lives.num_seconds().saturating_add(i64::from(lives.subsec_nanos() > 0));
+    now + TimeDelta::seconds(whole.clamp(1, LONGEST_LOCK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_lives_whole_seconds_from_the_time_the_task_is_due() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let lives = |placement: &Placement, ttl| (lock_end(placement, ttl, now) - now).num_milliseconds();
+        assert_eq!(lives(&Placement::Pending, Duration::from_millis(1100)), 2000);
+        assert_eq!(lives(&Placement::Pending, Duration::from_millis(1000)), 1000);
+        assert_eq!(lives(&Placement::Pending, Duration::from_nanos(1)), 1000);
+        let soon = Placement::Scheduled(now + TimeDelta::milliseconds(2500));
+        assert_eq!(lives(&soon, Duration::from_secs(1)), 4000);
+        let past = Placement::Scheduled(now - TimeDelta::seconds(90));
+        assert_eq!(lives(&past, Duration::from_secs(60)), 1000);
+        assert_eq!(lives(&Placement::Pending, Duration::MAX), LONGEST_LOCK * 1000);
+    }
+}

@@ -1,0 +1,56 @@
+//! Delayed tasks that are due.
+
+use std::collections::HashSet;
+
+use asynq_core::{
+    broker::{Forwarded, MAX_BATCH, Poison},
+    error::{BrokerError, PoisonKind},
+    names::TaskId,
+};
+use chrono::{DateTime, Utc};
+
+use crate::model::{Delay, End, Queue};
+
+/// Moves due tasks, scheduled first, then retry, at most `limit` of each and no
+/// more than [`MAX_BATCH`].
+pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<Forwarded, BrokerError> {
+    queue.check(&["scheduled", "retry", "pending", "groups"])?;
+    let limit = limit.clamp(1, MAX_BATCH) as usize;
+    let mut due = Vec::new();
+    for delay in [Delay::Scheduled, Delay::Retry] {
+        due.extend(queue.delayed(delay).up_to(now.timestamp(), limit).into_iter().map(|(id, _)| (delay, id)));
+    }
+    for group in due.iter().filter_map(|(_, id)| queue.tasks.get(id)?.group.as_ref()) {
+        queue.check(&[&format!("g:{group}")])?;
+    }
+    let mut done = Forwarded::default();
+    let mut seen = HashSet::new();
+    for (delay, id) in &due {
+        queue.delayed(*delay).remove(id);
+        // An id in both sets moves once.
+        if seen.insert(id) {
+            match forward_one(queue, id, now) {
+                Ok(()) => done.moved += 1,
+                Err(poison) => done.poisoned.push(poison),
+            }
+        }
+    }
+    let next = [queue.scheduled.first(), queue.retry.first()].into_iter().flatten().map(|(_, score)| score).min();
+    done.more = next.is_some_and(|score| score <= now.timestamp());
+    done.next_due = next.and_then(|score| DateTime::from_timestamp(score, 0));
+    Ok(done)
+}
+
+/// The field `group` of the hash decides, not the message (pitfalls section 2.6).
+fn forward_one(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) -> Result<(), Poison> {
+    let group = match queue.task(id) {
+        Ok(task) if task.msg.is_some() => task.group.clone().filter(|group| !group.is_empty()),
+        Ok(_) => return Err(queue.put_aside(id, PoisonKind::NoMessage, now)),
+        Err(kind) => return Err(queue.put_aside(id, kind, now)),
+    };
+    match group {
+        Some(group) => queue.push_group(id, &group, now),
+        None => queue.push_pending(id, End::Back, now),
+    }
+    Ok(())
+}

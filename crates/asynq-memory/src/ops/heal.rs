@@ -1,0 +1,195 @@
+//! What crashed writers left behind. The whole queue is looked at in one step, and at most so many
+//! entries of each kind are repaired; Redis, which must not be held up, looks at a part in each call.
+
+use std::collections::BTreeMap;
+
+use asynq_core::{
+    TaskState,
+    broker::{Healed, RECOVER_GRACE},
+    error::{BrokerError, PoisonKind},
+    names::{GroupKey, TaskId},
+};
+use chrono::{DateTime, Utc};
+
+use crate::model::{End, Queue, StateField};
+
+/// Repairs one queue: first active tasks and leases, then hashes, groups and locks.
+pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<Healed, BrokerError> {
+    queue.check(&[
+        "pending", "active", "lease", "scheduled", "retry", "archived", "completed", "groups", "aggregation_sets",
+    ])?;
+    let limit = limit.max(1) as usize;
+    let mut healed = Healed::default();
+    heal_leases(queue, limit, now, &mut healed);
+    heal_hashes(queue, limit, now, &mut healed);
+    heal_groups(queue, limit, &mut healed);
+    heal_locks(queue, limit, now, &mut healed);
+    Ok(healed)
+}
+
+/// What is wrong with an id in `active`.
+enum Fault {
+    /// Nothing can be done with it.
+    Unusable(PoisonKind),
+    /// It runs and has no lease (pitfalls G10).
+    NoLease,
+    /// It stands where its state says, too.
+    Stray,
+    /// It stands here alone, and its state says something else.
+    WrongState,
+}
+
+/// Whether nothing can be done with a task. Its message is not looked at here: whoever takes or
+/// recovers the task does.
+fn unusable(queue: &Queue, id: &TaskId) -> Option<PoisonKind> {
+    match queue.task(id) {
+        Ok(task) if task.msg.is_none() => Some(PoisonKind::NoMessage),
+        Ok(task) => task.known_state().err(),
+        Err(kind) => Some(kind),
+    }
+}
+
+/// Active ids and leases fit each other.
+fn heal_leases(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
+    let times = times_listed(queue);
+    let fault = |id: &TaskId| {
+        if let Some(kind) = unusable(queue, id) {
+            return Some(Fault::Unusable(kind));
+        }
+        match queue.tasks.get(id).is_some_and(|task| task.is(TaskState::Active)) {
+            true => (!queue.lease.contains(id)).then_some(Fault::NoLease),
+            false if times.get(id).is_some_and(|times| *times > 1) => Some(Fault::Stray),
+            false => Some(Fault::WrongState),
+        }
+    };
+    let faults = queue.active.iter().filter_map(|id| Some((id.clone(), fault(id)?)));
+    let faults: Vec<(TaskId, Fault)> = faults.take(limit).collect();
+
+    let is_active = |id: &TaskId| queue.task(id).is_ok_and(|task| task.is(TaskState::Active));
+    let stale = queue.lease.iter().filter(|(id, _)| !is_active(id)).map(|(id, _)| id.clone());
+    let stale: Vec<TaskId> = stale.take(limit).collect();
+    // A live owner's task that stands nowhere: once its lease is long over, nobody could recover it.
+    let over = now.timestamp() - RECOVER_GRACE.as_secs().cast_signed();
+    let overdue = queue.lease.iter().take_while(|(_, score)| *score <= over);
+    let unlisted = overdue.filter(|(id, _)| is_active(id) && !queue.active.contains(id)).map(|(id, _)| id.clone());
+    let unlisted: Vec<TaskId> = unlisted.take(limit).collect();
+
+    for id in &stale {
+        queue.lease.remove(id);
+    }
+    healed.stale_leases.extend(stale);
+    for (id, fault) in faults {
+        match fault {
+            Fault::Unusable(kind) => healed.poisoned.push(queue.put_active_aside(&id, kind, now)),
+            // The usual recovery takes it from there, and a living owner can extend it again.
+            Fault::NoLease => {
+                queue.lease.insert(id.clone(), now.timestamp());
+                healed.leased.push(id);
+            }
+            Fault::Stray => {
+                queue.leave_active(&id);
+                healed.relisted.push(id);
+            }
+            Fault::WrongState => {
+                if let Some(task) = queue.tasks.get_mut(&id) {
+                    task.state = StateField::Known(TaskState::Active);
+                    (task.pending_since, task.take) = (None, None);
+                }
+                queue.lease.insert(id.clone(), now.timestamp());
+                healed.relisted.push(id);
+            }
+        }
+    }
+    for id in unlisted {
+        queue.active.push_front(id.clone());
+        healed.relisted.push(id);
+    }
+}
+
+/// How often each id stands in a container.
+fn times_listed(queue: &Queue) -> BTreeMap<TaskId, usize> {
+    let mut times = BTreeMap::new();
+    let mut see = |id: &TaskId| *times.entry(id.clone()).or_insert(0) += 1;
+    queue.pending.iter().chain(&queue.active).for_each(&mut see);
+    let sets = [&queue.scheduled, &queue.retry, &queue.archived, &queue.completed];
+    sets.into_iter().chain(queue.gathered.values()).flat_map(|set| set.iter()).for_each(|(id, _)| see(id));
+    times
+}
+
+/// A hash that stands in no container becomes what its state says; one whose time is not known any
+/// more is due now.
+fn heal_hashes(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
+    let times = times_listed(queue);
+    let mut unlisted: Vec<TaskId> = queue.tasks.keys().filter(|id| !times.contains_key(*id)).cloned().collect();
+    unlisted.extend(misfit_tasks(queue).filter(|id| !times.contains_key(id)));
+    unlisted.sort();
+    unlisted.truncate(limit);
+    for id in unlisted {
+        match unusable(queue, &id) {
+            Some(kind) => {
+                queue.lease.remove(&id);
+                healed.poisoned.push(queue.put_aside(&id, kind, now));
+            }
+            None => {
+                relist(queue, &id, now);
+                healed.relisted.push(id);
+            }
+        }
+    }
+}
+
+fn misfit_tasks(queue: &Queue) -> impl Iterator<Item = TaskId> {
+    queue.misfits.keys().filter_map(|suffix| suffix.strip_prefix("t:")).map(TaskId::from_storage)
+}
+
+fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
+    let Some(task) = queue.tasks.get(id) else { return };
+    let (state, group) = (task.known_state(), task.group.clone().filter(|group| !group.is_empty()));
+    let at = now.timestamp();
+    match (state, group) {
+        (Ok(TaskState::Active), _) => {
+            queue.active.push_front(id.clone());
+            if !queue.lease.contains(id) {
+                queue.lease.insert(id.clone(), at);
+            }
+        }
+        (Ok(TaskState::Scheduled), _) => {
+            queue.scheduled.insert(id.clone(), at);
+            queue.on_delayed.fire();
+        }
+        (Ok(TaskState::Retry), _) => {
+            queue.retry.insert(id.clone(), at);
+            queue.on_delayed.fire();
+        }
+        (Ok(TaskState::Archived), _) => drop(queue.archived.insert(id.clone(), at)),
+        (Ok(TaskState::Completed), _) => drop(queue.completed.insert(id.clone(), at)),
+        (Ok(TaskState::Aggregating), Some(group)) => {
+            queue.gathered.entry(group.clone()).or_default().insert(id.clone(), at);
+            queue.groups.insert(group);
+        }
+        _ => queue.push_pending(id, End::Back, now),
+    }
+}
+
+/// Groups that have tasks stand in the index (pitfalls G4, G5).
+fn heal_groups(queue: &mut Queue, limit: usize, healed: &mut Healed) {
+    let is_set = |name: &str| queue.aggregation_sets.contains(&queue.key(&format!("g:{name}")));
+    let missing = queue.gathered.keys().filter(|name| !queue.groups.contains(*name) && !is_set(name));
+    let missing: Vec<String> = missing.take(limit).cloned().collect();
+    for name in missing {
+        healed.regrouped.push(GroupKey::from_storage(&name));
+        queue.groups.insert(name);
+    }
+}
+
+/// A lock whose owner has no task is removed.
+fn heal_locks(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
+    let ownerless = queue.locks.iter(now).filter(|(key, owner)| queue.is_lock(key) && !queue.holds(owner));
+    let mut ownerless: Vec<String> = ownerless.map(|(key, _)| key.clone()).collect();
+    ownerless.sort();
+    ownerless.truncate(limit);
+    for key in &ownerless {
+        queue.locks.remove(key);
+    }
+    healed.unlocked.extend(ownerless);
+}

@@ -1,0 +1,182 @@
+//! What an operator sees and does.
+
+use std::time::Duration;
+
+use asynq_core::{
+    TaskState,
+    clock::{from_unix_secs, unix_nanos},
+    error::{BrokerError, PoisonKind},
+    info::{QueueInfo, TaskInfo},
+    inspect::{ListFilter, PageRequest, TaskPage},
+    keys,
+    names::{QueueName, TaskId},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::groups;
+use crate::model::{Data, Queue, TaskHash};
+
+/// The names of all queues, sorted.
+pub(crate) fn queues(data: &Data) -> Result<Vec<QueueName>, BrokerError> {
+    data.check(keys::QUEUES)?;
+    Ok(data.names.iter().cloned().collect())
+}
+
+/// The queue, if it is in the index; one without keys is empty.
+fn known<'d>(data: &'d mut Data, name: &QueueName) -> Result<&'d mut Queue, BrokerError> {
+    data.check(keys::QUEUES)?;
+    if data.names.contains(name) { Ok(data.queue(name)) } else { Err(not_found(name)) }
+}
+
+fn not_found(queue: &QueueName) -> BrokerError {
+    BrokerError::QueueNotFound { queue: queue.clone() }
+}
+
+/// A queue at this moment. Memory usage is what its tasks' fields take, not the containers.
+pub(crate) fn queue_info(data: &mut Data, name: &QueueName, now: DateTime<Utc>) -> Result<QueueInfo, BrokerError> {
+    let queue = known(data, name)?;
+    queue.check(&["pending", "active", "scheduled", "retry", "archived", "completed"])?;
+    let waiting = groups::list(queue)?;
+    let counter = |suffix: &str| queue.counters.get(suffix, now).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let day = keys::day(now);
+    let next = queue.pending.back().and_then(|id| queue.tasks.get(id));
+    let since = next.and_then(|task| task.pending_since).filter(|since| *since > 0);
+    let mut info = QueueInfo::empty(name.clone(), now);
+    info.pending = queue.pending.len() as u64;
+    info.active = queue.active.len() as u64;
+    info.scheduled = queue.scheduled.len() as u64;
+    info.retry = queue.retry.len() as u64;
+    info.archived = queue.archived.len() as u64;
+    info.completed = queue.completed.len() as u64;
+    info.aggregating = waiting.iter().map(|group| group.size).sum();
+    info.groups = waiting.len() as u64;
+    info.processed = counter(&format!("processed:{day}"));
+    info.failed = counter(&format!("failed:{day}"));
+    info.processed_total = counter("processed");
+    info.failed_total = counter("failed");
+    info.paused = queue.is_paused();
+    info.latency = since.map_or(Duration::ZERO, |since| {
+        Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
+    });
+    info.memory_usage = Some(queue.tasks.iter().map(|(id, task)| (id.as_str().len() + size_of(task)) as u64).sum());
+    Ok(info)
+}
+
+fn size_of(task: &TaskHash) -> usize {
+    let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
+    task.message_len()
+        + task.result.as_ref().map_or(0, Bytes::len)
+        + text(&task.unique_key)
+        + text(&task.group)
+        + task.other.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
+/// A page of the tasks of one state or group.
+pub(crate) fn list_tasks(
+    data: &mut Data,
+    name: &QueueName,
+    filter: &ListFilter,
+    page: PageRequest,
+    now: DateTime<Utc>,
+) -> Result<TaskPage, BrokerError> {
+    let queue = known(data, name)?;
+    let (state, ids) = match filter {
+        ListFilter::State(TaskState::Aggregating) => {
+            return Err(BrokerError::GroupRequired { queue: name.clone() });
+        }
+        ListFilter::State(state) => {
+            queue.check(&[state.as_str()])?;
+            (*state, ids_of_state(queue, *state, page, now))
+        }
+        ListFilter::Group(group) => {
+            queue.check(&[&format!("g:{group}")])?;
+            let waiting = queue.gathered.get(group.as_str()).into_iter().flat_map(|set| set.iter());
+            (TaskState::Aggregating, cut(waiting.map(|(id, _)| (id.clone(), None)), page))
+        }
+    };
+    let mut listed = TaskPage::default();
+    for (id, due) in ids {
+        match queue.task(&id).and_then(|task| Ok((task, task.message(name, &id)?))) {
+            Ok((task, message)) => {
+                let mut info = TaskInfo::from_message(name, &id, &message, state, due, task.result.clone());
+                info.is_orphaned = state == TaskState::Active && is_over(queue, &id, now);
+                listed.tasks.push(info);
+            }
+            Err(kind) => listed.poisoned.push((id, kind)),
+        }
+    }
+    Ok(listed)
+}
+
+/// The ids of a page, with the time at which each runs next.
+fn ids_of_state(
+    queue: &Queue,
+    state: TaskState,
+    page: PageRequest,
+    now: DateTime<Utc>,
+) -> Vec<(TaskId, Option<DateTime<Utc>>)> {
+    match state {
+        TaskState::Pending => cut(queue.pending.iter().rev().map(|id| (id.clone(), Some(now))), page),
+        TaskState::Active => cut(queue.active.iter().rev().map(|id| (id.clone(), None)), page),
+        TaskState::Scheduled => cut(queue.scheduled.iter().map(|(id, due)| (id.clone(), from_unix_secs(due))), page),
+        TaskState::Retry => cut(queue.retry.iter().map(|(id, due)| (id.clone(), from_unix_secs(due))), page),
+        TaskState::Archived => cut(queue.archived.iter().map(|(id, _)| (id.clone(), None)), page),
+        TaskState::Completed => cut(queue.completed.iter().map(|(id, _)| (id.clone(), None)), page),
+        _ => Vec::new(),
+    }
+}
+
+fn cut<T>(items: impl Iterator<Item = T>, page: PageRequest) -> Vec<T> {
+    let start = usize::try_from(page.start()).unwrap_or(usize::MAX);
+    items.skip(start).take(page.size() as usize).collect()
+}
+
+fn is_over(queue: &Queue, id: &TaskId, now: DateTime<Utc>) -> bool {
+    queue.lease.score(id).is_some_and(|score| score <= now.timestamp())
+}
+
+/// One task.
+pub(crate) fn task_info(
+    data: &mut Data,
+    name: &QueueName,
+    id: &TaskId,
+    now: DateTime<Utc>,
+) -> Result<TaskInfo, BrokerError> {
+    let queue = known(data, name)?;
+    let poison = |kind| BrokerError::Poison { queue: name.clone(), id: id.clone(), kind };
+    let task = match queue.task(id) {
+        Err(PoisonKind::NoHash) => return Err(BrokerError::TaskNotFound { queue: name.clone(), id: id.clone() }),
+        found => found.map_err(poison)?,
+    };
+    let message = task.message(name, id).map_err(poison)?;
+    let state = task.known_state().map_err(poison)?;
+    let due = match state {
+        TaskState::Pending => Some(now),
+        TaskState::Scheduled => queue.scheduled.score(id).and_then(from_unix_secs),
+        TaskState::Retry => queue.retry.score(id).and_then(from_unix_secs),
+        _ => None,
+    };
+    let mut info = TaskInfo::from_message(name, id, &message, state, due, task.result.clone());
+    info.is_orphaned = state == TaskState::Active && is_over(queue, id, now);
+    Ok(info)
+}
+
+/// Begins a pause. The queue need not exist.
+pub(crate) fn pause(queue: &mut Queue, now: DateTime<Utc>) -> Result<(), BrokerError> {
+    if queue.is_paused() {
+        return Err(BrokerError::AlreadyPaused { queue: queue.name.clone() });
+    }
+    queue.paused = Some(now.timestamp());
+    Ok(())
+}
+
+/// Ends a pause and wakes those who wait for tasks.
+pub(crate) fn unpause(queue: &mut Queue) -> Result<(), BrokerError> {
+    let misfit = queue.misfits.remove("paused").is_some();
+    if queue.paused.take().is_none() && !misfit {
+        return Err(BrokerError::NotPaused { queue: queue.name.clone() });
+    }
+    queue.on_pending.fire();
+    Ok(())
+}

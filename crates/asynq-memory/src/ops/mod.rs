@@ -1,0 +1,16 @@
+//! The transitions, one file for each family. Each is a function over the typed state and a time;
+//! none reads a clock, waits, or fails half-way.
+
+pub(crate) mod audit;
+pub(crate) mod enqueue;
+pub(crate) mod exchange;
+pub(crate) mod forward;
+pub(crate) mod groups;
+pub(crate) mod heal;
+pub(crate) mod inspect;
+pub(crate) mod janitor;
+pub(crate) mod lease;
+pub(crate) mod publish;
+pub(crate) mod recover;
+pub(crate) mod settle;
+pub(crate) mod watch;

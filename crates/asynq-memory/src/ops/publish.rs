@@ -1,0 +1,134 @@
+//! What servers and schedulers tell about themselves, and cancel requests.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use asynq_core::{
+    broker::MAX_SCHEDULER_EVENTS,
+    error::BrokerError,
+    info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, WorkerInfo},
+    keys,
+    names::TaskId,
+    raw::RawValue,
+    wire,
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+
+use crate::model::{Data, Subscriber};
+
+/// How many cancel requests wait for a slow subscriber before it is cut off.
+const CANCEL_BACKLOG: usize = 4096;
+
+/// Whole seconds, at least one (pitfalls section 1.4).
+fn whole_secs(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).clamp(1, 100 * 366 * 24 * 3600)
+}
+
+/// Publishes a server and its workers.
+pub(crate) fn write_server(
+    data: &mut Data,
+    server: &ServerInfo,
+    workers: &[WorkerInfo],
+    ttl: Duration,
+    now: DateTime<Utc>,
+) -> Result<(), BrokerError> {
+    data.check(keys::SERVERS)?;
+    data.check(keys::WORKERS)?;
+    let ttl = whole_secs(ttl);
+    let (server_key, workers_key) = keys_of(server);
+    data.servers.put(&server_key, Some(RawValue::String(wire::encode_server(server))), ttl, now);
+    let mut running: BTreeMap<String, Bytes> = BTreeMap::new();
+    for worker in workers {
+        // Only values are read; the queue tells apart equal ids (pitfalls G34).
+        let id = worker.task_id.as_str();
+        let field = if running.contains_key(id) { format!("{}:{id}", worker.queue) } else { id.to_owned() };
+        running.insert(field, wire::encode_worker(worker));
+    }
+    let running = (!running.is_empty()).then_some(RawValue::Hash(running));
+    data.workers.put(&workers_key, running, ttl, now);
+    Ok(())
+}
+
+/// Removes a server and its workers.
+pub(crate) fn clear_server(data: &mut Data, server: &ServerInfo) {
+    let (server_key, workers_key) = keys_of(server);
+    data.servers.remove(&server_key);
+    data.workers.remove(&workers_key);
+}
+
+fn keys_of(server: &ServerInfo) -> (String, String) {
+    let ServerInfo { host, pid, server_id, .. } = server;
+    (keys::server_info(host, *pid, server_id), keys::worker_info(host, *pid, server_id))
+}
+
+/// The servers that live. Undecodable ones are skipped.
+pub(crate) fn servers(data: &Data, now: DateTime<Utc>) -> Result<Vec<ServerInfo>, BrokerError> {
+    data.check(keys::SERVERS)?;
+    let decode = |value: &RawValue| match value {
+        RawValue::String(bytes) => wire::decode_server(bytes),
+        _ => None,
+    };
+    Ok(data.servers.living(now).filter_map(decode).collect())
+}
+
+/// What the living servers run. Undecodable workers are skipped.
+pub(crate) fn workers(data: &Data, now: DateTime<Utc>) -> Result<Vec<WorkerInfo>, BrokerError> {
+    data.check(keys::WORKERS)?;
+    let mut workers = Vec::new();
+    for value in data.workers.living(now) {
+        if let RawValue::Hash(running) = value {
+            workers.extend(running.values().filter_map(|bytes| wire::decode_worker(bytes.clone())));
+        }
+    }
+    Ok(workers)
+}
+
+/// Publishes the entries of a scheduler. Each is pushed to the head, so the list runs backwards.
+pub(crate) fn write_entries(
+    data: &mut Data,
+    scheduler_id: &str,
+    entries: &[SchedulerEntry],
+    ttl: Duration,
+    now: DateTime<Utc>,
+) -> Result<(), BrokerError> {
+    data.check(keys::SCHEDULERS)?;
+    let list: Vec<Bytes> = entries.iter().rev().map(wire::encode_scheduler_entry).collect();
+    let list = (!list.is_empty()).then_some(RawValue::List(list));
+    data.schedulers.put(&keys::scheduler_entries(scheduler_id), list, whole_secs(ttl), now);
+    Ok(())
+}
+
+/// Removes the entries of a scheduler.
+pub(crate) fn clear_entries(data: &mut Data, scheduler_id: &str) {
+    data.schedulers.remove(&keys::scheduler_entries(scheduler_id));
+}
+
+/// Adds to the history of an entry: makes room first, then adds.
+pub(crate) fn record_event(data: &mut Data, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
+    data.check(&keys::scheduler_history(entry_id))?;
+    let events = data.history.entry(entry_id.to_owned()).or_default();
+    let most = MAX_SCHEDULER_EVENTS as usize - 1;
+    events.pop_lowest(events.len().saturating_sub(most));
+    events.insert(wire::encode_enqueue_event(event), event.enqueued_at.timestamp());
+    Ok(())
+}
+
+/// Deletes the history of an entry.
+pub(crate) fn clear_history(data: &mut Data, entry_id: &str) {
+    data.history.remove(entry_id);
+}
+
+/// Tells all subscribers. One that does not keep up is cut off, as Redis does, and so learns that
+/// it missed something.
+pub(crate) fn cancel(data: &mut Data, id: &TaskId) {
+    data.subscribers.retain(|subscriber| subscriber.ids.try_send(id.clone()).is_ok());
+}
+
+/// A new subscription to cancel requests.
+pub(crate) fn subscribe(data: &mut Data, connection: u64) -> mpsc::Receiver<TaskId> {
+    let (ids, received) = mpsc::channel(CANCEL_BACKLOG);
+    data.subscribers.retain(|subscriber| !subscriber.ids.is_closed());
+    data.subscribers.push(Subscriber { connection, ids });
+    received
+}

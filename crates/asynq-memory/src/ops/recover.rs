@@ -1,0 +1,84 @@
+//! Taking tasks from owners that died.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::{
+    TaskMessage, TaskState,
+    broker::{Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Recovery},
+    error::{BrokerError, PoisonKind, SettleError},
+    names::TaskId,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::settle;
+use crate::model::Queue;
+
+/// Lists tasks whose lease ended at least `grace` ago, longest first. Undecodable ones are put
+/// aside and never stop the sweep (pitfalls G11).
+pub(crate) fn expired(
+    queue: &mut Queue,
+    grace: Duration,
+    limit: u32,
+    now: DateTime<Utc>,
+) -> Result<Expired, BrokerError> {
+    queue.check(&["active", "lease"])?;
+    let grace = TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
+    let cutoff = now.checked_sub_signed(grace).map_or(i64::MIN, |at| at.timestamp());
+    let mut found = Expired::default();
+    let mut bytes = 0;
+    for (id, score) in queue.lease.up_to(cutoff, limit.clamp(1, MAX_BATCH) as usize) {
+        match look(queue, &id) {
+            Ok(Some((message, length))) => {
+                bytes += length;
+                if bytes > MAX_BATCH_BYTES && !found.tasks.is_empty() {
+                    break;
+                }
+                let (queue, message) = (queue.name.clone(), Arc::new(message));
+                found.tasks.push(ExpiredTask { queue, message, until: LeaseUntil(score) });
+            }
+            Ok(None) => drop(queue.lease.remove(&id)),
+            Err(kind) => found.poisoned.push(queue.put_active_aside(&id, kind, now)),
+        }
+    }
+    let left = queue.lease.iter().take_while(|(_, score)| *score <= cutoff).count();
+    found.more = left > found.tasks.len();
+    Ok(found)
+}
+
+/// The message of a leased task and its length; `None` if the task is in another state, so that its
+/// lease was left behind.
+fn look(queue: &Queue, id: &TaskId) -> Result<Option<(TaskMessage, usize)>, PoisonKind> {
+    let task = queue.task(id)?;
+    if task.msg.is_none() {
+        return Err(PoisonKind::NoMessage);
+    }
+    if task.known_state()? != TaskState::Active {
+        return Ok(None);
+    }
+    Ok(Some((task.message(&queue.name, id)?, task.message_len())))
+}
+
+/// Ends the run of an expired task in its owner's stead, if the lease is still the one that was
+/// seen.
+pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>) -> Result<(), SettleError> {
+    let ExpiredTask { message, until, .. } = &recovery.task;
+    if matches!(recovery.outcome, Outcome::Done { .. }) {
+        return Err(BrokerError::Refused { source: "a task cannot be recovered as done".into() }.into());
+    }
+    let touched: Vec<&str> = settle::containers(message, &recovery.outcome).collect();
+    queue.check(&touched)?;
+    let id = TaskId::from_storage(&message.id);
+    let state = match queue.task(&id) {
+        Ok(task) => task.known_state(),
+        Err(PoisonKind::NotAHash) => return Err(SettleError::Poison(PoisonKind::NotAHash)),
+        Err(_) => return Err(SettleError::NotOurs),
+    };
+    if queue.lease.score(&id) != Some(until.0) {
+        return Err(SettleError::NotOurs);
+    }
+    match state {
+        Ok(TaskState::Active) => settle::finish(queue, &id, message, &recovery.outcome, now),
+        Ok(_) => Err(SettleError::NotOurs),
+        Err(kind) => Err(SettleError::Poison(kind)),
+    }
+}
