@@ -1,0 +1,17 @@
+-- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers
+-- (A.24 to A.26).
+--
+-- KEYS  1 index
+-- ARGV  1 name, 2 when it ends in s
+-- returns status OK
+--       or {WRONGTYPE, key}: refused, nothing was written
+--
+-- A server must be seen when Redis is full as well: the first write frees.
+
+local bad = misfit({ KEYS[1], 'zset' })
+if bad then
+  return wrong_type(bad)
+end
+redis.call('ZREM', KEYS[1], '')
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+return redis.status_reply('OK')

@@ -1,0 +1,102 @@
+-- audit_keys: looks at the keys of a queue, a part in each call. Reads only.
+--
+-- KEYS  as in include/places.lua
+-- ARGV  1 queue prefix, 2 pattern of the queue's keys, 3 cursor of SCAN, 4 about how many keys of the
+--       database to look at
+-- returns {cursor to go on at ('0': done), number of keys of the queue, findings ...}, a finding is one of
+--       {unlisted, id, state}   a task in no container
+--       {since, id, state}      pending_since does not fit the state
+--       {gathered, key}         a group or aggregation set, whose ids are to be looked at
+--       {group, name}           a group with tasks that is not in the index
+--       {set, key}              an aggregation set that is not listed
+--       {lock, key, id}         a lock without owner
+--       {counter, key, problem} problem: more failed, no end, an end, not a number
+--       {type, key, found}      a key of the wrong type
+
+local prefix = ARGV[1]
+local TYPES = {
+  pending = 'list', active = 'list', lease = 'zset', scheduled = 'zset', retry = 'zset', archived = 'zset',
+  completed = 'zset', groups = 'set', aggregation_sets = 'zset', paused = 'string', processed = 'string',
+  failed = 'string', ['x:quarantine'] = 'zset',
+}
+local UUID = ':' .. string.rep('%x', 8) .. ('%-' .. string.rep('%x', 4)):rep(3) .. '%-' .. string.rep('%x', 12) .. '$'
+local reply = {}
+
+local function look_at_task(id, key)
+  local task = redis.call('HMGET', key, 'state', 'group', 'pending_since')
+  local state = task[1] or ''
+  if (task[3] and true or false) ~= (state == 'pending') then
+    reply[#reply + 1] = { 'since', id, state }
+  end
+  local found, all = places(id, task[2])
+  if #found == 0 and all then
+    reply[#reply + 1] = { 'unlisted', id, state }
+  end
+end
+
+local function look_at_group(name, key)
+  reply[#reply + 1] = { 'gathered', key }
+  if type(redis.pcall('ZSCORE', KEYS[9], key)) == 'string' or redis.pcall('SISMEMBER', KEYS[8], name) == 1 then
+    return
+  end
+  if string.match(name, UUID) then
+    reply[#reply + 1] = { 'set', key }
+  else
+    reply[#reply + 1] = { 'group', name }
+  end
+end
+
+local function look_at_counter(suffix, key)
+  local value = tonumber(redis.call('GET', key))
+  if not value then
+    reply[#reply + 1] = { 'counter', key, 'not a number' }
+    return
+  end
+  local day = string.match(suffix, '^failed(.*)$')
+  if day then
+    local processed = redis.pcall('GET', prefix .. 'processed' .. day)
+    if value > (type(processed) == 'string' and tonumber(processed) or 0) then
+      reply[#reply + 1] = { 'counter', key, 'more failed' }
+    end
+  end
+  local daily, ends = string.find(suffix, ':', 1, true), redis.call('TTL', key) >= 0
+  if daily and not ends then
+    reply[#reply + 1] = { 'counter', key, 'no end' }
+  elseif not daily and ends then
+    reply[#reply + 1] = { 'counter', key, 'an end' }
+  end
+end
+
+local page = redis.call('SCAN', ARGV[3], 'MATCH', ARGV[2], 'COUNT', ARGV[4])
+reply[1], reply[2] = page[1], 0
+local done = {}
+for _, key in ipairs(page[2]) do
+  if not done[key] and string.sub(key, 1, #prefix) == prefix then
+    done[key] = true
+    reply[2] = reply[2] + 1
+    local suffix = string.sub(key, #prefix + 1)
+    local is_task, is_group = string.sub(suffix, 1, 2) == 't:', string.sub(suffix, 1, 2) == 'g:'
+    local is_lock = string.sub(suffix, 1, 7) == 'unique:'
+    local is_count = string.match(suffix, '^processed') or string.match(suffix, '^failed')
+    local want = (is_task and 'hash') or (is_group and 'zset') or (is_lock and 'string') or TYPES[suffix]
+      or (is_count and 'string')
+    local found = redis.call('TYPE', key).ok
+    if found == 'none' then
+      -- It ended meanwhile.
+    elseif want and found ~= want then
+      reply[#reply + 1] = { 'type', key, found }
+    elseif is_task then
+      look_at_task(string.sub(suffix, 3), key)
+    elseif is_group then
+      look_at_group(string.sub(suffix, 3), key)
+    elseif is_lock then
+      local id = redis.call('GET', key)
+      if redis.call('EXISTS', prefix .. 't:' .. id) == 0 then
+        reply[#reply + 1] = { 'lock', key, id }
+      end
+    elseif is_count then
+      look_at_counter(suffix, key)
+    end
+  end
+end
+return reply

@@ -1,0 +1,53 @@
+-- extend_leases: extends the leases of running tasks (A.17).
+--
+-- KEYS  1 lease
+-- ARGV  1 queue prefix, 2 new lease in s, 3 number of fences, then for each: token, highest lease
+--       written in s; then number of items, then for each: id, number of its fence from 1
+-- returns codes, one character an item: 1 extended, 2 ours and above the new lease already,
+--       0 not ours, h the task key is not a hash, s its state is missing or unknown
+--       or {WRONGTYPE, key}: refused, nothing was written
+--
+-- The fence is that of exchange.lua. A lease is never shortened (GT) and one that is there is only
+-- extended (XX). Where it is missing the task is still ours; heal.lua puts a lease in place, and the
+-- next extension finds it.
+
+local STATES = {
+  pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
+}
+local prefix, lease = ARGV[1], KEYS[1]
+local first = 4 + 2 * tonumber(ARGV[3])
+local n = tonumber(ARGV[first])
+local ids = {}
+for i = 1, n do
+  ids[i] = ARGV[first + 2 * i - 1]
+end
+local scores = redis.pcall('ZMSCORE', lease, unpack(ids))
+if scores.err then
+  return wrong_type(lease)
+end
+local codes, extended = {}, {}
+for i = 1, n do
+  local id, fence = ids[i], 2 + 2 * tonumber(ARGV[first + 2 * i])
+  local task = redis.pcall('HMGET', prefix .. 't:' .. id, 'x:take', 'state')
+  local code = '0'
+  if task.err then
+    code = 'h'
+  elseif task[2] == 'active' and task[1] == ARGV[fence] then
+    if not scores[i] then
+      code = '1'
+    elseif tonumber(scores[i]) <= tonumber(ARGV[fence + 1]) then
+      code = tonumber(scores[i]) > tonumber(ARGV[2]) and '2' or '1'
+      extended[#extended + 1] = ARGV[2]
+      extended[#extended + 1] = id
+    end
+  elseif task[1] == ARGV[fence] and task[2] ~= 'active' and not STATES[task[2]] then
+    code = 's'
+  end
+  codes[i] = code
+end
+if #extended > 0 then
+  -- A write that frees, so that the rest is allowed under maxmemory.
+  redis.call('ZREM', lease, '')
+  redis.call('ZADD', lease, 'XX', 'GT', unpack(extended))
+end
+return table.concat(codes)

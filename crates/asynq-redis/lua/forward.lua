@@ -1,0 +1,79 @@
+-- forward: moves due tasks to pending, or into the group that the hash names (A.15).
+--
+-- KEYS  1 scheduled, 2 retry, 3 pending, 4 groups
+-- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 most tasks of each set
+-- returns {number moved, next due in s ('' if none), put aside: id, kind ...}
+--       kinds: n no key, h not a hash, m no message
+--       or {WRONGTYPE, key}: refused, nothing was written
+--
+-- A group is put into the index again with its task (pitfalls G5). Ids without a task are dropped
+-- (G8). The first write of each set is the ZREM.
+
+local prefix, pending, groups = ARGV[1], KEYS[3], KEYS[4]
+local bad = misfit({ KEYS[1], 'zset', KEYS[2], 'zset', pending, 'list', groups, 'set' })
+if bad then
+  return wrong_type(bad)
+end
+
+-- Look.
+local due, into, aside = {}, {}, {}
+for set = 1, 2 do
+  due[set] = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', ARGV[2], 'LIMIT', 0, ARGV[4])
+  for _, id in ipairs(due[set]) do
+    local key = prefix .. 't:' .. id
+    local group = redis.pcall('HGET', key, 'group')
+    if type(group) == 'table' or redis.call('HEXISTS', key, 'msg') == 0 then
+      aside[#aside + 1] = id
+      aside[#aside + 1] = damage(key)
+    elseif group and group ~= '' then
+      local name = prefix .. 'g:' .. group
+      if not holds(name, 'zset') then
+        return wrong_type(name)
+      end
+      into[id] = group
+    else
+      into[id] = ''
+    end
+  end
+end
+
+-- Write.
+local moved = 0
+for set = 1, 2 do
+  if #due[set] > 0 then
+    call_each('ZREM', KEYS[set], due[set])
+    local pushed = {}
+    for _, id in ipairs(due[set]) do
+      local key, group = prefix .. 't:' .. id, into[id]
+      if group == '' then
+        redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
+        redis.call('HDEL', key, 'x:take', 'x:adopt')
+        pushed[#pushed + 1] = id
+        moved = moved + 1
+      elseif group then
+        redis.call('HSET', key, 'state', 'aggregating')
+        redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt')
+        redis.call('ZADD', prefix .. 'g:' .. group, ARGV[2], id)
+        redis.call('SADD', groups, group)
+        moved = moved + 1
+      end
+      -- An id in both sets moves once.
+      into[id] = nil
+    end
+    if #pushed > 0 then
+      call_each('LPUSH', pending, pushed)
+    end
+  end
+end
+for i = 1, #aside, 2 do
+  put_aside(prefix, aside[i], ARGV[2])
+end
+
+local next_due = ''
+for set = 1, 2 do
+  local first = redis.call('ZRANGE', KEYS[set], 0, 0, 'WITHSCORES')[2]
+  if first and (next_due == '' or tonumber(first) < tonumber(next_due)) then
+    next_due = first
+  end
+end
+return { moved, next_due, aside }

@@ -1,0 +1,14 @@
+-- probe_pending: whether a task may be taken from one of the queues. Reads only, and only the keys
+-- it declares: a tracking connection keeps a watch on them (SAFETY rule 11).
+--
+-- KEYS  for each queue: paused, pending
+-- returns 1 if a queue is not paused and has a task, else 0
+
+local found = 0
+for i = 1, #KEYS, 2 do
+  local length = redis.pcall('LLEN', KEYS[i + 1])
+  if redis.call('EXISTS', KEYS[i]) == 0 and type(length) == 'number' and length > 0 then
+    found = 1
+  end
+end
+return found

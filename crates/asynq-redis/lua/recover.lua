@@ -1,0 +1,18 @@
+-- recover: takes tasks whose lease ended from their dead owners (A.13, A.14, A.12).
+--
+-- KEYS  1 to 10 as in include/settle.lua
+-- ARGV  1 to 8 as in include/settle.lua, 9 number of items, then the items; an item's fence is the
+--       lease in s that was seen
+-- returns {codes, note on counters}; codes as in include/settle.lua
+--       or {WRONGTYPE, key}: refused, nothing was written
+--
+-- The lease is tested again for each item: a task whose owner lives after all, or that another
+-- server recovered, answers 0.
+
+local codes, later, _, note = settle(10, tonumber(ARGV[9]), function(fence, _, score)
+  return score == tonumber(fence)
+end)
+if not codes then
+  return wrong_type(later)
+end
+return { codes, note }

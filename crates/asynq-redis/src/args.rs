@@ -1,0 +1,90 @@
+//! The arguments of a script.
+
+use asynq_core::{keys, names::QueueName};
+
+/// ARGV as it grows.
+#[derive(Debug, Default)]
+pub(crate) struct Args(Vec<Vec<u8>>);
+
+impl Args {
+    /// Room for `n`.
+    pub(crate) fn with_capacity(n: usize) -> Self {
+        Self(Vec::with_capacity(n))
+    }
+
+    /// A number.
+    pub(crate) fn int(mut self, value: i64) -> Self {
+        self.push_int(value);
+        self
+    }
+
+    /// A text.
+    pub(crate) fn text(mut self, value: &str) -> Self {
+        self.push(value);
+        self
+    }
+
+    /// A number.
+    pub(crate) fn push_int(&mut self, value: i64) {
+        self.0.push(value.to_string().into_bytes());
+    }
+
+    /// A count.
+    pub(crate) fn push_count(&mut self, value: usize) {
+        self.0.push(value.to_string().into_bytes());
+    }
+
+    /// A text or bytes.
+    pub(crate) fn push(&mut self, value: impl AsRef<[u8]>) {
+        self.0.push(value.as_ref().to_vec());
+    }
+
+    /// Bytes that are given away.
+    pub(crate) fn push_owned(&mut self, value: Vec<u8>) {
+        self.0.push(value);
+    }
+
+    /// All of `more`, behind what is there.
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
+
+    /// All of them.
+    pub(crate) fn done(self) -> Vec<Vec<u8>> {
+        self.0
+    }
+}
+
+/// Keys of a queue by their suffixes.
+pub(crate) fn keys_of(queue: &QueueName, suffixes: &[&str]) -> Vec<Vec<u8>> {
+    suffixes.iter().map(|suffix| keys::of_queue(queue, suffix).into_bytes()).collect()
+}
+
+/// The pattern that SCAN finds the queue's keys by.
+pub(crate) fn pattern_of(queue: &QueueName) -> String {
+    let mut pattern = String::new();
+    for c in keys::queue_prefix(queue).chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('*');
+    pattern
+}
+
+/// A bound for a script, as its argument.
+pub(crate) fn bound(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_means_the_name_and_nothing_else() {
+        let queue = QueueName::new(r"a*b?[c]\").unwrap();
+        assert_eq!(pattern_of(&queue), r"asynq:{a\*b\?\[c\]\\}:*");
+    }
+}

@@ -1,0 +1,296 @@
+//! The broker: what the traits ask for, handed to the operations.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{
+    Result as AsynqResult,
+    broker::{
+        AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
+        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
+    },
+    error::{BrokerError, EnqueueError, SettleError},
+    info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
+    inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
+    names::{GroupKey, QueueName, TaskId},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use crate::{
+    connection_type::RedisConnectionType,
+    link::{Link, owned::Owned},
+    ops::{self, heal::Place},
+};
+
+/// A task storage on Redis, shared with Go asynq. Cheap to clone; clones share the connections, which
+/// are replaced when they are lost and closed with the last clone or by [`close`](Broker::close).
+#[derive(Clone)]
+pub struct RedisBroker {
+    core: Arc<Core>,
+}
+
+/// What the operations work with.
+pub(crate) struct Core {
+    pub(crate) link: Link,
+    /// In front of each token.
+    id: String,
+    calls: AtomicU64,
+    heal: Mutex<HashMap<QueueName, Place>>,
+    kept: Mutex<Vec<Owned>>,
+}
+
+impl Core {
+    /// The time now, corrected to the server's.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.link.env().clock.now()
+    }
+
+    /// Where the next look of `heal` at a queue begins.
+    pub(crate) fn heal_place(&self, queue: &QueueName) -> Place {
+        lock(&self.heal).get(queue).cloned().unwrap_or_default()
+    }
+
+    /// Moves that place.
+    pub(crate) fn set_heal_place(&self, queue: &QueueName, place: Place) {
+        lock(&self.heal).insert(queue.clone(), place);
+    }
+
+    /// Keeps a background task until it has ended, at most as long as the broker.
+    pub(crate) fn keep(&self, task: Owned) {
+        let mut kept = lock(&self.kept);
+        kept.retain(|task| !task.handle().is_finished());
+        kept.push(task);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBroker").field("link", &self.core.link).field("id", &self.core.id).finish_non_exhaustive()
+    }
+}
+
+impl RedisBroker {
+    /// Connects, with the system's clock and randomness.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`](asynq_core::Connector::connect): the server cannot be reached, or
+    /// it does not let us in.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future drops the half-open connection.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> asynq_core::Result<()> {
+    /// use asynq_redis::{RedisBroker, RedisConnectionType};
+    ///
+    /// let broker = RedisBroker::new(RedisConnectionType::single("redis://127.0.0.1:6379")?).await?;
+    /// # let _ = broker;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn new(connection: RedisConnectionType) -> AsynqResult<Self> {
+        Ok(connection.open(Env::default()).await?)
+    }
+
+    pub(crate) fn from_link(link: Link) -> Self {
+        let id = link.env().entropy.uuid();
+        let core = Core { link, id, calls: AtomicU64::new(1), heal: Mutex::default(), kept: Mutex::default() };
+        Self { core: Arc::new(core) }
+    }
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+        ops::enqueue::enqueue(&self.core, batch).await
+    }
+
+    fn begin(&self) -> CallRecord {
+        CallRecord {
+            token: CallToken::new(&self.core.id, self.core.calls.fetch_add(1, Ordering::Relaxed)),
+            connection: self.core.link.connection(),
+            lease_until: LeaseUntil::from_now(self.core.now()),
+        }
+    }
+
+    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+        ops::exchange::exchange(&self.core, call, settle, want).await
+    }
+
+    async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
+        ops::adopt::adopt(&self.core, queue, lost).await
+    }
+
+    async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
+        ops::lease::extend(&self.core, batch).await
+    }
+
+    async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
+        ops::watch::watch(&self.core, queues, kind).await
+    }
+
+    async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
+        ops::forward::forward(&self.core, queue, limit).await
+    }
+
+    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+        ops::recover::expired(&self.core, queue, grace, limit).await
+    }
+
+    async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
+        ops::recover::recover(&self.core, batch).await
+    }
+
+    async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
+        ops::heal::heal(&self.core, queue, limit).await
+    }
+
+    async fn delete_expired(&self, queue: &QueueName, limit: u32) -> Result<u32, BrokerError> {
+        ops::janitor::delete_expired(&self.core, queue, limit).await
+    }
+
+    async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
+        let found = ops::groups::infos(&self.core, queue).await?;
+        Ok(found.into_iter().map(|info| info.group).collect())
+    }
+
+    async fn collect_group(
+        &self,
+        queue: &QueueName,
+        group: &GroupKey,
+        limits: GroupLimits,
+    ) -> Result<Option<AggregationSet>, BrokerError> {
+        ops::groups::collect(&self.core, queue, group, limits).await
+    }
+
+    async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
+        ops::groups::extend(&self.core, set).await
+    }
+
+    async fn finish_aggregation(
+        &self,
+        set: &AggregationSet,
+        result: EnqueueRequest,
+    ) -> Result<TaskInfo, EnqueueError> {
+        ops::groups::finish(&self.core, set, result).await
+    }
+
+    async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError> {
+        ops::groups::reclaim(&self.core, queue).await
+    }
+
+    async fn write_server_state(
+        &self,
+        server: &ServerInfo,
+        workers: &[WorkerInfo],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        ops::server_state::write(&self.core, server, workers, ttl).await
+    }
+
+    async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError> {
+        ops::server_state::clear(&self.core, server).await
+    }
+
+    async fn write_scheduler_entries(
+        &self,
+        scheduler_id: &str,
+        entries: &[SchedulerEntry],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        ops::scheduler_state::write(&self.core, scheduler_id, entries, ttl).await
+    }
+
+    async fn clear_scheduler_entries(&self, scheduler_id: &str) -> Result<(), BrokerError> {
+        ops::scheduler_state::clear(&self.core, scheduler_id).await
+    }
+
+    async fn record_enqueue_event(&self, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
+        ops::scheduler_state::record(&self.core, entry_id, event).await
+    }
+
+    async fn clear_scheduler_history(&self, entry_id: &str) -> Result<(), BrokerError> {
+        ops::scheduler_state::clear_history(&self.core, entry_id).await
+    }
+
+    async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
+        ops::result::write(&self.core, lease, result).await
+    }
+
+    async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError> {
+        ops::cancel::publish(&self.core, id).await
+    }
+
+    async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError> {
+        ops::cancel::subscribe(&self.core).await
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.core.link.command(&redis::cmd("PING")).await.map(drop)
+    }
+
+    async fn close(&self) {
+        self.core.link.close().await;
+    }
+}
+
+#[async_trait]
+impl Inspect for RedisBroker {
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
+        ops::inspect::queues(&self.core).await
+    }
+
+    async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
+        ops::inspect::queue_info(&self.core, queue).await
+    }
+
+    async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
+        ops::groups::infos(&self.core, queue).await
+    }
+
+    async fn list_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        page: PageRequest,
+    ) -> Result<TaskPage, BrokerError> {
+        ops::inspect::list_tasks(&self.core, queue, filter, page).await
+    }
+
+    async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+        ops::inspect::task_info(&self.core, queue, id).await
+    }
+
+    async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        ops::inspect::pause(&self.core, queue).await
+    }
+
+    async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        ops::inspect::unpause(&self.core, queue).await
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        ops::server_state::servers(&self.core).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
+        ops::server_state::workers(&self.core).await
+    }
+
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+        ops::audit::audit(&self.core, queue, cursor).await
+    }
+}

@@ -1,0 +1,190 @@
+//! What a program says about its Redis.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use asynq_core::{
+    BrokerError, Connector, Env, Storage,
+    error::Result,
+};
+use async_trait::async_trait;
+
+use crate::{
+    RedisBroker,
+    link::{
+        Link,
+        settings::{Secret, Settings},
+    },
+    uri,
+};
+
+/// Which Redis to connect to, and how. A [`Connector`](asynq_core::Connector): give it to a client, a server or
+/// an actor system. `Debug` and [`describe`](asynq_core::Connector::describe) show no password.
+///
+/// ```
+/// use asynq_redis::RedisConnectionType;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let redis = RedisConnectionType::single("redis://127.0.0.1:6379/2")?.connect_timeout(Duration::from_secs(2));
+/// # let _ = redis;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct RedisConnectionType {
+    topology: Topology,
+}
+
+#[derive(Clone)]
+enum Topology {
+    Single(Settings),
+}
+
+impl fmt::Debug for RedisConnectionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.topology {
+            Topology::Single(settings) => f.debug_tuple("Single").field(settings).finish(),
+        }
+    }
+}
+
+impl RedisConnectionType {
+    /// A single server. The forms are those of Go asynq and a few more:
+    ///
+    /// | form | meaning |
+    /// | --- | --- |
+    /// | `redis://[user:password@]host[:port][/db]` | TCP; the port is 6379 and the database 0 unless given |
+    /// | `rediss://…` | the same with TLS; needs the feature `tls` |
+    /// | `redis-socket://[user:password@]/path[?db=n]` | a unix socket; `unix://` means the same |
+    /// | `host:port` | as Go's `RedisClientOpt.Addr`; an empty host is localhost |
+    ///
+    /// IPv6 addresses stand in brackets. In user and password, `/ ? # @ %` are percent-encoded. `?db=n` is
+    /// understood in each URI, and `?protocol=2` keeps to RESP2, at the price of polling.
+    ///
+    /// Unlike in Go, a user in the URI counts (Redis ACL), provided there is a password too; and a lone `/`
+    /// after the host is no error.
+    ///
+    /// # Errors
+    /// [`BrokerError::InvalidConnection`](asynq_core::BrokerError::InvalidConnection) says what is wrong. It
+    /// never shows a password. Nothing is connected yet.
+    pub fn single(address: impl AsRef<str>) -> Result<Self> {
+        Ok(Self { topology: Topology::Single(uri::parse(address.as_ref())?) })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        match &mut self.topology {
+            Topology::Single(settings) => change(settings),
+        }
+        self
+    }
+
+    /// The ACL user; default: the user `default`. Without [`password`](Self::password) it logs in with an
+    /// empty one, which users with `nopass` accept.
+    pub fn username(self, username: impl Into<String>) -> Self {
+        let username = username.into();
+        self.with(|settings| settings.username = (!username.is_empty()).then_some(username))
+    }
+
+    /// The password, as it is (not percent-encoded); default: none. An empty one means none.
+    pub fn password(self, password: impl Into<String>) -> Self {
+        let password = password.into();
+        self.with(|settings| settings.password = (!password.is_empty()).then_some(Secret(password)))
+    }
+
+    /// The number of the database; default: 0. What the server allows shows on connecting. Note that
+    /// cancellations are published to all databases of a server, as in Go.
+    pub fn db(self, db: u32) -> Self {
+        self.with(|settings| settings.db = db)
+    }
+
+    /// What `CLIENT LIST` shows for our connections; default: `asynq`. Empty: no name. A name has no spaces.
+    pub fn client_name(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.with(|settings| settings.client_name = (!name.is_empty()).then_some(name))
+    }
+
+    /// The limit for making a connection, greeting included; default: 5 s, as in Go.
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.connect_timeout = limit)
+    }
+
+    /// How long a call waits for a connection while there is none; default: 1 s. Then it answers
+    /// [`BrokerError::Unavailable`](asynq_core::BrokerError::Unavailable). There is no limit for an answer (Go: 3 s): a call ends with it or with
+    /// its connection, see [`ping_timeout`](Self::ping_timeout).
+    pub fn wait_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.wait_timeout = limit)
+    }
+
+    /// How long a connection that has been silent for 5 s may leave a PING unanswered; default: 10 s. Then it
+    /// is given up, its open calls are ambiguous, and a new one is made. Longer than any script may run.
+    pub fn ping_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.pace.ping_timeout = limit)
+    }
+}
+
+impl RedisConnectionType {
+    /// Connects.
+    pub(crate) async fn open(&self, env: Env) -> Result<RedisBroker, BrokerError> {
+        match &self.topology {
+            Topology::Single(settings) => Ok(RedisBroker::from_link(Link::open(settings.clone(), env).await?)),
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for RedisConnectionType {
+    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
+        Ok(Arc::new(self.open(env).await?))
+    }
+
+    fn describe(&self) -> String {
+        match &self.topology {
+            Topology::Single(settings) => settings.to_string(),
+        }
+    }
+}
+
+/// TLS. Each of these settings turns it on.
+#[cfg(feature = "tls")]
+impl RedisConnectionType {
+    fn with_tls<E>(mut self, change: impl FnOnce(&mut crate::link::tls::Tls) -> Result<(), E>) -> Result<Self, E> {
+        match &mut self.topology {
+            Topology::Single(settings) => change(settings.tls.get_or_insert_default())?,
+        }
+        Ok(self)
+    }
+
+    fn with_tls_setting(self, change: impl FnOnce(&mut crate::link::tls::Tls)) -> Self {
+        self.with(|settings| change(settings.tls.get_or_insert_default()))
+    }
+
+    /// Trusts the certificates in this PEM text, and those of earlier calls, instead of those that the system
+    /// trusts.
+    ///
+    /// # Errors
+    /// [`BrokerError::InvalidConnection`](asynq_core::BrokerError::InvalidConnection) if there is none in it.
+    pub fn tls_root_certificate(self, pem: impl AsRef<[u8]>) -> Result<Self> {
+        Ok(self.with_tls(|tls| tls.trust(pem.as_ref()))?)
+    }
+
+    /// Shows this certificate (PEM, the leaf first) to the server; redis-server asks for one unless it is told
+    /// `tls-auth-clients no`.
+    ///
+    /// # Errors
+    /// [`BrokerError::InvalidConnection`](asynq_core::BrokerError::InvalidConnection) if one of them cannot be
+    /// read. The key is not shown.
+    pub fn tls_client_certificate(self, chain_pem: impl AsRef<[u8]>, key_pem: impl AsRef<[u8]>) -> Result<Self> {
+        Ok(self.with_tls(|tls| tls.identify(chain_pem.as_ref(), key_pem.as_ref()))?)
+    }
+
+    /// The name that must be in the server's certificate; default: the host of the address.
+    pub fn tls_server_name(self, name: impl Into<String>) -> Self {
+        self.with_tls_setting(|tls| tls.expect_name(name.into()))
+    }
+
+    /// Accepts any certificate: whoever stands between may read and change everything. For trials.
+    pub fn tls_insecure(self) -> Self {
+        self.with_tls_setting(crate::link::tls::Tls::trust_anyone)
+    }
+}

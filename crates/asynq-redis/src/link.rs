@@ -1,0 +1,392 @@
+//! The link to one Redis: one connection for the calls of all, replaced when it is lost.
+//!
+//! Nothing is sent twice behind the caller's back. A call is written once, on the connection that
+//! lives at that moment, and ends with its answer or with that connection
+//! ([`BrokerError::Ambiguous`]). The one exception is NOSCRIPT, a definite refusal.
+
+pub(crate) mod calls;
+pub(crate) mod owned;
+mod policy;
+pub(crate) mod script;
+pub(crate) mod settings;
+pub(crate) mod socket;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+pub(crate) mod wire;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use asynq_core::{
+    broker::{Env, Watch},
+    error::BrokerError,
+};
+use redis::{Cmd, Value};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
+
+pub(crate) use self::{script::Script, settings::Settings};
+use self::{
+    owned::Owned,
+    wire::{ClientId, Wire},
+};
+pub(crate) use crate::watcher::Probe;
+use crate::{
+    clock_sync,
+    failure::{ErrorReply, classify, without_effect},
+    pubsub::Subscriptions,
+    watcher::Watcher,
+};
+
+/// The first wait between two attempts to connect; it doubles.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// The longest wait.
+const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// A connection that stood so long was a good one: waits begin anew.
+const STOOD_WELL: Duration = Duration::from_secs(10);
+/// How often a lasting outage is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+/// How often a script is loaded for one call. More means that somebody flushes all the time.
+const LOADS: u32 = 3;
+
+/// A handle to one Redis. Cheap to clone; clones share the connection, and all follow when it is
+/// replaced. The last one dropped closes it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    core: Arc<Core>,
+    keeper: Arc<Owned>,
+}
+
+/// What the handles and the keeper share.
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) env: Env,
+    state: watch::Sender<State>,
+    /// The server refuses to write: connect again, its name may lead elsewhere now.
+    elsewhere: Notify,
+    watcher: Watcher,
+    subscriptions: Subscriptions,
+}
+
+#[derive(Clone)]
+enum State {
+    Up(Arc<Wire>),
+    /// With what the last attempt said.
+    Down(Option<Arc<BrokerError>>),
+    Closed,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &*self.core.state.borrow() {
+            State::Up(_) => "up",
+            State::Down(_) => "down",
+            State::Closed => "closed",
+        };
+        write!(f, "Link({} {state})", self.core.settings)
+    }
+}
+
+impl Link {
+    /// Connects: RESP3 where it is spoken, else RESP2; user, database and name as in the settings.
+    /// Warns if the server may evict keys, and corrects a system clock by the server's.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] if there is no server, `Refused` if it does not let us in,
+    /// `InvalidConnection` if the settings cannot be right, `Busy` if it is starting.
+    pub(crate) async fn open(settings: Settings, env: Env) -> Result<Self, BrokerError> {
+        let wire = Arc::new(Wire::open(&settings, "", None, env.entropy.bits()).await?);
+        policy::check(&wire, &settings.to_string()).await;
+        clock_sync::sync(&env.clock, &wire).await;
+        let core = Arc::new(Core {
+            settings,
+            env,
+            state: watch::Sender::new(State::Up(Arc::clone(&wire))),
+            elsewhere: Notify::new(),
+            watcher: Watcher::default(),
+            subscriptions: Subscriptions::default(),
+        });
+        let keeper = Owned::spawn(keep(Arc::clone(&core), wire));
+        Ok(Self { core, keeper: Arc::new(keeper) })
+    }
+
+    /// Which connection is live, 0 if there is none. To be given to [`eval_on`](Self::eval_on) and
+    /// [`kill`](Self::kill), of this link or a later one to the same server; it has no other meaning.
+    pub(crate) fn connection(&self) -> u64 {
+        self.core.live().ok().flatten().map_or(0, |wire| wire.number())
+    }
+
+    /// Runs a script.
+    pub(crate) async fn eval(
+        &self,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        let wire = self.core.wire().await?;
+        self.core.eval(&wire, script, &keys, &args).await
+    }
+
+    /// Runs a script if `connection` is the live one; else nothing is sent and the answer is
+    /// [`BrokerError::Unavailable`].
+    pub(crate) async fn eval_on(
+        &self,
+        connection: u64,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        match self.core.live()? {
+            Some(wire) if wire.number() == connection => self.core.eval(&wire, script, &keys, &args).await,
+            _ => Err(BrokerError::unavailable("the connection of this call was replaced")),
+        }
+    }
+
+    /// Sends a command.
+    pub(crate) async fn command(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        let wire = self.core.wire().await?;
+        let answer = wire.ask(cmd, name_of(cmd).into()).await?;
+        answer.map_err(|reply| self.core.refused(reply))
+    }
+
+    /// Sends commands in one write; as many answers as commands.
+    pub(crate) async fn pipeline(&self, cmds: &[Cmd]) -> Vec<Result<Value, BrokerError>> {
+        let wire = match self.core.wire().await {
+            Ok(wire) => wire,
+            Err(BrokerError::Closed) => return cmds.iter().map(|_| Err(BrokerError::Closed)).collect(),
+            Err(error) => {
+                let cause = Arc::new(error);
+                return cmds.iter().map(|_| Err(BrokerError::unavailable(Arc::clone(&cause)))).collect();
+            }
+        };
+        match wire.ask_all(cmds, "pipeline").await {
+            Ok(answers) => {
+                answers.into_iter().map(|answer| answer.map_err(|reply| self.core.refused(reply))).collect()
+            }
+            Err(error) => cmds.iter().map(|_| Err(classify(error.clone(), true))).collect(),
+        }
+    }
+
+    /// Makes sure that nothing more runs that was sent on `connection`: on the live connection by
+    /// waiting for an answer behind it, on an earlier one by ending it at the server.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] where we may not: what was sent may still run for a while.
+    pub(crate) async fn kill(&self, connection: u64) -> Result<(), BrokerError> {
+        if connection == 0 {
+            return Ok(());
+        }
+        let wire = self.core.wire().await?;
+        if wire.number() == connection {
+            // Answers come in order. An error reply is one too.
+            return wire.ask(&redis::cmd("PING"), "PING".into()).await.map(drop).map_err(without_effect);
+        }
+        let id = match wire::client_id(connection, wire.number()) {
+            ClientId::Known(id) => id,
+            ClientId::OtherServer => return Ok(()),
+            ClientId::Unknown => return Err(BrokerError::Unsupported { what: "CLIENT KILL" }),
+        };
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("ID").arg(id);
+        match wire.ask(&kill, "CLIENT KILL".into()).await.map_err(without_effect)? {
+            Ok(_) => Ok(()),
+            Err(reply) if matches!(reply.code.as_str(), "NOPERM" | "ERR") => {
+                Err(BrokerError::Unsupported { what: "CLIENT KILL" })
+            }
+            Err(reply) => Err(self.core.refused(reply)),
+        }
+    }
+
+    /// Subscribes to a channel, on a connection of its own; returns once the server has confirmed.
+    /// The messages end when the connection is lost.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
+        self.core.subscriptions.subscribe(&self.core, channel).await
+    }
+
+    /// Looks, by a script that only reads, and, if there is nothing, leaves a watch on its keys.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] where the server does not tell of changes.
+    pub(crate) async fn watch(&self, probe: Probe) -> Result<Watch, BrokerError> {
+        self.core.watcher.watch(&self.core, probe).await
+    }
+
+    /// What the link was opened with.
+    pub(crate) fn env(&self) -> &Env {
+        &self.core.env
+    }
+
+    /// Ends all connections. Calls without answer become ambiguous, later ones are
+    /// [`BrokerError::Closed`], watches are lost, subscriptions end.
+    pub(crate) async fn close(&self) {
+        self.keeper.abort();
+        if let State::Up(wire) = self.core.state.send_replace(State::Closed) {
+            wire.cut();
+            wire.over().await;
+        }
+        self.core.watcher.close();
+        self.core.subscriptions.close();
+    }
+}
+
+impl Core {
+    /// The live connection, if there is one.
+    fn live(&self) -> Result<Option<Arc<Wire>>, BrokerError> {
+        match &*self.state.borrow() {
+            State::Up(wire) if !wire.is_over() => Ok(Some(Arc::clone(wire))),
+            State::Up(_) | State::Down(_) => Ok(None),
+            State::Closed => Err(BrokerError::Closed),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Closed)
+    }
+
+    /// The live connection; waits for one within the wait timeout.
+    pub(crate) async fn wire(&self) -> Result<Arc<Wire>, BrokerError> {
+        if let Some(wire) = self.live()? {
+            return Ok(wire);
+        }
+        let mut states = self.state.subscribe();
+        let settled = states.wait_for(|state| match state {
+            State::Up(wire) => !wire.is_over(),
+            State::Down(_) => false,
+            State::Closed => true,
+        });
+        let limit = self.settings.wait_timeout;
+        // Errors cannot be: the sender is here.
+        if let Ok(Ok(state)) = timeout(limit, settled).await
+            && let State::Up(wire) = &*state
+        {
+            return Ok(Arc::clone(wire));
+        }
+        match &*self.state.borrow() {
+            State::Closed => Err(BrokerError::Closed),
+            State::Down(Some(cause)) => Err(BrokerError::unavailable(Arc::clone(cause))),
+            _ => Err(BrokerError::unavailable(format!("no connection within {limit:?}"))),
+        }
+    }
+
+    async fn eval(
+        &self,
+        wire: &Wire,
+        script: &Script,
+        keys: &[Vec<u8>],
+        args: &[Vec<u8>],
+    ) -> Result<Value, BrokerError> {
+        let invoke = script.invoke(keys, args);
+        let mut answer = wire.ask(&invoke, script.name.into()).await?;
+        for _ in 0..LOADS {
+            match &answer {
+                Err(reply) if reply.is_no_script() => {}
+                _ => break,
+            }
+            // In one write, so that hardly anything fits between.
+            let both = [script.load(), invoke.clone()];
+            let answers = wire.ask_all(&both, script.name).await.map_err(|error| classify(error, true))?;
+            let mut answers = answers.into_iter();
+            let loaded = answers.next();
+            answer = answers.next().unwrap_or(Ok(Value::Nil));
+            if let (Some(Err(why)), Err(reply)) = (loaded, &answer)
+                && reply.is_no_script()
+            {
+                return Err(self.refused(why));
+            }
+        }
+        answer.map_err(|reply| self.refused(reply))
+    }
+
+    /// An error reply to a call, as the caller gets it.
+    pub(crate) fn refused(&self, reply: ErrorReply) -> BrokerError {
+        let error = BrokerError::from(reply);
+        if matches!(error, BrokerError::ReadOnly) {
+            self.elsewhere.notify_one();
+        }
+        error
+    }
+
+    /// Changes the state unless the link is closed.
+    fn set(&self, to: State) {
+        self.state.send_if_modified(|state| {
+            let open = !matches!(state, State::Closed);
+            if open {
+                *state = to;
+            }
+            open
+        });
+    }
+}
+
+fn name_of(cmd: &Cmd) -> String {
+    match cmd.args_iter().next() {
+        Some(redis::Arg::Simple(word)) => String::from_utf8_lossy(word).into_owned(),
+        _ => "command".to_owned(),
+    }
+}
+
+/// Replaces the connection whenever it is lost, for as long as the link lives.
+async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
+    let mut attempt = 0;
+    let mut since = Instant::now();
+    loop {
+        let lost = tokio::select! {
+            () = wire.over() => true,
+            () = core.elsewhere.notified() => false,
+            () = clock_sync::keep_in_sync(&core.env.clock, &wire) => continue,
+        };
+        if since.elapsed() >= STOOD_WELL {
+            attempt = 0;
+        }
+        if lost {
+            tracing::warn!(server = %core.settings, "the connection to Redis is lost");
+            core.set(State::Down(None));
+        } else if attempt == 0 {
+            tracing::warn!(server = %core.settings, "this Redis is read-only; connecting again");
+        }
+        wire = reconnect(&core, &wire, &mut attempt).await;
+        since = Instant::now();
+        // The one before, if it lives, ends with its last call.
+        core.set(State::Up(Arc::clone(&wire)));
+        // The new one may lead to another server: watch there.
+        core.watcher.close();
+    }
+}
+
+/// Tries until there is a connection.
+async fn reconnect(core: &Core, before: &Wire, attempt: &mut u32) -> Arc<Wire> {
+    let begun = Instant::now();
+    let mut reported: Option<Instant> = None;
+    loop {
+        sleep(backoff(core, *attempt)).await;
+        *attempt = attempt.saturating_add(1);
+        match Wire::open(&core.settings, "", None, core.env.entropy.bits()).await {
+            Ok(wire) => {
+                clock_sync::sync(&core.env.clock, &wire).await;
+                tracing::debug!(server = %core.settings, after = ?begun.elapsed(), "connected to Redis again");
+                return Arc::new(wire);
+            }
+            Err(error) => {
+                if reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+                    reported = Some(Instant::now());
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(server = %core.settings, %error, cause, "no connection to Redis; trying on");
+                }
+                if before.is_over() {
+                    core.set(State::Down(Some(Arc::new(error))));
+                }
+            }
+        }
+    }
+}
+
+/// Half of it fixed, half by chance, so that many clients do not come at once.
+fn backoff(core: &Core, attempt: u32) -> Duration {
+    let most = BACKOFF_FIRST.saturating_mul(1 << attempt.min(10)).min(BACKOFF_MOST);
+    // The first attempt after a loss comes almost at once.
+    let fixed = if attempt == 0 { Duration::ZERO } else { most / 2 };
+    fixed + core.env.entropy.up_to(most / 2)
+}

@@ -1,0 +1,115 @@
+//! The calls of one connection that wait for an answer, and when it was last heard.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// What is written about a call.
+pub(crate) type CallName = Cow<'static, str>;
+
+/// The open calls of a connection.
+#[derive(Debug)]
+pub(crate) struct Calls(Mutex<Table>);
+
+#[derive(Debug)]
+struct Table {
+    next: u64,
+    open: BTreeMap<u64, OpenCall>,
+    heard: Instant,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    name: CallName,
+    since: Instant,
+    reported: bool,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Table { next: 0, open: BTreeMap::new(), heard: Instant::now() }))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a call is on its way, until the value returned is dropped.
+    pub(crate) fn open(&self, name: CallName) -> Waiting<'_> {
+        let mut table = self.table();
+        let number = table.next;
+        table.next += 1;
+        table.open.insert(number, OpenCall { name, since: Instant::now(), reported: false });
+        Waiting { calls: self, number }
+    }
+
+    /// Notes that the peer has said something.
+    pub(crate) fn heard(&self) {
+        self.table().heard = Instant::now();
+    }
+
+    /// How long the peer has said nothing.
+    pub(crate) fn silence(&self) -> Duration {
+        self.table().heard.elapsed()
+    }
+
+    /// How many calls wait.
+    pub(crate) fn count(&self) -> usize {
+        self.table().open.len()
+    }
+
+    /// The calls that have waited for `limit` or longer, each once.
+    pub(crate) fn take_slow(&self, limit: Duration) -> Vec<(CallName, Duration)> {
+        let mut slow = Vec::new();
+        for call in self.table().open.values_mut() {
+            let waited = call.since.elapsed();
+            if waited < limit {
+                break;
+            }
+            if !call.reported {
+                call.reported = true;
+                slow.push((call.name.clone(), waited));
+            }
+        }
+        slow
+    }
+}
+
+/// A call that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting<'c> {
+    calls: &'c Calls,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.calls.table().open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_call_is_reported_once() {
+        let calls = Calls::new();
+        let _slow = calls.open("enqueue".into());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let fast = calls.open("ping".into());
+        assert_eq!(calls.take_slow(Duration::from_secs(1)), [("enqueue".into(), Duration::from_secs(2))]);
+        assert!(calls.take_slow(Duration::from_secs(1)).is_empty());
+        assert_eq!(calls.count(), 2);
+        drop(fast);
+        assert_eq!(calls.count(), 1);
+        assert_eq!(calls.silence(), Duration::from_secs(2));
+        calls.heard();
+        assert_eq!(calls.silence(), Duration::ZERO);
+    }
+}

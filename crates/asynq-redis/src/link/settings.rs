@@ -1,0 +1,115 @@
+//! Where and how to connect.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// A text that never shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The way to one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Host name or IP address (v6 without brackets), and port.
+    Tcp { host: String, port: u16 },
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// When a connection counts as slow, silent and dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// How often a connection is looked at.
+    pub(crate) tick: Duration,
+    /// From when on a call without answer is reported.
+    pub(crate) slow: Duration,
+    /// After how much silence a connection is asked whether it lives.
+    pub(crate) ping_after: Duration,
+    /// After how much more silence it is given up.
+    pub(crate) ping_timeout: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(1),
+            slow: Duration::from_secs(1),
+            ping_after: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a [`Link`](super::Link) needs to know of one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) address: Address,
+    /// `None`: the default user.
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) db: u32,
+    /// What `CLIENT LIST` shows.
+    pub(crate) client_name: Option<String>,
+    /// Ask for RESP3. Without it there are no watches.
+    pub(crate) resp3: bool,
+    /// The limit for making a connection, greeting included.
+    pub(crate) connect_timeout: Duration,
+    /// How long a call waits for a connection while there is none.
+    pub(crate) wait_timeout: Duration,
+    pub(crate) pace: Pace,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<super::tls::Tls>,
+}
+
+impl Settings {
+    pub(crate) fn new(address: Address) -> Self {
+        Self {
+            address,
+            username: None,
+            password: None,
+            db: 0,
+            client_name: Some("asynq".to_owned()),
+            resp3: true,
+            connect_timeout: Duration::from_secs(5),
+            wait_timeout: Duration::from_secs(1),
+            pace: Pace::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// User and password to log in with; `None`: not at all. A user without password is logged
+    /// in with an empty one, a password without user is that of the default user.
+    pub(crate) fn login(&self) -> Option<(&str, &str)> {
+        let password = self.password.as_ref().map(|password| password.0.as_str());
+        match (self.username.as_deref(), password) {
+            (None, None) => None,
+            (user, password) => Some((user.unwrap_or("default"), password.unwrap_or_default())),
+        }
+    }
+
+    /// Whether the connection is encrypted.
+    pub(crate) fn uses_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+}
+
+impl fmt::Display for Settings {
+    /// As a URI without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.uses_tls() { "rediss" } else { "redis" };
+        match &self.address {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}/{}", self.db),
+            Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}/{}", self.db),
+            Address::Unix(path) => write!(f, "redis-socket://{}?db={}", path.display(), self.db),
+        }
+    }
+}

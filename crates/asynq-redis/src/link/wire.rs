@@ -1,0 +1,400 @@
+//! One live connection that carries the calls of many.
+//!
+//! The redis crate frames, matches answers to calls and nothing else: no retry, no reconnect, no
+//! reply timeout. A call ends with its answer or with its connection. Whether the connection is
+//! still one is found out by asking (PING) when it has been silent for a while.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::error::BrokerError;
+use redis::{
+    AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
+    aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::watch,
+    task::AbortHandle,
+    time::sleep,
+};
+
+use super::{
+    calls::{CallName, Calls},
+    owned::Owned,
+    settings::{Pace, Settings},
+    socket,
+};
+use crate::failure::{ErrorReply, classify, split, without_effect};
+
+/// Calls that may wait to be written before more callers must wait.
+const WRITE_QUEUE: usize = 512;
+/// The part of a connection's number that is the server's client id.
+const ID_BITS: u32 = 48;
+const ID_MASK: u64 = (1 << ID_BITS) - 1;
+/// Marks the number of a connection whose client id the server does not tell.
+const ANONYMOUS: u64 = 1 << 63;
+
+/// What is done with pushes; called in the reading task, so it must not wait. It is dropped with
+/// the connection.
+pub(crate) type OnPush = Box<dyn Fn(PushInfo) + Send + Sync>;
+
+/// A connection; dropping it closes it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    con: MultiplexedConnection,
+    calls: Arc<Calls>,
+    over: watch::Receiver<bool>,
+    /// Which connection it is: the server's run id (15 bits of it) and the client id. So a number
+    /// holds for all links of a process, and never names a stranger on a restarted server.
+    number: u64,
+    resp3: bool,
+    driver: Owned,
+    _pulse: Owned,
+}
+
+impl Wire {
+    /// Connects, logs in and selects the database, within the connect timeout. With `on_push` the
+    /// connection speaks RESP3 or is refused, else it falls back to RESP2.
+    pub(crate) async fn open(
+        settings: &Settings,
+        role: &str,
+        on_push: Option<OnPush>,
+        anonymous: u64,
+    ) -> Result<Self, BrokerError> {
+        let limit = settings.connect_timeout;
+        let opened = tokio::time::timeout(limit, Self::open_and_greet(settings, role, on_push, anonymous)).await;
+        opened.unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no connection within {limit:?}"))))
+    }
+
+    async fn open_and_greet(
+        settings: &Settings,
+        role: &str,
+        on_push: Option<OnPush>,
+        anonymous: u64,
+    ) -> Result<Self, BrokerError> {
+        let stream = socket::connect(settings).await?;
+        let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(WRITE_QUEUE);
+        let pushes = on_push.is_some();
+        if let Some(on_push) = on_push {
+            // The crate takes a push sender only together with a HELLO of its own.
+            info = info.set_protocol(ProtocolVersion::RESP3);
+            if let Some((user, password)) = settings.login() {
+                info = info.set_username(user).set_password(password);
+            }
+            config = config.set_push_sender(move |push: PushInfo| {
+                on_push(push);
+                Ok::<(), ()>(())
+            });
+        }
+        let opened = MultiplexedConnection::new_with_config(&info, stream, config).await;
+        let (con, driver) = opened.map_err(|error| classify(error, false))?;
+
+        let (ended, over) = watch::channel(false);
+        let driver = Owned::spawn(async move {
+            // Told however the task ends, aborted or not.
+            let _end = TellEnd(ended);
+            driver.await;
+        });
+        let calls = Arc::new(Calls::new());
+        let pulse = Pulse {
+            con: con.clone(),
+            calls: Arc::clone(&calls),
+            pace: settings.pace,
+            driver: driver.handle(),
+            to: settings.to_string(),
+        };
+        let mut wire =
+            Self { con, calls, over, number: 0, resp3: pushes, driver, _pulse: Owned::spawn(pulse.watch()) };
+        wire.greet(settings, role, pushes, anonymous).await.map_err(without_effect)?;
+        Ok(wire)
+    }
+
+    async fn greet(
+        &mut self,
+        settings: &Settings,
+        role: &str,
+        logged_in: bool,
+        anonymous: u64,
+    ) -> Result<(), BrokerError> {
+        let mut id = None;
+        if !logged_in {
+            (self.resp3, id) = self.log_in(settings).await?;
+        }
+        let mut setup = Vec::new();
+        if settings.db != 0 {
+            let mut select = redis::cmd("SELECT");
+            select.arg(settings.db);
+            let chosen = self.ask(&select, "SELECT".into()).await?;
+            chosen.map_err(|reply| match reply.code.as_str() {
+                "ERR" => BrokerError::InvalidConnection { reason: format!("database {}: {}", settings.db, reply.text) },
+                _ => reply.into(),
+            })?;
+        }
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        setup.push(info);
+        let mut whoami = redis::cmd("CLIENT");
+        whoami.arg("ID");
+        setup.push(whoami);
+        if let Some(name) = &settings.client_name {
+            let mut set_name = redis::cmd("CLIENT");
+            set_name.arg("SETNAME").arg(format!("{name}{role}"));
+            setup.push(set_name);
+        }
+        // Neither is needed to work: a user may lack the permission for any of them.
+        let mut answers = self.ask_all(&setup, "greeting").await.map_err(|error| classify(error, false))?.into_iter();
+        let run_id = match answers.next() {
+            Some(Ok(text)) => field_of_info(&text, "run_id"),
+            _ => None,
+        };
+        match answers.next() {
+            Some(Ok(Value::Int(number))) => id = u64::try_from(number).ok(),
+            Some(Err(reply)) if reply.code == "NOAUTH" => return Err(reply.into()),
+            _ => {}
+        }
+        self.number = match id.filter(|id| (1..=ID_MASK).contains(id)) {
+            Some(id) => tag(run_id.as_deref()) << ID_BITS | id,
+            None => ANONYMOUS | anonymous,
+        };
+        Ok(())
+    }
+
+    /// HELLO 3, else AUTH. Whether RESP3 is spoken, and the client id if it was told.
+    async fn log_in(&self, settings: &Settings) -> Result<(bool, Option<u64>), BrokerError> {
+        let login = settings.login();
+        if settings.resp3 {
+            let mut hello = redis::cmd("HELLO");
+            hello.arg(3);
+            if let Some((user, password)) = login {
+                hello.arg("AUTH").arg(user).arg(password);
+            }
+            match self.ask(&hello, "HELLO".into()).await? {
+                Ok(Value::Map(facts)) => {
+                    let id = facts.iter().find_map(|(name, value)| match (name, value) {
+                        (Value::BulkString(name), Value::Int(id)) if name == b"id" => u64::try_from(*id).ok(),
+                        (Value::SimpleString(name), Value::Int(id)) if name == "id" => u64::try_from(*id).ok(),
+                        _ => None,
+                    });
+                    return Ok((true, id));
+                }
+                Err(reply) if is_for_good(&reply) => return Err(reply.into()),
+                // An old server, a proxy, a renamed command.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if let Some((user, password)) = login {
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(user).arg(password);
+            if let Err(reply) = self.ask(&auth, "AUTH".into()).await? {
+                let before_users = user == "default" && reply.text.contains("wrong number of arguments");
+                if !before_users {
+                    return Err(reply.into());
+                }
+                let mut auth = redis::cmd("AUTH");
+                auth.arg(password);
+                self.ask(&auth, "AUTH".into()).await??;
+            }
+        }
+        Ok((false, None))
+    }
+
+    /// Which connection it is. Never 0.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether it speaks RESP3.
+    pub(crate) fn is_resp3(&self) -> bool {
+        self.resp3
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn over(&self) {
+        // An error means that the one who would tell is gone, and so is the connection.
+        let _ = self.over.clone().wait_for(|over| *over).await;
+    }
+
+    /// How many calls wait for an answer.
+    #[cfg(test)]
+    pub(crate) fn open_calls(&self) -> usize {
+        self.calls.count()
+    }
+
+    /// Ends it now: calls without answer become ambiguous.
+    pub(crate) fn cut(&self) {
+        self.driver.abort();
+    }
+
+    /// One command, one answer: outside what became of the connection, inside of the command.
+    pub(crate) async fn ask(&self, cmd: &Cmd, name: CallName) -> Result<Result<Value, ErrorReply>, BrokerError> {
+        if self.is_over() {
+            return Err(BrokerError::unavailable("the connection has ended"));
+        }
+        let _waiting = self.calls.open(name);
+        let answer = self.con.clone().send_packed_command(cmd).await.map_err(|error| classify(error, true))?;
+        self.calls.heard();
+        Ok(split(answer))
+    }
+
+    /// Several commands in one write, an answer for each.
+    pub(crate) async fn ask_all(
+        &self,
+        cmds: &[Cmd],
+        name: &'static str,
+    ) -> Result<Vec<Result<Value, ErrorReply>>, RedisError> {
+        if cmds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(cmds.len());
+        for cmd in cmds {
+            pipeline.add_command(cmd.clone());
+        }
+        let _waiting = self.calls.open(name.into());
+        let answers = self.con.clone().send_packed_commands(&pipeline, 0, cmds.len()).await?;
+        self.calls.heard();
+        Ok(answers.into_iter().map(split).collect())
+    }
+}
+
+/// Whether HELLO was refused for a reason that AUTH would be refused for too.
+fn is_for_good(reply: &ErrorReply) -> bool {
+    matches!(reply.code.as_str(), "NOAUTH" | "WRONGPASS" | "NOPERM" | "LOADING" | "BUSY" | "MASTERDOWN")
+}
+
+/// 15 bits of a run id, which is 40 random hex digits; 0 if it is not known.
+fn tag(run_id: Option<&str>) -> u64 {
+    run_id.and_then(|id| u64::from_str_radix(id.get(..4)?, 16).ok()).unwrap_or(0) & 0x7fff
+}
+
+/// The client id in a connection's number, if the connection is one of the server that `on` leads
+/// to.
+pub(crate) fn client_id(number: u64, on: u64) -> ClientId {
+    if number & ANONYMOUS != 0 {
+        return ClientId::Unknown;
+    }
+    let known = |number: u64| Some(number >> ID_BITS).filter(|tag| *tag != 0 && number & ANONYMOUS == 0);
+    match (known(number), known(on)) {
+        (Some(of), Some(here)) if of != here => ClientId::OtherServer,
+        _ => ClientId::Known(number & ID_MASK),
+    }
+}
+
+/// What is known about a connection from its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientId {
+    /// The server's id of it.
+    Known(u64),
+    /// The server did not tell.
+    Unknown,
+    /// It led to a server process that is not there any more.
+    OtherServer,
+}
+
+/// A field of an INFO answer.
+pub(crate) fn field_of_info(info: &Value, field: &str) -> Option<String> {
+    let text = match info {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
+        _ => return None,
+    };
+    text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+}
+
+struct TellEnd(watch::Sender<bool>);
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Watches over a connection.
+struct Pulse {
+    con: MultiplexedConnection,
+    calls: Arc<Calls>,
+    pace: Pace,
+    driver: AbortHandle,
+    to: String,
+}
+
+impl Pulse {
+    async fn watch(mut self) {
+        loop {
+            sleep(self.pace.tick).await;
+            self.report_slow();
+            if self.calls.silence() >= self.pace.ping_after && !self.answers().await {
+                return;
+            }
+        }
+    }
+
+    /// Asks whether the peer lives; if there is no answer, the connection is cut.
+    async fn answers(&mut self) -> bool {
+        let ping = redis::cmd("PING");
+        let mut con = self.con.clone();
+        let mut answer = std::pin::pin!(con.send_packed_command(&ping));
+        // Counted in ticks and not by the clock: where our own process stood still, it is not the
+        // peer who is silent.
+        let mut waited = Duration::ZERO;
+        loop {
+            tokio::select! {
+                biased;
+                // An error reply is a sign of life too.
+                answer = &mut answer => {
+                    self.calls.heard();
+                    return answer.is_ok();
+                }
+                () = sleep(self.pace.tick) => self.report_slow(),
+            }
+            waited += self.pace.tick;
+            let silence = self.calls.silence();
+            if waited.min(silence) >= self.pace.ping_timeout {
+                tracing::warn!(
+                    server = %self.to, ?silence, open_calls = self.calls.count(),
+                    "the connection answers no more and is given up",
+                );
+                self.driver.abort();
+                return false;
+            }
+        }
+    }
+
+    fn report_slow(&self) {
+        for (call, waited) in self.calls.take_slow(self.pace.slow) {
+            let waited = Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+            tracing::warn!(server = %self.to, %call, ?waited, "a call waits long for its answer");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_names_a_connection_of_one_server_process() {
+        let here = tag(Some("4f2a00")) << ID_BITS | 7;
+        let also_here = tag(Some("4f2aff")) << ID_BITS | 9;
+        let restarted = tag(Some("1c9900")) << ID_BITS | 7;
+        assert_eq!(client_id(here, also_here), ClientId::Known(7));
+        assert_eq!(client_id(here, restarted), ClientId::OtherServer);
+        assert_eq!(client_id(ANONYMOUS | 7, here), ClientId::Unknown);
+        assert_ne!(here, restarted);
+        assert_eq!(tag(Some("ffff")) << ID_BITS & ANONYMOUS, 0);
+    }
+
+    #[test]
+    fn fields_of_info() {
+        let info = Value::BulkString(b"# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n".to_vec());
+        assert_eq!(field_of_info(&info, "run_id").as_deref(), Some("abc"));
+        assert_eq!(field_of_info(&info, "run").as_deref(), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! What a call without answer took.
+
+use std::sync::Arc;
+
+use asynq_core::{
+    broker::{CallRecord, LeaseRef, LeaseUntil, LeasedTask, MAX_BATCH_BYTES},
+    error::BrokerError,
+    keys,
+    names::QueueName,
+};
+
+use super::{
+    exchange::decode,
+    quarantine::{self, Fence},
+};
+use crate::{
+    args::{Args, bound, keys_of},
+    broker::Core,
+    reply::Reply,
+    scripts,
+};
+
+const OPERATION: &str = "adopt";
+/// How many entries of `active` one call looks at: about a millisecond of Redis.
+const ENTRIES: i64 = 1000;
+/// How often the walk may lose its place before it looks at the whole list in one call.
+const RESTARTS: u32 = 3;
+
+pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
+    match core.link.kill(lost.connection).await {
+        Ok(()) => {}
+        Err(BrokerError::Unsupported { what }) => {
+            tracing::warn!(%queue, what, "cannot make sure that a lost call is over; it may still take tasks");
+        }
+        Err(error) => return Err(error),
+    }
+    let until = LeaseUntil::from_now(core.now());
+    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let (mut position, mut before, mut restarts) = (0, Vec::new(), 0);
+    loop {
+        let entries = if restarts < RESTARTS { ENTRIES } else { i64::MAX >> 8 };
+        let mut args = Args::with_capacity(9)
+            .text(&keys::queue_prefix(queue))
+            .text(lost.token.as_str())
+            .int(lost.lease_until.0)
+            .int(until.0)
+            .int(position);
+        args.push(&before);
+        let args = args.int(entries).int(bound(MAX_BATCH_BYTES)).int(core.now().timestamp());
+        let value = core.link.eval(&scripts::ADOPT, keys_of(queue, &["active", "lease"]), args.done()).await?;
+        let mut reply = Reply::of_script(OPERATION, value)?;
+        position = reply.int()?;
+        before = reply.bytes()?;
+        let mut tasks = reply.list()?;
+        let fruitless = tasks.is_empty();
+        while !tasks.is_empty() {
+            let (id, msg) = (tasks.bytes()?, tasks.bytes()?);
+            // A walk that began anew meets some again.
+            if !found.iter().any(|(known, _)| *known == id) {
+                found.push((id, msg));
+            }
+        }
+        for (id, kind) in reply.list()?.damaged()? {
+            tracing::warn!(%queue, %id, %kind, "a task cannot be used and was put aside");
+        }
+        match position {
+            -2 => {
+                restarts += 1;
+                (position, before) = (0, Vec::new());
+            }
+            // One take leaves its ids side by side.
+            _ if position < 0 || (fruitless && !found.is_empty()) => break,
+            _ => {}
+        }
+    }
+
+    let mut adopted = Vec::with_capacity(found.len());
+    // The list shows the last one taken first.
+    for (raw_id, msg) in found.into_iter().rev() {
+        match decode(queue, &raw_id, msg) {
+            Ok((id, message)) => {
+                let lease = LeaseRef { queue: queue.clone(), id, token: lost.token.clone(), until };
+                adopted.push(LeasedTask { message: Arc::new(message), lease });
+            }
+            Err((_, kind)) => {
+                quarantine::put_aside(core, queue, &raw_id, kind, Fence::Take(&lost.token)).await;
+            }
+        }
+    }
+    Ok(adopted)
+}

@@ -1,0 +1,201 @@
+//! New tasks.
+
+use std::time::Duration;
+
+use asynq_core::{
+    TaskState,
+    broker::{EnqueueRequest, MAX_BATCH, MAX_BATCH_BYTES, Placement},
+    clock::unix_nanos,
+    error::{BrokerError, EnqueueError},
+    info::TaskInfo,
+    keys, message,
+    names::{QueueName, TaskId},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::{join, join_all};
+
+use super::{by_queue, cut};
+use crate::{
+    args::{Args, keys_of},
+    broker::Core,
+    reply::{again, codes, protocol},
+    scripts,
+};
+
+const OPERATION: &str = "enqueue";
+/// The longest life of a lock: a hundred years. Redis refuses a script that sets one without end.
+const LONGEST_LOCK: i64 = 100 * 366 * 24 * 3600;
+
+pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+    let queues: Vec<QueueName> = batch.iter().map(|request| QueueName::from_storage(&request.message.queue)).collect();
+    let parts = by_queue(queues.iter());
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    let names = parts.iter().map(|part| &part.queue);
+    let calls = parts.iter().flat_map(|part| {
+        let calls = cut(part.items.clone(), MAX_BATCH as usize, MAX_BATCH_BYTES, |index| size_of(&batch[*index]));
+        calls.into_iter().map(|items| (&part.queue, items))
+    });
+    let sent = calls.map(|(queue, items)| create(core, queue, items, &batch));
+    // The names are written first, so that no task stands in a queue that nobody knows.
+    let ((), answers) = join(publish(core, names), join_all(sent)).await;
+
+    let mut results: Vec<Option<Result<TaskInfo, EnqueueError>>> = batch.iter().map(|_| None).collect();
+    for (index, result) in answers.into_iter().flatten() {
+        results[index] = Some(result);
+    }
+    let missing = || Err(protocol(OPERATION, "a task has no answer".to_owned()).into());
+    results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+}
+
+/// Puts the names into the index of queues, with each call (pitfalls G19). A failure is no reason
+/// to fail an enqueue: the next one publishes the name again.
+pub(crate) async fn publish<'q>(core: &Core, queues: impl Iterator<Item = &'q QueueName>) {
+    let mut cmd = redis::cmd("SADD");
+    cmd.arg(keys::QUEUES);
+    for queue in queues {
+        cmd.arg(queue.as_str());
+    }
+    if let Err(error) = core.link.command(&cmd).await {
+        tracing::warn!(%error, "the names of queues could not be published");
+    }
+}
+
+/// One call of the script.
+async fn create(
+    core: &Core,
+    queue: &QueueName,
+    items: Vec<usize>,
+    batch: &[EnqueueRequest],
+) -> Vec<(usize, Result<TaskInfo, EnqueueError>)> {
+    let now = core.now();
+    let mut refused = Vec::new();
+    let mut sent = Vec::with_capacity(items.len());
+    let mut rendered = Args::with_capacity(5 * items.len());
+    for index in items {
+        match push(&mut rendered, queue, &batch[index], now) {
+            Ok(()) => sent.push(index),
+            Err(error) => refused.push((index, Err(error.into()))),
+        }
+    }
+    if sent.is_empty() {
+        return refused;
+    }
+    let mut args = Args::with_capacity(4 + 5 * sent.len())
+        .text(&keys::queue_prefix(queue))
+        .int(now.timestamp())
+        .int(unix_nanos(now));
+    args.push_count(sent.len());
+    args.append(rendered);
+    let keys = keys_of(queue, &["pending", "scheduled", "groups"]);
+    let answer = core.link.eval(&scripts::ENQUEUE, keys, args.done()).await;
+    let mut results = refused;
+    match answer.and_then(|value| codes(OPERATION, value, sent.len())) {
+        Ok(codes) => {
+            let made = sent.into_iter().zip(codes);
+            results.extend(made.map(|(index, code)| (index, result_of(code, queue, &batch[index], now))));
+        }
+        Err(error) => {
+            results.extend(sent.into_iter().map(|index| (index, Err(EnqueueError::Broker(again(&error))))));
+        }
+    }
+    results
+}
+
+/// Adds an item as `include/create.lua` takes it.
+pub(crate) fn push(
+    args: &mut Args,
+    queue: &QueueName,
+    request: &EnqueueRequest,
+    now: DateTime<Utc>,
+) -> Result<(), BrokerError> {
+    let EnqueueRequest { message, placement, unique_ttl, token } = request;
+    let lock = unique_ttl.map(|ttl| (message.unique_key.as_str(), ttl_secs(placement, ttl, now)));
+    if let Some((key, _)) = lock
+        && !key.starts_with(&keys::unique_prefix(queue))
+    {
+        // Any other key could be somebody's data, and in another cluster slot.
+        let reason = format!("{key:?} is not a unique lock of queue {queue:?}");
+        return Err(BrokerError::Refused { source: reason.into() });
+    }
+    args.push(&message.id);
+    args.push(match (placement, lock.is_some()) {
+        (Placement::Pending, false) => "p",
+        (Placement::Pending, true) => "P",
+        (Placement::Scheduled(_), false) => "s",
+        (Placement::Scheduled(_), true) => "S",
+        (Placement::Group(_), false) => "g",
+        (Placement::Group(_), true) => "G",
+    });
+    args.push(format!("{token:016x}"));
+    args.push_owned(message::encode(message).into());
+    match placement {
+        Placement::Pending => {}
+        Placement::Scheduled(at) => args.push_int(at.timestamp()),
+        Placement::Group(group) => args.push(group.as_str()),
+    }
+    if let Some((key, ttl)) = lock {
+        args.push(key);
+        args.push_int(ttl);
+    }
+    Ok(())
+}
+
+/// The lock lives until `ttl` after the task is due, in whole seconds, at least one (pitfalls G16).
+fn ttl_secs(placement: &Placement, ttl: Duration, now: DateTime<Utc>) -> i64 {
+    let mut lives = TimeDelta::from_std(ttl).unwrap_or(TimeDelta::MAX);
+    if let Placement::Scheduled(at) = placement {
+        lives = lives.checked_add(&(*at - now)).unwrap_or(TimeDelta::MAX);
+    }
+    let whole = lives.num_seconds().saturating_add(i64::from(lives.subsec_nanos() > 0));
+    whole.clamp(1, LONGEST_LOCK)
+}
+
+/// What a code says of one item.
+pub(crate) fn result_of(
+    code: u8,
+    queue: &QueueName,
+    request: &EnqueueRequest,
+    now: DateTime<Utc>,
+) -> Result<TaskInfo, EnqueueError> {
+    match code {
+        b'1' | b'2' => {}
+        b'd' => return Err(EnqueueError::DuplicateTask),
+        b'0' => return Err(EnqueueError::TaskIdConflict),
+        _ => return Err(protocol(OPERATION, format!("an unknown code {code}")).into()),
+    }
+    let (state, due) = match &request.placement {
+        Placement::Pending => (TaskState::Pending, Some(now)),
+        Placement::Scheduled(at) => (TaskState::Scheduled, Some(*at)),
+        Placement::Group(_) => (TaskState::Aggregating, None),
+    };
+    let id = TaskId::from_storage(&request.message.id);
+    Ok(TaskInfo::from_message(queue, &id, &request.message, state, due, None))
+}
+
+/// About how many bytes a request takes on its way.
+fn size_of(request: &EnqueueRequest) -> usize {
+    let message = &request.message;
+    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    message.payload.len() + message.r#type.len() + message.unique_key.len() + headers + 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_lives_whole_seconds_from_the_time_the_task_is_due() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let lives = |placement: &Placement, ttl| ttl_secs(placement, ttl, now);
+        assert_eq!(lives(&Placement::Pending, Duration::from_millis(1100)), 2);
+        assert_eq!(lives(&Placement::Pending, Duration::from_millis(1000)), 1);
+        assert_eq!(lives(&Placement::Pending, Duration::from_nanos(1)), 1);
+        let soon = Placement::Scheduled(now + TimeDelta::milliseconds(2500));
+        assert_eq!(lives(&soon, Duration::from_secs(1)), 4);
+        let past = Placement::Scheduled(now - TimeDelta::seconds(90));
+        assert_eq!(lives(&past, Duration::from_secs(60)), 1);
+        assert_eq!(lives(&Placement::Pending, Duration::MAX), LONGEST_LOCK);
+    }
+}

@@ -1,0 +1,249 @@
+//! Outcomes and takes, one script call for each queue, all in one write.
+
+use std::sync::Arc;
+
+use asynq_core::{
+    broker::{
+        CallRecord, CallToken, Exchanged, LeaseRef, LeasedTask, MAX_BATCH, MAX_BATCH_BYTES, Poison, Settlement, Want,
+    },
+    error::{BrokerError, PoisonKind, SettleError},
+    message,
+    names::{QueueName, TaskId},
+};
+use futures::future::join_all;
+use redis::Value;
+
+use super::{
+    cut,
+    quarantine::{self, Fence},
+    settle::{self, Answer, Head},
+};
+use crate::{
+    args::{Args, bound, keys_of},
+    broker::Core,
+    reply::{Reply, again, check_codes, protocol},
+    scripts,
+};
+
+const OPERATION: &str = "exchange";
+
+/// What concerns one queue.
+struct Part {
+    queue: QueueName,
+    /// Places in the list of settlements.
+    items: Vec<usize>,
+    want: u32,
+}
+
+/// What became of it.
+#[derive(Default)]
+struct Outcomes {
+    settled: Vec<(usize, Result<(), SettleError>)>,
+    taken: Taken,
+    failed: Vec<BrokerError>,
+}
+
+/// What a take gave.
+#[derive(Default)]
+struct Taken {
+    leased: Vec<LeasedTask>,
+    poisoned: Vec<Poison>,
+    exhausted: bool,
+}
+
+pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+    let parts = split(&settle, want);
+    let done = join_all(parts.iter().map(|part| exchange_queue(core, call, part, &settle))).await;
+
+    let mut answer = Exchanged::default();
+    let mut settled: Vec<Option<Result<(), SettleError>>> = settle.iter().map(|_| None).collect();
+    for (part, outcomes) in parts.into_iter().zip(done) {
+        for (index, result) in outcomes.settled {
+            settled[index] = Some(result);
+        }
+        answer.leased.extend(outcomes.taken.leased);
+        answer.poisoned.extend(outcomes.taken.poisoned);
+        if outcomes.taken.exhausted {
+            answer.exhausted.push(part.queue.clone());
+        }
+        answer.failed.extend(outcomes.failed.into_iter().map(|error| (part.queue.clone(), error)));
+    }
+    let missing = || Err(SettleError::Broker(protocol(OPERATION, "an outcome has no answer".to_owned())));
+    answer.settled = settled.into_iter().map(|result| result.unwrap_or_else(missing)).collect();
+    answer
+}
+
+/// Splits the work by queue. Several wants for one queue add up.
+fn split(settle: &[Settlement], want: Vec<Want>) -> Vec<Part> {
+    let mut parts: Vec<Part> = super::by_queue(settle.iter().map(|settlement| &settlement.lease.queue))
+        .into_iter()
+        .map(|part| Part { queue: part.queue, items: part.items, want: 0 })
+        .collect();
+    for Want { queue, max } in want {
+        match parts.iter_mut().find(|part| part.queue == queue) {
+            Some(part) => part.want = part.want.saturating_add(max),
+            None => parts.push(Part { queue, items: Vec::new(), want: max }),
+        }
+    }
+    parts
+}
+
+async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[Settlement]) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    let mut items = part.items.clone();
+    let mut want = part.want.min(MAX_BATCH);
+    while !items.is_empty() || want > 0 {
+        let size = |index: &usize| settle::size_of(&settle[*index].message, &settle[*index].outcome);
+        let mut calls = cut(std::mem::take(&mut items), MAX_BATCH as usize, MAX_BATCH_BYTES, size);
+        if calls.is_empty() {
+            calls.push(Vec::new());
+        }
+        // All are written at once; the last one takes.
+        let last = calls.len() - 1;
+        let sent = calls.iter().enumerate().map(|(nth, items)| {
+            let want = if nth == last { want } else { 0 };
+            let (keys, args) = render(core, call, &part.queue, items.iter().map(|index| &settle[*index]), want);
+            core.link.eval_on(call.connection, &scripts::EXCHANGE, keys, args)
+        });
+        let replies = join_all(sent).await;
+        let mut took = true;
+        for (nth, (reply, asked)) in replies.into_iter().zip(calls).enumerate() {
+            match reply.and_then(|value| read(value, &part.queue, asked.len())) {
+                Ok(read) => {
+                    settle::report_counters(&part.queue, &read.note);
+                    let mut later = false;
+                    for (index, answer) in asked.into_iter().zip(read.answers) {
+                        match answer {
+                            Answer::Settled(result) => outcomes.settled.push((index, result)),
+                            Answer::Later => {
+                                later = true;
+                                items.push(index);
+                            }
+                        }
+                    }
+                    if nth == last {
+                        took = !later;
+                        accept(core, call, &part.queue, read.taken, &mut outcomes.taken).await;
+                        outcomes.taken.poisoned.extend(read.aside);
+                        outcomes.taken.exhausted |= read.exhausted;
+                    }
+                }
+                Err(error) => {
+                    let failures = asked.into_iter().map(|index| (index, Err(SettleError::Broker(again(&error)))));
+                    outcomes.settled.extend(failures);
+                    outcomes.failed.push(error);
+                }
+            }
+        }
+        if took {
+            want = 0;
+        }
+    }
+    outcomes
+}
+
+/// The arguments of one call. `now` is that of the moment it is written.
+fn render<'s>(
+    core: &Core,
+    call: &CallRecord,
+    queue: &QueueName,
+    settlements: impl ExactSizeIterator<Item = &'s Settlement>,
+    want: u32,
+) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let now = core.now();
+    let mut fences: Vec<(&CallToken, i64)> = Vec::new();
+    let count = settlements.len();
+    let mut items = Args::with_capacity(4 * count);
+    for Settlement { lease, message, outcome } in settlements {
+        let fence = (&lease.token, lease.until.0);
+        let number = fences.iter().rposition(|known| *known == fence).unwrap_or_else(|| {
+            fences.push(fence);
+            fences.len() - 1
+        });
+        items.push(lease.id.as_str());
+        items.push_count(number + 1);
+        settle::push(&mut items, queue, message, outcome, now);
+    }
+    let mut args = Head { queue, now, more: 7 + 2 * fences.len() + 4 * count }
+        .render()
+        .int(i64::from(want))
+        .int(bound(MAX_BATCH_BYTES))
+        .text(call.token.as_str())
+        .int(call.lease_until.0);
+    args.push_count(fences.len());
+    for (token, until) in fences {
+        args.push(token.as_str());
+        args.push_int(until);
+    }
+    args.push_count(count);
+    args.append(items);
+    let mut keys = settle::keys_for(queue, now);
+    keys.extend(keys_of(queue, &["paused"]));
+    (keys, args.done())
+}
+
+/// The answer to one call.
+struct Answered {
+    answers: Vec<Answer>,
+    taken: Vec<(Vec<u8>, Vec<u8>)>,
+    aside: Vec<Poison>,
+    exhausted: bool,
+    note: String,
+}
+
+fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, BrokerError> {
+    let mut reply = Reply::of_script(OPERATION, value)?;
+    let codes = check_codes(OPERATION, reply.bytes()?, items)?;
+    let answers: Option<Vec<_>> = codes.iter().map(|code| Answer::read(*code)).collect();
+    let answers = answers.ok_or_else(|| protocol(OPERATION, "an unknown code".to_owned()))?;
+    let mut tasks = reply.list()?;
+    let mut taken = Vec::with_capacity(tasks.len() / 2);
+    while !tasks.is_empty() {
+        taken.push((tasks.bytes()?, tasks.bytes()?));
+    }
+    let aside = reply.list()?.damaged()?;
+    let aside = aside.into_iter().map(|(id, kind)| Poison { queue: queue.clone(), id, kind }).collect();
+    Ok(Answered { answers, taken, aside, exhausted: reply.int()? == 1, note: reply.text()? })
+}
+
+/// Decodes what was taken. What cannot be decoded is put aside; it is ours, so nobody else does.
+async fn accept(
+    core: &Core,
+    call: &CallRecord,
+    queue: &QueueName,
+    tasks: Vec<(Vec<u8>, Vec<u8>)>,
+    taken: &mut Taken,
+) {
+    for (raw_id, msg) in tasks {
+        match decode(queue, &raw_id, msg) {
+            Ok((id, message)) => taken.leased.push(LeasedTask {
+                message: Arc::new(message),
+                lease: LeaseRef {
+                    queue: queue.clone(),
+                    id,
+                    token: call.token.clone(),
+                    until: call.lease_until,
+                },
+            }),
+            Err((id, kind)) => {
+                quarantine::put_aside(core, queue, &raw_id, kind, Fence::Take(&call.token)).await;
+                taken.poisoned.push(Poison { queue: queue.clone(), id, kind });
+            }
+        }
+    }
+}
+
+/// The message of a task that was found under an id.
+pub(crate) fn decode(
+    queue: &QueueName,
+    raw_id: &[u8],
+    msg: Vec<u8>,
+) -> Result<(TaskId, asynq_core::TaskMessage), (TaskId, PoisonKind)> {
+    let id = TaskId::from_storage(&String::from_utf8_lossy(raw_id));
+    match message::decode_for(msg.into(), queue, &id) {
+        // An id that is not UTF-8 cannot be in a message; its replacement characters can.
+        Ok(message) if id.as_str().as_bytes() == raw_id => Ok((id, message)),
+        Ok(_) => Err((id, PoisonKind::Mismatch)),
+        Err(kind) => Err((id, kind)),
+    }
+}

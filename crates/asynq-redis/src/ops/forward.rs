@@ -1,0 +1,38 @@
+//! Delayed tasks that are due.
+
+use asynq_core::{
+    broker::{Forwarded, MAX_BATCH, Poison},
+    clock::unix_nanos,
+    error::BrokerError,
+    keys,
+    names::QueueName,
+};
+use chrono::DateTime;
+
+use crate::{
+    args::{Args, keys_of},
+    broker::Core,
+    reply::Reply,
+    scripts,
+};
+
+pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
+    let now = core.now();
+    let args = Args::with_capacity(4)
+        .text(&keys::queue_prefix(queue))
+        .int(now.timestamp())
+        .int(unix_nanos(now))
+        .int(i64::from(limit.clamp(1, MAX_BATCH)));
+    let keys = keys_of(queue, &["scheduled", "retry", "pending", "groups"]);
+    let value = core.link.eval(&scripts::FORWARD, keys, args.done()).await?;
+    let mut reply = Reply::of_script("forward", value)?;
+    let moved = u32::try_from(reply.int()?).unwrap_or(0);
+    let due = reply.maybe_int()?;
+    let aside = reply.list()?.damaged()?;
+    Ok(Forwarded {
+        moved,
+        more: due.is_some_and(|score| score <= now.timestamp()),
+        next_due: due.and_then(|score| DateTime::from_timestamp(score, 0)),
+        poisoned: aside.into_iter().map(|(id, kind)| Poison { queue: queue.clone(), id, kind }).collect(),
+    })
+}

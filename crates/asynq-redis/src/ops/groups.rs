@@ -1,0 +1,196 @@
+//! Groups and aggregation sets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use asynq_core::{
+    TaskMessage,
+    broker::{
+        AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, GroupLimits, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES,
+    },
+    clock::unix_nanos,
+    error::{BrokerError, EnqueueError},
+    info::{GroupInfo, TaskInfo},
+    keys,
+    names::{GroupKey, QueueName},
+};
+use chrono::{DateTime, Utc};
+use futures::future::join;
+
+use super::{
+    enqueue,
+    exchange::decode,
+    quarantine::{self, Fence},
+};
+use crate::{
+    args::{Args, bound, keys_of},
+    broker::Core,
+    reply::{Reply, codes, int, protocol, scalar},
+    scripts,
+};
+
+/// How many groups one call looks at.
+const GROUPS: i64 = 1000;
+/// How many sets one call hands back.
+const SETS: i64 = 100;
+
+/// The groups that have tasks, sorted.
+pub(crate) async fn infos(core: &Core, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
+    let mut found = BTreeMap::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let args = Args::with_capacity(3).text(&keys::queue_prefix(queue)).text(&cursor).int(GROUPS);
+        let value = core.link.eval(&scripts::GROUPS, keys_of(queue, &["groups"]), args.done()).await?;
+        let mut reply = Reply::of_script("groups", value)?;
+        cursor = reply.text()?;
+        let mut groups = reply.list()?;
+        while !groups.is_empty() {
+            let group = GroupKey::from_storage(&groups.text()?);
+            found.insert(group, u64::try_from(groups.int()?).unwrap_or(0));
+        }
+        if cursor == "0" {
+            return Ok(found.into_iter().map(|(group, size)| GroupInfo { group, size }).collect());
+        }
+    }
+}
+
+pub(crate) async fn collect(
+    core: &Core,
+    queue: &QueueName,
+    group: &GroupKey,
+    limits: GroupLimits,
+) -> Result<Option<AggregationSet>, BrokerError> {
+    let now = core.now();
+    let id = core.link.env().entropy.uuid();
+    let until = set_end(now);
+    let before = |secs: u64| now.timestamp().saturating_sub(i64::try_from(secs).unwrap_or(i64::MAX));
+    let mut args = Args::with_capacity(5).text(group.as_str()).int(i64::from(limits.max_size.unwrap_or(0)));
+    // Durations count in whole seconds and zero is no limit, as in Go.
+    match limits.max_delay.map(|delay| delay.as_secs()).filter(|secs| *secs > 0) {
+        Some(secs) => args.push_int(before(secs)),
+        None => args.push(""),
+    }
+    let args = args.int(before(limits.grace.as_secs())).int(until.0);
+    let keys = vec![
+        keys::group(queue, group).into_bytes(),
+        keys::aggregation_set(queue, group, &id).into_bytes(),
+        keys::of_queue(queue, "aggregation_sets").into_bytes(),
+        keys::of_queue(queue, "groups").into_bytes(),
+    ];
+    let value = core.link.eval(&scripts::COLLECT_GROUP, keys, args.done()).await?;
+    if int("collect_group", scalar("collect_group", value)?)? == 0 {
+        return Ok(None);
+    }
+    let mut set = AggregationSet { queue: queue.clone(), group: group.clone(), id, tasks: Vec::new(), until };
+    set.tasks = read(core, &set).await?;
+    Ok((!set.tasks.is_empty()).then_some(set))
+}
+
+/// Reads the tasks of a set. What cannot be used leaves it and is put aside.
+async fn read(core: &Core, set: &AggregationSet) -> Result<Vec<Arc<TaskMessage>>, BrokerError> {
+    let AggregationSet { queue, group, .. } = set;
+    let key = keys::aggregation_set(queue, group, &set.id);
+    let mut tasks = Vec::new();
+    let mut rank = 0;
+    while rank >= 0 {
+        let args = Args::with_capacity(5)
+            .text(&keys::queue_prefix(queue))
+            .int(rank)
+            .int(i64::from(MAX_BATCH))
+            .int(bound(MAX_BATCH_BYTES))
+            .int(core.now().timestamp());
+        let keys = vec![key.clone().into_bytes(), keys::of_queue(queue, "aggregation_sets").into_bytes()];
+        let value = core.link.eval(&scripts::READ_SET, keys, args.done()).await?;
+        let mut reply = Reply::of_script("read_set", value)?;
+        rank = reply.int()?;
+        let mut found = reply.list()?;
+        while !found.is_empty() {
+            let (raw_id, msg) = (found.bytes()?, found.bytes()?);
+            match decode(queue, &raw_id, msg) {
+                Ok((_, message)) => tasks.push(Arc::new(message)),
+                Err((_, kind)) => {
+                    // Those behind it moved up.
+                    let gone = quarantine::put_aside(core, queue, &raw_id, kind, Fence::Member(&key)).await;
+                    rank -= i64::from(gone && rank > 0);
+                }
+            }
+        }
+        for (id, kind) in reply.list()?.damaged()? {
+            tracing::warn!(%queue, %id, %kind, "a task cannot be used and was put aside");
+        }
+    }
+    if rank == -2 {
+        return Err(gone(set));
+    }
+    Ok(tasks)
+}
+
+fn set_end(now: DateTime<Utc>) -> LeaseUntil {
+    LeaseUntil((now + AGGREGATION_SET_LIFETIME).timestamp())
+}
+
+pub(crate) async fn extend(core: &Core, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
+    const OPERATION: &str = "extend_set";
+    let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
+    let args = Args::with_capacity(2).text(&key).int(set_end(core.now()).0);
+    let keys = keys_of(&set.queue, &["aggregation_sets"]);
+    let value = core.link.eval(&scripts::EXTEND_SET, keys, args.done()).await?;
+    match scalar(OPERATION, value)? {
+        redis::Value::BulkString(text) if text.is_empty() => Err(gone(set)),
+        value => int(OPERATION, value).map(LeaseUntil),
+    }
+}
+
+pub(crate) async fn finish(
+    core: &Core,
+    set: &AggregationSet,
+    result: EnqueueRequest,
+) -> Result<TaskInfo, EnqueueError> {
+    const OPERATION: &str = "finish_aggregation";
+    let queue = &set.queue;
+    if result.message.queue != queue.as_str() {
+        let reason = format!("the aggregated task is for queue {:?}, its set is in {queue:?}", result.message.queue);
+        return Err(BrokerError::Refused { source: reason.into() }.into());
+    }
+    let now = core.now();
+    let mut args =
+        Args::with_capacity(16).text(&keys::queue_prefix(queue)).int(now.timestamp()).int(unix_nanos(now));
+    enqueue::push(&mut args, queue, &result, now)?;
+    // By the message, not by the hash, in which Go does not record the lock (pitfalls G14, G15).
+    let locked: Vec<_> = set.tasks.iter().filter(|task| !task.unique_key.is_empty()).collect();
+    args.push_count(locked.len());
+    for task in locked {
+        args.push(&task.unique_key);
+        args.push(&task.id);
+    }
+    let mut keys = keys_of(queue, &["pending", "scheduled", "groups"]);
+    keys.push(keys::aggregation_set(queue, &set.group, &set.id).into_bytes());
+    keys.push(keys::of_queue(queue, "aggregation_sets").into_bytes());
+    let published = enqueue::publish(core, std::iter::once(queue));
+    let finished = core.link.eval(&scripts::FINISH_AGGREGATION, keys, args.done());
+    let ((), value) = join(published, finished).await;
+    match codes(OPERATION, value?, 1)?.first() {
+        Some(b'g') => Err(gone(set).into()),
+        Some(code) => enqueue::result_of(*code, queue, &result, now),
+        None => Err(protocol(OPERATION, "no code".to_owned()).into()),
+    }
+}
+
+pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, BrokerError> {
+    let mut sets: u32 = 0;
+    loop {
+        let args =
+            Args::with_capacity(3).text(&keys::queue_prefix(queue)).int(core.now().timestamp()).int(SETS);
+        let keys = keys_of(queue, &["aggregation_sets", "groups"]);
+        let value = core.link.eval(&scripts::RECLAIM_SETS, keys, args.done()).await?;
+        let mut reply = Reply::of_script("reclaim_sets", value)?;
+        let (count, more) = (u32::try_from(reply.int()?).unwrap_or(0), reply.int()? == 1);
+        sets = sets.saturating_add(count);
+        if count == 0 || !more {
+            return Ok(sets);
+        }
+    }
+}
+
+fn gone(set: &AggregationSet) -> BrokerError {
+    BrokerError::AggregationSetGone { queue: set.queue.clone(), group: set.group.clone() }
+}

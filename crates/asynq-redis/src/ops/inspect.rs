@@ -1,0 +1,234 @@
+//! What an operator sees and does.
+
+use std::time::Duration;
+
+use asynq_core::{
+    TaskState,
+    broker::MAX_BATCH_BYTES,
+    clock::{from_unix_secs, unix_nanos},
+    error::{BrokerError, PoisonKind},
+    info::{QueueInfo, TaskInfo},
+    inspect::{ListFilter, PageRequest, TaskPage},
+    keys,
+    names::{QueueName, TaskId},
+};
+use chrono::{DateTime, Utc};
+use futures::future::{join, join3};
+use redis::Value;
+
+use super::exchange::decode;
+use crate::{
+    args::{Args, bound, keys_of},
+    broker::Core,
+    reply::{Reply, int, scalar},
+    scripts,
+};
+
+/// How many tasks one call lists: about a millisecond of Redis.
+const TASKS: u32 = 500;
+
+pub(crate) async fn queues(core: &Core) -> Result<Vec<QueueName>, BrokerError> {
+    let mut cmd = redis::cmd("SMEMBERS");
+    cmd.arg(keys::QUEUES);
+    let names = Reply::new("SMEMBERS", core.link.command(&cmd).await?)?.texts()?;
+    let mut queues: Vec<_> = names.iter().map(|name| QueueName::from_storage(name)).collect();
+    queues.sort();
+    Ok(queues)
+}
+
+/// Whether the queue is in the index.
+pub(crate) async fn is_listed(core: &Core, queue: &QueueName) -> Result<bool, BrokerError> {
+    let mut cmd = redis::cmd("SISMEMBER");
+    cmd.arg(keys::QUEUES).arg(queue.as_str());
+    Ok(int("SISMEMBER", core.link.command(&cmd).await?)? == 1)
+}
+
+fn must_be_listed(queue: &QueueName, listed: Result<bool, BrokerError>) -> Result<(), BrokerError> {
+    if listed? { Ok(()) } else { Err(BrokerError::QueueNotFound { queue: queue.clone() }) }
+}
+
+pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
+    let now = core.now();
+    let mut keys = keys_of(queue, &["pending", "active", "scheduled", "retry", "archived", "completed"]);
+    let containers = keys.clone();
+    let day = keys::day(now);
+    for suffix in [&format!("processed:{day}"), &format!("failed:{day}"), "processed", "failed", "paused", "groups"] {
+        keys.push(keys::of_queue(queue, suffix).into_bytes());
+    }
+    let prefix = Args::with_capacity(1).text(&keys::queue_prefix(queue));
+    let (listed, numbers, memory) = join3(
+        is_listed(core, queue),
+        core.link.eval(&scripts::QUEUE_INFO, keys, prefix.done()),
+        memory_usage(core, queue, containers),
+    )
+    .await;
+    must_be_listed(queue, listed)?;
+
+    let mut reply = Reply::of_script("queue_info", numbers?)?;
+    let mut info = QueueInfo::empty(queue.clone(), now);
+    let mut number = || Ok::<u64, BrokerError>(u64::try_from(reply.maybe_int()?.unwrap_or(0)).unwrap_or(0));
+    info.pending = number()?;
+    info.active = number()?;
+    info.scheduled = number()?;
+    info.retry = number()?;
+    info.archived = number()?;
+    info.completed = number()?;
+    info.processed = number()?;
+    info.failed = number()?;
+    info.processed_total = number()?;
+    info.failed_total = number()?;
+    info.paused = number()? == 1;
+    info.groups = number()?;
+    info.aggregating = number()?;
+    let since = reply.maybe_int()?.filter(|since| *since > 0);
+    info.latency = since.map_or(Duration::ZERO, |since| {
+        Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
+    });
+    info.memory_usage = memory?;
+    Ok(info)
+}
+
+/// About how many bytes the queue takes; `None` if the server does not say.
+async fn memory_usage(
+    core: &Core,
+    queue: &QueueName,
+    mut containers: Vec<Vec<u8>>,
+) -> Result<Option<u64>, BrokerError> {
+    const OPERATION: &str = "memory_usage";
+    containers.push(keys::of_queue(queue, "groups").into_bytes());
+    let args = Args::with_capacity(3).text(&keys::queue_prefix(queue)).int(20).int(5);
+    match core.link.eval(&scripts::MEMORY_USAGE, containers, args.done()).await {
+        Ok(Value::BulkString(text)) if text.is_empty() => Ok(None),
+        Ok(value) => Ok(u64::try_from(int(OPERATION, scalar(OPERATION, value)?)?).ok()),
+        // A server that does not know the command, or does not let us.
+        Err(BrokerError::Refused { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) async fn list_tasks(
+    core: &Core,
+    queue: &QueueName,
+    filter: &ListFilter,
+    page: PageRequest,
+) -> Result<TaskPage, BrokerError> {
+    let (state, container) = match filter {
+        ListFilter::State(TaskState::Aggregating) => {
+            return Err(BrokerError::GroupRequired { queue: queue.clone() });
+        }
+        ListFilter::State(state) => (*state, keys::container(queue, *state)),
+        ListFilter::Group(group) => (TaskState::Aggregating, keys::group(queue, group)),
+    };
+    let now = core.now();
+    let mut listed = TaskPage::default();
+    let mut start = i64::try_from(page.start()).unwrap_or(i64::MAX >> 8);
+    let mut missing = page.size();
+    // One call for most pages; long ones are read in parts.
+    loop {
+        let most = missing.min(TASKS);
+        let part = list_part(core, queue, &container, state, start, most);
+        let (known, part) = join(is_listed(core, queue), part).await;
+        must_be_listed(queue, known)?;
+        let mut reply = Reply::of_script("list_tasks", part?)?;
+        let cut_short = reply.int()? == 1;
+        let mut looked = 0;
+        while !reply.is_empty() {
+            looked += 1;
+            let (raw_id, score, damage) = (reply.bytes()?, reply.maybe_int()?, reply.damage()?);
+            let (msg, result, lease) = (reply.bytes()?, reply.bytes()?, reply.maybe_int()?);
+            let read = match damage {
+                Some(kind) => Err((TaskId::from_storage(&String::from_utf8_lossy(&raw_id)), kind)),
+                None => decode(queue, &raw_id, msg),
+            };
+            match read {
+                Ok((id, message)) => {
+                    let due = match state {
+                        TaskState::Pending => Some(now),
+                        TaskState::Scheduled | TaskState::Retry => score.and_then(from_unix_secs),
+                        _ => None,
+                    };
+                    let mut info = TaskInfo::from_message(queue, &id, &message, state, due, Some(result.into()));
+                    info.is_orphaned = state == TaskState::Active && is_over(lease, now);
+                    listed.tasks.push(info);
+                }
+                Err(poisoned) => listed.poisoned.push(poisoned),
+            }
+        }
+        missing = missing.saturating_sub(looked);
+        start = start.saturating_add(i64::from(looked));
+        if missing == 0 || looked == 0 || (looked < most && !cut_short) {
+            return Ok(listed);
+        }
+    }
+}
+
+async fn list_part(
+    core: &Core,
+    queue: &QueueName,
+    container: &str,
+    state: TaskState,
+    start: i64,
+    most: u32,
+) -> Result<Value, BrokerError> {
+    let is_list = matches!(state, TaskState::Pending | TaskState::Active);
+    let args = Args::with_capacity(5)
+        .text(&keys::queue_prefix(queue))
+        .text(if is_list { "list" } else { "zset" })
+        .int(start)
+        .int(i64::from(most))
+        .int(bound(MAX_BATCH_BYTES));
+    let keys = vec![container.as_bytes().to_vec(), keys::of_queue(queue, "lease").into_bytes()];
+    core.link.eval(&scripts::LIST_TASKS, keys, args.done()).await
+}
+
+fn is_over(lease: Option<i64>, now: DateTime<Utc>) -> bool {
+    lease.is_some_and(|until| until <= now.timestamp())
+}
+
+pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+    let now = core.now();
+    let mut keys = vec![keys::task(queue, id).into_bytes()];
+    keys.extend(keys_of(queue, &["scheduled", "retry", "lease"]));
+    let args = Args::with_capacity(1).text(id.as_str());
+    let (known, found) =
+        join(is_listed(core, queue), core.link.eval(&scripts::TASK_INFO, keys, args.done())).await;
+    must_be_listed(queue, known)?;
+    let mut reply = Reply::of_script("task_info", found?)?;
+    let poison = |kind| BrokerError::Poison { queue: queue.clone(), id: id.clone(), kind };
+    match reply.damage()? {
+        Some(PoisonKind::NoHash) => return Err(BrokerError::TaskNotFound { queue: queue.clone(), id: id.clone() }),
+        Some(kind) => return Err(poison(kind)),
+        None => {}
+    }
+    let state = reply.text()?;
+    let (_, message) =
+        decode(queue, id.as_str().as_bytes(), reply.bytes()?).map_err(|(_, kind)| poison(kind))?;
+    let state: TaskState = state.parse().map_err(|_| poison(PoisonKind::BadState))?;
+    let result = reply.bytes()?;
+    let (score, lease) = (reply.maybe_int()?, reply.maybe_int()?);
+    let due = match state {
+        TaskState::Pending => Some(now),
+        _ => score.and_then(from_unix_secs),
+    };
+    let mut info = TaskInfo::from_message(queue, id, &message, state, due, Some(result.into()));
+    info.is_orphaned = state == TaskState::Active && is_over(lease, now);
+    Ok(info)
+}
+
+pub(crate) async fn pause(core: &Core, queue: &QueueName) -> Result<(), BrokerError> {
+    let mut cmd = redis::cmd("SET");
+    cmd.arg(keys::of_queue(queue, "paused")).arg(core.now().timestamp()).arg("NX");
+    match core.link.command(&cmd).await? {
+        Value::Nil => Err(BrokerError::AlreadyPaused { queue: queue.clone() }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn unpause(core: &Core, queue: &QueueName) -> Result<(), BrokerError> {
+    let mut cmd = redis::cmd("DEL");
+    cmd.arg(keys::of_queue(queue, "paused"));
+    if int("DEL", core.link.command(&cmd).await?)? == 0 {
+        return Err(BrokerError::NotPaused { queue: queue.clone() });
+    }
+    Ok(())
+}

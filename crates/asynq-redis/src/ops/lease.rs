@@ -1,0 +1,91 @@
+//! Keeping what was taken.
+
+use asynq_core::{
+    broker::{CallToken, LeaseRef, LeaseUntil},
+    error::{BrokerError, PoisonKind, SettleError},
+    keys,
+    names::QueueName,
+};
+use futures::future::join_all;
+
+use super::by_queue;
+use crate::{
+    args::{Args, keys_of},
+    broker::Core,
+    reply::{again, codes, protocol},
+    scripts,
+};
+
+const OPERATION: &str = "extend_leases";
+/// How many leases one call extends.
+const MOST: usize = 500;
+
+pub(crate) async fn extend(core: &Core, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
+    let parts = by_queue(batch.iter().map(|lease| &lease.queue));
+    let calls = parts.iter().flat_map(|part| part.items.chunks(MOST).map(|items| (&part.queue, items)));
+    let sent = calls.map(|(queue, items)| extend_some(core, queue, items, &batch));
+    let mut results: Vec<Option<Result<LeaseUntil, SettleError>>> = batch.iter().map(|_| None).collect();
+    for (index, result) in join_all(sent).await.into_iter().flatten() {
+        results[index] = Some(result);
+    }
+    let missing = || Err(SettleError::Broker(protocol(OPERATION, "a lease has no answer".to_owned())));
+    results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+}
+
+async fn extend_some(
+    core: &Core,
+    queue: &QueueName,
+    items: &[usize],
+    batch: &[LeaseRef],
+) -> Vec<(usize, Result<LeaseUntil, SettleError>)> {
+    let until = LeaseUntil::from_now(core.now());
+    let mut fences: Vec<(&CallToken, i64)> = Vec::new();
+    let mut rendered = Args::with_capacity(2 * items.len());
+    for index in items {
+        let lease = &batch[*index];
+        let fence = (&lease.token, lease.until.0);
+        let number = fences.iter().rposition(|known| *known == fence).unwrap_or_else(|| {
+            fences.push(fence);
+            fences.len() - 1
+        });
+        rendered.push(lease.id.as_str());
+        rendered.push_count(number + 1);
+    }
+    let mut args =
+        Args::with_capacity(4 + 2 * (fences.len() + items.len())).text(&keys::queue_prefix(queue)).int(until.0);
+    args.push_count(fences.len());
+    for (token, highest) in fences {
+        args.push(token.as_str());
+        args.push_int(highest);
+    }
+    args.push_count(items.len());
+    args.append(rendered);
+
+    let answer = core.link.eval(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done()).await;
+    match answer.and_then(|value| codes(OPERATION, value, items.len())) {
+        Ok(codes) => {
+            let read = |index: usize, code| match code {
+                b'1' => Ok(until),
+                // Never shortened: it was above already.
+                b'2' => Ok(until.max(batch[index].until)),
+                code => Err(refusal(OPERATION, code)),
+            };
+            items.iter().zip(codes).map(|(index, code)| (*index, read(*index, code))).collect()
+        }
+        Err(error) => items.iter().map(|index| (*index, Err(SettleError::Broker(again(&error))))).collect(),
+    }
+}
+
+/// What a fence that refused says.
+pub(crate) fn refusal(operation: &'static str, code: u8) -> SettleError {
+    match code {
+        b'0' => SettleError::NotOurs,
+        b'h' => SettleError::Poison(PoisonKind::NotAHash),
+        b's' => SettleError::Poison(PoisonKind::BadState),
+        _ => SettleError::Broker(unknown(operation, code)),
+    }
+}
+
+fn unknown(operation: &'static str, code: u8) -> BrokerError {
+    protocol(operation, format!("an unknown code {code}"))
+}

@@ -1,0 +1,134 @@
+//! Tasks whose owners died.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::{
+    broker::{Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Poison, Recovery},
+    error::{BrokerError, SettleError},
+    keys,
+    names::QueueName,
+};
+use chrono::TimeDelta;
+use futures::future::join_all;
+use redis::Value;
+
+use super::{
+    by_queue, cut,
+    exchange::decode,
+    quarantine::{self, Fence},
+    settle::{self, Answer, Head},
+};
+use crate::{
+    args::{Args, bound, keys_of},
+    broker::Core,
+    reply::{Reply, again, check_codes, protocol},
+    scripts,
+};
+
+const OPERATION: &str = "recover";
+
+pub(crate) async fn expired(
+    core: &Core,
+    queue: &QueueName,
+    grace: Duration,
+    limit: u32,
+) -> Result<Expired, BrokerError> {
+    let now = core.now();
+    let grace = TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
+    let cutoff = now.checked_sub_signed(grace).map_or(i64::MIN, |at| at.timestamp());
+    let args = Args::with_capacity(5)
+        .text(&keys::queue_prefix(queue))
+        .int(cutoff)
+        .int(i64::from(limit.clamp(1, MAX_BATCH)))
+        .int(bound(MAX_BATCH_BYTES))
+        .int(now.timestamp());
+    let value = core.link.eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args.done()).await?;
+    let mut reply = Reply::of_script("expired", value)?;
+    let mut tasks = reply.list()?;
+    let mut found = Expired::default();
+    let poison = |id, kind| Poison { queue: queue.clone(), id, kind };
+    while !tasks.is_empty() {
+        let (raw_id, until, msg) = (tasks.bytes()?, LeaseUntil(tasks.int()?), tasks.bytes()?);
+        match decode(queue, &raw_id, msg) {
+            Ok((_, message)) => {
+                found.tasks.push(ExpiredTask { queue: queue.clone(), message: Arc::new(message), until });
+            }
+            Err((id, kind)) => {
+                quarantine::put_aside(core, queue, &raw_id, kind, Fence::Lease(until)).await;
+                found.poisoned.push(poison(id, kind));
+            }
+        }
+    }
+    found.poisoned.extend(reply.list()?.damaged()?.into_iter().map(|(id, kind)| poison(id, kind)));
+    found.more = reply.int()? == 1;
+    Ok(found)
+}
+
+pub(crate) async fn recover(core: &Core, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
+    let parts = by_queue(batch.iter().map(|recovery| &recovery.task.queue));
+    let done = join_all(parts.into_iter().map(|part| recover_queue(core, part.queue, part.items, &batch))).await;
+    let mut results: Vec<Option<Result<(), SettleError>>> = batch.iter().map(|_| None).collect();
+    for (index, result) in done.into_iter().flatten() {
+        results[index] = Some(result);
+    }
+    let missing = || Err(SettleError::Broker(protocol(OPERATION, "a task has no answer".to_owned())));
+    results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+}
+
+async fn recover_queue(
+    core: &Core,
+    queue: QueueName,
+    items: Vec<usize>,
+    batch: &[Recovery],
+) -> Vec<(usize, Result<(), SettleError>)> {
+    let (refused, mut items): (Vec<usize>, Vec<usize>) =
+        items.into_iter().partition(|index| matches!(batch[*index].outcome, Outcome::Done { .. }));
+    let refusal = || BrokerError::Refused { source: "a task cannot be recovered as done".into() };
+    let mut results: Vec<(usize, Result<(), SettleError>)> =
+        refused.into_iter().map(|index| (index, Err(refusal().into()))).collect();
+    while !items.is_empty() {
+        let size = |index: &usize| settle::size_of(&batch[*index].task.message, &batch[*index].outcome);
+        let calls = cut(std::mem::take(&mut items), MAX_BATCH as usize, MAX_BATCH_BYTES, size);
+        for asked in calls {
+            let (keys, args) = render(core, &queue, &asked, batch);
+            let answer = core.link.eval(&scripts::RECOVER, keys, args).await;
+            match answer.and_then(|value| read(value, asked.len())) {
+                Ok((answers, note)) => {
+                    settle::report_counters(&queue, &note);
+                    for (index, answer) in asked.into_iter().zip(answers) {
+                        match answer {
+                            Answer::Settled(result) => results.push((index, result)),
+                            Answer::Later => items.push(index),
+                        }
+                    }
+                }
+                Err(error) => {
+                    let failures = asked.into_iter().map(|index| (index, Err(SettleError::Broker(again(&error)))));
+                    results.extend(failures);
+                }
+            }
+        }
+    }
+    results
+}
+
+fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let now = core.now();
+    let mut args = Head { queue, now, more: 1 + 6 * items.len() }.render();
+    args.push_count(items.len());
+    for index in items {
+        let Recovery { task, outcome } = &batch[*index];
+        args.push(&task.message.id);
+        args.push_int(task.until.0);
+        settle::push(&mut args, queue, &task.message, outcome, now);
+    }
+    (settle::keys_for(queue, now), args.done())
+}
+
+fn read(value: Value, items: usize) -> Result<(Vec<Answer>, String), BrokerError> {
+    let mut reply = Reply::of_script(OPERATION, value)?;
+    let codes = check_codes(OPERATION, reply.bytes()?, items)?;
+    let answers: Option<Vec<_>> = codes.iter().map(|code| Answer::read(*code)).collect();
+    let answers = answers.ok_or_else(|| protocol(OPERATION, "an unknown code".to_owned()))?;
+    Ok((answers, reply.text()?))
+}

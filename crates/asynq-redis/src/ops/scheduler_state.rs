@@ -1,0 +1,56 @@
+//! What schedulers tell about themselves.
+
+use std::time::Duration;
+
+use asynq_core::{
+    broker::MAX_SCHEDULER_EVENTS,
+    error::BrokerError,
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
+    keys, wire,
+};
+use futures::future::join;
+
+use super::server_state::{announce, whole_secs};
+use crate::{args::Args, broker::Core, reply::scalar, scripts};
+
+pub(crate) async fn write(
+    core: &Core,
+    scheduler_id: &str,
+    entries: &[SchedulerEntry],
+    ttl: Duration,
+) -> Result<(), BrokerError> {
+    let ttl = whole_secs(ttl);
+    let key = keys::scheduler_entries(scheduler_id);
+    let mut args = Args::with_capacity(1 + entries.len()).int(ttl);
+    for entry in entries {
+        args.push_owned(wire::encode_scheduler_entry(entry).into());
+    }
+    let listed = announce(core, keys::SCHEDULERS, &key, ttl);
+    let written = core.link.eval(&scripts::WRITE_ENTRIES, vec![key.clone().into_bytes()], args.done());
+    let (listed, written) = join(listed, written).await;
+    listed?;
+    scalar("write_entries", written?).map(drop)
+}
+
+pub(crate) async fn clear(core: &Core, scheduler_id: &str) -> Result<(), BrokerError> {
+    let key = keys::scheduler_entries(scheduler_id);
+    let mut remove = redis::cmd("ZREM");
+    remove.arg(keys::SCHEDULERS).arg(&key);
+    let mut delete = redis::cmd("DEL");
+    delete.arg(&key);
+    core.link.pipeline(&[remove, delete]).await.into_iter().try_for_each(|answer| answer.map(drop))
+}
+
+pub(crate) async fn record(core: &Core, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
+    let mut args = Args::with_capacity(3).int(event.enqueued_at.timestamp());
+    args.push_owned(wire::encode_enqueue_event(event).into());
+    let args = args.int(i64::from(MAX_SCHEDULER_EVENTS));
+    let keys = vec![keys::scheduler_history(entry_id).into_bytes()];
+    scalar("record_event", core.link.eval(&scripts::RECORD_EVENT, keys, args.done()).await?).map(drop)
+}
+
+pub(crate) async fn clear_history(core: &Core, entry_id: &str) -> Result<(), BrokerError> {
+    let mut delete = redis::cmd("DEL");
+    delete.arg(keys::scheduler_history(entry_id));
+    core.link.command(&delete).await.map(drop)
+}

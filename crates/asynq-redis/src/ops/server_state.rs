@@ -1,0 +1,134 @@
+//! What servers tell about themselves.
+
+use std::{collections::HashSet, time::Duration};
+
+use asynq_core::{
+    error::BrokerError,
+    info::{ServerInfo, WorkerInfo},
+    keys, wire,
+};
+use futures::future::join3;
+use redis::Value;
+
+use crate::{
+    args::Args,
+    broker::Core,
+    reply::{Reply, bytes, scalar},
+    scripts,
+};
+
+/// Whole seconds, at least one (pitfalls section 1.4).
+pub(crate) fn whole_secs(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).clamp(1, 100 * 366 * 24 * 3600)
+}
+
+fn keys_for(server: &ServerInfo) -> (String, String) {
+    let ServerInfo { host, pid, server_id, .. } = server;
+    (keys::server_info(host, *pid, server_id), keys::worker_info(host, *pid, server_id))
+}
+
+/// Puts a name into an index, until `ttl_secs` from now.
+pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64) -> Result<(), BrokerError> {
+    let args = Args::with_capacity(2).text(name).int(core.now().timestamp().saturating_add(ttl_secs));
+    let value = core.link.eval(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done()).await?;
+    scalar("announce", value).map(drop)
+}
+
+/// The indexes first, what they list second; all in one write.
+pub(crate) async fn write(
+    core: &Core,
+    server: &ServerInfo,
+    workers: &[WorkerInfo],
+    ttl: Duration,
+) -> Result<(), BrokerError> {
+    let ttl = whole_secs(ttl);
+    let (server_key, workers_key) = keys_for(server);
+    let mut args = Args::with_capacity(2 + 2 * workers.len()).int(ttl);
+    args.push_owned(wire::encode_server(server).into());
+    let mut seen = HashSet::with_capacity(workers.len());
+    for worker in workers {
+        // Only values are read; the queue tells apart equal ids (pitfalls G34).
+        if seen.insert(&worker.task_id) {
+            args.push(worker.task_id.as_str());
+        } else {
+            args.push(format!("{}:{}", worker.queue, worker.task_id));
+        }
+        args.push_owned(wire::encode_worker(worker).into());
+    }
+    let keys = vec![server_key.clone().into_bytes(), workers_key.clone().into_bytes()];
+    let (first, second, third) = join3(
+        announce(core, keys::SERVERS, &server_key, ttl),
+        announce(core, keys::WORKERS, &workers_key, ttl),
+        core.link.eval(&scripts::WRITE_SERVER, keys, args.done()),
+    )
+    .await;
+    first?;
+    second?;
+    scalar("write_server", third?).map(drop)
+}
+
+pub(crate) async fn clear(core: &Core, server: &ServerInfo) -> Result<(), BrokerError> {
+    let (server_key, workers_key) = keys_for(server);
+    let remove = |index: &str, key: &str| {
+        let mut cmd = redis::cmd("ZREM");
+        cmd.arg(index).arg(key);
+        cmd
+    };
+    let mut both = redis::cmd("DEL");
+    both.arg(&server_key).arg(&workers_key);
+    let commands = [remove(keys::SERVERS, &server_key), remove(keys::WORKERS, &workers_key), both];
+    core.link.pipeline(&commands).await.into_iter().try_for_each(|answer| answer.map(drop))
+}
+
+/// The names in an index that have not ended.
+async fn living(core: &Core, index: &'static str) -> Result<Vec<Vec<u8>>, BrokerError> {
+    let mut cmd = redis::cmd("ZRANGEBYSCORE");
+    cmd.arg(index).arg(core.now().timestamp()).arg("+inf");
+    let mut reply = Reply::new("ZRANGEBYSCORE", core.link.command(&cmd).await?)?;
+    let mut names = Vec::with_capacity(reply.len());
+    while !reply.is_empty() {
+        names.push(reply.bytes()?);
+    }
+    Ok(names)
+}
+
+/// Reads what the names lead to. What has ended meanwhile or is of another type is left out.
+async fn read(core: &Core, index: &'static str, command: &str) -> Result<Vec<Value>, BrokerError> {
+    let names = living(core, index).await?;
+    let commands: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let mut cmd = redis::cmd(command);
+            cmd.arg(name);
+            cmd
+        })
+        .collect();
+    let mut values = Vec::with_capacity(commands.len());
+    for answer in core.link.pipeline(&commands).await {
+        match answer {
+            Ok(value) => values.push(value),
+            Err(BrokerError::WrongType { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(values)
+}
+
+/// The servers that live. Only reads: dead names are left to their owners and to Go's readers.
+pub(crate) async fn servers(core: &Core) -> Result<Vec<ServerInfo>, BrokerError> {
+    let values = read(core, keys::SERVERS, "GET").await?;
+    let found = values.into_iter().filter_map(|value| bytes("GET", value).ok());
+    Ok(found.filter_map(|info| wire::decode_server(&info)).collect())
+}
+
+/// What the living servers run.
+pub(crate) async fn workers(core: &Core) -> Result<Vec<WorkerInfo>, BrokerError> {
+    let mut workers = Vec::new();
+    for value in read(core, keys::WORKERS, "HVALS").await? {
+        let mut running = Reply::new("HVALS", value)?;
+        while !running.is_empty() {
+            workers.extend(wire::decode_worker(running.bytes()?.into()));
+        }
+    }
+    Ok(workers)
+}

@@ -1,0 +1,123 @@
+//! Outcomes as `include/settle.lua` takes them; shared by exchange and recover.
+
+use asynq_core::{
+    TaskMessage,
+    broker::{ARCHIVED_AGE, MAX_ARCHIVED, Outcome, STATS_TTL},
+    clock::unix_nanos,
+    error::{PoisonKind, SettleError},
+    keys, message,
+    names::QueueName,
+};
+use chrono::{DateTime, Utc};
+
+use crate::args::{Args, keys_of};
+
+/// How many archived tasks one call deletes at most to make room.
+const MOST_TRIMMED: i64 = 1000;
+/// How many entries of `active` one call searches at most: a millisecond or two of Redis.
+const MOST_STEPS: i64 = 100_000;
+
+/// KEYS 1 to 10.
+pub(crate) fn keys_for(queue: &QueueName, now: DateTime<Utc>) -> Vec<Vec<u8>> {
+    let mut found = keys_of(queue, &["pending", "active", "lease", "retry", "archived", "completed"]);
+    let day = keys::day(now);
+    for suffix in [format!("processed:{day}"), format!("failed:{day}"), "processed".into(), "failed".into()] {
+        found.push(keys::of_queue(queue, &suffix).into_bytes());
+    }
+    found
+}
+
+/// ARGV 1 to 8.
+pub(crate) struct Head<'q> {
+    pub(crate) queue: &'q QueueName,
+    pub(crate) now: DateTime<Utc>,
+    /// About how many more arguments follow.
+    pub(crate) more: usize,
+}
+
+impl Head<'_> {
+    pub(crate) fn render(self) -> Args {
+        Args::with_capacity(8 + self.more)
+            .text(&keys::queue_prefix(self.queue))
+            .int(self.now.timestamp())
+            .int(unix_nanos(self.now))
+            .int((self.now + STATS_TTL).timestamp())
+            .int((self.now - ARCHIVED_AGE).timestamp())
+            .int(i64::from(MAX_ARCHIVED))
+            .int(MOST_TRIMMED)
+            .int(MOST_STEPS)
+    }
+}
+
+/// About how many bytes an outcome takes on its way.
+pub(crate) fn size_of(message: &TaskMessage, outcome: &Outcome) -> usize {
+    let stored = message.payload.len() + message.r#type.len() + message.unique_key.len() + 128;
+    match outcome {
+        Outcome::Done { retain } if !*retain || message.retention <= 0 => 128,
+        Outcome::Done { .. } => stored,
+        Outcome::Retry { error, .. } | Outcome::Archive { error } => stored + error.len(),
+        Outcome::Requeue => 128,
+    }
+}
+
+/// Adds the kind of an outcome and what belongs to it.
+pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, outcome: &Outcome, now: DateTime<Utc>) {
+    let now = now.timestamp();
+    match outcome {
+        Outcome::Done { retain: true } if message.retention > 0 => {
+            args.push("c");
+            args.push(lock_of(queue, message));
+            args.push_int(now.saturating_add(message.retention));
+            args.push_owned(message::encode(&message::completed(message, now)).into());
+        }
+        Outcome::Done { .. } => {
+            args.push("d");
+            args.push(lock_of(queue, message));
+        }
+        Outcome::Retry { at, error, is_failure } => {
+            args.push("r");
+            args.push(if *is_failure { "1" } else { "0" });
+            args.push_int(at.timestamp());
+            args.push_owned(message::encode(&message::failed(message, error, now, *is_failure)).into());
+        }
+        Outcome::Archive { error } => {
+            args.push("a");
+            args.push_owned(message::encode(&message::failed(message, error, now, false)).into());
+        }
+        Outcome::Requeue => args.push("q"),
+    }
+}
+
+/// The lock that the message names, if it is a lock of this queue.
+fn lock_of<'m>(queue: &QueueName, message: &'m TaskMessage) -> &'m str {
+    if message.unique_key.starts_with(&keys::unique_prefix(queue)) { &message.unique_key } else { "" }
+}
+
+/// What became of one outcome.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Settled(Result<(), SettleError>),
+    /// The call's bound was reached before: offer it again.
+    Later,
+}
+
+impl Answer {
+    /// Reads a code; `None` if it is none.
+    pub(crate) fn read(code: u8) -> Option<Self> {
+        Some(match code {
+            b'1' => Self::Settled(Ok(())),
+            b'0' => Self::Settled(Err(SettleError::NotOurs)),
+            b'h' => Self::Settled(Err(SettleError::Poison(PoisonKind::NotAHash))),
+            b's' => Self::Settled(Err(SettleError::Poison(PoisonKind::BadState))),
+            b'+' => Self::Later,
+            _ => return None,
+        })
+    }
+}
+
+/// Says that a counter could not be incremented. Nothing else was harmed.
+pub(crate) fn report_counters(queue: &QueueName, note: &str) {
+    if !note.is_empty() {
+        tracing::warn!(%queue, note, "a counter cannot be incremented");
+    }
+}

@@ -1,0 +1,148 @@
+//! The Lua scripts, one file for each operation (`lua/*.lua`), with the parts they share in front
+//! (`lua/include/*.lua`).
+//!
+//! All keys of a script belong to one queue and share its hash tag, or are single keys that stand
+//! alone, so each script keeps to one cluster slot. A script refuses a call before any write with
+//! the array `{WRONGTYPE, key}`; see [`reply`](crate::reply).
+
+use crate::link::Script;
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $file:literal [$($include:literal)*];)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) static $name: Script = Script::new(
+                $file,
+                concat!(
+                    $(include_str!(concat!("../lua/include/", $include, ".lua")), "\n",)*
+                    include_str!(concat!("../lua/", $file, ".lua")),
+                ),
+            );
+        )*
+
+        /// All of them, with the includes of each.
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&Script, &[&str])] = &[$((&$name, &[$($include),*])),*];
+    };
+}
+
+scripts! {
+    /// New tasks.
+    ENQUEUE = "enqueue" ["container" "create"];
+    /// Outcomes, then a take.
+    EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "settle"];
+    /// Outcomes in the stead of dead owners.
+    RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "settle"];
+    /// One task whose message cannot be decoded.
+    QUARANTINE = "quarantine" ["container" "aside"];
+    /// What a lost call took.
+    ADOPT = "adopt" ["container" "aside"];
+    /// Lease extension.
+    EXTEND_LEASES = "extend_leases" ["container"];
+    /// Results of handlers.
+    WRITE_RESULT = "write_result" ["container"];
+    /// Delayed tasks that are due.
+    FORWARD = "forward" ["container" "chunks" "aside"];
+    /// Leases that ended.
+    EXPIRED = "expired" ["container" "chunks" "aside"];
+    /// Active entries and leases.
+    HEAL = "heal" ["container" "chunks" "aside" "places"];
+    /// Hashes, groups and locks.
+    HEAL_KEYS = "heal_keys" ["container" "aside" "places"];
+    /// Completed tasks whose retention is over.
+    DELETE_EXPIRED = "delete_expired" ["container" "chunks"];
+    /// Groups with tasks.
+    GROUPS = "groups" ["container"];
+    /// A new aggregation set.
+    COLLECT_GROUP = "collect_group" ["container"];
+    /// The tasks of an aggregation set.
+    READ_SET = "read_set" ["container" "aside"];
+    /// A longer life for an aggregation set.
+    EXTEND_SET = "extend_set" ["container"];
+    /// The aggregated task for its parts.
+    FINISH_AGGREGATION = "finish_aggregation" ["container" "chunks" "lock" "create"];
+    /// Aggregation sets that outlived their time.
+    RECLAIM_SETS = "reclaim_sets" ["container"];
+    /// An entry of a global index.
+    ANNOUNCE = "announce" ["container"];
+    /// A server and its workers.
+    WRITE_SERVER = "write_server" ["chunks"];
+    /// The entries of a scheduler.
+    WRITE_ENTRIES = "write_entries" ["chunks"];
+    /// The history of a scheduler entry.
+    RECORD_EVENT = "record_event" ["container"];
+    /// Whether a task may be taken.
+    PROBE_PENDING = "probe_pending" [];
+    /// The sets of delayed tasks.
+    PROBE_DELAYED = "probe_delayed" [];
+    /// The numbers of a queue.
+    QUEUE_INFO = "queue_info" ["container"];
+    /// About how much memory a queue takes.
+    MEMORY_USAGE = "memory_usage" [];
+    /// A page of tasks.
+    LIST_TASKS = "list_tasks" ["container" "aside"];
+    /// One task.
+    TASK_INFO = "task_info" ["aside"];
+    /// The ids of a container against their tasks.
+    AUDIT_CONTAINER = "audit_container" ["container" "aside" "places"];
+    /// Leases against active tasks.
+    AUDIT_LEASES = "audit_leases" ["container" "places"];
+    /// The index of groups against the groups.
+    AUDIT_GROUPS = "audit_groups" [];
+    /// The keys of a queue against its containers.
+    AUDIT_KEYS = "audit_keys" ["container" "places"];
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    fn files(dir: &str) -> BTreeSet<String> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let lua = entries.filter(|path| path.extension().is_some_and(|ext| ext == "lua"));
+        lua.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_file_is_registered_once_and_the_other_way_round() {
+        let names: Vec<_> = ALL.iter().map(|(script, _)| script.name.to_owned()).collect();
+        assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len(), "a name twice");
+        assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), files("lua"));
+        let included: BTreeSet<_> = ALL.iter().flat_map(|(_, parts)| parts.iter().map(|part| (*part).to_owned())).collect();
+        assert_eq!(included, files("lua/include"));
+    }
+
+    #[test]
+    fn each_file_begins_with_its_contract() {
+        for (script, parts) in ALL {
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+            let text = fs::read_to_string(dir.join(format!("{}.lua", script.name))).unwrap();
+            let header: Vec<_> = text.lines().take_while(|line| line.starts_with("--")).collect();
+            assert!(header[0].starts_with(&format!("-- {}: ", script.name)), "{}", script.name);
+            for part in ["-- KEYS  ", "-- returns "] {
+                assert!(header.iter().any(|line| line.starts_with(part)), "{} lacks {part:?}", script.name);
+            }
+            let code = text.lines().filter(|line| !line.starts_with("--")).collect::<String>();
+            if code.contains("ARGV") {
+                assert!(header.iter().any(|line| line.starts_with("-- ARGV  ")), "{} lacks ARGV", script.name);
+            }
+            assert_eq!(code.contains("wrong_type("), header.join(" ").contains("{WRONGTYPE, key}"), "{}", script.name);
+            for part in *parts {
+                let text = fs::read_to_string(dir.join(format!("include/{part}.lua"))).unwrap();
+                assert!(text.starts_with("-- include: "), "{part}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_script_uses_what_redis_6_2_does_not_have() {
+        for (script, _) in ALL {
+            for new in ["#!lua", "LPOP", "LMPOP", "ZMPOP", "EXPIRETIME", "SINTERCARD", "redis.setresp", "XX', 'EX"] {
+                assert!(!script.source.contains(new), "{} uses {new}", script.name);
+            }
+        }
+    }
+}

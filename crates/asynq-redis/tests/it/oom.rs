@@ -1,0 +1,268 @@
+//! Under maxmemory each script does what SAFETY rule 6 says: what ends or moves tasks works, what
+//! adds data is refused whole.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use asynq_core::{
+    BrokerError, EnqueueError, SettleError, TaskState,
+    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
+    info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
+    inspect::{ListFilter, PageRequest},
+};
+use asynq_testing::request::{group, id, queue, request};
+use bytes::Bytes;
+
+use crate::support::{Bench, DONE, archive, ids, key, q, retry, settlement};
+
+/// Each script, and by which test it is pinned.
+const PINNED: &[(&str, &str)] = &[
+    ("enqueue", "an_enqueue_is_refused_whole"),
+    ("write_result", "an_enqueue_is_refused_whole"),
+    ("exchange", "outcomes_are_written_and_tasks_taken"),
+    ("quarantine", "outcomes_are_written_and_tasks_taken"),
+    ("adopt", "leases_are_kept"),
+    ("extend_leases", "leases_are_kept"),
+    ("expired", "the_dead_are_recovered"),
+    ("recover", "the_dead_are_recovered"),
+    ("heal", "stores_heal"),
+    ("heal_keys", "stores_heal"),
+    ("forward", "maintenance_goes_on"),
+    ("delete_expired", "maintenance_goes_on"),
+    ("groups", "groups_are_aggregated"),
+    ("collect_group", "groups_are_aggregated"),
+    ("read_set", "groups_are_aggregated"),
+    ("extend_set", "groups_are_aggregated"),
+    ("finish_aggregation", "groups_are_aggregated"),
+    ("reclaim_sets", "groups_are_aggregated"),
+    ("announce", "servers_and_schedulers_are_seen"),
+    ("write_server", "servers_and_schedulers_are_seen"),
+    ("write_entries", "servers_and_schedulers_are_seen"),
+    ("record_event", "servers_and_schedulers_are_seen"),
+    ("probe_pending", "reads_work"),
+    ("probe_delayed", "reads_work"),
+    ("queue_info", "reads_work"),
+    ("memory_usage", "reads_work"),
+    ("list_tasks", "reads_work"),
+    ("task_info", "reads_work"),
+    ("audit_container", "reads_work"),
+    ("audit_leases", "reads_work"),
+    ("audit_groups", "reads_work"),
+    ("audit_keys", "reads_work"),
+];
+
+#[test]
+fn each_script_is_pinned() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+    let files: BTreeSet<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(PINNED.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>(), files);
+    let source = include_str!("oom.rs");
+    for (name, test) in PINNED {
+        assert!(source.contains(&format!("async fn {test}()")), "{name} is pinned by {test}, which is not here");
+    }
+}
+
+/// From here on the server has no memory left.
+async fn fill(bench: &mut Bench) {
+    bench.raw(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused = bench.client.cmd(&["SET", "other", "x"]).await;
+    assert!(refused.error().is_some_and(|text| text.starts_with("OOM")), "{refused:?}");
+}
+
+async fn keys_of(bench: &mut Bench) -> Vec<Bytes> {
+    bench.client.keys().await
+}
+
+#[tokio::test]
+async fn an_enqueue_is_refused_whole() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    let task = bench.take(1).await.remove(0);
+    fill(&mut bench).await;
+    let before = keys_of(&mut bench).await;
+    let batch = vec![
+        request("q", "p").build(),
+        request("q", "s").at(bench.after(60)).build(),
+        request("q", "g").group("g").build(),
+        request("q", "u").unique(Duration::from_secs(60)).build(),
+        request("other", "p").build(),
+    ];
+    for answer in bench.storage.enqueue(batch).await {
+        assert!(matches!(answer, Err(EnqueueError::Broker(BrokerError::OutOfMemory))), "{answer:?}");
+    }
+    let answer = bench.storage.write_result(&task.lease, "r".into()).await;
+    assert!(matches!(answer, Err(SettleError::Broker(BrokerError::OutOfMemory))), "{answer:?}");
+    assert_eq!(keys_of(&mut bench).await, before);
+    assert_eq!(bench.raw_int(&["HEXISTS", &key("t:a"), "result"]).await, 0);
+}
+
+#[tokio::test]
+async fn outcomes_are_written_and_tasks_taken() {
+    let mut bench = Bench::start().await;
+    let names = ["done", "completed", "retry", "archived", "requeued"];
+    bench.enqueue(names.iter().map(|id| request("q", id).retention(60).unique(Duration::from_secs(9)).payload(*id)).collect()).await;
+    let tasks = bench.take(5).await;
+    bench.enqueue_ids(&["bad", "bare", "next"]).await;
+    bench.raw(&["HSET", &key("t:bad"), "msg", "garbage"]).await;
+    bench.raw(&["HDEL", &key("t:bare"), "msg"]).await;
+    fill(&mut bench).await;
+    let outcomes = [Outcome::Done { retain: false }, DONE, retry(bench.after(60)), archive(), Outcome::Requeue];
+    for (task, outcome) in tasks.iter().zip(outcomes) {
+        bench.settle(task, outcome).await.unwrap();
+    }
+    let answer = bench.exchange(Vec::new(), 5).await;
+    assert_eq!(ids(&answer.leased), ["requeued", "next"]);
+    assert_eq!(answer.poisoned.len(), 2);
+    assert_eq!(bench.raw_int(&["ZCARD", &key("x:quarantine")]).await, 2);
+    // A take without outcomes begins with a write that frees as well, and one of outcomes and takes too.
+    bench.settle(&answer.leased[0], Outcome::Requeue).await.unwrap();
+    let last = bench.exchange(vec![settlement(&answer.leased[1], DONE)], 1).await;
+    assert!(last.settled[0].is_ok());
+    assert_eq!(ids(&last.leased), ["requeued"]);
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn leases_are_kept() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a", "b"]).await;
+    let call = bench.storage.begin();
+    let want = vec![asynq_core::broker::Want { queue: q(), max: 2 }];
+    let taken = bench.storage.exchange(&call, Vec::new(), want).await.leased;
+    fill(&mut bench).await;
+    bench.advance(5);
+    let until = bench.storage.extend_leases(vec![taken[0].lease.clone()]).await.remove(0).unwrap();
+    assert_eq!(until.0, bench.secs() + 30);
+    // The first one was extended, so it is in the table of its owner; the other was lost.
+    assert_eq!(ids(&bench.storage.adopt(&q(), &call).await.unwrap()), ["b"]);
+}
+
+#[tokio::test]
+async fn the_dead_are_recovered() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a", "b", "c", "bare", "gone"]).await;
+    bench.take(5).await;
+    bench.raw(&["HDEL", &key("t:bare"), "msg"]).await;
+    bench.raw(&["DEL", &key("t:gone")]).await;
+    bench.advance(60);
+    fill(&mut bench).await;
+    let expired = bench.storage.expired(&q(), RECOVER_GRACE, 10).await.unwrap();
+    assert_eq!((expired.tasks.len(), expired.poisoned.len(), expired.more), (3, 2, false));
+    let outcomes = [retry(bench.after(60)), archive(), Outcome::Requeue];
+    let batch = expired.tasks.into_iter().zip(outcomes).map(|(task, outcome)| Recovery { task, outcome }).collect();
+    for answer in bench.storage.recover(batch).await {
+        answer.unwrap();
+    }
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn stores_heal() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a", "b", "c", "d"]).await;
+    bench.take(2).await;
+    bench.enqueue(vec![request("q", "g").group("g")]).await;
+    bench.raw(&["DEL", &key("lease"), &key("pending"), &key("groups")]).await;
+    bench.raw(&["ZADD", &key("lease"), "7", "stranger"]).await;
+    bench.raw(&["SET", &key("unique:t:"), "nobody"]).await;
+    bench.raw(&["HDEL", &key("t:d"), "msg"]).await;
+    fill(&mut bench).await;
+    let healed = bench.storage.heal(&q(), 1000).await.unwrap();
+    assert_eq!((healed.leased.len(), healed.stale_leases.len(), healed.relisted.len()), (2, 1, 1), "{healed:?}");
+    assert_eq!((healed.regrouped.len(), healed.unlocked.len(), healed.poisoned.len()), (1, 1, 1), "{healed:?}");
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn maintenance_goes_on() {
+    let mut bench = Bench::start().await;
+    bench.enqueue(vec![request("q", "kept").retention(10)]).await;
+    let task = bench.take(1).await.remove(0);
+    bench.settle(&task, DONE).await.unwrap();
+    bench.enqueue(vec![request("q", "s").at(bench.after(5)), request("q", "g").at(bench.after(5))]).await;
+    bench.raw(&["HSET", &key("t:g"), "group", "g"]).await;
+    bench.advance(20);
+    fill(&mut bench).await;
+    assert_eq!(bench.storage.forward(&q(), 10).await.unwrap().moved, 2);
+    assert_eq!(bench.storage.delete_expired(&q(), 10).await.unwrap(), 1);
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn groups_are_aggregated() {
+    let mut bench = Bench::start().await;
+    let names = ["a", "b", "c", "d", "bare", "e"];
+    bench.enqueue(names.iter().map(|id| request("q", id).group("g")).collect()).await;
+    bench.raw(&["HDEL", &key("t:bare"), "msg"]).await;
+    fill(&mut bench).await;
+    assert_eq!(bench.storage.list_groups(&q()).await.unwrap(), [group("g")]);
+    let limits = GroupLimits { grace: Duration::ZERO, max_delay: None, max_size: Some(4) };
+    let first = bench.storage.collect_group(&q(), &group("g"), limits).await.unwrap().unwrap();
+    assert_eq!(first.tasks.len(), 3, "one of four is damaged");
+    let second = bench.storage.collect_group(&q(), &group("g"), limits).await.unwrap().unwrap();
+    assert_eq!(second.tasks.len(), 2);
+    bench.advance(1);
+    bench.storage.extend_aggregation(&first).await.unwrap();
+    bench.storage.finish_aggregation(&first, request("q", "all").build()).await.unwrap();
+    bench.advance(120);
+    assert_eq!(bench.storage.reclaim_aggregation_sets(&q()).await.unwrap(), 1);
+    assert_eq!(bench.storage.list_groups(&q()).await.unwrap(), [group("g")]);
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn servers_and_schedulers_are_seen() {
+    let mut bench = Bench::start().await;
+    fill(&mut bench).await;
+    let now = bench.clock.now();
+    let server = ServerInfo {
+        host: "h".into(),
+        pid: 7,
+        server_id: "s".into(),
+        concurrency: 1,
+        queues: [("q".to_owned(), 1)].into(),
+        strict_priority: false,
+        status: ServerStatus::Active,
+        start_time: now,
+        active_worker_count: 0,
+    };
+    let ttl = Duration::from_secs(10);
+    bench.storage.write_server_state(&server, &[], ttl).await.unwrap();
+    assert_eq!(bench.storage.servers().await.unwrap(), [server]);
+    let entry = SchedulerEntry {
+        id: "e".into(),
+        spec: "@every 1m".into(),
+        task_type: "t".into(),
+        payload: Bytes::new(),
+        options: Vec::new(),
+        next: Some(now),
+        prev: None,
+    };
+    bench.storage.write_scheduler_entries("s", &[entry], ttl).await.unwrap();
+    assert_eq!(bench.raw_int(&["LLEN", "asynq:schedulers:{s}"]).await, 1);
+    let event = SchedulerEnqueueEvent { task_id: id("a"), enqueued_at: now };
+    bench.storage.record_enqueue_event("e", &event).await.unwrap();
+    assert_eq!(bench.raw_int(&["ZCARD", "asynq:scheduler_history:e"]).await, 1);
+}
+
+#[tokio::test]
+async fn reads_work() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    fill(&mut bench).await;
+    let info = bench.storage.queue_info(&q()).await.unwrap();
+    assert_eq!(info.pending, 1);
+    assert!(info.memory_usage.is_some_and(|bytes| bytes > 100));
+    let filter = ListFilter::State(TaskState::Pending);
+    assert_eq!(bench.storage.list_tasks(&q(), &filter, PageRequest::default()).await.unwrap().tasks.len(), 1);
+    bench.storage.task_info(&q(), &id("a")).await.unwrap();
+    assert_eq!(bench.audit(&q()).await, []);
+    assert!(bench.audit_pages(&q()).await > 1);
+    for kind in [WatchKind::Pending, WatchKind::Delayed] {
+        bench.storage.watch(&[q(), queue("other")], kind).await.unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! A private server, a broker on it under a clock moved by hand, and a raw client.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::{
+    Broker as _, Clock, Connector as _, Entropy, Env, QueueName, SettleError, Storage,
+    broker::{EnqueueRequest, Exchanged, LeasedTask, Outcome, Settlement, Want},
+    inspect::{Breach, Cursor},
+};
+use asynq_redis::RedisConnectionType;
+use asynq_testing::{
+    RedisServer, Resp, RespValue,
+    request::{self, RequestBuilder},
+};
+use chrono::{DateTime, Utc};
+
+pub(crate) const DONE: Outcome = Outcome::Done { retain: true };
+
+pub(crate) struct Bench {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Clock,
+    pub(crate) client: Resp,
+    pub(crate) server: RedisServer,
+}
+
+pub(crate) fn q() -> QueueName {
+    request::queue("q")
+}
+
+pub(crate) fn key(suffix: &str) -> String {
+    format!("asynq:{{q}}:{suffix}")
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::on(RedisServer::start().await).await
+    }
+
+    pub(crate) async fn on(server: RedisServer) -> Self {
+        let clock = Clock::manual(DateTime::from_timestamp(Utc::now().timestamp(), 250_000_000).unwrap());
+        let storage = connect(&server.url(), &clock, 1).await;
+        Self { storage, clock, client: server.client().await, server }
+    }
+
+    /// One more connection to the same server.
+    pub(crate) async fn another(&self, seed: u64) -> Arc<dyn Storage> {
+        connect(&self.server.url(), &self.clock, seed).await
+    }
+
+    pub(crate) fn secs(&self) -> i64 {
+        self.clock.now().timestamp()
+    }
+
+    pub(crate) fn after(&self, secs: i64) -> DateTime<Utc> {
+        self.clock.now() + chrono::TimeDelta::seconds(secs)
+    }
+
+    pub(crate) fn advance(&self, secs: u64) {
+        self.clock.advance(Duration::from_secs(secs));
+    }
+
+    /// A raw command that must not fail.
+    pub(crate) async fn raw(&mut self, words: &[&str]) -> RespValue {
+        self.client.ok(words).await
+    }
+
+    /// A raw command that gives an integer.
+    pub(crate) async fn raw_int(&mut self, words: &[&str]) -> i64 {
+        self.raw(words).await.int()
+    }
+
+    pub(crate) async fn enqueue(&self, requests: Vec<RequestBuilder>) {
+        let batch: Vec<EnqueueRequest> = requests.into_iter().map(RequestBuilder::build).collect();
+        for answer in self.storage.enqueue(batch).await {
+            answer.unwrap();
+        }
+    }
+
+    pub(crate) async fn enqueue_ids(&self, ids: &[&str]) {
+        self.enqueue(ids.iter().map(|id| request::request("q", id)).collect()).await;
+    }
+
+    pub(crate) async fn exchange(&self, settle: Vec<Settlement>, max: u32) -> Exchanged {
+        self.exchange_in(&q(), settle, max).await
+    }
+
+    pub(crate) async fn exchange_in(&self, queue: &QueueName, settle: Vec<Settlement>, max: u32) -> Exchanged {
+        let want = if max == 0 { Vec::new() } else { vec![Want { queue: queue.clone(), max }] };
+        self.storage.exchange(&self.storage.begin(), settle, want).await
+    }
+
+    pub(crate) async fn take(&self, max: u32) -> Vec<LeasedTask> {
+        let answer = self.exchange(Vec::new(), max).await;
+        assert!(answer.failed.is_empty(), "{:?}", answer.failed);
+        answer.leased
+    }
+
+    pub(crate) async fn settle(&self, task: &LeasedTask, outcome: Outcome) -> Result<(), SettleError> {
+        self.exchange_in(&task.lease.queue, vec![settlement(task, outcome)], 0).await.settled.remove(0)
+    }
+
+    /// All that an audit finds.
+    pub(crate) async fn audit(&self, queue: &QueueName) -> Vec<Breach> {
+        asynq_testing::conformance::audit(&*self.storage, queue).await.unwrap()
+    }
+
+    /// One page of an audit after the other, so that pages are seen too.
+    pub(crate) async fn audit_pages(&self, queue: &QueueName) -> usize {
+        let (mut pages, mut cursor) = (0, Cursor::default());
+        loop {
+            pages += 1;
+            match self.storage.audit(queue, cursor).await.unwrap().next {
+                Some(next) => cursor = next,
+                None => return pages,
+            }
+        }
+    }
+}
+
+pub(crate) async fn connect(url: &str, clock: &Clock, seed: u64) -> Arc<dyn Storage> {
+    let env = Env { clock: clock.clone(), entropy: Entropy::seeded(seed) };
+    RedisConnectionType::single(url).unwrap().connect(env).await.unwrap()
+}
+
+pub(crate) fn settlement(task: &LeasedTask, outcome: Outcome) -> Settlement {
+    Settlement { lease: task.lease.clone(), message: Arc::clone(&task.message), outcome }
+}
+
+pub(crate) fn retry(at: DateTime<Utc>) -> Outcome {
+    Outcome::Retry { at, error: "boom".into(), is_failure: true }
+}
+
+pub(crate) fn archive() -> Outcome {
+    Outcome::Archive { error: "boom".into() }
+}
+
+pub(crate) fn ids(tasks: &[LeasedTask]) -> Vec<&str> {
+    tasks.iter().map(|task| task.message.id.as_str()).collect()
+}
