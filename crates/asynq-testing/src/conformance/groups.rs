@@ -1,0 +1,374 @@
+//! Groups and aggregation sets (A.6, A.19 to A.23).
+
+use asynq_core::broker::{AggregationSet, GroupLimits};
+
+use super::kit::*;
+
+/// Ready at once, all tasks.
+const NOW: GroupLimits = GroupLimits {
+    grace: Duration::ZERO,
+    max_delay: None,
+    max_size: None,
+};
+
+async fn add(fx: &Fixture, ids: &[&str]) {
+    for id in ids {
+        fx.enqueue(request(Q, id).group("g")).await;
+    }
+}
+
+async fn try_collect(fx: &Fixture, limits: GroupLimits) -> Option<AggregationSet> {
+    fx.storage.collect_group(&queue(Q), &group("g"), limits).await.unwrap()
+}
+
+async fn collect(fx: &Fixture, limits: GroupLimits) -> AggregationSet {
+    try_collect(fx, limits)
+        .await
+        .unwrap_or_else(|| panic!("the group is ready"))
+}
+
+fn suffix(set: &AggregationSet) -> String {
+    format!("g:{}:{}", set.group, set.id)
+}
+
+fn ids_of(set: &AggregationSet) -> Vec<&str> {
+    set.tasks.iter().map(|task| task.id.as_str()).collect()
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// A.6: state `aggregating`, the field `group`, the time of adding as score, the group in the index.
+pub(super) async fn a_grouped_task_is_stored_as_go_stores_it(fx: &Fixture) {
+    add(fx, &["a"]).await;
+    let raw = fx.raw().await;
+    assert_eq!(raw.q().suffixes(), ["g:g", "groups", "t:a"]);
+    assert_eq!(raw.zset("g:g"), [("a".to_owned(), fx.secs())]);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+    assert_eq!(raw.task("a").names(), ["group", "msg", "state", "x:enq"]);
+    assert_eq!(raw.task("a").state(), "aggregating");
+    assert_eq!(raw.task("a").field("group").as_deref(), Some("g"));
+    assert_eq!(raw.task("a").message().group_key, "g");
+}
+
+/// A.19: the names in the index.
+pub(super) async fn groups_are_listed(fx: &Fixture) {
+    assert!(fx.storage.list_groups(&queue(Q)).await.unwrap().is_empty());
+    for name in ["b", "a", "with:colon", "ü"] {
+        fx.enqueue(request(Q, name).group(name)).await;
+    }
+    fx.enqueue(request("q2", "x").group("elsewhere")).await;
+    let mut groups = fx.storage.list_groups(&queue(Q)).await.unwrap();
+    groups.sort();
+    assert_eq!(groups, [group("a"), group("b"), group("with:colon"), group("ü")]);
+}
+
+/// A.20: nothing is ready before a limit is reached, and then nothing changes.
+pub(super) async fn a_group_that_is_not_ready_is_left_alone(fx: &Fixture) {
+    assert!(try_collect(fx, NOW).await.is_none(), "there is no such group");
+    add(fx, &["a", "b"]).await;
+    let before = fx.raw().await;
+    let limits = GroupLimits {
+        grace: secs(10),
+        max_delay: Some(secs(10)),
+        max_size: Some(3),
+    };
+    assert!(try_collect(fx, limits).await.is_none());
+    fx.advance(9);
+    assert!(try_collect(fx, limits).await.is_none());
+    // None is no limit, and neither is zero, as in Go.
+    let none = GroupLimits {
+        grace: secs(10),
+        max_delay: Some(secs(0)),
+        max_size: Some(0),
+    };
+    assert!(try_collect(fx, none).await.is_none());
+    before.assert_same(&fx.raw().await);
+}
+
+/// A.20, condition 1: a full group is ready at once; the oldest tasks go, as many as the size; the
+/// rest stays and so does the group in the index.
+pub(super) async fn a_full_group_gives_its_oldest_tasks(fx: &Fixture) {
+    for id in ["c", "b", "a"] {
+        add(fx, &[id]).await;
+        fx.advance(1);
+    }
+    let limits = GroupLimits {
+        grace: secs(60),
+        max_delay: None,
+        max_size: Some(2),
+    };
+    let set = collect(fx, limits).await;
+    assert_eq!(ids_of(&set), ["c", "b"]);
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("g:g"), [("a".to_owned(), fx.secs() - 1)]);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+    // The original scores are kept.
+    assert_eq!(
+        raw.zset(&suffix(&set)),
+        [("c".to_owned(), fx.secs() - 3), ("b".to_owned(), fx.secs() - 2)]
+    );
+    assert!(try_collect(fx, limits).await.is_none(), "one is not full");
+}
+
+/// A.20, condition 2, pitfalls 4.4: the oldest task has waited long enough, inclusive.
+pub(super) async fn the_oldest_task_ends_the_wait(fx: &Fixture) {
+    let limits = GroupLimits {
+        grace: secs(60),
+        max_delay: Some(secs(10)),
+        max_size: None,
+    };
+    add(fx, &["a"]).await;
+    fx.advance(9);
+    add(fx, &["b"]).await;
+    assert!(try_collect(fx, limits).await.is_none());
+    fx.advance(1);
+    assert_eq!(ids_of(&collect(fx, limits).await), ["a", "b"]);
+}
+
+/// A.20, condition 3: nothing came for the grace period, inclusive.
+pub(super) async fn a_quiet_group_is_ready(fx: &Fixture) {
+    let limits = GroupLimits {
+        grace: secs(10),
+        max_delay: None,
+        max_size: Some(99),
+    };
+    add(fx, &["a"]).await;
+    fx.advance(9);
+    add(fx, &["b"]).await;
+    fx.advance(9);
+    assert!(try_collect(fx, limits).await.is_none());
+    fx.advance(1);
+    assert_eq!(ids_of(&collect(fx, limits).await), ["a", "b"]);
+}
+
+/// A.20: the set is listed for 120 s, the emptied group leaves the index, the hashes stay as they
+/// are.
+pub(super) async fn a_set_is_listed_and_its_group_forgotten(fx: &Fixture) {
+    add(fx, &["a", "b"]).await;
+    let before = fx.raw().await;
+    let set = collect(fx, NOW).await;
+    assert_eq!(
+        (set.queue.as_str(), set.group.as_str(), set.until.0),
+        (Q, "g", fx.secs() + 120)
+    );
+    assert_eq!(set.id.len(), 36, "a UUID");
+    let raw = fx.raw().await;
+    assert_eq!(raw.q().suffixes(), ["aggregation_sets", &suffix(&set), "t:a", "t:b"]);
+    assert_eq!(raw.zset("aggregation_sets"), [(key(&suffix(&set)), fx.secs() + 120)]);
+    for id in ["t:a", "t:b"] {
+        assert_eq!(before.q().get(id), raw.q().get(id));
+    }
+    assert!(try_collect(fx, NOW).await.is_none(), "nothing is collected twice");
+}
+
+/// Pitfalls 5.8: two servers never hold the same task.
+pub(super) async fn sets_are_disjoint(fx: &Fixture) {
+    add(fx, &["a", "b", "c", "d"]).await;
+    let limits = GroupLimits {
+        max_size: Some(2),
+        ..NOW
+    };
+    let other = fx.connect().await;
+    let first = collect(fx, limits).await;
+    let second = other
+        .collect_group(&queue(Q), &group("g"), limits)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_ne!(first.id, second.id);
+    assert_eq!((ids_of(&first), ids_of(&second)), (vec!["a", "b"], vec!["c", "d"]));
+}
+
+/// G31: extension keeps the set for another 120 s; the set that is gone is told.
+pub(super) async fn a_set_can_be_kept_longer(fx: &Fixture) {
+    add(fx, &["a"]).await;
+    let set = collect(fx, NOW).await;
+    fx.advance(100);
+    assert_eq!(fx.storage.extend_aggregation(&set).await.unwrap().0, fx.secs() + 120);
+    assert_eq!(
+        fx.raw().await.zset("aggregation_sets"),
+        [(key(&suffix(&set)), fx.secs() + 120)]
+    );
+    fx.advance(119);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 0);
+    fx.advance(1);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let before = fx.raw().await;
+    match fx.storage.extend_aggregation(&set).await {
+        Err(BrokerError::AggregationSetGone { queue: of, group: g }) => assert_eq!((of, g), (queue(Q), group("g"))),
+        other => panic!("{other:?}"),
+    }
+    before.assert_same(&fx.raw().await);
+}
+
+/// A.22 and SAFETY 9: one script enqueues the result and deletes the set with its tasks; their
+/// locks are freed (G15).
+pub(super) async fn finishing_replaces_the_set_by_its_result(fx: &Fixture) {
+    add(fx, &["a"]).await;
+    fx.enqueue(request(Q, "b").payload("p").group("g").unique(secs(600)))
+        .await;
+    let set = collect(fx, NOW).await;
+    let info = fx
+        .storage
+        .finish_aggregation(&set, request(Q, "sum").payload("ab").build())
+        .await
+        .unwrap();
+    assert_eq!((info.id.as_str(), info.state), ("sum", TaskState::Pending));
+    let raw = fx.raw().await;
+    assert_eq!(raw.q().suffixes(), ["pending", "t:sum"]);
+    assert_eq!(raw.list("pending"), ["sum"]);
+    assert_eq!(raw.task("sum").names(), ["msg", "pending_since", "state", "x:enq"]);
+}
+
+/// Redis-layout 5: a lock that another task holds by now stays.
+pub(super) async fn finishing_frees_own_locks_only(fx: &Fixture) {
+    fx.enqueue(request(Q, "a").group("g").unique(secs(600))).await;
+    let set = collect(fx, NOW).await;
+    fx.edit(|state| drop(state.remove(&key("unique:t:")))).await;
+    fx.enqueue(request(Q, "b").unique(secs(600))).await;
+    fx.storage
+        .finish_aggregation(&set, request(Q, "sum").build())
+        .await
+        .unwrap();
+    assert_eq!(fx.raw().await.string("unique:t:").as_deref(), Some("b"));
+}
+
+/// SAFETY 9: when the set was handed back, nothing is enqueued.
+pub(super) async fn a_set_that_was_handed_back_enqueues_nothing(fx: &Fixture) {
+    add(fx, &["a"]).await;
+    let set = collect(fx, NOW).await;
+    fx.advance(120);
+    fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap();
+    let before = fx.raw().await;
+    let answer = fx.storage.finish_aggregation(&set, request(Q, "sum").build()).await;
+    let gone = matches!(
+        answer,
+        Err(EnqueueError::Broker(BrokerError::AggregationSetGone { .. }))
+    );
+    assert!(gone, "{answer:?}");
+    before.assert_same(&fx.raw().await);
+}
+
+/// SAFETY 3: finishing again with the same request, after a lost answer, is success without effect.
+pub(super) async fn finishing_again_is_success(fx: &Fixture) {
+    add(fx, &["a"]).await;
+    let set = collect(fx, NOW).await;
+    let result = request(Q, "sum").token(7);
+    fx.storage
+        .finish_aggregation(&set, result.clone().build())
+        .await
+        .unwrap();
+    let before = fx.raw().await;
+    fx.storage.finish_aggregation(&set, result.build()).await.unwrap();
+    before.assert_same(&fx.raw().await);
+}
+
+/// SAFETY 9: when the result cannot be enqueued the set stays as it is.
+pub(super) async fn a_result_that_conflicts_leaves_the_set(fx: &Fixture) {
+    fx.enqueue(request(Q, "sum").payload("p").unique(secs(600))).await;
+    add(fx, &["a"]).await;
+    let set = collect(fx, NOW).await;
+    let before = fx.raw().await;
+    let conflict = fx.storage.finish_aggregation(&set, request(Q, "sum").build()).await;
+    assert!(matches!(conflict, Err(EnqueueError::TaskIdConflict)), "{conflict:?}");
+    let duplicate = request(Q, "other").payload("p").unique(secs(600)).build();
+    let duplicate = fx.storage.finish_aggregation(&set, duplicate).await;
+    assert!(matches!(duplicate, Err(EnqueueError::DuplicateTask)), "{duplicate:?}");
+    before.assert_same(&fx.raw().await);
+}
+
+/// The contract: the result may wait, be unique, or join a group itself.
+pub(super) async fn a_result_may_be_placed_anywhere(fx: &Fixture) {
+    add(fx, &["a"]).await;
+    let later = request(Q, "later").at(fx.after(60)).unique(secs(60));
+    fx.storage
+        .finish_aggregation(&collect(fx, NOW).await, later.build())
+        .await
+        .unwrap();
+    add(fx, &["b"]).await;
+    fx.storage
+        .finish_aggregation(&collect(fx, NOW).await, request(Q, "again").group("g").build())
+        .await
+        .unwrap();
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("scheduled"), [("later".to_owned(), fx.secs() + 60)]);
+    assert_eq!(raw.string("unique:t:").as_deref(), Some("later"));
+    assert_eq!(raw.zset("g:g"), [("again".to_owned(), fx.secs())]);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+    assert!(!raw.has_task("a") && !raw.has_task("b"));
+}
+
+/// A.23 and G4: after 120 s, inclusive, the tasks are back in their group with their scores, and
+/// the group in the index. What came meanwhile stays with them.
+pub(super) async fn a_stale_set_is_handed_back(fx: &Fixture) {
+    let joined = fx.secs();
+    add(fx, &["a", "b"]).await;
+    let set = collect(fx, NOW).await;
+    fx.advance(119);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 0);
+    assert!(fx.raw().await.q().get(&suffix(&set)).is_some());
+    fx.advance(1);
+    let other = request(Q, "c").group("g");
+    fx.enqueue(other).await;
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let raw = fx.raw().await;
+    assert_eq!(raw.q().suffixes(), ["g:g", "groups", "t:a", "t:b", "t:c"]);
+    let expected = [
+        ("a".to_owned(), joined),
+        ("b".to_owned(), joined),
+        ("c".to_owned(), fx.secs()),
+    ];
+    assert_eq!(raw.zset("g:g"), expected);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+    assert_eq!(ids_of(&collect(fx, NOW).await), ["a", "b", "c"]);
+}
+
+/// A.23: the group is all before the last colon, so names with colons come back right.
+pub(super) async fn a_group_with_colons_comes_back_under_its_name(fx: &Fixture) {
+    let name = group("a:b:5c1e0ae2-6f02-4a6a-9d4b-2f6d2d1f0a11");
+    fx.enqueue(request(Q, "a").group(name.as_str())).await;
+    fx.storage.collect_group(&queue(Q), &name, NOW).await.unwrap().unwrap();
+    fx.advance(120);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    assert_eq!(fx.raw().await.q().set("groups"), [name.as_str()]);
+    assert!(fx.storage.collect_group(&queue(Q), &name, NOW).await.unwrap().is_some());
+}
+
+/// A.23: each set is handed back to its own group; sets that are not stale stay.
+pub(super) async fn only_stale_sets_are_handed_back(fx: &Fixture) {
+    fx.enqueue(request(Q, "a").group("g1")).await;
+    fx.enqueue(request(Q, "b").group("g2")).await;
+    for name in ["g1", "g2"] {
+        fx.storage
+            .collect_group(&queue(Q), &group(name), NOW)
+            .await
+            .unwrap()
+            .unwrap();
+        fx.advance(60);
+    }
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let raw = fx.raw().await;
+    assert_eq!(raw.q().set("groups"), ["g1"]);
+    assert_eq!(raw.zset("aggregation_sets").len(), 1);
+}
+
+/// DESIGN promise 4: a member without a usable task is put aside and the others are collected.
+pub(super) async fn a_damaged_member_harms_only_itself(fx: &Fixture) {
+    add(fx, &["a", "b", "c"]).await;
+    fx.edit(|state| {
+        state.remove(&key("t:a"));
+        set_field(state, "b", "msg", Some(Bytes::from_static(b"\xff\xff")));
+    })
+    .await;
+    let set = collect(fx, NOW).await;
+    assert_eq!(ids_of(&set), ["c"]);
+    fx.storage
+        .finish_aggregation(&set, request(Q, "sum").build())
+        .await
+        .unwrap();
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("x:quarantine"), [("b".to_owned(), fx.secs())]);
+    assert!(!raw.has_task("a") && !raw.has_task("b") && !raw.has_task("c"));
+}

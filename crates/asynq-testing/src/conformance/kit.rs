@@ -1,0 +1,16 @@
+//! What every topic needs.
+
+pub(super) use std::{sync::Arc, time::Duration};
+
+pub(super) use asynq_core::{
+    BrokerError, EnqueueError, SettleError, TaskState,
+    broker::{Outcome, Want},
+    raw::RawValue,
+};
+pub(super) use bytes::Bytes;
+
+pub(super) use super::{
+    fixture::{Fixture, Q},
+    values::*,
+};
+pub(super) use crate::request::{group, id, queue, request};

@@ -1,0 +1,187 @@
+//! Looks at queues (B.1, B.2, B.7) and the pause (B.17).
+
+use super::kit::*;
+
+/// B.1: all names, sorted.
+pub(super) async fn queues_are_listed_sorted(fx: &Fixture) {
+    assert!(fx.storage.queues().await.unwrap().is_empty());
+    for name in ["b", "a", "ü", "B"] {
+        fx.enqueue(request(name, "a")).await;
+    }
+    let queues = fx.storage.queues().await.unwrap();
+    assert_eq!(queues, ["B", "a", "b", "ü"].map(queue));
+}
+
+/// B.2: the number of tasks in each state and of groups; tasks in aggregation sets are not counted.
+pub(super) async fn a_queue_counts_its_tasks(fx: &Fixture) {
+    for state in TaskState::ALL.into_iter().filter(|state| *state != TaskState::Pending) {
+        fx.task_in(state.as_str(), state).await;
+    }
+    fx.enqueue_ids(&["p1", "p2", "p3"]).await;
+    fx.enqueue(request(Q, "s2").at(fx.after(5))).await;
+    fx.enqueue(request(Q, "g2").group("g2")).await;
+    fx.enqueue(request(Q, "g2b").group("g2")).await;
+    fx.enqueue(request(Q, "set").group("g3")).await;
+    let limits = asynq_core::broker::GroupLimits {
+        grace: Duration::ZERO,
+        max_delay: None,
+        max_size: None,
+    };
+    fx.storage
+        .collect_group(&queue(Q), &group("g3"), limits)
+        .await
+        .unwrap()
+        .unwrap();
+    let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+    let sizes = [
+        info.pending,
+        info.active,
+        info.scheduled,
+        info.retry,
+        info.archived,
+        info.completed,
+    ];
+    assert_eq!((info.queue.as_str(), sizes), (Q, [3, 1, 2, 1, 1, 1]));
+    assert_eq!((info.aggregating, info.groups, info.size()), (3, 2, 12));
+    assert_eq!((info.paused, info.timestamp), (false, fx.now()));
+}
+
+/// B.2: today's counts and those of all time.
+pub(super) async fn a_queue_tells_its_counters(fx: &Fixture) {
+    for (id, outcome) in [("a", DONE), ("b", archive()), ("c", DONE)] {
+        let task = fx.running(request(Q, id)).await;
+        fx.settled(&task, outcome).await;
+    }
+    let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+    assert_eq!(
+        (info.processed, info.failed, info.processed_total, info.failed_total),
+        (3, 1, 3, 1)
+    );
+    fx.advance(24 * 3600);
+    let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+    assert_eq!(
+        (info.processed, info.failed, info.processed_total, info.failed_total),
+        (0, 0, 3, 1)
+    );
+}
+
+/// B.2, G20: the latency is the wait of the task that runs next, also after it was given back.
+pub(super) async fn the_latency_is_the_wait_of_the_next_task(fx: &Fixture) {
+    fx.enqueue_ids(&["a"]).await;
+    fx.advance(5);
+    fx.enqueue_ids(&["b"]).await;
+    fx.advance(2);
+    let latency = async || fx.storage.queue_info(&queue(Q)).await.unwrap().latency;
+    assert_eq!(latency().await, Duration::from_secs(7));
+    let task = fx.take_one().await;
+    assert_eq!(latency().await, Duration::from_secs(2));
+    fx.settled(&task, Outcome::Requeue).await;
+    fx.advance(1);
+    assert_eq!(latency().await, Duration::from_secs(1));
+    fx.take(2).await;
+    assert_eq!(latency().await, Duration::ZERO);
+}
+
+/// Redis-layout 2: a pending task of Go's without `pending_since` has no latency.
+pub(super) async fn a_missing_pending_since_is_no_latency(fx: &Fixture) {
+    fx.enqueue_ids(&["a"]).await;
+    fx.edit(|state| set_field(state, "a", "pending_since", None)).await;
+    fx.advance(100);
+    assert_eq!(fx.storage.queue_info(&queue(Q)).await.unwrap().latency, Duration::ZERO);
+    fx.take(1).await;
+}
+
+/// B.2: a queue that is not in the index does not exist; one that is exists without a task.
+pub(super) async fn an_unknown_queue_does_not_exist(fx: &Fixture) {
+    match fx.storage.queue_info(&queue("never")).await {
+        Err(BrokerError::QueueNotFound { queue: of }) => assert_eq!(of, queue("never")),
+        other => panic!("{other:?}"),
+    }
+    fx.settled(&fx.running(request(Q, "a")).await, DONE).await;
+    assert_eq!(fx.storage.queue_info(&queue(Q)).await.unwrap().size(), 0);
+}
+
+/// B.3, G25: about how much memory; ids without hash and empty groups harm nothing.
+pub(super) async fn memory_usage_survives_damage(fx: &Fixture) {
+    fx.leaves_damage();
+    fx.enqueue(request(Q, "big").payload(vec![7; 100_000])).await;
+    let usage = fx.storage.queue_info(&queue(Q)).await.unwrap().memory_usage;
+    assert!(
+        usage.is_none_or(|bytes| (100_000..1_000_000).contains(&bytes)),
+        "{usage:?}"
+    );
+    fx.edit(|state| {
+        state.remove(&key("t:big"));
+        state.insert(key("groups"), RawValue::Set([bytes("empty")].into()));
+    })
+    .await;
+    let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+    assert!(
+        info.memory_usage.is_none_or(|bytes| bytes < 100_000),
+        "{:?}",
+        info.memory_usage
+    );
+}
+
+/// B.7: groups that have tasks and their sizes; none for an unknown queue.
+pub(super) async fn groups_are_told_with_their_sizes(fx: &Fixture) {
+    for (id, name) in [("a", "g1"), ("b", "g1"), ("c", "g2")] {
+        fx.enqueue(request(Q, id).group(name)).await;
+    }
+    let mut groups = fx.storage.group_infos(&queue(Q)).await.unwrap();
+    groups.sort_by(|a, b| a.group.cmp(&b.group));
+    let told: Vec<_> = groups.iter().map(|info| (info.group.as_str(), info.size)).collect();
+    assert_eq!(told, [("g1", 2), ("g2", 1)]);
+    assert!(fx.storage.group_infos(&queue("never")).await.unwrap().is_empty());
+}
+
+/// B.7 and the contract: a group that is in the index without tasks is left out.
+pub(super) async fn an_empty_group_is_left_out(fx: &Fixture) {
+    fx.leaves_damage();
+    fx.enqueue(request(Q, "a").group("g1")).await;
+    fx.edit(|state| drop(state.insert(key("groups"), RawValue::Set(["g1", "empty"].map(bytes).into()))))
+        .await;
+    let groups = fx.storage.group_infos(&queue(Q)).await.unwrap();
+    assert_eq!(groups.len(), 1);
+    assert_eq!(fx.storage.queue_info(&queue(Q)).await.unwrap().groups, 1);
+}
+
+/// B.17: the second of the pause, without an end; the queue need not exist and is not made by it.
+pub(super) async fn a_pause_is_a_key_with_its_second(fx: &Fixture) {
+    fx.leaves_damage();
+    fx.storage.pause(&queue(Q)).await.unwrap();
+    let raw = fx.raw().await;
+    assert_eq!(raw.state.keys().collect::<Vec<_>>(), [&key("paused")]);
+    assert_eq!(raw.string("paused"), Some(fx.secs().to_string()));
+    assert_eq!(fx.ttl("paused").await, None);
+    fx.storage.unpause(&queue(Q)).await.unwrap();
+    assert!(fx.raw().await.state.is_empty());
+}
+
+/// B.17: pausing twice and unpausing twice are told, and change nothing.
+pub(super) async fn a_second_pause_is_told(fx: &Fixture) {
+    fx.enqueue_ids(&["a"]).await;
+    match fx.storage.unpause(&queue(Q)).await {
+        Err(BrokerError::NotPaused { queue: of }) => assert_eq!(of, queue(Q)),
+        other => panic!("{other:?}"),
+    }
+    fx.storage.pause(&queue(Q)).await.unwrap();
+    fx.advance(5);
+    let before = fx.raw().await;
+    match fx.storage.pause(&queue(Q)).await {
+        Err(BrokerError::AlreadyPaused { queue: of }) => assert_eq!(of, queue(Q)),
+        other => panic!("{other:?}"),
+    }
+    before.assert_same(&fx.raw().await);
+    assert!(fx.storage.queue_info(&queue(Q)).await.unwrap().paused);
+    fx.storage.unpause(&queue(Q)).await.unwrap();
+    assert!(!fx.storage.queue_info(&queue(Q)).await.unwrap().paused);
+}
+
+/// B.17: a pause is of one queue.
+pub(super) async fn a_pause_is_of_one_queue(fx: &Fixture) {
+    fx.storage.pause(&queue("other")).await.unwrap();
+    fx.enqueue(request("other", "b")).await;
+    fx.enqueue_ids(&["a"]).await;
+    assert_eq!(ids(&fx.take(1).await), ["a"]);
+}

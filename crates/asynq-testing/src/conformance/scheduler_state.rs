@@ -1,0 +1,134 @@
+//! What schedulers tell about themselves (A.26).
+
+use asynq_core::{
+    broker::MAX_SCHEDULER_EVENTS,
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
+    wire,
+};
+
+use super::kit::*;
+
+const ID: &str = "host:7:5c1e";
+const ENTRIES: &str = "asynq:schedulers:{host:7:5c1e}";
+const HISTORY: &str = "asynq:scheduler_history:e1";
+
+fn entry(fx: &Fixture, entry_id: &str) -> SchedulerEntry {
+    SchedulerEntry {
+        id: entry_id.into(),
+        spec: "@every 30s".into(),
+        task_type: "t".into(),
+        payload: bytes("p"),
+        options: vec!["Queue(\"q\")".into(), "MaxRetry(3)".into()],
+        next: Some(fx.after(30)),
+        prev: None,
+    }
+}
+
+fn event(fx: &Fixture, n: i64) -> SchedulerEnqueueEvent {
+    SchedulerEnqueueEvent {
+        task_id: id(&format!("id{n}")),
+        enqueued_at: fx.after(n),
+    }
+}
+
+/// A.26, pitfalls 3.4: a list with a TTL, in reverse order of writing, and its name in the index.
+pub(super) async fn entries_are_stored_as_go_stores_them(fx: &Fixture) {
+    let entries = ["e1", "e2", "e3"].map(|entry_id| entry(fx, entry_id));
+    fx.storage
+        .write_scheduler_entries(ID, &entries, Duration::from_secs(20))
+        .await
+        .unwrap();
+    let raw = fx.raw().await.state;
+    assert_eq!(raw.keys().collect::<Vec<_>>(), ["asynq:schedulers", ENTRIES]);
+    assert_eq!(raw["asynq:schedulers"], zset(&[(ENTRIES, fx.secs() + 20)]));
+    assert_eq!(
+        raw[ENTRIES],
+        RawValue::List(entries.iter().rev().map(wire::encode_scheduler_entry).collect())
+    );
+    let ttl = fx.ttl_of(ENTRIES).await.unwrap_or_default();
+    assert!((15..=20).contains(&ttl), "{ttl}");
+}
+
+/// A.26: each beat writes the list anew; without entries only the name in the index stays.
+pub(super) async fn each_beat_writes_the_entries_anew(fx: &Fixture) {
+    let ttl = Duration::from_secs(20);
+    fx.storage
+        .write_scheduler_entries(ID, &[entry(fx, "e1"), entry(fx, "e2")], ttl)
+        .await
+        .unwrap();
+    fx.storage
+        .write_scheduler_entries(ID, &[entry(fx, "e3")], ttl)
+        .await
+        .unwrap();
+    let raw = fx.raw().await.state;
+    assert_eq!(
+        raw[ENTRIES],
+        RawValue::List(vec![wire::encode_scheduler_entry(&entry(fx, "e3"))])
+    );
+    fx.storage.write_scheduler_entries(ID, &[], ttl).await.unwrap();
+    assert_eq!(fx.raw().await.state.keys().collect::<Vec<_>>(), ["asynq:schedulers"]);
+}
+
+/// A.26: nothing of a scheduler's entries is left.
+pub(super) async fn cleared_entries_leave_nothing(fx: &Fixture) {
+    fx.storage
+        .write_scheduler_entries(ID, &[entry(fx, "e1")], Duration::from_secs(20))
+        .await
+        .unwrap();
+    fx.storage.clear_scheduler_entries(ID).await.unwrap();
+    assert!(fx.raw().await.state.is_empty());
+    fx.storage.clear_scheduler_entries(ID).await.unwrap();
+}
+
+/// Pitfalls 1.4: a TTL is a whole number of seconds, at least one.
+pub(super) async fn a_ttl_is_at_least_one_second(fx: &Fixture) {
+    fx.storage
+        .write_scheduler_entries(ID, &[entry(fx, "e1")], Duration::from_millis(10))
+        .await
+        .unwrap();
+    assert_eq!(
+        fx.raw().await.state["asynq:schedulers"],
+        zset(&[(ENTRIES, fx.secs() + 1)])
+    );
+}
+
+/// A.26: an event is a member, its second the score; the history has no TTL.
+pub(super) async fn events_are_kept_by_time(fx: &Fixture) {
+    for n in [3, 1, 2] {
+        fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
+    }
+    let raw = fx.raw().await.state;
+    let expected = [1, 2, 3].map(|n| (wire::encode_enqueue_event(&event(fx, n)), fx.secs() + n));
+    assert_eq!(raw[HISTORY], RawValue::ZSet(expected.to_vec()));
+    assert_eq!(fx.ttl_of(HISTORY).await, None);
+}
+
+/// Redis-layout 8: at most 1000 events, the newest.
+pub(super) async fn the_oldest_events_go(fx: &Fixture) {
+    let most = i64::from(MAX_SCHEDULER_EVENTS);
+    fx.edit(|state| {
+        let events = (0..most).map(|n| (wire::encode_enqueue_event(&event(fx, n)), fx.secs() + n));
+        state.insert(HISTORY.into(), RawValue::ZSet(events.collect()));
+    })
+    .await;
+    for n in most..most + 3 {
+        fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
+    }
+    let RawValue::ZSet(events) = fx.raw().await.state.remove(HISTORY).unwrap() else {
+        panic!("a sorted set")
+    };
+    assert_eq!(events.len(), 1000);
+    assert_eq!((events[0].1, events[999].1), (fx.secs() + 3, fx.secs() + most + 2));
+}
+
+/// A.26: the history of one entry goes, that of others stays.
+pub(super) async fn a_cleared_history_leaves_nothing(fx: &Fixture) {
+    for entry_id in ["e1", "e2"] {
+        fx.storage.record_enqueue_event(entry_id, &event(fx, 1)).await.unwrap();
+    }
+    fx.storage.clear_scheduler_history("e1").await.unwrap();
+    assert_eq!(
+        fx.raw().await.state.keys().collect::<Vec<_>>(),
+        ["asynq:scheduler_history:e2"]
+    );
+}

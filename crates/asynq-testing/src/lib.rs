@@ -1,0 +1,22 @@
+//! The test kit of Asynq for Rust.
+//!
+//! * [`redis`]: private redis-servers, and [`resp`], a raw client for them.
+//! * [`proxy`]: a proxy that loses requests and replies on demand.
+//! * [`tls`]: certificates for servers that speak TLS.
+//! * [`request`](mod@request): requests in a line; [`view`] and [`invariants`]: looks at raw keys.
+//!
+//! It knows `asynq-core` alone: neither a broker nor actors nor a Redis library.
+
+pub mod conformance;
+pub mod invariants;
+pub mod proxy;
+pub mod redis;
+pub mod request;
+pub mod resp;
+pub mod tls;
+pub mod view;
+
+pub use proxy::Proxy;
+pub use redis::RedisServer;
+pub use request::request;
+pub use resp::{Resp, RespValue};

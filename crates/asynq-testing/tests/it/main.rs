@@ -1,0 +1,4 @@
+//! Tests of the test kit itself.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod proxy;
