@@ -1,0 +1,231 @@
+//! The broker actor: owns the storage. Opens, checks, replaces and closes it, and lends it out.
+//!
+//! Who sends it what: itself only (`Opened`, `Check`, `Checked`). It waits for nothing in its
+//! handler; the network is reached from tasks of its own. On a crash its storage is withdrawn, and
+//! handles wait for that of its successor; calls in flight on the old one end by themselves.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use asynq_core::{BrokerError, Connector, Env, Storage};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::tree::Tree;
+
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_WITHIN: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+type Lent = Option<Arc<dyn Storage>>;
+
+/// Lends out the storage; follows restarts and reconnects. Cheap to clone.
+#[derive(Clone)]
+pub struct BrokerHandle {
+    lent: watch::Receiver<Lent>,
+    wait: Duration,
+}
+
+impl BrokerHandle {
+    /// The storage. Waits for it while it is being opened, at most 5 s.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when there is none in time, [`BrokerError::Closed`] when the
+    /// system has ended.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn storage(&self) -> Result<Arc<dyn Storage>, BrokerError> {
+        if let Some(storage) = &*self.lent.borrow() {
+            return Ok(Arc::clone(storage));
+        }
+        let mut lent = self.lent.clone();
+        match tokio::time::timeout(self.wait, lent.wait_for(Option::is_some)).await {
+            Ok(Ok(storage)) => storage.clone().ok_or(BrokerError::Closed),
+            Ok(Err(_)) => Err(BrokerError::Closed),
+            Err(_) => Err(BrokerError::Unavailable { source: None }),
+        }
+    }
+}
+
+impl fmt::Debug for BrokerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BrokerHandle({:?})", *self.lent.borrow())
+    }
+}
+
+/// Where the broker actor puts the storage, and handles take it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lending(Arc<watch::Sender<Lent>>);
+
+impl Lending {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    pub(crate) fn handle(&self) -> BrokerHandle {
+        BrokerHandle {
+            lent: self.0.subscribe(),
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Broker;
+
+#[derive(Clone, Debug)]
+pub(crate) struct BrokerArgs {
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) env: Env,
+    pub(crate) lending: Lending,
+    pub(crate) tree: Tree,
+    pub(crate) path: String,
+}
+
+pub(crate) enum BrokerMsg {
+    /// An attempt to open the storage ended.
+    Opened(Result<Arc<dyn Storage>, BrokerError>),
+    /// Time to try again to open it.
+    Open,
+    /// Time to see whether it answers.
+    Check,
+    /// It did, or did not.
+    Checked(Result<(), BrokerError>),
+}
+crate::message!(BrokerMsg);
+
+#[derive(Debug)]
+pub(crate) struct BrokerState {
+    args: BrokerArgs,
+    storage: Lent,
+    retry: Duration,
+    healthy: bool,
+    io: JoinSet<()>,
+}
+
+impl Drop for BrokerState {
+    /// However the actor ends: nobody is lent a storage that nobody looks after.
+    fn drop(&mut self) {
+        self.args.lending.0.send_replace(None);
+    }
+}
+
+impl BrokerState {
+    fn open(&mut self, myself: &ActorRef<BrokerMsg>) {
+        self.args.tree.note(&self.args.path, Some("connecting"));
+        let (connector, env, myself) = (Arc::clone(&self.args.connector), self.args.env.clone(), myself.clone());
+        self.io.spawn(async move {
+            let opened = connector.connect(env).await;
+            let _ = myself.cast(BrokerMsg::Opened(opened));
+        });
+    }
+}
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Broker {
+    type Msg = BrokerMsg;
+    type State = BrokerState;
+    type Arguments = BrokerArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<BrokerMsg>,
+        args: BrokerArgs,
+    ) -> Result<BrokerState, ActorProcessingErr> {
+        Ok(BrokerState {
+            args,
+            storage: None,
+            retry: FIRST_RETRY,
+            healthy: true,
+            io: JoinSet::new(),
+        })
+    }
+
+    async fn post_start(&self, myself: ActorRef<BrokerMsg>, state: &mut BrokerState) -> Result<(), ActorProcessingErr> {
+        state.open(&myself);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<BrokerMsg>,
+        message: BrokerMsg,
+        state: &mut BrokerState,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.io.try_join_next().is_some() {}
+        match message {
+            BrokerMsg::Opened(Ok(storage)) => {
+                tracing::info!(storage = %state.args.connector.describe(), "connected");
+                state.args.tree.note(&state.args.path, Some("connected"));
+                state.args.lending.0.send_replace(Some(Arc::clone(&storage)));
+                state.storage = Some(storage);
+                state.retry = FIRST_RETRY;
+                state.healthy = true;
+                myself.send_after(CHECK_EVERY, || BrokerMsg::Check);
+            }
+            BrokerMsg::Opened(Err(error)) => {
+                if state.healthy {
+                    let storage = state.args.connector.describe();
+                    tracing::error!(%storage, error = %report(&error), "cannot connect, trying on");
+                    state.healthy = false;
+                }
+                state
+                    .args
+                    .tree
+                    .note(&state.args.path, Some(&format!("connecting: {}", report(&error))));
+                let jitter = state.args.env.entropy.up_to(state.retry / 2);
+                myself.send_after(state.retry + jitter, || BrokerMsg::Open);
+                state.retry = (state.retry * 2).min(LAST_RETRY);
+            }
+            BrokerMsg::Open => state.open(&myself),
+            BrokerMsg::Check => {
+                if let Some(storage) = state.storage.clone() {
+                    state.io.spawn(async move {
+                        let answer = tokio::time::timeout(CHECK_WITHIN, storage.ping()).await;
+                        let answer = answer.unwrap_or(Err(BrokerError::Unavailable { source: None }));
+                        let _ = myself.cast(BrokerMsg::Checked(answer));
+                    });
+                }
+            }
+            BrokerMsg::Checked(Err(BrokerError::Closed)) => {
+                state.args.lending.0.send_replace(None);
+                state.storage = None;
+                state.open(&myself);
+            }
+            BrokerMsg::Checked(answer) => {
+                if state.healthy != answer.is_ok() {
+                    state.healthy = answer.is_ok();
+                    match &answer {
+                        Ok(()) => tracing::info!("storage answers again"),
+                        Err(error) => tracing::error!(error = %report(error), "storage does not answer"),
+                    }
+                    let note = if state.healthy { "connected" } else { "not answering" };
+                    state.args.tree.note(&state.args.path, Some(note));
+                }
+                myself.send_after(CHECK_EVERY, || BrokerMsg::Check);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _myself: ActorRef<BrokerMsg>, state: &mut BrokerState) -> Result<(), ActorProcessingErr> {
+        state.args.lending.0.send_replace(None);
+        if let Some(storage) = state.storage.take() {
+            storage.close().await;
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn report(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

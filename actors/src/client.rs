@@ -1,0 +1,469 @@
+//! The client actor: gathers enqueues and sends them in batches.
+//!
+//! Who sends it what: handles send composed requests, each with the permits that bound how much
+//! may wait; user actors send a raw [`EnqueueMsg`]. It waits for nothing: batches go out in tasks
+//! of its own, at once when nothing is in flight, and while one is in flight the next gathers.
+//! On a crash the callers of what was in flight send it again through its successor: a request
+//! carries a token by which the storage knows it (SAFETY rule 3). On drain everything is sent.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use asynq_core::{
+    BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
+    broker::{EnqueueRequest, Env, MAX_BATCH},
+    compose::compose,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    broker::BrokerHandle,
+    slot::Slot,
+    supervisor::{ChildSpec, Shutdown},
+};
+
+/// How many enqueues may wait for an answer in one system.
+pub(crate) const MAX_WAITING: usize = 4096;
+/// How many KiB of messages may wait for an answer in one system.
+pub(crate) const MAX_WAITING_KIB: u32 = 64 << 10;
+/// How long an enqueue is tried before it is given up.
+pub(crate) const ENQUEUE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Batches in flight at most.
+const CALLS: usize = 2;
+/// A second batch is worth its round trip from so many items on.
+const WORTH_A_SECOND: usize = 64;
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_millis(500);
+const DRAIN_WITHIN: Duration = Duration::from_secs(15);
+
+type Answer = Result<TaskInfo, EnqueueError>;
+
+/// Asks the client actor to enqueue a task. For actors; others use a [`ClientHandle`].
+#[derive(Debug)]
+pub struct EnqueueMsg {
+    /// The task.
+    pub task: Task,
+    /// Options that take the place of the task's own.
+    pub options: TaskOptions,
+    /// Who is told how it went; a cast has none, and failures are then logged.
+    pub reply: Option<RpcReplyPort<Answer>>,
+}
+crate::message!(EnqueueMsg);
+
+impl EnqueueMsg {
+    /// For a cast: nobody is told.
+    #[must_use]
+    pub fn new(task: Task) -> Self {
+        Self {
+            task,
+            options: TaskOptions::new(),
+            reply: None,
+        }
+    }
+
+    /// For a call.
+    #[must_use]
+    pub fn call(task: Task, reply: RpcReplyPort<Answer>) -> Self {
+        Self {
+            task,
+            options: TaskOptions::new(),
+            reply: Some(reply),
+        }
+    }
+}
+
+/// What bounds how much waits; goes with the enqueue until its answer.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    _item: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Reply {
+    Handle(oneshot::Sender<Answer>),
+    Port(RpcReplyPort<Answer>),
+    None,
+}
+
+impl Reply {
+    fn send(self, id: &str, answer: Answer) {
+        match self {
+            // A caller that no longer listens has given up.
+            Self::Handle(reply) => drop(reply.send(answer)),
+            Self::Port(port) => drop(port.send(answer)),
+            Self::None => {
+                if let Err(error) = answer {
+                    tracing::error!(task = %id, %error, "a task cast to the client was not enqueued");
+                }
+            }
+        }
+    }
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    request: EnqueueRequest,
+    reply: Reply,
+    deadline: Instant,
+    /// Whether an attempt may have taken effect.
+    ambiguous: bool,
+    _admission: Option<Admission>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ClientMsg {
+    /// From user actors: to be composed and admitted first.
+    Raw(Box<EnqueueMsg>),
+    /// From handles, composed and admitted.
+    Composed(Box<Queued>),
+    /// A batch in flight ended.
+    Sent,
+}
+crate::message!(ClientMsg);
+
+impl From<EnqueueMsg> for ClientMsg {
+    fn from(message: EnqueueMsg) -> Self {
+        Self::Raw(Box::new(message))
+    }
+}
+
+impl TryFrom<ClientMsg> for EnqueueMsg {
+    type Error = &'static str;
+
+    fn try_from(message: ClientMsg) -> Result<Self, Self::Error> {
+        match message {
+            ClientMsg::Raw(message) => Ok(*message),
+            _ => Err("not an EnqueueMsg"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Limits {
+    items: Arc<Semaphore>,
+    kib: Arc<Semaphore>,
+}
+
+impl Limits {
+    fn kib(request: &EnqueueRequest) -> u32 {
+        let message = &request.message;
+        let bytes = message.payload.len() + message.r#type.len() + 256;
+        u32::try_from(bytes.div_ceil(1024))
+            .unwrap_or(MAX_WAITING_KIB)
+            .min(MAX_WAITING_KIB)
+    }
+
+    async fn admit(&self, request: &EnqueueRequest) -> Result<Admission, EnqueueError> {
+        let closed = |_| EnqueueError::Closed;
+        let item = Arc::clone(&self.items).acquire_owned().await.map_err(closed)?;
+        let bytes = Arc::clone(&self.kib)
+            .acquire_many_owned(Self::kib(request))
+            .await
+            .map_err(closed)?;
+        Ok(Admission {
+            _item: item,
+            _bytes: bytes,
+        })
+    }
+
+    fn try_admit(&self, request: &EnqueueRequest) -> Result<Admission, EnqueueError> {
+        let full = |_| EnqueueError::Overloaded;
+        let item = Arc::clone(&self.items).try_acquire_owned().map_err(full)?;
+        let bytes = Arc::clone(&self.kib)
+            .try_acquire_many_owned(Self::kib(request))
+            .map_err(full)?;
+        Ok(Admission {
+            _item: item,
+            _bytes: bytes,
+        })
+    }
+}
+
+/// Enqueues tasks through the client actor; follows restarts. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientHandle {
+    slot: Slot<ClientMsg>,
+    limits: Arc<Limits>,
+    env: Env,
+}
+
+impl ClientHandle {
+    pub(crate) fn new(env: Env) -> Self {
+        let limits = Limits {
+            items: Arc::new(Semaphore::new(MAX_WAITING)),
+            kib: Arc::new(Semaphore::new(MAX_WAITING_KIB as usize)),
+        };
+        Self {
+            slot: Slot::new(),
+            limits: Arc::new(limits),
+            env,
+        }
+    }
+
+    /// Enqueues a task with its own options. Waits while too many enqueues are waiting.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Invalid`] before anything is sent; [`EnqueueError::DuplicateTask`],
+    /// [`EnqueueError::TaskIdConflict`]; [`EnqueueError::Broker`] when the storage did not take it
+    /// within 10 s; [`EnqueueError::Unknown`] when it may have; [`EnqueueError::Closed`].
+    ///
+    /// # Cancel safety
+    /// Not safe: the task may be enqueued all the same.
+    pub async fn enqueue(&self, task: Task) -> Result<TaskInfo, EnqueueError> {
+        self.enqueue_with(task, &TaskOptions::new()).await
+    }
+
+    /// Enqueues a task; the options given here take the place of its own.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    ///
+    /// # Cancel safety
+    /// Not safe: the task may be enqueued all the same.
+    pub async fn enqueue_with(&self, task: Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
+        let request = compose(&task, options, &self.env)?;
+        let admission = self.limits.admit(&request).await?;
+        self.send(request, admission).await
+    }
+
+    /// Enqueues a task, or says at once that too many are waiting.
+    ///
+    /// # Errors
+    /// [`EnqueueError::Overloaded`], and those of [`enqueue`](Self::enqueue).
+    ///
+    /// # Cancel safety
+    /// Not safe: the task may be enqueued all the same.
+    pub async fn try_enqueue(&self, task: Task) -> Result<TaskInfo, EnqueueError> {
+        let request = compose(&task, &TaskOptions::new(), &self.env)?;
+        let admission = self.limits.try_admit(&request)?;
+        self.send(request, admission).await
+    }
+
+    /// Enqueues many tasks of any kind at once; an answer for each, in order.
+    ///
+    /// # Cancel safety
+    /// Not safe: any of them may be enqueued all the same.
+    pub async fn enqueue_many(&self, tasks: impl IntoIterator<Item = Task>) -> Vec<Result<TaskInfo, EnqueueError>> {
+        futures::future::join_all(tasks.into_iter().map(|task| self.enqueue(task))).await
+    }
+
+    async fn send(&self, request: EnqueueRequest, admission: Admission) -> Result<TaskInfo, EnqueueError> {
+        let deadline = Instant::now() + ENQUEUE_WITHIN;
+        let id = TaskId::from_storage(&request.message.id);
+        let mut admission = Some(admission);
+        let mut ambiguous = false;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let target = self.slot.get().map(|actor| actor.get_id());
+            let queued = Queued {
+                request: request.clone(),
+                reply: Reply::Handle(reply),
+                deadline,
+                ambiguous,
+                _admission: admission.take(),
+            };
+            match self.slot.cast(ClientMsg::Composed(Box::new(queued))) {
+                Ok(()) => match answer.await {
+                    Ok(answer) => return answer,
+                    // The actor died with it: whether it was sent is not known, so it goes again
+                    // under the same token.
+                    Err(_) => ambiguous = true,
+                },
+                Err(ClientMsg::Composed(queued)) => admission = queued._admission,
+                Err(_) => {}
+            }
+            if self.limits.items.is_closed() || !self.slot.newer(target, deadline - Instant::now()).await {
+                return Err(if ambiguous {
+                    EnqueueError::Unknown { id }
+                } else {
+                    EnqueueError::Closed
+                });
+            }
+        }
+    }
+
+    /// The actor that takes [`EnqueueMsg`] now; `None` while it is being restarted. One
+    /// incarnation: on a send error fetch it again.
+    #[must_use]
+    pub fn actor(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
+        self.slot.get().map(|actor| actor.get_derived())
+    }
+
+    pub(crate) fn close(&self) {
+        self.limits.items.close();
+        self.limits.kib.close();
+    }
+
+    pub(crate) fn spec(&self, broker: BrokerHandle) -> ChildSpec {
+        let args = ClientArgs {
+            limits: Arc::clone(&self.limits),
+            env: self.env.clone(),
+            broker,
+        };
+        ChildSpec::published("client", self.slot.clone(), move || (ClientActor, args.clone()))
+            .shutdown(Shutdown::Drain(DRAIN_WITHIN))
+    }
+}
+
+impl fmt::Debug for ClientHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientHandle({} free)", self.limits.items.available_permits())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ClientActor;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ClientArgs {
+    limits: Arc<Limits>,
+    env: Env,
+    broker: BrokerHandle,
+}
+
+#[derive(Debug)]
+pub(crate) struct ClientState {
+    args: ClientArgs,
+    waiting: Vec<Queued>,
+    calls: JoinSet<()>,
+}
+
+impl ClientState {
+    fn pump(&mut self, myself: &ActorRef<ClientMsg>) {
+        while self.calls.try_join_next().is_some() {}
+        while !self.waiting.is_empty()
+            && self.calls.len() < CALLS
+            && (self.calls.is_empty() || self.waiting.len() >= WORTH_A_SECOND)
+        {
+            let count = self.waiting.len().min(MAX_BATCH as usize);
+            let batch: Vec<Queued> = self.waiting.drain(..count).collect();
+            let (broker, myself) = (self.args.broker.clone(), myself.clone());
+            self.calls.spawn(async move {
+                deliver(&broker, batch).await;
+                let _ = myself.cast(ClientMsg::Sent);
+            });
+        }
+    }
+
+    fn compose(&self, message: EnqueueMsg) -> Option<Queued> {
+        let EnqueueMsg { task, options, reply } = message;
+        let reply = reply.map_or(Reply::None, Reply::Port);
+        let admitted = compose(&task, &options, &self.args.env)
+            .map_err(EnqueueError::from)
+            .and_then(|request| Ok((self.args.limits.try_admit(&request)?, request)));
+        match admitted {
+            Ok((admission, request)) => Some(Queued {
+                request,
+                reply,
+                deadline: Instant::now() + ENQUEUE_WITHIN,
+                ambiguous: false,
+                _admission: Some(admission),
+            }),
+            Err(error) => {
+                reply.send("", Err(error));
+                None
+            }
+        }
+    }
+}
+
+/// Sends a batch until each of its items has an answer or is out of time.
+async fn deliver(broker: &BrokerHandle, mut batch: Vec<Queued>) {
+    let mut wait = FIRST_RETRY;
+    loop {
+        let answers = match broker.storage().await {
+            Ok(storage) => {
+                storage
+                    .enqueue(batch.iter().map(|item| item.request.clone()).collect())
+                    .await
+            }
+            Err(BrokerError::Closed) => batch.iter().map(|_| Err(EnqueueError::Closed)).collect(),
+            Err(_) => batch
+                .iter()
+                .map(|_| Err(BrokerError::Unavailable { source: None }.into()))
+                .collect(),
+        };
+        let now = Instant::now();
+        let mut again = Vec::new();
+        for (mut item, answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Err(EnqueueError::Broker(error)) if error.is_retryable() => {
+                    item.ambiguous |= error.is_ambiguous();
+                    // Memory does not come back by asking.
+                    let give_up = now + wait >= item.deadline || matches!(error, BrokerError::OutOfMemory);
+                    if give_up {
+                        let error = if item.ambiguous {
+                            EnqueueError::Unknown {
+                                id: TaskId::from_storage(&item.request.message.id),
+                            }
+                        } else {
+                            error.into()
+                        };
+                        item.reply.send(&item.request.message.id, Err(error));
+                    } else {
+                        again.push(item);
+                    }
+                }
+                answer => item.reply.send(&item.request.message.id, answer),
+            }
+        }
+        if again.is_empty() {
+            return;
+        }
+        batch = again;
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LAST_RETRY);
+    }
+}
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for ClientActor {
+    type Msg = ClientMsg;
+    type State = ClientState;
+    type Arguments = ClientArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ClientMsg>,
+        args: ClientArgs,
+    ) -> Result<ClientState, ActorProcessingErr> {
+        Ok(ClientState {
+            args,
+            waiting: Vec::new(),
+            calls: JoinSet::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ClientMsg>,
+        message: ClientMsg,
+        state: &mut ClientState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ClientMsg::Raw(message) => state.waiting.extend(state.compose(*message)),
+            ClientMsg::Composed(queued) => state.waiting.push(*queued),
+            // The task that sent this is about to end.
+            ClientMsg::Sent => drop(state.calls.join_next().await),
+        }
+        state.pump(&myself);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _myself: ActorRef<ClientMsg>, state: &mut ClientState) -> Result<(), ActorProcessingErr> {
+        while !state.waiting.is_empty() {
+            let count = state.waiting.len().min(MAX_BATCH as usize);
+            let batch: Vec<Queued> = state.waiting.drain(..count).collect();
+            deliver(&state.args.broker, batch).await;
+        }
+        while state.calls.join_next().await.is_some() {}
+        Ok(())
+    }
+}

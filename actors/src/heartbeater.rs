@@ -1,0 +1,139 @@
+//! The heartbeater: extends the leases of what is in flight, and shows the server to the tools.
+//!
+//! Nobody sends it anything. It waits for one extension and one write per beat. On a restart
+//! nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use asynq_core::{BrokerError, ServerInfo, SettleError, WorkerInfo, info::ServerStatus};
+use chrono::{DateTime, Utc};
+
+use crate::{broker::BrokerHandle, chore::Chore, table::Table};
+
+/// The wait after a failure never exceeds this (SAFETY rule 16).
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// How long the last act may take.
+const LAST_WITHIN: Duration = Duration::from_secs(2);
+
+/// Who this server is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) host: String,
+    pub(crate) pid: i32,
+    pub(crate) server_id: String,
+    pub(crate) concurrency: i32,
+    pub(crate) queues: BTreeMap<String, i32>,
+    pub(crate) strict_priority: bool,
+    pub(crate) start_time: DateTime<Utc>,
+}
+
+pub(crate) struct Heartbeater {
+    pub(crate) table: Arc<Table>,
+    pub(crate) broker: BrokerHandle,
+    pub(crate) identity: Identity,
+    pub(crate) interval: Duration,
+}
+
+impl Heartbeater {
+    fn server(&self, active: usize) -> ServerInfo {
+        let Identity {
+            host,
+            pid,
+            server_id,
+            concurrency,
+            queues,
+            strict_priority,
+            start_time,
+        } = self.identity.clone();
+        let status = if self.table.is_fetching() {
+            ServerStatus::Active
+        } else {
+            ServerStatus::Stopped
+        };
+        ServerInfo {
+            host,
+            pid,
+            server_id,
+            concurrency,
+            queues,
+            strict_priority,
+            status,
+            start_time,
+            active_worker_count: i32::try_from(active).unwrap_or(i32::MAX),
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerInfo> {
+        let running = self.table.running();
+        running
+            .into_iter()
+            .map(|run| WorkerInfo {
+                host: self.identity.host.clone(),
+                pid: self.identity.pid,
+                server_id: self.identity.server_id.clone(),
+                task_id: run.id,
+                task_type: run.message.r#type.clone(),
+                payload: run.message.payload.clone(),
+                queue: run.queue,
+                start_time: run.started_at,
+                deadline: run.deadline,
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Chore for Heartbeater {
+    fn first(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn longest_retry(&self) -> Duration {
+        LONGEST_RETRY.min(self.interval)
+    }
+
+    async fn pass(&self) -> Result<Duration, BrokerError> {
+        let storage = self.broker.storage().await?;
+        // Leases first: they are what others act on.
+        let leases = self.table.leases();
+        let mut failed = false;
+        if !leases.is_empty() {
+            let answers = storage.extend_leases(leases.clone()).await;
+            let unanswered = answers
+                .iter()
+                .filter(|a| matches!(a, Err(SettleError::Broker(_))))
+                .count();
+            if unanswered > 0 {
+                tracing::warn!(unanswered, of = leases.len(), "leases were not extended");
+                failed = true;
+            }
+            self.table.extended(&leases, answers);
+        }
+        let workers = self.workers();
+        // The entry lives for two beats, in whole seconds.
+        let ttl = Duration::from_secs((self.interval * 2).as_secs().max(2));
+        storage
+            .write_server_state(&self.server(workers.len()), &workers, ttl)
+            .await?;
+        // Extended again soon: a lease is worth more than a beat.
+        Ok(if failed { self.longest_retry() } else { self.interval })
+    }
+
+    async fn last(&self) {
+        let clear = async { self.broker.storage().await?.clear_server_state(&self.server(0)).await };
+        match tokio::time::timeout(LAST_WITHIN, clear).await {
+            Ok(Ok(())) => {}
+            // The entry goes by itself when its time is over.
+            Ok(Err(error)) => tracing::debug!(%error, "server entry not removed"),
+            Err(_) => tracing::debug!("server entry not removed in time"),
+        }
+    }
+}
+
+/// The host's name, or Go's word for an unknown one.
+pub(crate) fn host() -> String {
+    gethostname::gethostname()
+        .into_string()
+        .unwrap_or_else(|_| "unknown-host".to_owned())
+}

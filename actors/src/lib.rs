@@ -1,0 +1,41 @@
+//! The supervised actor runtime of Asynq for Rust.
+//!
+//! Enter at [`AsynqSystem`]. This crate knows storage only through the traits of `asynq-core`;
+//! it never knows Redis.
+
+/// Makes types messages of actors. With ractor's cluster mode each needs its own impl; without it
+/// every type is a message.
+macro_rules! message {
+    ($($message:ty),+) => {
+        $(
+            #[cfg(feature = "ractor-cluster")]
+            impl ractor::Message for $message {}
+        )+
+    };
+}
+pub(crate) use message;
+
+mod broker;
+mod chore;
+mod client;
+mod exchange;
+mod forwarder;
+mod heartbeater;
+mod janitor;
+mod processor;
+mod queues;
+mod recoverer;
+mod run;
+mod slot;
+pub mod supervisor;
+mod syncer;
+mod system;
+mod table;
+mod timer;
+mod tree;
+
+pub use broker::BrokerHandle;
+pub use client::{ClientHandle, EnqueueMsg};
+pub use slot::Slot;
+pub use system::{AsynqSystem, AsynqSystemBuilder, Exit};
+pub use tree::{ActorState, Tree, TreeEvent, TreeNode};

@@ -1,0 +1,380 @@
+//! The processor: pumps. It takes outcomes from the in-flight table, splits the free slots over
+//! the queues, exchanges both with the storage, and spawns what it got. It runs nothing itself.
+//!
+//! Who sends it what: the table's calls and runs nudge it (`Pump`, at most one in its mailbox),
+//! a watch or a poll wakes it (`Wake`). It waits for nothing: calls are tasks of the in-flight
+//! table. On a crash running tasks go on; its successor starts what was leased and not started.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{
+    BrokerError,
+    broker::{MAX_BATCH, Wake, WatchKind},
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    broker::report,
+    exchange::Exchange,
+    queues::Queues,
+    run::Runner,
+    slot::Slot,
+    supervisor::{ChildSpec, Shutdown},
+    table::{CancelReason, total},
+    tree::Tree,
+};
+
+/// Exchanges in flight at most.
+const CALLS: usize = 2;
+/// A second exchange is worth its round trip from so many items on; fewer gather meanwhile.
+const WORTH_A_SECOND: usize = 32;
+/// How long a queue that gave less than it was asked for is not asked on its own account.
+const EMPTY: Duration = Duration::from_millis(250);
+/// With a watch that holds, look all the same so often.
+const SAFETY_POLL: Duration = Duration::from_secs(15);
+/// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
+const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_HOLD: Duration = Duration::from_millis(50);
+const LAST_HOLD: Duration = Duration::from_secs(1);
+/// How long cancelled handlers may go on at a shutdown.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long aborted handlers may take to be gone.
+const ABORT_WITHIN: Duration = Duration::from_secs(1);
+/// How long the last outcomes may take to be written.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+
+pub(crate) enum ProcessorMsg {
+    /// Something ended or may be taken: look.
+    Pump,
+    /// The watch, the poll or the hold of this generation is over.
+    Wake {
+        /// Older generations are void.
+        generation: u64,
+        /// Whether a watch said that there is something.
+        watched: bool,
+    },
+}
+crate::message!(ProcessorMsg);
+
+/// Tells the processor to look; at most one such message waits in its mailbox.
+#[derive(Clone)]
+pub(crate) struct Nudge {
+    slot: Slot<ProcessorMsg>,
+    pending: Arc<AtomicBool>,
+}
+
+impl Nudge {
+    pub(crate) fn new() -> Self {
+        Self {
+            slot: Slot::new(),
+            pending: Arc::default(),
+        }
+    }
+
+    pub(crate) fn nudge(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) && self.slot.cast(ProcessorMsg::Pump).is_err() {
+            self.pending.store(false, Ordering::Release);
+        }
+    }
+
+    fn take(&self) {
+        self.pending.store(false, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Nudge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nudge")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Processor;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessorArgs {
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) exchange: Exchange,
+    pub(crate) tree: Tree,
+    pub(crate) path: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProcessorState {
+    args: ProcessorArgs,
+    queues: Queues,
+    /// The watch or timer that wakes us; one at most.
+    sleep: JoinSet<()>,
+    generation: u64,
+    asleep: bool,
+    fruitless: u32,
+    failures: u32,
+    hold_until: Option<Instant>,
+}
+
+/// The child spec of the processor.
+pub(crate) fn spec(args: ProcessorArgs) -> ChildSpec {
+    let within = args.runner.settings.shutdown_timeout + GRACE + ABORT_WITHIN + 2 * SETTLE_WITHIN;
+    let slot = args.exchange.nudge.slot.clone();
+    ChildSpec::published("processor", slot, move || (Processor, args.clone())).shutdown(Shutdown::Stop(within))
+}
+
+impl ProcessorState {
+    fn pump(&mut self, myself: &ActorRef<ProcessorMsg>) {
+        let table = Arc::clone(&self.args.exchange.table);
+        for told in table.reports() {
+            for queue in &told.exhausted {
+                self.queues.set_empty(queue, EMPTY);
+            }
+            if told.leased > 0 {
+                self.fruitless = 0;
+            }
+            if told.failed {
+                self.hold(myself);
+            } else {
+                self.failures = 0;
+            }
+        }
+        self.args.runner.start(table.start_ready());
+        if self.hold_until.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
+        self.hold_until = None;
+        loop {
+            let calls = table.calls();
+            let ended = table.ended_count();
+            let free = if table.is_fetching() { table.free_slots() } else { 0 };
+            let hungry = free > 0 && self.queues.any_hungry();
+            let worth = if hungry { ended.max(free) } else { ended };
+            if worth == 0 || calls >= CALLS || (calls > 0 && worth < WORTH_A_SECOND) {
+                break;
+            }
+            let claim = table.claim_ended(MAX_BATCH as usize);
+            let mut concerned = VecDeque::new();
+            for item in &claim.items {
+                if !concerned.contains(&item.lease.queue) {
+                    concerned.push_back(item.lease.queue.clone());
+                }
+            }
+            let slots = u32::try_from(free).unwrap_or(u32::MAX).min(MAX_BATCH);
+            let wants = if slots > 0 {
+                self.queues.draw(slots, concerned.make_contiguous())
+            } else {
+                Vec::new()
+            };
+            let permits = table.try_slots(total(&wants));
+            let wants = if permits.is_some() { wants } else { Vec::new() };
+            if claim.items.is_empty() && wants.is_empty() {
+                break;
+            }
+            self.args.exchange.spawn(claim, wants, permits);
+        }
+        if table.is_fetching() && !self.queues.any_hungry() && !self.asleep {
+            self.sleep(myself);
+        }
+    }
+
+    /// Waits for something to come: by a watch where the storage has one, else by a poll.
+    fn sleep(&mut self, myself: &ActorRef<ProcessorMsg>) {
+        self.asleep = true;
+        self.generation += 1;
+        let generation = self.generation;
+        self.sleep.abort_all();
+        while self.sleep.try_join_next().is_some() {}
+        let entropy = self.args.runner.env.entropy.clone();
+        let poll = entropy.around(self.args.runner.settings.task_check_interval);
+        let safety = entropy.around(SAFETY_POLL);
+        let pause = Duration::from_millis(1).saturating_mul(2_u32.saturating_pow(self.fruitless.min(10)));
+        let pause = if self.fruitless == 0 {
+            Duration::ZERO
+        } else {
+            entropy.up_to(pause.min(FRUITLESS_PAUSE))
+        };
+        let (broker, names, myself) = (self.args.exchange.broker.clone(), self.queues.names(), myself.clone());
+        let (tree, path) = (self.args.tree.clone(), self.args.path.clone());
+        self.sleep.spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let watch = match broker.storage().await {
+                Ok(storage) => storage.watch(&names, WatchKind::Pending).await,
+                Err(error) => Err(error),
+            };
+            let watched = match watch {
+                Ok(mut watch) => {
+                    tree.note(&path, Some("watching"));
+                    let woken = tokio::time::timeout(safety, watch.changed()).await;
+                    matches!(woken, Ok(Wake::Changed))
+                }
+                Err(error) => {
+                    if !matches!(error, BrokerError::Unsupported { .. }) {
+                        tracing::debug!(error = %report(&error), "no watch, polling");
+                    }
+                    tree.note(&path, Some("polling"));
+                    tokio::time::sleep(poll).await;
+                    false
+                }
+            };
+            let _ = myself.cast(ProcessorMsg::Wake { generation, watched });
+        });
+    }
+
+    /// The storage failed: leave it alone for a while.
+    fn hold(&mut self, myself: &ActorRef<ProcessorMsg>) {
+        if self.hold_until.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
+        let wait = FIRST_HOLD
+            .saturating_mul(2_u32.saturating_pow(self.failures.min(10)))
+            .min(LAST_HOLD);
+        self.failures = self.failures.saturating_add(1);
+        let wait = wait / 2 + self.args.runner.env.entropy.up_to(wait / 2);
+        self.hold_until = Some(Instant::now() + wait);
+        myself.send_after(wait, || ProcessorMsg::Pump);
+    }
+
+    /// The end of service (SAFETY rule 17): runs may end by themselves for the shutdown timeout,
+    /// are then cancelled, after a grace aborted, and what did not end well is given back.
+    async fn wind_down(&mut self) {
+        let exchange = self.args.exchange.clone();
+        let table = Arc::clone(&exchange.table);
+        table.set_fetching(false);
+        self.sleep.abort_all();
+        let timeout = self.args.runner.settings.shutdown_timeout;
+        if !settle_until(&exchange, Instant::now() + timeout, true).await {
+            tracing::info!(running = table.running_count(), "shutdown timeout is over, cancelling");
+            table.cancel_running(CancelReason::Shutdown);
+            if !settle_until(&exchange, Instant::now() + GRACE, true).await {
+                table.abort_running();
+                settle_until(&exchange, Instant::now() + ABORT_WITHIN, true).await;
+            }
+        }
+        settle_until(&exchange, Instant::now() + SETTLE_WITHIN, false).await;
+        let left = table.counts();
+        if !left.is_idle() {
+            tracing::error!(
+                running = left.running,
+                unsettled = left.ended,
+                "tasks are left behind; other servers recover them when their leases have ended"
+            );
+        }
+    }
+}
+
+/// Settles what ends until nothing runs (`runs`) and nothing is left to settle; `false` when the
+/// time is over first.
+async fn settle_until(exchange: &Exchange, deadline: Instant, runs: bool) -> bool {
+    let table = &exchange.table;
+    loop {
+        let changed = table.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let _ = table.reports();
+        table.give_back_ready();
+        if table.calls() == 0 {
+            // Outcomes whose write failed are offered again: there is little time left.
+            let claim = table.claim_stuck(MAX_BATCH as usize, true);
+            if !claim.items.is_empty() {
+                exchange.spawn(claim, Vec::new(), None);
+            }
+        }
+        let counts = table.counts();
+        if counts.running == 0 && counts.leased == 0 && table.calls() == 0 && counts.ended == 0 {
+            return true;
+        }
+        // While runs are waited for, what cannot be written does not count.
+        if !runs && table.calls() == 0 && counts.ended == 0 {
+            return true;
+        }
+        let retry = (Instant::now() + FIRST_HOLD).min(deadline);
+        if Instant::now() >= deadline {
+            return false;
+        }
+        let pause = if counts.ended > 0 && table.calls() == 0 {
+            retry
+        } else {
+            deadline
+        };
+        let _ = tokio::time::timeout_at(pause, changed).await;
+    }
+}
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Processor {
+    type Msg = ProcessorMsg;
+    type State = ProcessorState;
+    type Arguments = ProcessorArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ProcessorMsg>,
+        args: ProcessorArgs,
+    ) -> Result<ProcessorState, ActorProcessingErr> {
+        let settings = &args.runner.settings;
+        let queues = Queues::new(
+            &settings.queues,
+            settings.strict_priority,
+            args.runner.env.entropy.clone(),
+        );
+        Ok(ProcessorState {
+            args,
+            queues,
+            sleep: JoinSet::new(),
+            generation: 0,
+            asleep: false,
+            fruitless: 0,
+            failures: 0,
+            hold_until: None,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<ProcessorMsg>,
+        _state: &mut ProcessorState,
+    ) -> Result<(), ActorProcessingErr> {
+        myself.cast(ProcessorMsg::Pump)?;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ProcessorMsg>,
+        message: ProcessorMsg,
+        state: &mut ProcessorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ProcessorMsg::Pump => state.args.exchange.nudge.take(),
+            ProcessorMsg::Wake { generation, watched } => {
+                if generation != state.generation {
+                    return Ok(());
+                }
+                state.asleep = false;
+                if watched {
+                    state.fruitless = state.fruitless.saturating_add(1);
+                }
+                state.queues.wake();
+            }
+        }
+        state.pump(&myself);
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<ProcessorMsg>,
+        state: &mut ProcessorState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.wind_down().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! The recoverer: takes over the tasks of dead servers, hands old aggregation sets back, and
+//! repairs what crashed writers left behind, Go's too.
+//!
+//! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is
+//! lost: its first pass is at once.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use async_trait::async_trait;
+use asynq_core::{
+    BrokerError, Error, QueueName, SettleError, Storage, Task,
+    broker::{Env, Outcome, Poison, Recovery},
+    config::Settings,
+};
+
+use crate::{broker::BrokerHandle, chore::Chore, run::retry_delay};
+
+/// How many tasks one call recovers.
+const BATCH: u32 = 100;
+/// How many entries of each container one pass looks at for damage.
+const HEAL: u32 = 1000;
+
+pub(crate) struct Recoverer {
+    pub(crate) broker: BrokerHandle,
+    pub(crate) settings: Settings,
+    pub(crate) env: Env,
+}
+
+impl Recoverer {
+    async fn recover(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
+        loop {
+            let found = storage.expired(queue, self.settings.recover_grace, BATCH).await?;
+            log_poison("recoverer", &found.poisoned);
+            if found.tasks.is_empty() {
+                return Ok(());
+            }
+            let batch: Vec<Recovery> = found
+                .tasks
+                .into_iter()
+                .map(|task| {
+                    let outcome = self.outcome(&task.message);
+                    Recovery { task, outcome }
+                })
+                .collect();
+            let tasks: Vec<_> = batch
+                .iter()
+                .map(|r| (r.task.message.id.clone(), r.task.message.retried))
+                .collect();
+            let mut moved = 0;
+            for ((id, retried), answer) in tasks.into_iter().zip(storage.recover(batch).await) {
+                match answer {
+                    Ok(()) => {
+                        moved += 1;
+                        tracing::warn!(%queue, task = %id, retried, "recovered a task whose lease had ended");
+                    }
+                    // Another recoverer was first, or the owner lives after all.
+                    Err(SettleError::NotOurs) => {}
+                    Err(SettleError::Poison(kind)) => tracing::error!(%queue, task = %id, %kind, "cannot recover"),
+                    Err(SettleError::Broker(error)) => return Err(error),
+                    Err(error) => tracing::error!(%queue, task = %id, %error, "cannot recover"),
+                }
+            }
+            if moved == 0 || !found.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As Go's recoverer: a crash uses up a retry, unless `is_failure` says otherwise.
+    fn outcome(&self, message: &asynq_core::TaskMessage) -> Outcome {
+        let error = Error::LeaseExpired;
+        if message.retried >= message.retry {
+            return Outcome::Archive {
+                error: error.to_string(),
+            };
+        }
+        let rule = self.settings.is_failure.as_ref();
+        let is_failure =
+            rule.is_none_or(|rule| std::panic::catch_unwind(AssertUnwindSafe(|| rule.of(&error))).unwrap_or(true));
+        let retried = u32::try_from(message.retried).unwrap_or(0);
+        let task = Task::from_message(message, None);
+        let at = self.env.clock.now() + retry_delay(&self.settings, &self.env, retried, &error, &task);
+        Outcome::Retry {
+            at,
+            error: error.to_string(),
+            is_failure,
+        }
+    }
+
+    async fn heal(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
+        let healed = storage.heal(queue, HEAL).await?;
+        log_poison("recoverer", &healed.poisoned);
+        if !healed.is_empty() {
+            tracing::warn!(
+                %queue,
+                leased = ?healed.leased,
+                stale_leases = ?healed.stale_leases,
+                regrouped = ?healed.regrouped,
+                "repaired what a crashed writer left behind"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Chore for Recoverer {
+    fn first(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn longest_retry(&self) -> Duration {
+        self.settings.recoverer_interval
+    }
+
+    async fn pass(&self) -> Result<Duration, BrokerError> {
+        let storage = self.broker.storage().await?;
+        let mut failure = None;
+        for queue in self.settings.queues.keys() {
+            // One queue that cannot be served keeps no other from being served.
+            let done = async {
+                self.recover(&*storage, queue).await?;
+                storage.reclaim_aggregation_sets(queue).await?;
+                self.heal(&*storage, queue).await
+            };
+            failure = done.await.err().or(failure);
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(self.settings.recoverer_interval),
+        }
+    }
+}
+
+/// Says which damaged tasks were put aside.
+pub(crate) fn log_poison(actor: &'static str, poisoned: &[Poison]) {
+    for poison in poisoned {
+        tracing::error!(actor, queue = %poison.queue, task = %poison.id, kind = %poison.kind, "damaged task put aside");
+    }
+}

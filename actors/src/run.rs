@@ -1,0 +1,247 @@
+//! One run of one task: the handler, its limits, its outcome.
+//!
+//! A run is a spawned task that belongs to the in-flight table; it ends by telling the table how.
+//! It outlives the processor that spawned it.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use asynq_core::{
+    Error, Handler, SettleError, Task, TaskContext, TaskMessage,
+    broker::{CallToken, Env, Outcome},
+    config::Settings,
+    context::{ContextParts, ResultSink},
+    handler::default_retry_delay,
+};
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt as _;
+
+use crate::{
+    broker::BrokerHandle,
+    chore::panic_text,
+    processor::Nudge,
+    table::{CancelReason, End, Key, Start, Table},
+};
+
+/// What runs need; shared by all of one system.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) handler: HandlerRef,
+    pub(crate) settings: Settings,
+    pub(crate) env: Env,
+    pub(crate) table: Arc<Table>,
+    pub(crate) broker: BrokerHandle,
+    pub(crate) nudge: Nudge,
+}
+
+#[derive(Clone)]
+pub(crate) struct HandlerRef(pub(crate) Arc<dyn Handler>);
+
+impl std::fmt::Debug for HandlerRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handler")
+    }
+}
+
+/// How a run came to its end.
+enum Verdict {
+    Returned(Result<(), Error>),
+    Deadline,
+    Requested,
+    LeaseLost,
+}
+
+/// Tells the table, whatever happens to the future.
+struct RunGuard {
+    runner: Arc<Runner>,
+    key: Key,
+    token: CallToken,
+    end: Option<End>,
+}
+
+impl Drop for RunGuard {
+    fn drop(&mut self) {
+        // Dropped without an end: aborted, so the task was not run to an end.
+        let end = self.end.take().unwrap_or(End::Outcome(Outcome::Requeue));
+        self.runner.table.finish(&self.key, &self.token, end);
+        self.runner.nudge.nudge();
+    }
+}
+
+struct Results {
+    broker: BrokerHandle,
+    table: Arc<Table>,
+    key: Key,
+    token: CallToken,
+}
+
+#[async_trait]
+impl ResultSink for Results {
+    async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
+        let lease = self
+            .table
+            .lease_of(&self.key, &self.token)
+            .ok_or(SettleError::NotOurs)?;
+        self.broker.storage().await?.write_result(&lease, result).await
+    }
+}
+
+impl Runner {
+    /// Starts the runs of tasks that wait for it.
+    pub(crate) fn start(self: &Arc<Self>, starts: Vec<Start>) {
+        for start in starts {
+            let (key, token) = (start.key.clone(), start.token.clone());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the run belongs to the in-flight table: its guard reports"
+            )]
+            let run = tokio::spawn(Arc::clone(self).run(start));
+            self.table.set_abort(&key, &token, run.abort_handle());
+        }
+    }
+
+    async fn run(self: Arc<Self>, start: Start) {
+        let Start {
+            key,
+            token,
+            message,
+            cancel,
+            valid_until,
+            deadline,
+            permit,
+        } = start;
+        // The slot is free when the handler has really ended: the permit goes first, then the
+        // guard tells the table.
+        let mut guard = RunGuard {
+            runner: Arc::clone(&self),
+            key: key.clone(),
+            token: token.clone(),
+            end: None,
+        };
+        let permit = permit;
+        let sink = Results {
+            broker: self.broker.clone(),
+            table: Arc::clone(&self.table),
+            key: key.clone(),
+            token,
+        };
+        let context = TaskContext::from(ContextParts {
+            id: key.1.clone(),
+            queue: key.0.clone(),
+            retried: u32::try_from(message.retried).unwrap_or(0),
+            max_retry: u32::try_from(message.retry).unwrap_or(0),
+            deadline,
+            cancel: cancel.token.clone(),
+            results: Arc::new(sink),
+        });
+        let task = Task::from_message(&message, Some(context));
+        let verdict = if deadline <= self.env.clock.now() {
+            Verdict::Deadline
+        } else {
+            let handler = self.handler.0.clone();
+            let given = task.clone();
+            let work = AssertUnwindSafe(async move { handler.process_task(given).await }).catch_unwind();
+            let mut work = pin!(work);
+            loop {
+                let lease_end = lease_end(valid_until.load(Ordering::Relaxed));
+                let next = self.env.clock.until(deadline.min(lease_end));
+                let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
+                tokio::select! {
+                    biased;
+                    returned = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
+                        Err(Error::Panic(format!("panic: {}", panic_text(&*panic))))
+                    })),
+                    // After a shutdown's cancel the handler may go on until it is aborted.
+                    () = cancel.token.cancelled(), if !shutting_down => match cancel.reason() {
+                        Some(CancelReason::Shutdown) => {}
+                        Some(CancelReason::LeaseLost) => break Verdict::LeaseLost,
+                        _ => break Verdict::Requested,
+                    },
+                    () = tokio::time::sleep(next) => {
+                        let now = self.env.clock.now();
+                        if now >= self::lease_end(valid_until.load(Ordering::Relaxed)) {
+                            break Verdict::LeaseLost;
+                        }
+                        if now >= deadline {
+                            break Verdict::Deadline;
+                        }
+                    }
+                }
+            }
+        };
+        // Whatever the handler spawned sees that the run is over.
+        cancel.token.cancel();
+        let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
+        guard.end = Some(match verdict {
+            Verdict::Returned(Ok(())) => End::Outcome(Outcome::Done { retain: true }),
+            // A handler that gave up because of the shutdown has not failed.
+            Verdict::Returned(Err(Error::Canceled)) if shutting_down => End::Outcome(Outcome::Requeue),
+            Verdict::Returned(Err(error)) => End::Outcome(self.failure(&message, &task, error).await),
+            Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
+            Verdict::Requested => End::Outcome(self.failure(&message, &task, Error::Canceled).await),
+            Verdict::LeaseLost => {
+                tracing::warn!(queue = %key.0, task = %key.1, "lease lost before the task ended, nothing is written");
+                End::LeaseLost
+            }
+        });
+        drop(permit);
+        drop(guard);
+    }
+
+    /// What becomes of a failed task (Go: `processor.go`, `handleFailedMessage`).
+    async fn failure(&self, message: &TaskMessage, task: &Task, error: Error) -> Outcome {
+        tracing::debug!(queue = %message.queue, task = %message.id, %error, "task failed");
+        if let Some(hook) = &self.settings.error_handler
+            && let Err(panic) = AssertUnwindSafe(hook.handle_error(task, &error)).catch_unwind().await
+        {
+            tracing::error!(panic = panic_text(&*panic), "error handler panicked");
+        }
+        let text = error.to_string();
+        match &error {
+            Error::Revoke(_) => return Outcome::Done { retain: false },
+            Error::SkipRetry(_) => return Outcome::Archive { error: text },
+            _ if message.retried >= message.retry => return Outcome::Archive { error: text },
+            _ => {}
+        }
+        let is_failure = self
+            .settings
+            .is_failure
+            .as_ref()
+            .is_none_or(|rule| std::panic::catch_unwind(AssertUnwindSafe(|| rule.of(&error))).unwrap_or(true));
+        let retried = u32::try_from(message.retried).unwrap_or(0);
+        let delay = self.retry_delay(retried, &error, task);
+        let at = self.env.clock.now() + delay;
+        Outcome::Retry {
+            at,
+            error: text,
+            is_failure,
+        }
+    }
+
+    /// The wait before the next attempt; also what the recoverer uses.
+    pub(crate) fn retry_delay(&self, retried: u32, error: &Error, task: &Task) -> TimeDelta {
+        retry_delay(&self.settings, &self.env, retried, error, task)
+    }
+}
+
+/// The configured delay, or Go's where there is none or it panics.
+pub(crate) fn retry_delay(settings: &Settings, env: &Env, retried: u32, error: &Error, task: &Task) -> TimeDelta {
+    let own = settings.retry_delay.as_ref().and_then(|delay| {
+        let asked = std::panic::catch_unwind(AssertUnwindSafe(|| delay.after(retried, error, task)));
+        asked
+            .inspect_err(|panic| tracing::error!(panic = panic_text(&**panic), "retry delay panicked"))
+            .ok()
+    });
+    let delay = own.unwrap_or_else(|| default_retry_delay(retried, &env.entropy));
+    TimeDelta::from_std(delay.min(asynq_core::options::MAX_DURATION)).unwrap_or(TimeDelta::zero())
+}
+
+/// A lease is valid while its second is not over (Go: expiry ≥ now).
+fn lease_end(until: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(until.saturating_add(1), 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

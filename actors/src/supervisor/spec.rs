@@ -1,0 +1,204 @@
+//! What a supervisor is told about its children, in OTP's terms.
+
+use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+
+use futures::FutureExt as _;
+use ractor::{Actor, ActorCell, SpawnErr};
+
+use crate::{chore::panic_text, slot::Slot};
+
+/// When a child that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Always.
+    Permanent,
+    /// Only after a crash: a panic, an `Err`, or a kill. One that has done its work is started
+    /// again all the same when the [`Strategy`] restarts it together with a sibling.
+    Transient,
+    /// Never, not together with a sibling either.
+    Temporary,
+}
+
+/// Who is restarted together with a child that is restarted on its own account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Only the child.
+    #[default]
+    OneForOne,
+    /// The child and those started after it.
+    RestForOne,
+    /// All children.
+    OneForAll,
+}
+
+/// How a child is ended, and how long that may take before it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Stop: what is queued is dropped, `post_stop` runs.
+    Stop(Duration),
+    /// Drain: what is queued is handled first, then `post_stop` runs.
+    Drain(Duration),
+    /// Kill at once: `post_stop` does not run.
+    Kill,
+}
+
+/// How many restarts are normal. One more, and the supervisor stops its children in order and
+/// fails upward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intensity {
+    /// So many restarts …
+    pub restarts: u32,
+    /// … within this time.
+    pub within: Duration,
+}
+
+impl Default for Intensity {
+    /// 5 restarts in 60 s.
+    fn default() -> Self {
+        Self {
+            restarts: 5,
+            within: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How long to wait before a restart: doubling from `first` to `most` with each restart of the
+/// same child within the intensity's time, half of it random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the first restart.
+    pub first: Duration,
+    /// The longest wait.
+    pub most: Duration,
+}
+
+impl Default for Backoff {
+    /// 100 ms doubling to 30 s.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(100),
+            most: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Backoff {
+    /// The wait before restart number `attempt` (from 0), before jitter.
+    #[must_use]
+    pub fn delay(&self, attempt: u32) -> Duration {
+        self.first
+            .saturating_mul(2_u32.saturating_pow(attempt.min(31)))
+            .min(self.most)
+    }
+}
+
+type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
+
+/// One child: how to start it, when to restart it, how to end it.
+#[derive(Clone)]
+pub struct ChildSpec {
+    pub(crate) id: &'static str,
+    pub(crate) restart: Restart,
+    pub(crate) shutdown: Shutdown,
+    start_within: Duration,
+    start: Arc<dyn Fn(ActorCell) -> Starting + Send + Sync>,
+}
+
+impl ChildSpec {
+    /// A permanent child that is given 5 s to stop. `make` is called for every start.
+    pub fn new<A: Actor>(id: &'static str, make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static) -> Self {
+        Self::started_by(id, move |supervisor| {
+            let (actor, arguments) = make();
+            Box::pin(async move {
+                let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
+                Ok(child.get_cell())
+            })
+        })
+    }
+
+    /// Like [`new`](Self::new); each incarnation is published in the slot, so that handles follow
+    /// restarts.
+    pub fn published<A: Actor>(
+        id: &'static str,
+        slot: Slot<A::Msg>,
+        make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> Self {
+        Self::started_by(id, move |supervisor| {
+            let (actor, arguments) = make();
+            let slot = slot.clone();
+            Box::pin(async move {
+                let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
+                slot.publish(child.clone());
+                Ok(child.get_cell())
+            })
+        })
+    }
+
+    fn started_by(id: &'static str, start: impl Fn(ActorCell) -> Starting + Send + Sync + 'static) -> Self {
+        Self {
+            id,
+            restart: Restart::Permanent,
+            shutdown: Shutdown::Stop(Duration::from_secs(5)),
+            start_within: Duration::from_secs(30),
+            start: Arc::new(start),
+        }
+    }
+
+    /// When it is started again. Default: [`Restart::Permanent`].
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// How it is ended. Default: stop, with 5 s.
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+
+    /// How long its `pre_start` may take; beyond it the start has failed. The supervisor does
+    /// nothing else meanwhile. Default: 30 s.
+    #[must_use]
+    pub fn start_within(mut self, limit: Duration) -> Self {
+        self.start_within = limit;
+        self
+    }
+
+    /// Starts the child; why not, in words. What makes it may be a user's own, so it is not trusted.
+    pub(crate) async fn start(&self, supervisor: ActorCell) -> Result<ActorCell, String> {
+        let starting = AssertUnwindSafe(async { (self.start)(supervisor).await }).catch_unwind();
+        match tokio::time::timeout(self.start_within, starting).await {
+            Ok(Ok(Ok(cell))) => Ok(cell),
+            Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => Err(super::shown(&*error)),
+            Ok(Ok(Err(error))) => Err(super::shown(&error)),
+            Ok(Err(panic)) => Err(format!("panicked: {}", panic_text(&*panic))),
+            Err(_) => Err(format!("did not start within {:?}", self.start_within)),
+        }
+    }
+}
+
+impl fmt::Debug for ChildSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildSpec")
+            .field("id", &self.id)
+            .field("restart", &self.restart)
+            .field("shutdown", &self.shutdown)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_to_its_cap_and_never_overflows() {
+        let backoff = Backoff::default();
+        assert_eq!(backoff.delay(0), Duration::from_millis(100));
+        assert_eq!(backoff.delay(3), Duration::from_millis(800));
+        assert_eq!(backoff.delay(9), Duration::from_secs(30));
+        assert_eq!(backoff.delay(u32::MAX), Duration::from_secs(30));
+    }
+}

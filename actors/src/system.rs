@@ -1,0 +1,433 @@
+//! The whole runtime as one value: a supervision tree that takes, runs and settles tasks.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use asynq_core::{
+    BrokerError, ConfigError, Connector, Error, Handler, QueueName, Result, ServerConfig, Storage, broker::Env,
+    config::Settings,
+};
+use ractor::{Actor, ActorCell, DerivedActorRef};
+use tokio::sync::watch;
+
+use crate::{
+    broker::{Broker, BrokerArgs, BrokerHandle, Lending},
+    chore::chore,
+    client::{ClientHandle, EnqueueMsg},
+    exchange::Exchange,
+    forwarder::Forwarder,
+    heartbeater::{Heartbeater, Identity, host},
+    janitor::Janitor,
+    processor::{self, Nudge, ProcessorArgs},
+    recoverer::Recoverer,
+    run::{HandlerRef, Runner},
+    supervisor::{
+        Backoff, ChildSpec, ExitCell, Intensity, Shutdown, Strategy, Supervisor, SupervisorArgs, SupervisorError,
+    },
+    syncer::Syncer,
+    table::{CancelReason, Table},
+    tree::{Tree, TreeNode},
+};
+
+const ROOT: &str = "system";
+/// What a chore may take to stop.
+const CHORE_STOP: Duration = Duration::from_secs(5);
+/// What a supervisor may take to stop beyond its children's deadlines.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// How a system ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It was stopped, and its children in order.
+    Stopped,
+    /// A supervisor gave up.
+    Failed(SupervisorError),
+    /// Its root was killed.
+    Killed,
+}
+
+/// Settings of an [`AsynqSystem`] that is to be spawned.
+#[derive(Debug)]
+pub struct AsynqSystemBuilder {
+    connector: Arc<dyn Connector>,
+    config: ServerConfig,
+    handler: Option<HandlerRef>,
+    env: Env,
+    intensity: Intensity,
+    backoff: Backoff,
+}
+
+impl AsynqSystemBuilder {
+    /// The settings of the server part. Default: [`ServerConfig::new`].
+    #[must_use]
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What runs the tasks. Without a handler the system only enqueues.
+    #[must_use]
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.handler = Some(HandlerRef(Arc::new(handler)));
+        self
+    }
+
+    /// Where time and randomness come from. Default: the system's.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// How many restarts of its actors are normal. Default: 5 in 60 s for each supervisor.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.intensity = intensity;
+        self
+    }
+
+    /// How long to wait before an actor is restarted. Default: 100 ms doubling to 30 s.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Starts the system. Returns when all actors run; the storage is connected to afterwards, and
+    /// tried again as long as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all faults at once; [`Error::Actor`] when an actor cannot start.
+    pub async fn spawn(self) -> Result<AsynqSystem> {
+        self.start(None).await
+    }
+
+    /// Starts the system as a child of a user's actor: its end arrives there as an ordinary
+    /// supervision event.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub async fn spawn_linked(self, supervisor: ActorCell) -> Result<AsynqSystem> {
+        self.start(Some(supervisor)).await
+    }
+
+    async fn start(self, parent: Option<ActorCell>) -> Result<AsynqSystem> {
+        let settings = self
+            .config
+            .validate()
+            .map_err(|error: ConfigError| Error::Config(error))?;
+        let env = self.env.clone();
+        let lending = Lending::new();
+        let tree = Tree::new(env.clock.clone());
+        let client = ClientHandle::new(env.clone());
+        let table = Arc::new(Table::new(settings.concurrency, env.clock.clone()));
+        let exit = ExitCell::default();
+        let exchange = Exchange {
+            table: Arc::clone(&table),
+            broker: lending.handle(),
+            nudge: Nudge::new(),
+        };
+
+        let broker = BrokerArgs {
+            connector: Arc::clone(&self.connector),
+            env: env.clone(),
+            lending: lending.clone(),
+            tree: tree.clone(),
+            path: format!("{ROOT}/broker"),
+        };
+        let mut children = vec![
+            ChildSpec::new("broker", move || (Broker, broker.clone())),
+            client.spec(lending.handle()),
+        ];
+        if let Some(handler) = self.handler.clone() {
+            children.push(self.maintenance(&settings, &lending.handle(), &tree));
+            children.push(self.work(&settings, handler, &exchange, &tree));
+        }
+        let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
+        let spawned = match parent {
+            Some(parent) => Actor::spawn_linked(None, Supervisor, root, parent).await,
+            None => Actor::spawn(None, Supervisor, root).await,
+        };
+        let (root, joined) = spawned.map_err(|error| Error::Actor(error.into()))?;
+
+        let (ended, exits) = watch::channel(None);
+        let (doomed, last_client) = (Arc::clone(&table), client.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with the root actor, whose end it tells")]
+        tokio::spawn(async move {
+            let _ = joined.await;
+            // Nobody extends leases any longer: what still runs must not go on (SAFETY rule 16).
+            doomed.set_fetching(false);
+            doomed.cancel_running(CancelReason::LeaseLost);
+            doomed.abort_running();
+            last_client.close();
+            let exit = match exit.get() {
+                Some(Ok(())) => Exit::Stopped,
+                Some(Err(error)) => Exit::Failed(error.clone()),
+                None => Exit::Killed,
+            };
+            ended.send_replace(Some(exit));
+        });
+        Ok(AsynqSystem {
+            root: root.get_cell(),
+            client,
+            broker: lending.handle(),
+            table,
+            exchange,
+            tree,
+            exits,
+        })
+    }
+
+    fn supervisor(&self, path: String, children: Vec<ChildSpec>, tree: &Tree, exit: ExitCell) -> SupervisorArgs {
+        SupervisorArgs {
+            path,
+            children,
+            strategy: Strategy::OneForOne,
+            intensity: self.intensity,
+            backoff: self.backoff,
+            tree: tree.clone(),
+            entropy: self.env.entropy.clone(),
+            exit,
+        }
+    }
+
+    fn branch(&self, id: &'static str, children: Vec<ChildSpec>, tree: &Tree) -> ChildSpec {
+        let within = SLACK
+            + children
+                .iter()
+                .map(|child| match child.shutdown {
+                    Shutdown::Stop(within) | Shutdown::Drain(within) => within + SLACK,
+                    Shutdown::Kill => SLACK,
+                })
+                .sum::<Duration>();
+        let args = self.supervisor(format!("{ROOT}/{id}"), children, tree, ExitCell::default());
+        let fresh = move || {
+            (
+                Supervisor,
+                SupervisorArgs {
+                    exit: ExitCell::default(),
+                    ..args.clone()
+                },
+            )
+        };
+        ChildSpec::new(id, fresh).shutdown(Shutdown::Stop(within))
+    }
+
+    fn maintenance(&self, settings: &Settings, broker: &BrokerHandle, tree: &Tree) -> ChildSpec {
+        const PATH: &str = "system/maintenance";
+        let queues: Vec<QueueName> = settings.queues.keys().cloned().collect();
+        let entropy = &self.env.entropy;
+        let forwarder = Forwarder {
+            broker: broker.clone(),
+            queues: queues.clone(),
+            interval: settings.delayed_task_check_interval,
+            clock: self.env.clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let recoverer = Recoverer {
+            broker: broker.clone(),
+            settings: settings.clone(),
+            env: self.env.clone(),
+        };
+        let janitor = Janitor {
+            broker: broker.clone(),
+            queues,
+            interval: settings.janitor_interval,
+            batch: settings.janitor_batch_size,
+        };
+        let children = vec![
+            chore("forwarder", PATH, forwarder, tree, entropy, CHORE_STOP),
+            chore("recoverer", PATH, recoverer, tree, entropy, CHORE_STOP),
+            chore("janitor", PATH, janitor, tree, entropy, CHORE_STOP),
+        ];
+        self.branch("maintenance", children, tree)
+    }
+
+    fn work(&self, settings: &Settings, handler: HandlerRef, exchange: &Exchange, tree: &Tree) -> ChildSpec {
+        const PATH: &str = "system/work";
+        let entropy = &self.env.entropy;
+        let heartbeater = Heartbeater {
+            table: Arc::clone(&exchange.table),
+            broker: exchange.broker.clone(),
+            interval: settings.heartbeat_interval,
+            identity: Identity {
+                host: host(),
+                pid: i32::try_from(std::process::id()).unwrap_or(0),
+                server_id: entropy.uuid(),
+                concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
+                queues: settings
+                    .queues
+                    .iter()
+                    .map(|(name, priority)| (name.to_string(), *priority))
+                    .collect(),
+                strict_priority: settings.strict_priority,
+                start_time: self.env.clock.now(),
+            },
+        };
+        let syncer = Syncer {
+            exchange: exchange.clone(),
+            interval: settings.syncer_interval,
+        };
+        let runner = Runner {
+            handler,
+            settings: settings.clone(),
+            env: self.env.clone(),
+            table: Arc::clone(&exchange.table),
+            broker: exchange.broker.clone(),
+            nudge: exchange.nudge.clone(),
+        };
+        let processor = ProcessorArgs {
+            runner: Arc::new(runner),
+            exchange: exchange.clone(),
+            tree: tree.clone(),
+            path: format!("{PATH}/processor"),
+        };
+        let children = vec![
+            chore("heartbeater", PATH, heartbeater, tree, entropy, CHORE_STOP),
+            chore("syncer", PATH, syncer, tree, entropy, CHORE_STOP),
+            processor::spec(processor),
+        ];
+        self.branch("work", children, tree)
+    }
+}
+
+/// A running supervision tree. Cheap to clone; the tree lives until it is shut down, or the
+/// user's actor that it is linked to ends.
+#[derive(Clone)]
+pub struct AsynqSystem {
+    root: ActorCell,
+    client: ClientHandle,
+    broker: BrokerHandle,
+    table: Arc<Table>,
+    exchange: Exchange,
+    tree: Tree,
+    exits: watch::Receiver<Option<Exit>>,
+}
+
+impl AsynqSystem {
+    /// A system on the storage that the connector opens.
+    #[must_use]
+    pub fn builder(connector: impl Connector) -> AsynqSystemBuilder {
+        AsynqSystemBuilder {
+            connector: Arc::new(connector),
+            config: ServerConfig::new(),
+            handler: None,
+            env: Env::default(),
+            intensity: Intensity::default(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Enqueues tasks; follows restarts of the client actor.
+    #[must_use]
+    pub fn client(&self) -> ClientHandle {
+        self.client.clone()
+    }
+
+    /// The client actor as it is now, for actors that send it [`EnqueueMsg`]. One incarnation: on
+    /// a send error fetch it again. `None` while it is being restarted for the first time.
+    #[must_use]
+    pub fn enqueue_ref(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
+        self.client.actor()
+    }
+
+    /// Lends the storage; follows restarts of the broker actor.
+    #[must_use]
+    pub fn broker(&self) -> BrokerHandle {
+        self.broker.clone()
+    }
+
+    /// The storage, for a look at queues and tasks.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when it is not reachable within 5 s.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn storage(&self) -> Result<Arc<dyn Storage>, BrokerError> {
+        self.broker.storage().await
+    }
+
+    /// Whether the storage answers.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] says why not.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ping(&self) -> Result<()> {
+        Ok(self.storage().await?.ping().await?)
+    }
+
+    /// The supervision tree as it is now.
+    #[must_use]
+    pub fn tree(&self) -> Option<TreeNode> {
+        self.tree.snapshot()
+    }
+
+    /// Where to watch the tree.
+    #[must_use]
+    pub fn tree_events(&self) -> tokio::sync::broadcast::Receiver<crate::tree::TreeEvent> {
+        self.tree.events()
+    }
+
+    /// Kills one actor, named by its path below the root: `work/processor`. Its supervisor restarts
+    /// it; no task is lost. The button for an actor that hangs. `false` when there is no such actor.
+    pub fn kill_actor(&self, path: &str) -> bool {
+        let found = self.tree.cell(&format!("{ROOT}/{path}"));
+        found.inspect(|actor| actor.kill()).is_some()
+    }
+
+    /// How many tasks are running.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.table.running_count()
+    }
+
+    /// Asks a task that runs in this system to end: its handler is dropped at its next await
+    /// point, and the task fails with `context canceled`, to be retried as after any failure. The
+    /// number of runs that were hit (the id may run in several queues).
+    pub fn cancel_task(&self, id: &asynq_core::TaskId) -> usize {
+        self.table.cancel_id(id)
+    }
+
+    /// Takes no more tasks; those taken are run to their end, and enqueueing goes on.
+    pub fn stop_fetching(&self) {
+        self.table.set_fetching(false);
+    }
+
+    /// Takes tasks again after [`stop_fetching`](Self::stop_fetching).
+    pub fn resume_fetching(&self) {
+        self.table.set_fetching(true);
+        self.exchange.nudge.nudge();
+    }
+
+    /// Ends the system: running tasks may go on for the shutdown timeout, are then cancelled and
+    /// given back to their queues; outcomes are written, enqueues sent, connections closed.
+    ///
+    /// # Cancel safety
+    /// Safe: the shutdown goes on; [`wait`](Self::wait) sees its end.
+    pub async fn shutdown(&self) -> Exit {
+        self.root.stop(None);
+        self.wait().await
+    }
+
+    /// Waits for the end of the system, however it comes.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn wait(&self) -> Exit {
+        let mut exits = self.exits.clone();
+        match exits.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or(Exit::Killed),
+            // The teller is gone with its runtime.
+            Err(_) => Exit::Killed,
+        }
+    }
+}
+
+impl fmt::Debug for AsynqSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.tree)
+    }
+}

@@ -1,0 +1,688 @@
+//! The in-flight table: the one structure that outlives actors.
+//!
+//! Per task that is ours: its message, lease, cancel token, abort handle and, once it has ended,
+//! its outcome until the storage has taken it. An entry goes
+//! `Leased -> Running -> Finished -> Claimed -> gone`; each step is taken under one lock and only
+//! from the step before, so no task is started twice and no outcome is written by two at once. A
+//! claim goes back to `Finished` only through the end of its call (SAFETY rules 1, 14, 15).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{
+    Clock, QueueName, SettleError, TaskId, TaskMessage,
+    broker::{CallToken, LEASE, LeaseRef, LeaseUntil, LeasedTask, Outcome, Settlement, Want},
+    compose::run_deadline,
+};
+use chrono::{DateTime, Utc};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How far above the lease that stands an extension on its way may have written. A settle that
+/// overtakes the answer of an extension must not be taken for a zombie's. Below the earliest
+/// lease of another owner, which is written 30 s after ours ended at the soonest.
+const FENCE_SLACK: Duration = Duration::from_secs(15);
+/// How long the lease of an ended task is renewed while its outcome cannot be written.
+const RENEW_ENDED: Duration = Duration::from_secs(120);
+/// An outcome that nobody claimed for so long is the syncer's.
+const UNCLAIMED: Duration = Duration::from_secs(2);
+
+pub(crate) type Key = (QueueName, TaskId);
+
+/// Why a run is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum CancelReason {
+    /// Somebody asked for it.
+    Requested = 1,
+    /// The server shuts down.
+    Shutdown = 2,
+    /// The task is no longer ours.
+    LeaseLost = 3,
+}
+
+/// A cancel token that says why. The first reason stands, but for the loss of the lease.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cancel {
+    pub(crate) token: CancellationToken,
+    reason: Arc<AtomicU8>,
+}
+
+impl Cancel {
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        if reason == CancelReason::LeaseLost {
+            self.reason.store(reason as u8, Ordering::Release);
+        } else {
+            let _ = self
+                .reason
+                .compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire);
+        }
+        self.token.cancel();
+    }
+
+    pub(crate) fn reason(&self) -> Option<CancelReason> {
+        match self.reason.load(Ordering::Acquire) {
+            1 => Some(CancelReason::Requested),
+            2 => Some(CancelReason::Shutdown),
+            3 => Some(CancelReason::LeaseLost),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Leased {
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    Running {
+        abort: Option<AbortHandle>,
+    },
+    Finished {
+        outcome: Outcome,
+        at: Instant,
+        attempts: u32,
+    },
+    Claimed {
+        call: u64,
+        outcome: Outcome,
+        at: Instant,
+        attempts: u32,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Arc<TaskMessage>,
+    /// `until` is the fence: no lease of ours is above it.
+    lease: LeaseRef,
+    /// The lease that is known to stand, Unix seconds.
+    valid_until: Arc<AtomicI64>,
+    phase: Phase,
+    cancel: Cancel,
+    order: u64,
+    started_at: DateTime<Utc>,
+    deadline: DateTime<Utc>,
+    poisoned: bool,
+}
+
+impl Entry {
+    fn is_valid(&self, now: DateTime<Utc>) -> bool {
+        self.valid_until.load(Ordering::Relaxed) >= now.timestamp()
+    }
+
+    /// The claim to send: while the lease stands, extensions may be on their way.
+    fn fenced(&mut self, now: DateTime<Utc>) -> LeaseRef {
+        if self.is_valid(now) {
+            let above = LeaseUntil((now + LEASE + FENCE_SLACK).timestamp());
+            self.lease.until = self.lease.until.max(above);
+        }
+        self.lease.clone()
+    }
+}
+
+/// A task that may now be run; the slot goes with it.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) key: Key,
+    pub(crate) token: CallToken,
+    pub(crate) message: Arc<TaskMessage>,
+    pub(crate) cancel: Cancel,
+    pub(crate) valid_until: Arc<AtomicI64>,
+    pub(crate) deadline: DateTime<Utc>,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// How a run ended, as the table is told.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With an outcome that is to be written.
+    Outcome(Outcome),
+    /// The task is no longer ours: nothing is written.
+    LeaseLost,
+}
+
+/// What the end of a call told about the queues.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) exhausted: Vec<QueueName>,
+    pub(crate) leased: usize,
+    pub(crate) failed: bool,
+}
+
+/// Outcomes claimed for one call.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    pub(crate) call: u64,
+    pub(crate) items: Vec<Settlement>,
+}
+
+/// A task that is running, for the server's info.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) message: Arc<TaskMessage>,
+    pub(crate) queue: QueueName,
+    pub(crate) id: TaskId,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) deadline: DateTime<Utc>,
+}
+
+/// How many entries stand in each step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) leased: usize,
+    pub(crate) running: usize,
+    pub(crate) ended: usize,
+}
+
+impl Counts {
+    pub(crate) fn is_idle(self) -> bool {
+        self == Self::default()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<Key, Entry>,
+    /// Leased, in the order they are to be started.
+    ready: VecDeque<Key>,
+    /// Finished and not yet offered, in the order they ended.
+    ended: VecDeque<Key>,
+    reports: Vec<Report>,
+    order: u64,
+    calls: u64,
+    running: usize,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    state: Mutex<State>,
+    slots: Arc<Semaphore>,
+    fetching: AtomicBool,
+    in_flight: AtomicUsize,
+    changed: Notify,
+    clock: Clock,
+}
+
+impl Table {
+    pub(crate) fn new(concurrency: usize, clock: Clock) -> Self {
+        Self {
+            state: Mutex::default(),
+            slots: Arc::new(Semaphore::new(concurrency)),
+            fetching: AtomicBool::new(true),
+            in_flight: AtomicUsize::new(0),
+            changed: Notify::new(),
+            clock,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- slots and calls -------------------------------------------------------------------
+
+    pub(crate) fn free_slots(&self) -> usize {
+        self.slots.available_permits()
+    }
+
+    /// Up to `most` slots at once; `None` when there is none.
+    pub(crate) fn try_slots(&self, most: u32) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(self.free_slots()).unwrap_or(u32::MAX).min(most);
+        if count == 0 {
+            return None;
+        }
+        Arc::clone(&self.slots).try_acquire_many_owned(count).ok()
+    }
+
+    /// Whether tasks are to be taken. Outlives the processor.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.fetching.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_fetching(&self, fetching: bool) {
+        self.fetching.store(fetching, Ordering::Release);
+    }
+
+    /// Calls in flight.
+    pub(crate) fn calls(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn call_began(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn call_ended(&self, report: Report) {
+        self.lock().reports.push(report);
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.lock().reports)
+    }
+
+    /// Waits for the end of a run or of a call that comes after this future was first polled or
+    /// enabled.
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    // --- Leased ----------------------------------------------------------------------------
+
+    /// Enters tasks that a call took; each takes one of the permits.
+    pub(crate) fn insert(&self, tasks: Vec<LeasedTask>, mut permits: Option<OwnedSemaphorePermit>) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        for LeasedTask { message, lease } in tasks {
+            let key = (lease.queue.clone(), lease.id.clone());
+            state.order += 1;
+            let entry = Entry {
+                valid_until: Arc::new(AtomicI64::new(lease.until.0)),
+                phase: Phase::Leased {
+                    permit: permits.as_mut().and_then(|p| p.split(1)),
+                },
+                cancel: Cancel::default(),
+                order: state.order,
+                started_at: now,
+                deadline: now,
+                poisoned: false,
+                message,
+                lease,
+            };
+            // The storage gave it anew, so what stands here under the same id is settled or lost:
+            // its call, or its run, finds another token and leaves this one alone.
+            if let Some(old) = state.entries.insert(key.clone(), entry)
+                && matches!(old.phase, Phase::Running { .. })
+            {
+                state.running -= 1;
+                old.cancel.cancel(CancelReason::LeaseLost);
+            }
+            state.ready.push_back(key);
+        }
+    }
+
+    /// The tasks that wait to be started, now running. Those whose lease has ended meanwhile are
+    /// dropped: somebody recovers them.
+    pub(crate) fn start_ready(&self) -> Vec<Start> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut starts = Vec::with_capacity(state.ready.len());
+        while let Some(key) = state.ready.pop_front() {
+            let Some(entry) = state.entries.get_mut(&key) else {
+                continue;
+            };
+            if !matches!(entry.phase, Phase::Leased { .. }) {
+                continue;
+            }
+            if !entry.is_valid(now) {
+                tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started");
+                state.entries.remove(&key);
+                continue;
+            }
+            let Phase::Leased { permit } = std::mem::replace(&mut entry.phase, Phase::Running { abort: None }) else {
+                continue;
+            };
+            entry.started_at = now;
+            entry.deadline = run_deadline(&entry.message, now);
+            state.running += 1;
+            starts.push(Start {
+                token: entry.lease.token.clone(),
+                message: Arc::clone(&entry.message),
+                cancel: entry.cancel.clone(),
+                valid_until: Arc::clone(&entry.valid_until),
+                deadline: entry.deadline,
+                permit,
+                key,
+            });
+        }
+        starts
+    }
+
+    /// Gives the tasks that wait to be started back to their queues, the last taken first.
+    pub(crate) fn give_back_ready(&self) {
+        let mut state = self.lock();
+        let keys: Vec<_> = state.ready.drain(..).rev().collect();
+        for key in keys {
+            if let Some(entry) = state.entries.get_mut(&key)
+                && matches!(entry.phase, Phase::Leased { .. })
+            {
+                entry.phase = Phase::Finished {
+                    outcome: Outcome::Requeue,
+                    at: Instant::now(),
+                    attempts: 0,
+                };
+                state.ended.push_back(key);
+            }
+        }
+    }
+
+    // --- Running ---------------------------------------------------------------------------
+
+    pub(crate) fn set_abort(&self, key: &Key, token: &CallToken, abort: AbortHandle) {
+        if let Some(Entry {
+            phase: Phase::Running { abort: slot },
+            lease,
+            ..
+        }) = self.lock().entries.get_mut(key)
+            && lease.token == *token
+        {
+            *slot = Some(abort);
+        }
+    }
+
+    /// A run ended.
+    pub(crate) fn finish(&self, key: &Key, token: &CallToken, end: End) {
+        {
+            let mut state = self.lock();
+            let Some(entry) = state.entries.get_mut(key) else {
+                return;
+            };
+            if entry.lease.token != *token || !matches!(entry.phase, Phase::Running { .. }) {
+                return;
+            }
+            match end {
+                End::Outcome(outcome) => {
+                    entry.phase = Phase::Finished {
+                        outcome,
+                        at: Instant::now(),
+                        attempts: 0,
+                    };
+                    state.ended.push_back(key.clone());
+                }
+                End::LeaseLost => {
+                    state.entries.remove(key);
+                }
+            }
+            state.running -= 1;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The claim of a running task, for what a handler writes.
+    pub(crate) fn lease_of(&self, key: &Key, token: &CallToken) -> Option<LeaseRef> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let entry = state.entries.get_mut(key)?;
+        (entry.lease.token == *token && matches!(entry.phase, Phase::Running { .. })).then(|| entry.fenced(now))
+    }
+
+    /// Cancels the runs of tasks with this id, whatever their queue (the wire names no queue).
+    pub(crate) fn cancel_id(&self, id: &TaskId) -> usize {
+        let state = self.lock();
+        let hit = state
+            .entries
+            .iter()
+            .filter(|((_, running), entry)| running == id && matches!(entry.phase, Phase::Running { .. }));
+        hit.map(|(_, entry)| entry.cancel.cancel(CancelReason::Requested))
+            .count()
+    }
+
+    /// Cancels all runs.
+    pub(crate) fn cancel_running(&self, reason: CancelReason) {
+        for entry in self.lock().entries.values() {
+            if matches!(entry.phase, Phase::Running { .. }) {
+                entry.cancel.cancel(reason);
+            }
+        }
+    }
+
+    /// Drops the futures of all runs at their next await point. Each then reports its end.
+    pub(crate) fn abort_running(&self) {
+        for entry in self.lock().entries.values() {
+            if let Phase::Running { abort: Some(abort) } = &entry.phase {
+                abort.abort();
+            }
+        }
+    }
+
+    pub(crate) fn running(&self) -> Vec<Running> {
+        let state = self.lock();
+        let running = state
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.phase, Phase::Running { .. }));
+        running
+            .map(|((queue, id), entry)| Running {
+                message: Arc::clone(&entry.message),
+                queue: queue.clone(),
+                id: id.clone(),
+                started_at: entry.started_at,
+                deadline: entry.deadline,
+            })
+            .collect()
+    }
+
+    pub(crate) fn running_count(&self) -> usize {
+        self.lock().running
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let state = self.lock();
+        let mut counts = Counts::default();
+        for entry in state.entries.values() {
+            match entry.phase {
+                Phase::Leased { .. } => counts.leased += 1,
+                Phase::Running { .. } => counts.running += 1,
+                Phase::Finished { .. } | Phase::Claimed { .. } => counts.ended += 1,
+            }
+        }
+        counts
+    }
+
+    // --- Finished and Claimed --------------------------------------------------------------
+
+    /// How many outcomes wait for their first offer.
+    pub(crate) fn ended_count(&self) -> usize {
+        self.lock().ended.len()
+    }
+
+    /// Claims up to `most` outcomes that were not offered yet.
+    pub(crate) fn claim_ended(&self, most: usize) -> Claim {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut keys = Vec::new();
+        while keys.len() < most {
+            let Some(key) = state.ended.pop_front() else { break };
+            if matches!(
+                state.entries.get(&key),
+                Some(Entry {
+                    phase: Phase::Finished { attempts: 0, .. },
+                    ..
+                })
+            ) {
+                keys.push(key);
+            }
+        }
+        self.claim(state, keys)
+    }
+
+    /// Claims up to `most` outcomes whose write failed, or that nobody offered for 2 s; all that
+    /// wait, if `all`.
+    pub(crate) fn claim_stuck(&self, most: usize, all: bool) -> Claim {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut stuck: Vec<(u64, Key)> = state
+            .entries
+            .iter()
+            .filter_map(|(key, entry)| match entry.phase {
+                Phase::Finished { attempts, at, .. } if all || attempts > 0 || at.elapsed() >= UNCLAIMED => {
+                    Some((entry.order, key.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        // The last taken first, so that what is given back keeps its order.
+        stuck.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        let keys = stuck.into_iter().take(most).map(|(_, key)| key).collect();
+        self.claim(state, keys)
+    }
+
+    fn claim(&self, state: &mut State, keys: Vec<Key>) -> Claim {
+        let now = self.clock.now();
+        state.calls += 1;
+        let call = state.calls;
+        let mut items = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(entry) = state.entries.get_mut(&key) else {
+                continue;
+            };
+            let lease = entry.fenced(now);
+            if let Phase::Finished { outcome, at, attempts } = &entry.phase {
+                items.push(Settlement {
+                    lease,
+                    message: Arc::clone(&entry.message),
+                    outcome: outcome.clone(),
+                });
+                entry.phase = Phase::Claimed {
+                    call,
+                    outcome: outcome.clone(),
+                    at: *at,
+                    attempts: *attempts,
+                };
+            }
+        }
+        Claim { call, items }
+    }
+
+    /// Takes the storage's answers to a claim. `ambiguous_before`: the items may have been written
+    /// by an earlier offer, so `NotOurs` is no news.
+    pub(crate) fn settled(&self, call: u64, items: &[Settlement], answers: Vec<Result<(), SettleError>>) {
+        {
+            let mut state = self.lock();
+            for (item, answer) in items.iter().zip(answers) {
+                let key = (item.lease.queue.clone(), item.lease.id.clone());
+                let Some(entry) = state.entries.get_mut(&key) else {
+                    continue;
+                };
+                let Phase::Claimed {
+                    call: claimed_by,
+                    outcome,
+                    at,
+                    attempts,
+                } = &entry.phase
+                else {
+                    continue;
+                };
+                if *claimed_by != call {
+                    continue;
+                }
+                match answer {
+                    Ok(()) => {
+                        state.entries.remove(&key);
+                    }
+                    Err(SettleError::NotOurs) => {
+                        if *attempts == 0 {
+                            tracing::warn!(queue = %key.0, task = %key.1, "outcome refused: the task was taken over");
+                        }
+                        state.entries.remove(&key);
+                    }
+                    Err(SettleError::Poison(kind)) => {
+                        tracing::error!(queue = %key.0, task = %key.1, %kind, "outcome refused: the task is damaged");
+                        state.entries.remove(&key);
+                    }
+                    Err(_) => {
+                        entry.phase = Phase::Finished {
+                            outcome: outcome.clone(),
+                            at: *at,
+                            attempts: attempts + 1,
+                        };
+                    }
+                }
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// A call ended without any answer (its task was dropped): its claims can be offered again.
+    pub(crate) fn unclaim(&self, call: u64, items: &[Settlement]) {
+        let mut state = self.lock();
+        for item in items {
+            let key = (item.lease.queue.clone(), item.lease.id.clone());
+            let Some(entry) = state.entries.get_mut(&key) else {
+                continue;
+            };
+            if let Phase::Claimed {
+                call: claimed_by,
+                outcome,
+                at,
+                attempts,
+            } = &entry.phase
+                && *claimed_by == call
+            {
+                entry.phase = Phase::Finished {
+                    outcome: outcome.clone(),
+                    at: *at,
+                    attempts: attempts + 1,
+                };
+            }
+        }
+    }
+
+    // --- leases ----------------------------------------------------------------------------
+
+    /// The leases that are to be extended: those that stand, but for tasks that ended more than
+    /// two minutes ago or are damaged.
+    pub(crate) fn leases(&self) -> Vec<LeaseRef> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state
+            .entries
+            .values_mut()
+            .filter(|entry| {
+                let wanted = match entry.phase {
+                    Phase::Leased { .. } | Phase::Running { .. } => true,
+                    Phase::Finished { at, .. } | Phase::Claimed { at, .. } => at.elapsed() < RENEW_ENDED,
+                };
+                wanted && !entry.poisoned && entry.is_valid(now)
+            })
+            .map(|entry| entry.fenced(now))
+            .collect()
+    }
+
+    /// Takes the answers to an extension.
+    pub(crate) fn extended(&self, leases: &[LeaseRef], answers: Vec<Result<LeaseUntil, SettleError>>) {
+        let mut state = self.lock();
+        for (lease, answer) in leases.iter().zip(answers) {
+            let key = (lease.queue.clone(), lease.id.clone());
+            let Some(entry) = state.entries.get_mut(&key) else {
+                continue;
+            };
+            if entry.lease.token != lease.token {
+                continue;
+            }
+            match answer {
+                Ok(until) => {
+                    entry.valid_until.fetch_max(until.0, Ordering::Relaxed);
+                    entry.lease.until = entry.lease.until.max(until);
+                }
+                Err(SettleError::NotOurs) if matches!(entry.phase, Phase::Running { .. }) => {
+                    tracing::warn!(queue = %key.0, task = %key.1, "lease lost, the run is cancelled");
+                    entry.cancel.cancel(CancelReason::LeaseLost);
+                }
+                // Being settled just now: the answer of that call counts.
+                Err(SettleError::NotOurs) => {}
+                Err(SettleError::Poison(_)) => entry.poisoned = true,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// The sum of what is wanted.
+pub(crate) fn total(wants: &[Want]) -> u32 {
+    wants.iter().map(|want| want.max).fold(0, u32::saturating_add)
+}

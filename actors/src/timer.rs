@@ -1,0 +1,26 @@
+//! A message that an actor sends itself later.
+
+use std::time::Duration;
+
+use ractor::{ActorRef, Message};
+use tokio::task::AbortHandle;
+
+/// Sends the message unless it is dropped before: kept in the state of its actor, it ends with it.
+#[derive(Debug)]
+pub(crate) struct Timer(AbortHandle);
+
+impl Timer {
+    pub(crate) fn after<M: Message>(
+        myself: &ActorRef<M>,
+        delay: Duration,
+        message: impl FnOnce() -> M + Send + 'static,
+    ) -> Self {
+        Self(myself.send_after(delay, message).abort_handle())
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

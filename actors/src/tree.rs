@@ -1,0 +1,346 @@
+//! The live supervision tree: what runs, since when, how often it was restarted and why.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use asynq_core::Clock;
+use chrono::{DateTime, Utc};
+use ractor::ActorCell;
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+/// What an actor of the tree is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ActorState {
+    /// Running.
+    Running,
+    /// Crashed, waiting for its restart.
+    Restarting,
+    /// Not started yet, or ended and not to be restarted.
+    Stopped,
+    /// A supervisor that gave up, or could not start.
+    Failed,
+}
+
+/// One actor of the tree with what is below it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TreeNode {
+    /// Its name among its siblings.
+    pub name: String,
+    /// What it is doing.
+    pub state: ActorState,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// How it last crashed.
+    pub last_failure: Option<String>,
+    /// What it says of itself: `connecting`, `polling` …
+    pub note: Option<String>,
+    /// Its children, in the order they are started.
+    pub children: Vec<TreeNode>,
+}
+
+impl TreeNode {
+    /// The node at a path of names below this one: `["work", "processor"]`.
+    #[must_use]
+    pub fn find(&self, path: &[&str]) -> Option<&TreeNode> {
+        let Some((first, rest)) = path.split_first() else {
+            return Some(self);
+        };
+        self.children.iter().find(|child| child.name == *first)?.find(rest)
+    }
+}
+
+impl fmt::Display for TreeNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn line(node: &TreeNode, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{:indent$}{} {:?}", "", node.name, node.state, indent = depth * 2)?;
+            if node.restarts > 0 {
+                write!(f, " restarts={}", node.restarts)?;
+            }
+            if let Some(note) = &node.note {
+                write!(f, " ({note})")?;
+            }
+            if let Some(failure) = &node.last_failure {
+                write!(f, " last failure: {failure}")?;
+            }
+            writeln!(f)?;
+            node.children.iter().try_for_each(|child| line(child, depth + 1, f))
+        }
+        line(self, 0, f)
+    }
+}
+
+/// A change of the tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeEvent {
+    /// The names from the root to the actor, joined by `/`.
+    pub path: String,
+    /// What it does now.
+    pub state: ActorState,
+    /// How it crashed, where that is the change.
+    pub failure: Option<String>,
+}
+
+struct Node {
+    path: String,
+    state: ActorState,
+    since: DateTime<Utc>,
+    restarts: u64,
+    last_failure: Option<String>,
+    note: Option<String>,
+    /// Whether it ever ran.
+    ran: bool,
+    /// Of a supervisor: how often it entered.
+    incarnation: u64,
+    cell: Option<ActorCell>,
+}
+
+struct Inner {
+    clock: Clock,
+    /// A supervisor stands before its children, and they in start order.
+    nodes: Mutex<Vec<Node>>,
+    events: broadcast::Sender<TreeEvent>,
+}
+
+/// Where supervisors record what becomes of their children. Cheap to clone.
+#[derive(Clone)]
+pub struct Tree(Arc<Inner>);
+
+/// A supervisor's part of the tree, held while it lives.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    tree: Tree,
+    path: String,
+    incarnation: u64,
+}
+
+impl Drop for Branch {
+    /// A supervisor that was killed takes its children with it and can tell nobody. After an
+    /// orderly end, or when its successor has entered, there is nothing left to say.
+    fn drop(&mut self) {
+        let mut nodes = self.tree.lock();
+        if nodes.iter().any(|node| node.path == self.path && node.incarnation != self.incarnation) {
+            return;
+        }
+        for node in nodes.iter_mut().rev() {
+            let below = node.path.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'));
+            let shown_alive = match node.state {
+                ActorState::Running => below || node.path == self.path,
+                // Its own restart is its parent's affair.
+                ActorState::Restarting => below,
+                ActorState::Stopped | ActorState::Failed => false,
+            };
+            if shown_alive {
+                self.tree.change(node, ActorState::Stopped, None);
+            }
+        }
+    }
+}
+
+impl Tree {
+    /// An empty tree.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self(Arc::new(Inner { clock, nodes: Mutex::new(Vec::new()), events: broadcast::Sender::new(256) }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Node>> {
+        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn node<'n>(&self, nodes: &'n mut Vec<Node>, path: &str) -> &'n mut Node {
+        let index = nodes.iter().position(|node| node.path == path).unwrap_or_else(|| {
+            nodes.push(Node {
+                path: path.to_owned(),
+                state: ActorState::Stopped,
+                since: self.0.clock.now(),
+                restarts: 0,
+                last_failure: None,
+                note: None,
+                ran: false,
+                incarnation: 0,
+                cell: None,
+            });
+            nodes.len() - 1
+        });
+        &mut nodes[index]
+    }
+
+    /// Called under the lock, so that events come in the order of the changes.
+    fn change(&self, node: &mut Node, state: ActorState, failure: Option<String>) {
+        let stands = node.state == state && failure.is_none();
+        // Who gave up is shown so until it runs again.
+        let gave_up = node.state == ActorState::Failed && state == ActorState::Stopped;
+        if stands || gave_up {
+            return;
+        }
+        if state == ActorState::Running {
+            node.restarts += u64::from(node.ran);
+            node.ran = true;
+        } else {
+            node.note = None;
+        }
+        node.state = state;
+        node.since = self.0.clock.now();
+        if failure.is_some() {
+            node.last_failure.clone_from(&failure);
+        }
+        // Nobody listening is fine.
+        let _ = self.0.events.send(TreeEvent { path: node.path.clone(), state, failure });
+    }
+
+    /// A supervisor with these children, in start order, is about to run.
+    pub(crate) fn enter<'c>(&self, path: &str, children: impl Iterator<Item = &'c str>) -> Branch {
+        let mut nodes = self.lock();
+        let own = self.node(&mut nodes, path);
+        own.incarnation += 1;
+        let incarnation = own.incarnation;
+        for child in children {
+            self.node(&mut nodes, child);
+        }
+        Branch { tree: self.clone(), path: path.to_owned(), incarnation }
+    }
+
+    pub(crate) fn set(&self, path: &str, state: ActorState, failure: Option<String>) {
+        let mut nodes = self.lock();
+        self.change(self.node(&mut nodes, path), state, failure);
+    }
+
+    /// The newest incarnation of the actor, alive or not.
+    pub(crate) fn cell(&self, path: &str) -> Option<ActorCell> {
+        self.lock().iter().find(|node| node.path == path)?.cell.clone()
+    }
+
+    pub(crate) fn set_cell(&self, path: &str, cell: ActorCell) {
+        self.node(&mut self.lock(), path).cell = Some(cell);
+    }
+
+    pub(crate) fn note(&self, path: &str, note: Option<&str>) {
+        self.node(&mut self.lock(), path).note = note.map(str::to_owned);
+    }
+
+    /// The tree as it is now; `None` before the first start.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<TreeNode> {
+        let nodes = self.lock();
+        Some(Self::assemble(nodes.first()?, &nodes))
+    }
+
+    fn assemble(node: &Node, all: &[Node]) -> TreeNode {
+        let below = |child: &&Node| {
+            child
+                .path
+                .rsplit_once('/')
+                .is_some_and(|(parent, _)| parent == node.path)
+        };
+        TreeNode {
+            name: node
+                .path
+                .rsplit_once('/')
+                .map_or(node.path.as_str(), |(_, name)| name)
+                .to_owned(),
+            state: node.state,
+            since: node.since,
+            restarts: node.restarts,
+            last_failure: node.last_failure.clone(),
+            note: node.note.clone(),
+            children: all
+                .iter()
+                .filter(below)
+                .map(|child| Self::assemble(child, all))
+                .collect(),
+        }
+    }
+
+    /// The changes from now on. A reader that falls more than 256 behind is told so and goes on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<TreeEvent> {
+        self.0.events.subscribe()
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.snapshot() {
+            Some(root) => write!(f, "{root}"),
+            None => f.write_str("(empty tree)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(tree: &Tree) -> Vec<(String, ActorState)> {
+        tree.lock().iter().map(|node| (node.path.clone(), node.state)).collect()
+    }
+
+    #[test]
+    fn restarts_are_counted_and_children_stand_in_start_order() {
+        let tree = Tree::new(Clock::system());
+        let _branch = tree.enter("s", ["s/b", "s/a"].into_iter());
+        // Whatever becomes of them first.
+        for path in ["s/a", "s", "s/b", "s/a/x"] {
+            tree.set(path, ActorState::Running, None);
+        }
+        tree.set("s/b", ActorState::Restarting, Some("boom".into()));
+        tree.set("s/b", ActorState::Running, None);
+        let root = tree.snapshot().unwrap();
+        assert_eq!(root.children.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        let b = root.find(&["b"]).unwrap();
+        assert_eq!((b.restarts, b.last_failure.as_deref(), b.state), (1, Some("boom"), ActorState::Running));
+        assert!(root.find(&["a", "x"]).is_some());
+        assert_eq!(root.find(&["a"]).unwrap().restarts, 0);
+    }
+
+    #[test]
+    fn a_supervisor_that_tells_nobody_leaves_nothing_running() {
+        let tree = Tree::new(Clock::system());
+        let outer = tree.enter("s", ["s/a", "s/w"].into_iter());
+        let inner = tree.enter("s/w", ["s/w/x", "s/w/y"].into_iter());
+        for path in ["s", "s/a", "s/w", "s/w/x"] {
+            tree.set(path, ActorState::Running, None);
+        }
+        tree.set("s/w/y", ActorState::Restarting, None);
+        // Its parent was faster.
+        tree.set("s/w", ActorState::Restarting, Some("killed".into()));
+        drop(inner);
+        use ActorState::{Restarting, Running, Stopped};
+        let expected = [("s", Running), ("s/a", Running), ("s/w", Restarting), ("s/w/x", Stopped), ("s/w/y", Stopped)];
+        assert_eq!(states(&tree), expected.map(|(path, state)| (path.to_owned(), state)));
+        drop(outer);
+        assert!(states(&tree).iter().all(|(_, state)| *state == Stopped), "{tree:?}");
+    }
+
+    #[test]
+    fn a_late_end_of_a_former_incarnation_changes_nothing() {
+        let tree = Tree::new(Clock::system());
+        let former = tree.enter("s", ["s/a"].into_iter());
+        tree.set("s/a", ActorState::Running, None);
+        let _now = tree.enter("s", ["s/a"].into_iter());
+        drop(former);
+        assert_eq!(tree.snapshot().unwrap().find(&["a"]).unwrap().state, ActorState::Running);
+    }
+
+    #[test]
+    fn who_gave_up_is_shown_so_until_it_runs_again() {
+        let tree = Tree::new(Clock::system());
+        let mut events = tree.events();
+        tree.set("s", ActorState::Running, None);
+        tree.set("s", ActorState::Failed, Some("too much".into()));
+        tree.set("s", ActorState::Stopped, None);
+        assert_eq!(tree.snapshot().unwrap().state, ActorState::Failed);
+        tree.set("s", ActorState::Running, None);
+        tree.set("s", ActorState::Running, None);
+        let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.state).collect();
+        assert_eq!(told, [ActorState::Running, ActorState::Failed, ActorState::Running]);
+    }
+}

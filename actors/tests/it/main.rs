@@ -1,0 +1,6 @@
+//! Integration tests of the runtime, on the embedded broker.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod crash;
+mod system;
