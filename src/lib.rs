@@ -1,0 +1,83 @@
+//! Asynq for Rust: a distributed task queue on Redis, run by supervised actors, wire-compatible
+//! with Go hibiken/asynq.
+//!
+//! An [`AsynqSystem`] is a supervision tree that takes tasks from their queues, runs them,
+//! retries, schedules and keeps them. It works on Redis ([`redis::RedisConnectionType`]), where
+//! Go and Rust programs may share queues, or on the embedded broker ([`memory::MemoryStore`]),
+//! which needs no server.
+//!
+//! ```
+//! use asynq::{AsynqSystem, memory::MemoryStore, task::Task};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> asynq::error::Result<()> {
+//!     let system = AsynqSystem::builder(MemoryStore::new())
+//!         .handler(|task: Task| async move {
+//!             println!("{} {:?}", task.get_type(), task.get_payload());
+//!             Ok(())
+//!         })
+//!         .spawn()
+//!         .await?;
+//!     let info = system.client().enqueue(Task::new("email:send", b"42")?).await?;
+//!     println!("enqueued {} to {}", info.id, info.queue);
+//!     system.shutdown().await;
+//!     Ok(())
+//! }
+//! ```
+
+pub use asynq_actors::{
+    ActorState, AsynqSystem, AsynqSystemBuilder, BrokerHandle, ClientHandle, EnqueueMsg, Exit, TreeEvent, TreeNode,
+    supervisor,
+};
+pub use asynq_core::{
+    Connector, Env, Error, ErrorHandler, Handler, IsFailure, Result, RetryDelay, ServerConfig, Task, TaskContext,
+    TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info, inspect, names,
+};
+
+/// Tasks and their options.
+pub mod task {
+    pub use asynq_core::{
+        Task, TaskContext, TaskInfo, TaskOptions, TaskState,
+        options::{DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MAX_RETRIES, MIN_DURATION},
+    };
+}
+
+/// The public error and the enums of each boundary.
+pub mod error {
+    pub use asynq_core::error::{
+        BoxError, BrokerError, ConfigError, ConfigFault, EnqueueError, Error, ErrorKind, NameError, PoisonKind, Result,
+        SettleError, TaskError,
+    };
+}
+
+/// Settings of servers and systems.
+pub mod config {
+    pub use asynq_core::config::{MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig};
+}
+
+/// The seam to a task's storage.
+pub mod broker {
+    pub use asynq_core::broker::{Broker, Connector, Env, Storage};
+
+    /// The Redis storage.
+    #[cfg(feature = "redis")]
+    pub mod redis_broker {
+        pub use asynq_redis::RedisBroker;
+    }
+}
+
+/// Connections to Redis.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use asynq_redis::RedisConnectionType;
+}
+
+/// The embedded broker: no server, same transitions; for development, tests and single binaries.
+pub mod memory {
+    pub use asynq_memory::{MemoryBroker, MemoryStore};
+}
+
+/// The examples of the README, run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;
