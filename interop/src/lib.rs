@@ -1,0 +1,38 @@
+//! Go asynq as a peer in tests: builds the program in `interop/go` and drives it over pipes.
+//!
+//! Each type here is one running program, or one run of it; the shapes are those of
+//! `interop/go/README.md`. A program that cannot be built, fails or stays silent is a panic that shows what
+//! it said on its standard error. Children are killed when their value is dropped.
+//!
+//! This library knows nothing of our own crates; its tests pair them with Go.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use asynq_interop::{GoClient, GoServer, GoTask};
+//!
+//! let mut server = GoServer::builder("127.0.0.1:6379").start().await;
+//! let mut client = GoClient::start("127.0.0.1:6379").await;
+//! let info = client.enqueue(&GoTask::new("t").payload(br#"{"do":"ok"}"#)).await;
+//! assert_eq!(server.ended(&info.id).await.outcome, "ok");
+//! server.shutdown().await;
+//! # }
+//! ```
+
+mod base64_bytes;
+mod bench;
+mod client;
+mod dump;
+mod inspector;
+mod process;
+mod program;
+mod server;
+mod task;
+
+pub use bench::{GoDrain, GoFill, bench_drain, bench_enqueue};
+pub use client::GoClient;
+pub use dump::{DumpedKey, DumpedValue, ScoredMember, dump};
+pub use inspector::{GoGroup, GoInspector, GoQueueInfo, GoServerInfo, GoWorker};
+pub use process::{GoError, GoErrorKind, PATIENCE};
+pub use program::program;
+pub use server::{GoEvent, GoRun, GoServer, GoServerBuilder};
+pub use task::{GoTask, GoTaskInfo, VECTORS};
