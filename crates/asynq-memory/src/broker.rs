@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use asynq_core::{
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
@@ -20,7 +21,6 @@ use asynq_core::{
     names::{GroupKey, QueueName, TaskId},
     raw::RawState,
 };
-use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::coop::consume_budget;
@@ -70,7 +70,14 @@ impl MemoryBroker {
     pub(crate) fn on(store: MemoryStore, env: Env, number: u64) -> Self {
         let (calls, closed) = (AtomicU64::new(0), AtomicBool::new(false));
         let uuid = env.entropy.uuid();
-        Self(Arc::new(Connection { store, env, number, uuid, calls, closed }))
+        Self(Arc::new(Connection {
+            store,
+            env,
+            number,
+            uuid,
+            calls,
+            closed,
+        }))
     }
 
     /// The store it is connected to.
@@ -125,7 +132,9 @@ impl Default for MemoryBroker {
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBroker").field("connection", &self.0.number).finish_non_exhaustive()
+        f.debug_struct("MemoryBroker")
+            .field("connection", &self.0.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,8 +179,8 @@ impl Broker for MemoryBroker {
     }
 
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
-        let one = |lease: &LeaseRef| self.with_queue(&lease.queue, |queue, now| lease::extend(queue, lease, now));
-        batch.iter().map(one).collect()
+        let extended = self.with(|data, now| lease::extend(data, &batch, now));
+        extended.unwrap_or_else(|_| batch.iter().map(|_| Err(BrokerError::Closed.into())).collect())
     }
 
     async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
@@ -194,7 +203,9 @@ impl Broker for MemoryBroker {
 
     async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
         let one = |recovery: &Recovery| {
-            self.with_queue(&recovery.task.queue, |queue, now| recover::recover(queue, recovery, now))
+            self.with_queue(&recovery.task.queue, |queue, now| {
+                recover::recover(queue, recovery, now)
+            })
         };
         batch.iter().map(one).collect()
     }
@@ -232,11 +243,7 @@ impl Broker for MemoryBroker {
         self.with_queue(&set.queue, |queue, now| groups::extend(queue, set, now))
     }
 
-    async fn finish_aggregation(
-        &self,
-        set: &AggregationSet,
-        result: EnqueueRequest,
-    ) -> Result<TaskInfo, EnqueueError> {
+    async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
         self.with(|data, now| groups::finish(data.publish(set.queue.as_str()), set, result, now))?
     }
 

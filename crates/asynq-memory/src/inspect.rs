@@ -1,12 +1,12 @@
 //! One connection to a store: the [`Inspect`] side.
 
+use async_trait::async_trait;
 use asynq_core::{
     error::BrokerError,
     info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{QueueName, TaskId},
 };
-use async_trait::async_trait;
 
 use crate::{
     MemoryBroker,

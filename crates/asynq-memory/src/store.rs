@@ -8,12 +8,12 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use asynq_core::{
     broker::{Connector, Env, Storage},
     error::BrokerError,
     raw::{RawState, RawValue},
 };
-use async_trait::async_trait;
 
 use crate::{MemoryBroker, model::Data};
 
@@ -69,7 +69,9 @@ impl MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("connections", &self.0.connections).finish_non_exhaustive()
+        f.debug_struct("MemoryStore")
+            .field("connections", &self.0.connections)
+            .finish_non_exhaustive()
     }
 }
 

@@ -28,11 +28,17 @@ impl Counters {
     /// Counts a task that was processed, or that failed, which counts as processed too. A counter
     /// in `damaged` is left as it is.
     pub(crate) fn count(&mut self, failed: bool, now: DateTime<Utc>, damaged: impl Fn(&str) -> bool) {
-        let kinds: &[&str] = if failed { &["processed", "failed"] } else { &["processed"] };
+        let kinds: &[&str] = if failed {
+            &["processed", "failed"]
+        } else {
+            &["processed"]
+        };
         // Go restarts both totals when the total of processed tasks is at the limit, and compares
         // as doubles.
         #[allow(clippy::cast_precision_loss, reason = "the comparison is Go's: as doubles")]
-        let full = self.get("processed", now).is_some_and(|value| value as f64 == i64::MAX as f64);
+        let full = self
+            .get("processed", now)
+            .is_some_and(|value| value as f64 == i64::MAX as f64);
         let day = keys::day(now);
         for kind in kinds {
             let daily = format!("{kind}:{day}");
@@ -80,7 +86,10 @@ impl Counters {
 
     /// GET.
     pub(crate) fn get(&self, suffix: &str, now: DateTime<Utc>) -> Option<i64> {
-        self.0.get(suffix).filter(|counter| counter.stands(now)).map(|counter| counter.value)
+        self.0
+            .get(suffix)
+            .filter(|counter| counter.stands(now))
+            .map(|counter| counter.value)
     }
 
     /// The counters that stand.
@@ -92,6 +101,11 @@ impl Counters {
     pub(crate) fn sweep(&mut self, now: DateTime<Utc>) {
         self.0.retain(|_, counter| counter.stands(now));
     }
+}
+
+/// Whether a key of this suffix is a counter.
+pub(crate) fn is_counter(suffix: &str) -> bool {
+    matches!(suffix.split(':').next(), Some("processed" | "failed"))
 }
 
 /// When a counter that begins now ends: a whole second, as EXPIREAT takes it.
@@ -116,7 +130,10 @@ mod tests {
         assert_eq!(counters.get("processed", now), Some(2));
         assert_eq!(counters.get("failed:2023-11-14", now), Some(1));
         let ninety = 90 * 24 * 3600;
-        assert_eq!(counters.get("processed:2023-11-14", at(1_700_000_000 + ninety - 1)), Some(2));
+        assert_eq!(
+            counters.get("processed:2023-11-14", at(1_700_000_000 + ninety - 1)),
+            Some(2)
+        );
         assert_eq!(counters.get("processed:2023-11-14", at(1_700_000_000 + ninety)), None);
         assert_eq!(counters.get("processed", at(1_700_000_000 + ninety)), Some(2));
         counters.sweep(at(1_700_000_000 + ninety));
@@ -129,7 +146,10 @@ mod tests {
         counters.put("processed".into(), i64::MAX - 500, None);
         counters.put("failed".into(), 77, None);
         counters.count(true, now, |_| false);
-        assert_eq!((counters.get("processed", now), counters.get("failed", now)), (Some(1), Some(1)));
+        assert_eq!(
+            (counters.get("processed", now), counters.get("failed", now)),
+            (Some(1), Some(1))
+        );
         counters.put("processed".into(), i64::MAX - 2000, None);
         counters.count(false, now, |_| false);
         assert_eq!(counters.get("processed", now), Some(i64::MAX - 1999));
@@ -139,6 +159,9 @@ mod tests {
     fn a_damaged_counter_harms_only_itself() {
         let (mut counters, now) = (Counters::default(), at(1_700_000_000));
         counters.count(true, now, |suffix| suffix == "processed");
-        assert_eq!((counters.get("processed", now), counters.get("failed", now)), (None, Some(1)));
+        assert_eq!(
+            (counters.get("processed", now), counters.get("failed", now)),
+            (None, Some(1))
+        );
     }
 }

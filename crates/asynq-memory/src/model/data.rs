@@ -49,7 +49,9 @@ pub(crate) struct Subscriber {
 impl Data {
     /// The keys of a queue, to be changed.
     pub(crate) fn queue(&mut self, name: &QueueName) -> &mut Queue {
-        self.queues.entry(name.clone()).or_insert_with(|| Queue::new(name.clone()))
+        self.queues
+            .entry(name.clone())
+            .or_insert_with(|| Queue::new(name.clone()))
     }
 
     /// The keys of a queue, whose name is put into the index: every enqueue does so (pitfalls G19).
@@ -62,7 +64,9 @@ impl Data {
 
     /// When a key ends; `None`: never, or there is no such key.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
-        let published = [&self.servers, &self.workers, &self.schedulers].into_iter().find_map(|of| of.expiry(key));
+        let published = [&self.servers, &self.workers, &self.schedulers]
+            .into_iter()
+            .find_map(|of| of.expiry(key));
         published.or_else(|| self.queues.values().find_map(|queue| queue.expiry(key)))
     }
 
@@ -80,6 +84,7 @@ impl Data {
             queue.on_pending.lose(connection);
             queue.on_delayed.lose(connection);
         }
-        self.subscribers.retain(|subscriber| subscriber.connection != connection);
+        self.subscribers
+            .retain(|subscriber| subscriber.connection != connection);
     }
 }

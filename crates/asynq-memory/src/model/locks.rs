@@ -49,7 +49,10 @@ impl Locks {
 
     /// The locks that stand.
     pub(crate) fn iter(&self, now: DateTime<Utc>) -> impl Iterator<Item = (&String, &TaskId)> {
-        self.0.iter().filter(move |(_, lock)| lock.stands(now)).map(|(key, lock)| (key, &lock.owner))
+        self.0
+            .iter()
+            .filter(move |(_, lock)| lock.stands(now))
+            .map(|(key, lock)| (key, &lock.owner))
     }
 
     /// Gives the memory of expired locks back.

@@ -11,7 +11,7 @@ mod signals;
 mod task;
 mod zset;
 
-pub(crate) use counters::Counters;
+pub(crate) use counters::{Counters, is_counter};
 pub(crate) use data::{Data, Subscriber};
 pub(crate) use locks::Locks;
 pub(crate) use published::Published;

@@ -10,7 +10,7 @@ use asynq_core::{
 };
 use bytes::Bytes;
 
-use super::{Data, Quarantined, Queue, StateField, TaskHash, ZSet};
+use super::{Data, Quarantined, Queue, StateField, TaskHash, ZSet, is_counter};
 
 /// What the typed state has no place for.
 fn unsupported(what: &'static str) -> BrokerError {
@@ -138,7 +138,7 @@ impl Queue {
                     *place = set;
                 }
             }
-            ("paused", RawValue::String(text)) if number(&text).is_some() => self.paused = number(&text),
+            ("paused", RawValue::String(since)) => self.paused = Some(since),
             (_, RawValue::String(text)) if is_counter(suffix) && number(&text).is_some() => {
                 self.counters.put(suffix.to_owned(), number(&text).unwrap_or(0), None);
             }
@@ -160,12 +160,10 @@ impl Queue {
     }
 }
 
-fn is_counter(suffix: &str) -> bool {
-    matches!(suffix.split(':').next(), Some("processed" | "failed"))
-}
-
 fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
-    let RawValue::Hash(fields) = value else { return Err(unsupported("a task that is not a hash")) };
+    let RawValue::Hash(fields) = value else {
+        return Err(unsupported("a task that is not a hash"));
+    };
     let mut task = TaskHash::default();
     for (name, value) in fields {
         match name.as_str() {
@@ -184,6 +182,10 @@ fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
             field::GROUP => task.group = Some(string(value)?),
             field::RESULT => task.result = Some(value),
             own::TAKE => task.take = Some(Arc::from(string(value)?)),
+            own::ADOPT => {
+                let until = number(&value).ok_or_else(|| unsupported("an x:adopt that is not a number"))?;
+                task.adopted = Some(until);
+            }
             own::ENQ => {
                 let token = u64::from_str_radix(&string(value)?, 16);
                 task.enq = Some(token.map_err(|_| unsupported("an x:enq that is not 16 hex digits"))?);
@@ -198,7 +200,9 @@ fn zset<M: Clone + Eq + Ord + Hash>(
     value: RawValue,
     member: impl Fn(Bytes) -> Result<M, BrokerError>,
 ) -> Result<ZSet<M>, BrokerError> {
-    let RawValue::ZSet(entries) = value else { return Err(unsupported("another type here")) };
+    let RawValue::ZSet(entries) = value else {
+        return Err(unsupported("another type here"));
+    };
     let mut set = ZSet::default();
     for (bytes, score) in entries {
         set.insert(member(bytes)?, score);

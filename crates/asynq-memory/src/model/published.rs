@@ -19,8 +19,13 @@ impl Published {
     /// Replaces what is published under a key. `None` publishes the name alone.
     pub(crate) fn put(&mut self, key: &str, value: Option<RawValue>, ttl_secs: i64, now: DateTime<Utc>) {
         self.values.retain(|_, value| stands(value, now));
-        self.index.insert(key.to_owned(), now.timestamp().saturating_add(ttl_secs));
-        self.set(key, value, now.checked_add_signed(chrono::TimeDelta::try_seconds(ttl_secs).unwrap_or_default()));
+        self.index
+            .insert(key.to_owned(), now.timestamp().saturating_add(ttl_secs));
+        self.set(
+            key,
+            value,
+            now.checked_add_signed(chrono::TimeDelta::try_seconds(ttl_secs).unwrap_or_default()),
+        );
     }
 
     /// SET or DEL of the value alone.
@@ -45,12 +50,17 @@ impl Published {
     /// What stands behind the living names.
     pub(crate) fn living(&self, now: DateTime<Utc>) -> impl Iterator<Item = &RawValue> {
         let names = self.index.iter().filter(move |(_, end)| *end >= now.timestamp());
-        names.filter_map(move |(key, _)| self.values.get(key).filter(|value| stands(value, now))).map(|(value, _)| value)
+        names
+            .filter_map(move |(key, _)| self.values.get(key).filter(|value| stands(value, now)))
+            .map(|(value, _)| value)
     }
 
     /// The values that stand.
     pub(crate) fn values(&self, now: DateTime<Utc>) -> impl Iterator<Item = (&String, &RawValue)> {
-        self.values.iter().filter(move |(_, value)| stands(value, now)).map(|(key, (value, _))| (key, value))
+        self.values
+            .iter()
+            .filter(move |(_, value)| stands(value, now))
+            .map(|(key, (value, _))| (key, value))
     }
 }
 

@@ -11,9 +11,10 @@ use asynq_core::{
     names::{QueueName, TaskId},
     raw::{RawState, RawValue},
 };
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Counters, Locks, Signals, StateField, TaskHash, ZSet};
+use super::{Counters, Locks, Signals, TaskHash, ZSet};
 
 /// The keys under `asynq:{Q}:`.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub(crate) struct Queue {
     pub gathered: BTreeMap<String, ZSet<TaskId>>,
     /// `aggregation_sets`: full key names; score: when the set is handed back.
     pub aggregation_sets: ZSet<String>,
-    /// `paused`: since when, Unix seconds.
-    pub paused: Option<i64>,
+    /// `paused`: since when, Unix seconds; that it is there is all that counts.
+    pub paused: Option<Bytes>,
     /// `processed`, `failed`, and both by day.
     pub counters: Counters,
     /// `unique:…`.
@@ -156,6 +157,12 @@ impl Queue {
         !self.misfits.is_empty() && self.misfits.contains_key(&format!("t:{id}"))
     }
 
+    /// EXISTS on the group's key.
+    pub(crate) fn holds_group(&self, group: &str) -> bool {
+        let is_misfit = || self.misfits.contains_key(&format!("g:{group}"));
+        self.gathered.contains_key(group) || (!self.misfits.is_empty() && is_misfit())
+    }
+
     /// The task hash.
     pub(crate) fn task(&self, id: &TaskId) -> Result<&TaskHash, PoisonKind> {
         match self.tasks.get(id) {
@@ -172,7 +179,10 @@ impl Queue {
 
     /// EXISTS on the lock's key.
     pub(crate) fn is_locked(&self, key: &str, now: DateTime<Utc>) -> bool {
-        let misfit = || key.strip_prefix(self.prefix.as_str()).is_some_and(|suffix| self.misfits.contains_key(suffix));
+        let misfit = || {
+            key.strip_prefix(self.prefix.as_str())
+                .is_some_and(|suffix| self.misfits.contains_key(suffix))
+        };
         self.locks.owner(key, now).is_some() || (!self.misfits.is_empty() && misfit())
     }
 
@@ -187,9 +197,8 @@ impl Queue {
     /// Makes a task pending: the one way there. The hash must exist.
     pub(crate) fn push_pending(&mut self, id: &TaskId, end: End, now: DateTime<Utc>) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        task.state = StateField::Known(TaskState::Pending);
+        task.enter(TaskState::Pending);
         task.pending_since = Some(unix_nanos(now));
-        task.take = None;
         match end {
             End::Front => self.pending.push_back(id.clone()),
             End::Back => self.pending.push_front(id.clone()),
@@ -202,9 +211,7 @@ impl Queue {
     /// Makes a task wait for its time: the one way there. The hash must exist.
     pub(crate) fn push_delayed(&mut self, id: &TaskId, delay: Delay, due: i64) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        task.state = StateField::Known(delay.state());
-        task.pending_since = None;
-        task.take = None;
+        task.enter(delay.state());
         self.delayed(delay).insert(id.clone(), due);
         self.on_delayed.fire();
     }
@@ -212,10 +219,11 @@ impl Queue {
     /// Puts a task into a group, and the group into the index: the one way there. The hash must exist.
     pub(crate) fn push_group(&mut self, id: &TaskId, group: &str, now: DateTime<Utc>) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        task.state = StateField::Known(TaskState::Aggregating);
-        task.pending_since = None;
-        task.take = None;
-        self.gathered.entry(group.to_owned()).or_default().insert(id.clone(), now.timestamp());
+        task.enter(TaskState::Aggregating);
+        self.gathered
+            .entry(group.to_owned())
+            .or_default()
+            .insert(id.clone(), now.timestamp());
         self.groups.insert(group.to_owned());
     }
 
@@ -225,7 +233,11 @@ impl Queue {
         // Mostly the very id that was put there: comparing addresses first spares a walk through
         // the text of thousands.
         let same = |of: &TaskId| std::ptr::eq(of.as_str(), id.as_str());
-        let found = self.active.iter().rposition(same).or_else(|| self.active.iter().rposition(|of| of == id));
+        let found = self
+            .active
+            .iter()
+            .rposition(same)
+            .or_else(|| self.active.iter().rposition(|of| of == id));
         let Some(index) = found else { return false };
         self.active.remove(index);
         self.lease.remove(id);
@@ -265,7 +277,11 @@ impl Queue {
             self.quarantine.insert(id.clone(), now.timestamp());
             self.quarantined.insert(id.clone(), found);
         }
-        Poison { queue: self.name.clone(), id: id.clone(), kind }
+        Poison {
+            queue: self.name.clone(),
+            id: id.clone(),
+            kind,
+        }
     }
 
     /// When a key ends; `None`: never, or there is no such key.

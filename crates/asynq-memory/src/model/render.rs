@@ -21,9 +21,11 @@ impl Data {
         for queue in self.queues.values() {
             queue.render(now, &mut state);
         }
-        for (index, published) in
-            [(keys::SERVERS, &self.servers), (keys::WORKERS, &self.workers), (keys::SCHEDULERS, &self.schedulers)]
-        {
+        for (index, published) in [
+            (keys::SERVERS, &self.servers),
+            (keys::WORKERS, &self.workers),
+            (keys::SCHEDULERS, &self.schedulers),
+        ] {
             published.render(index, now, &mut state);
         }
         for (id, events) in &self.history {
@@ -67,10 +69,13 @@ impl Queue {
         for (name, set) in &self.gathered {
             add(&format!("g:{name}"), zset(set, member));
         }
-        add("groups", RawValue::Set(self.groups.iter().map(|group| text(group)).collect()));
+        add(
+            "groups",
+            RawValue::Set(self.groups.iter().map(|group| text(group)).collect()),
+        );
         add("aggregation_sets", zset(&self.aggregation_sets, |key| text(key)));
-        if let Some(since) = self.paused {
-            add("paused", RawValue::String(decimal(since)));
+        if let Some(since) = &self.paused {
+            add("paused", RawValue::String(since.clone()));
         }
         for (suffix, counter) in self.counters.iter(now) {
             add(suffix, RawValue::String(decimal(counter.value)));
@@ -107,9 +112,12 @@ impl TaskHash {
             (field::GROUP, self.group.as_deref().map(text)),
             (field::RESULT, self.result.clone()),
             (own::TAKE, self.take.as_deref().map(text)),
+            (own::ADOPT, self.adopted.map(decimal)),
             (own::ENQ, self.enq.map(|token| text(&format!("{token:016x}")))),
         ];
-        let present = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let present = fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
         self.other.clone().into_iter().chain(present).collect()
     }
 }

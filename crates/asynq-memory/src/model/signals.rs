@@ -32,7 +32,9 @@ impl Signals {
     /// Wakes all.
     pub(crate) fn fire(&mut self) {
         for waker in self.0.drain(..) {
-            waker.signal.send_if_modified(|value| value.is_none().then(|| *value = Some(Wake::Changed)).is_some());
+            waker
+                .signal
+                .send_if_modified(|value| value.is_none().then(|| *value = Some(Wake::Changed)).is_some());
         }
     }
 
@@ -40,7 +42,9 @@ impl Signals {
     pub(crate) fn lose(&mut self, connection: u64) {
         self.0.retain(|waker| {
             if waker.connection == connection {
-                waker.signal.send_if_modified(|value| value.is_none().then(|| *value = Some(Wake::Lost)).is_some());
+                waker
+                    .signal
+                    .send_if_modified(|value| value.is_none().then(|| *value = Some(Wake::Lost)).is_some());
             }
             waker.connection != connection && waker.waits()
         });

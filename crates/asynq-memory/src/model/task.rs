@@ -27,6 +27,8 @@ pub(crate) struct TaskHash {
     pub result: Option<Bytes>,
     /// `x:take`: the token of the call that took it.
     pub take: Option<Arc<str>>,
+    /// `x:adopt`: the lease that an adoption wrote.
+    pub adopted: Option<i64>,
     /// `x:enq`: the token of the request that enqueued it.
     pub enq: Option<u64>,
     /// Fields of strangers.
@@ -46,6 +48,15 @@ pub(crate) enum StateField {
 }
 
 impl TaskHash {
+    /// Moves on to a state, and clears what belongs to the one before: since when it was pending,
+    /// and who took it.
+    pub(crate) fn enter(&mut self, state: TaskState) {
+        self.state = StateField::Known(state);
+        self.pending_since = None;
+        self.take = None;
+        self.adopted = None;
+    }
+
     /// Whether the state is this one.
     pub(crate) fn is(&self, state: TaskState) -> bool {
         self.state == StateField::Known(state)

@@ -14,7 +14,10 @@ pub(crate) struct ZSet<M> {
 
 impl<M> Default for ZSet<M> {
     fn default() -> Self {
-        Self { scores: HashMap::new(), order: BTreeSet::new() }
+        Self {
+            scores: HashMap::new(),
+            order: BTreeSet::new(),
+        }
     }
 }
 
@@ -83,7 +86,11 @@ impl<M: Clone + Eq + Ord + Hash> ZSet<M> {
 
     /// Takes the `count` lowest entries out.
     pub(crate) fn pop_lowest(&mut self, count: usize) -> Vec<(M, i64)> {
-        let lowest: Vec<_> = self.iter().take(count).map(|(member, score)| (member.clone(), score)).collect();
+        let lowest: Vec<_> = self
+            .iter()
+            .take(count)
+            .map(|(member, score)| (member.clone(), score))
+            .collect();
         for (member, _) in &lowest {
             self.remove(member);
         }
@@ -105,7 +112,10 @@ mod tests {
         for (member, score) in [("b", 2), ("a", 2), ("B", 2), ("ä", 2), ("z", 1), ("a0", 2)] {
             assert!(set.insert(member.to_owned(), score));
         }
-        assert_eq!(members(&set), [("z", 1), ("B", 2), ("a", 2), ("a0", 2), ("b", 2), ("ä", 2)]);
+        assert_eq!(
+            members(&set),
+            [("z", 1), ("B", 2), ("a", 2), ("a0", 2), ("b", 2), ("ä", 2)]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The invariants of the layout (compat/pitfalls section 10), all of a queue in one look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use asynq_core::{
     TaskState,
@@ -10,11 +10,13 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::model::{Data, Queue};
+use crate::model::{Data, Queue, is_counter};
 
 /// Everything that does not hold, sorted.
 pub(crate) fn audit(data: &Data, name: &QueueName, now: DateTime<Utc>) -> Vec<Breach> {
-    let Some(queue) = data.queues.get(name) else { return Vec::new() };
+    let Some(queue) = data.queues.get(name) else {
+        return Vec::new();
+    };
     let mut breaches = Vec::new();
     let places = places(queue, &mut breaches);
     check_tasks(queue, &places, &mut breaches);
@@ -23,12 +25,21 @@ pub(crate) fn audit(data: &Data, name: &QueueName, now: DateTime<Utc>) -> Vec<Br
     check_locks(queue, now, &mut breaches);
     check_counters(queue, now, &mut breaches);
     for (suffix, value) in &queue.misfits {
-        breaches.push(Breach::WrongType { key: queue.key(suffix), found: type_name(value).to_owned() });
+        if is_counter(suffix) && matches!(value, RawValue::String(_)) {
+            let (key, problem) = (queue.key(suffix), "not a number".to_owned());
+            breaches.push(Breach::Counter { key, problem });
+            continue;
+        }
+        breaches.push(Breach::WrongType {
+            key: queue.key(suffix),
+            found: type_name(value).to_owned(),
+        });
     }
     if !data.names.contains(name) && queue.has_keys(now) {
         breaches.push(Breach::UnlistedQueue { queue: name.clone() });
     }
     breaches.sort();
+    breaches.dedup();
     breaches
 }
 
@@ -37,7 +48,10 @@ fn places<'q>(queue: &'q Queue, breaches: &mut Vec<Breach>) -> BTreeMap<&'q Task
     let mut places: BTreeMap<&TaskId, Vec<String>> = BTreeMap::new();
     let mut look = |suffix: &str, state: TaskState, id: &'q TaskId| {
         let container = queue.key(suffix);
-        match queue.task(id).and_then(|task| task.message(&queue.name, id).map(|_| task)) {
+        match queue
+            .task(id)
+            .and_then(|task| task.message(&queue.name, id).map(|_| task))
+        {
             Ok(task) if !task.is(state) => breaches.push(Breach::WrongState {
                 container: container.clone(),
                 id: id.clone(),
@@ -46,34 +60,58 @@ fn places<'q>(queue: &'q Queue, breaches: &mut Vec<Breach>) -> BTreeMap<&'q Task
             Ok(_) => {}
             Err(kind) => {
                 let kind = kind.to_string();
-                breaches.push(Breach::Dangling { container: container.clone(), id: id.clone(), kind });
+                breaches.push(Breach::Dangling {
+                    container: container.clone(),
+                    id: id.clone(),
+                    kind,
+                });
             }
         }
         places.entry(id).or_default().push(container);
     };
-    queue.pending.iter().for_each(|id| look("pending", TaskState::Pending, id));
+    queue
+        .pending
+        .iter()
+        .for_each(|id| look("pending", TaskState::Pending, id));
     queue.active.iter().for_each(|id| look("active", TaskState::Active, id));
-    queue.scheduled.iter().for_each(|(id, _)| look("scheduled", TaskState::Scheduled, id));
-    queue.retry.iter().for_each(|(id, _)| look("retry", TaskState::Retry, id));
-    queue.archived.iter().for_each(|(id, _)| look("archived", TaskState::Archived, id));
-    queue.completed.iter().for_each(|(id, _)| look("completed", TaskState::Completed, id));
+    queue
+        .scheduled
+        .iter()
+        .for_each(|(id, _)| look("scheduled", TaskState::Scheduled, id));
+    queue
+        .retry
+        .iter()
+        .for_each(|(id, _)| look("retry", TaskState::Retry, id));
+    queue
+        .archived
+        .iter()
+        .for_each(|(id, _)| look("archived", TaskState::Archived, id));
+    queue
+        .completed
+        .iter()
+        .for_each(|(id, _)| look("completed", TaskState::Completed, id));
     for (name, set) in &queue.gathered {
-        set.iter().for_each(|(id, _)| look(&format!("g:{name}"), TaskState::Aggregating, id));
+        set.iter()
+            .for_each(|(id, _)| look(&format!("g:{name}"), TaskState::Aggregating, id));
     }
     places
 }
 
 /// Each task stands in exactly one place, and is pending since some time exactly if it is pending.
 fn check_tasks(queue: &Queue, places: &BTreeMap<&TaskId, Vec<String>>, breaches: &mut Vec<Breach>) {
-    for (id, containers) in places.iter().filter(|(_, containers)| containers.len() > 1) {
-        let mut containers = containers.clone();
-        containers.sort();
-        breaches.push(Breach::Duplicated { id: (*id).clone(), containers });
+    for (id, containers) in places {
+        if containers.len() > 1 {
+            let (id, containers) = ((*id).clone(), containers.clone());
+            breaches.push(Breach::Duplicated { id, containers });
+        }
     }
     for (id, task) in &queue.tasks {
         let state = task.state_text();
         if !places.contains_key(id) {
-            breaches.push(Breach::Unlisted { id: id.clone(), state: state.clone() });
+            breaches.push(Breach::Unlisted {
+                id: id.clone(),
+                state: state.clone(),
+            });
         }
         if task.pending_since.is_some() != task.is(TaskState::Pending) {
             breaches.push(Breach::PendingSince { id: id.clone(), state });
@@ -85,7 +123,11 @@ fn check_tasks(queue: &Queue, places: &BTreeMap<&TaskId, Vec<String>>, breaches:
 fn check_leases(queue: &Queue, breaches: &mut Vec<Breach>) {
     let unleased = queue.active.iter().filter(|id| !queue.lease.contains(id));
     breaches.extend(unleased.map(|id| Breach::NoLease { id: id.clone() }));
-    let stale = queue.lease.iter().filter(|(id, _)| !queue.active.contains(id));
+    if queue.check(&["active"]).is_err() {
+        return;
+    }
+    let active: HashSet<&TaskId> = queue.active.iter().collect();
+    let stale = queue.lease.iter().filter(|(id, _)| !active.contains(id));
     breaches.extend(stale.map(|(id, _)| Breach::StaleLease { id: id.clone() }));
 }
 
@@ -100,23 +142,36 @@ fn check_groups(queue: &Queue, breaches: &mut Vec<Breach>) {
         if name.rsplit_once(':').is_some_and(|(_, set)| is_uuid(set)) {
             breaches.push(Breach::UnlistedSet { set: key });
         } else {
-            breaches.push(Breach::GroupIndex { group: name.clone(), has_tasks: true });
+            breaches.push(Breach::GroupIndex {
+                group: name.clone(),
+                has_tasks: true,
+            });
         }
     }
-    let empty = queue.groups.iter().filter(|group| !queue.gathered.contains_key(*group));
-    breaches.extend(empty.map(|group| Breach::GroupIndex { group: group.clone(), has_tasks: false }));
+    let empty = queue.groups.iter().filter(|group| !queue.holds_group(group));
+    breaches.extend(empty.map(|group| Breach::GroupIndex {
+        group: group.clone(),
+        has_tasks: false,
+    }));
 }
 
 fn is_uuid(text: &str) -> bool {
     let dash = |index: usize| matches!(index, 8 | 13 | 18 | 23);
-    text.len() == 36 && text.bytes().enumerate().all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() })
+    text.len() == 36
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
 /// A lock holds an id that has a task.
 fn check_locks(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
     for (lock, id) in queue.locks.iter(now) {
         if !queue.holds(id) {
-            breaches.push(Breach::OwnerlessLock { lock: lock.clone(), id: id.as_str().to_owned() });
+            breaches.push(Breach::OwnerlessLock {
+                lock: lock.clone(),
+                id: id.as_str().to_owned(),
+            });
         }
     }
 }
@@ -124,7 +179,10 @@ fn check_locks(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
 /// No more failed than processed; days have an end and totals none.
 fn check_counters(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
     let mut found = |suffix: &str, problem: &str| {
-        breaches.push(Breach::Counter { key: queue.key(suffix), problem: problem.to_owned() });
+        breaches.push(Breach::Counter {
+            key: queue.key(suffix),
+            problem: problem.to_owned(),
+        });
     };
     for (suffix, counter) in queue.counters.iter(now) {
         if let Some(day) = suffix.strip_prefix("failed") {

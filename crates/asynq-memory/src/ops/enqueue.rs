@@ -43,11 +43,19 @@ pub(crate) fn enqueue(
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, EnqueueError> {
     if request.unique_ttl.is_some() && !queue.is_lock(&request.message.unique_key) {
-        let reason = format!("{:?} is not a unique lock of queue {:?}", request.message.unique_key, queue.name);
+        let reason = format!(
+            "{:?} is not a unique lock of queue {:?}",
+            request.message.unique_key, queue.name
+        );
         return Err(BrokerError::Refused { source: reason.into() }.into());
     }
     let conflict = conflict(queue, &request, now);
-    let EnqueueRequest { message, placement, unique_ttl, token } = request;
+    let EnqueueRequest {
+        message,
+        placement,
+        unique_ttl,
+        token,
+    } = request;
     let id = TaskId::from_storage(&message.id);
     let (state, due) = match &placement {
         Placement::Pending => (TaskState::Pending, Some(now)),
@@ -63,9 +71,17 @@ pub(crate) fn enqueue(
         None => {}
     }
 
-    let mut task = TaskHash { msg: Some(message::encode(&message)), enq: Some(token), ..TaskHash::default() };
+    let mut task = TaskHash {
+        msg: Some(message::encode(&message)),
+        enq: Some(token),
+        ..TaskHash::default()
+    };
     if let Some(ttl) = unique_ttl {
-        queue.locks.put(message.unique_key.clone(), id.clone(), Some(lock_end(&placement, ttl, now)));
+        queue.locks.put(
+            message.unique_key.clone(),
+            id.clone(),
+            Some(lock_end(&placement, ttl, now)),
+        );
         task.unique_key = Some(message.unique_key);
     }
     if let Placement::Group(group) = &placement {

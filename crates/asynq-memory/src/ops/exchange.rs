@@ -7,16 +7,14 @@ use std::{
 
 use asynq_core::{
     TaskState,
-    broker::{
-        CallRecord, Exchanged, LeaseRef, LeasedTask, MAX_BATCH, MAX_BATCH_BYTES, Poison, Settlement, Want,
-    },
+    broker::{CallRecord, Exchanged, LeaseRef, LeasedTask, MAX_BATCH, MAX_BATCH_BYTES, Poison, Settlement, Want},
     error::{BrokerError, PoisonKind, SettleError},
     names::{QueueName, TaskId},
 };
 use chrono::{DateTime, Utc};
 
 use super::settle;
-use crate::model::{Data, Queue, StateField};
+use crate::model::{Data, Queue};
 
 /// Writes outcomes, then takes tasks. A queue with a damaged container refuses its whole part
 /// before anything is written; other queues go on.
@@ -29,9 +27,14 @@ pub(crate) fn exchange(
 ) -> Exchanged {
     let mut answer = Exchanged::default();
     let concerned: BTreeSet<&QueueName> = queues(settlements, wants).collect();
-    let damaged: BTreeMap<&QueueName, String> =
-        concerned.into_iter().filter_map(|name| Some((name, damage(data.queue(name), settlements, wants)?))).collect();
-    answer.failed = damaged.iter().map(|(name, key)| ((*name).clone(), wrong_type(key))).collect();
+    let damaged: BTreeMap<&QueueName, String> = concerned
+        .into_iter()
+        .filter_map(|name| Some((name, damage(data.queue(name), settlements, wants)?)))
+        .collect();
+    answer.failed = damaged
+        .iter()
+        .map(|(name, key)| ((*name).clone(), wrong_type(key)))
+        .collect();
 
     for settlement in settlements {
         let name = &settlement.lease.queue;
@@ -53,10 +56,20 @@ pub(crate) fn exchange(
 
 /// The answer of a connection that is closed.
 pub(crate) fn refused(settlements: &[Settlement], wants: &[Want]) -> Exchanged {
-    let settled = settlements.iter().map(|_| Err(SettleError::Broker(BrokerError::Closed))).collect();
+    let settled = settlements
+        .iter()
+        .map(|_| Err(SettleError::Broker(BrokerError::Closed)))
+        .collect();
     let concerned: BTreeSet<&QueueName> = queues(settlements, wants).collect();
-    let failed = concerned.into_iter().map(|name| (name.clone(), BrokerError::Closed)).collect();
-    Exchanged { settled, failed, ..Exchanged::default() }
+    let failed = concerned
+        .into_iter()
+        .map(|name| (name.clone(), BrokerError::Closed))
+        .collect();
+    Exchanged {
+        settled,
+        failed,
+        ..Exchanged::default()
+    }
 }
 
 /// Several wants for one queue add up.
@@ -72,16 +85,33 @@ fn added_up(wants: &[Want]) -> Vec<Want> {
 }
 
 fn queues<'a>(settlements: &'a [Settlement], wants: &'a [Want]) -> impl Iterator<Item = &'a QueueName> {
-    settlements.iter().map(|settlement| &settlement.lease.queue).chain(wants.iter().map(|want| &want.queue))
+    settlements
+        .iter()
+        .map(|settlement| &settlement.lease.queue)
+        .chain(wants.iter().map(|want| &want.queue))
 }
 
 /// The first key of the wrong type that this call would touch in a queue.
 fn damage(queue: &Queue, settlements: &[Settlement], wants: &[Want]) -> Option<String> {
-    let outcomes = settlements.iter().filter(|settlement| settlement.lease.queue == queue.name);
+    if queue.misfits.is_empty() {
+        return None;
+    }
+    let outcomes = settlements
+        .iter()
+        .filter(|settlement| settlement.lease.queue == queue.name);
     let settled = outcomes.flat_map(|settlement| settle::containers(&settlement.message, &settlement.outcome));
     let takes = wants.iter().any(|want| want.queue == queue.name && want.max > 0);
-    let taken = if takes { &["pending", "active", "lease"][..] } else { &[] };
-    taken.iter().copied().chain(settled).find(|suffix| queue.misfits.contains_key(*suffix)).map(|suffix| queue.key(suffix))
+    let taken = if takes {
+        &["pending", "active", "lease"][..]
+    } else {
+        &[]
+    };
+    taken
+        .iter()
+        .copied()
+        .chain(settled)
+        .find(|suffix| queue.misfits.contains_key(*suffix))
+        .map(|suffix| queue.key(suffix))
 }
 
 fn wrong_type(key: &str) -> BrokerError {
@@ -148,8 +178,7 @@ fn take(queue: &mut Queue, call: &CallRecord, max: u32, now: DateTime<Utc>) -> T
 /// Makes a task active under a token.
 fn lease(queue: &mut Queue, id: &TaskId, token: &Arc<str>, until: i64) {
     let Some(task) = queue.tasks.get_mut(id) else { return };
-    task.state = StateField::Known(TaskState::Active);
-    task.pending_since = None;
+    task.enter(TaskState::Active);
     task.take = Some(Arc::clone(token));
     queue.active.push_front(id.clone());
     queue.lease.insert(id.clone(), until);

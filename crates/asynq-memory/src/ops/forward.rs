@@ -18,7 +18,13 @@ pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Resu
     let limit = limit.clamp(1, MAX_BATCH) as usize;
     let mut due = Vec::new();
     for delay in [Delay::Scheduled, Delay::Retry] {
-        due.extend(queue.delayed(delay).up_to(now.timestamp(), limit).into_iter().map(|(id, _)| (delay, id)));
+        due.extend(
+            queue
+                .delayed(delay)
+                .up_to(now.timestamp(), limit)
+                .into_iter()
+                .map(|(id, _)| (delay, id)),
+        );
     }
     for group in due.iter().filter_map(|(_, id)| queue.tasks.get(id)?.group.as_ref()) {
         queue.check(&[&format!("g:{group}")])?;
@@ -35,7 +41,11 @@ pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Resu
             }
         }
     }
-    let next = [queue.scheduled.first(), queue.retry.first()].into_iter().flatten().map(|(_, score)| score).min();
+    let next = [queue.scheduled.first(), queue.retry.first()]
+        .into_iter()
+        .flatten()
+        .map(|(_, score)| score)
+        .min();
     done.more = next.is_some_and(|score| score <= now.timestamp());
     done.next_due = next.and_then(|score| DateTime::from_timestamp(score, 0));
     Ok(done)

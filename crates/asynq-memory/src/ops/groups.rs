@@ -18,8 +18,16 @@ use crate::model::{Queue, ZSet};
 /// The groups in the index that have tasks, with their number.
 pub(crate) fn list(queue: &Queue) -> Result<Vec<GroupInfo>, BrokerError> {
     queue.check(&["groups"])?;
-    let sizes = queue.groups.iter().filter_map(|group| Some((group, queue.gathered.get(group)?.len() as u64)));
-    Ok(sizes.map(|(group, size)| GroupInfo { group: GroupKey::from_storage(group), size }).collect())
+    let sizes = queue
+        .groups
+        .iter()
+        .filter_map(|group| Some((group, queue.gathered.get(group)?.len() as u64)));
+    Ok(sizes
+        .map(|(group, size)| GroupInfo {
+            group: GroupKey::from_storage(group),
+            size,
+        })
+        .collect())
 }
 
 /// Makes a set of a group that is full or old enough. Hashes are not touched: their state stays
@@ -40,7 +48,10 @@ pub(crate) fn collect(
     if !is_ready(waiting, limits, now) {
         return Ok((None, Vec::new()));
     }
-    let most = limits.max_size.filter(|size| *size > 0).map_or(usize::MAX, |size| size as usize);
+    let most = limits
+        .max_size
+        .filter(|size| *size > 0)
+        .map_or(usize::MAX, |size| size as usize);
     let members = waiting.pop_lowest(most.min(waiting.len()));
     if waiting.is_empty() {
         queue.gathered.remove(group.as_str());
@@ -62,19 +73,37 @@ pub(crate) fn collect(
         return Ok((None, poisoned));
     }
     let until = set_end(now);
-    queue.aggregation_sets.insert(keys::aggregation_set(&queue.name, group, &set_id), until.0);
+    queue
+        .aggregation_sets
+        .insert(keys::aggregation_set(&queue.name, group, &set_id), until.0);
     queue.gathered.insert(format!("{group}:{set_id}"), set);
     let queue = queue.name.clone();
-    Ok((Some(AggregationSet { queue, group: group.clone(), id: set_id, tasks, until }), poisoned))
+    Ok((
+        Some(AggregationSet {
+            queue,
+            group: group.clone(),
+            id: set_id,
+            tasks,
+            until,
+        }),
+        poisoned,
+    ))
 }
 
 /// Full, or its oldest task has waited long enough, or nothing came for a while. Durations count
 /// in whole seconds and zero is no limit, as in Go.
 fn is_ready(group: &ZSet<TaskId>, limits: GroupLimits, now: DateTime<Utc>) -> bool {
-    let (Some((_, oldest)), Some((_, newest))) = (group.first(), group.last()) else { return false };
+    let (Some((_, oldest)), Some((_, newest))) = (group.first(), group.last()) else {
+        return false;
+    };
     let before = |secs: u64| now.timestamp().saturating_sub(i64::try_from(secs).unwrap_or(i64::MAX));
-    let full = limits.max_size.is_some_and(|size| size > 0 && group.len() >= size as usize);
-    let old = limits.max_delay.map(|delay| delay.as_secs()).is_some_and(|secs| secs > 0 && oldest <= before(secs));
+    let full = limits
+        .max_size
+        .is_some_and(|size| size > 0 && group.len() >= size as usize);
+    let old = limits
+        .max_delay
+        .map(|delay| delay.as_secs())
+        .is_some_and(|secs| secs > 0 && oldest <= before(secs));
     full || old || newest <= before(limits.grace.as_secs())
 }
 
@@ -86,7 +115,9 @@ fn set_end(now: DateTime<Utc>) -> LeaseUntil {
 pub(crate) fn extend(queue: &mut Queue, set: &AggregationSet, now: DateTime<Utc>) -> Result<LeaseUntil, BrokerError> {
     queue.check(&["aggregation_sets"])?;
     let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
-    let Some(score) = queue.aggregation_sets.score(&key) else { return Err(gone(set)) };
+    let Some(score) = queue.aggregation_sets.score(&key) else {
+        return Err(gone(set));
+    };
     let until = set_end(now).max(LeaseUntil(score));
     queue.aggregation_sets.insert(key, until.0);
     Ok(until)
@@ -102,7 +133,10 @@ pub(crate) fn finish(
 ) -> Result<TaskInfo, EnqueueError> {
     if result.message.queue != queue.name.as_str() {
         let found = &result.message.queue;
-        let reason = format!("the aggregated task is for queue {found:?}, its set is in {:?}", queue.name);
+        let reason = format!(
+            "the aggregated task is for queue {found:?}, its set is in {:?}",
+            queue.name
+        );
         return Err(BrokerError::Refused { source: reason.into() }.into());
     }
     let name = format!("{}:{}", set.group, set.id);
@@ -145,7 +179,9 @@ pub(crate) fn reclaim(queue: &mut Queue, now: DateTime<Utc>) -> Result<u32, Brok
         let (Some(name), Some(group)) = (queue.gathered_name(key), keys::group_of_set(&queue.name, key)) else {
             continue;
         };
-        let Some(members) = queue.gathered.remove(name) else { continue };
+        let Some(members) = queue.gathered.remove(name) else {
+            continue;
+        };
         let waiting = queue.gathered.entry(group.to_owned()).or_default();
         for (id, score) in members.iter() {
             let score = waiting.score(id).map_or(score, |other| other.min(score));
@@ -157,5 +193,8 @@ pub(crate) fn reclaim(queue: &mut Queue, now: DateTime<Utc>) -> Result<u32, Brok
 }
 
 fn gone(set: &AggregationSet) -> BrokerError {
-    BrokerError::AggregationSetGone { queue: set.queue.clone(), group: set.group.clone() }
+    BrokerError::AggregationSetGone {
+        queue: set.queue.clone(),
+        group: set.group.clone(),
+    }
 }

@@ -1,7 +1,7 @@
 //! What crashed writers left behind. The whole queue is looked at in one step, and at most so many
 //! entries of each kind are repaired; Redis, which must not be held up, looks at a part in each call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use asynq_core::{
     TaskState,
@@ -11,15 +11,24 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::model::{End, Queue, StateField};
+use crate::model::{End, Queue};
 
 /// Repairs one queue: first active tasks and leases, then hashes, groups and locks.
 pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<Healed, BrokerError> {
     queue.check(&[
-        "pending", "active", "lease", "scheduled", "retry", "archived", "completed", "groups", "aggregation_sets",
+        "pending",
+        "active",
+        "lease",
+        "scheduled",
+        "retry",
+        "archived",
+        "completed",
+        "groups",
+        "aggregation_sets",
     ])?;
     let limit = limit.max(1) as usize;
     let mut healed = Healed::default();
+    forget_empty_groups(queue);
     heal_leases(queue, limit, now, &mut healed);
     heal_hashes(queue, limit, now, &mut healed);
     heal_groups(queue, limit, &mut healed);
@@ -66,12 +75,19 @@ fn heal_leases(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
     let faults: Vec<(TaskId, Fault)> = faults.take(limit).collect();
 
     let is_active = |id: &TaskId| queue.task(id).is_ok_and(|task| task.is(TaskState::Active));
-    let stale = queue.lease.iter().filter(|(id, _)| !is_active(id)).map(|(id, _)| id.clone());
+    let stale = queue
+        .lease
+        .iter()
+        .filter(|(id, _)| !is_active(id))
+        .map(|(id, _)| id.clone());
     let stale: Vec<TaskId> = stale.take(limit).collect();
     // A live owner's task that stands nowhere: once its lease is long over, nobody could recover it.
+    let listed: HashSet<&TaskId> = queue.active.iter().collect();
     let over = now.timestamp() - RECOVER_GRACE.as_secs().cast_signed();
     let overdue = queue.lease.iter().take_while(|(_, score)| *score <= over);
-    let unlisted = overdue.filter(|(id, _)| is_active(id) && !queue.active.contains(id)).map(|(id, _)| id.clone());
+    let unlisted = overdue
+        .filter(|(id, _)| is_active(id) && !listed.contains(id))
+        .map(|(id, _)| id.clone());
     let unlisted: Vec<TaskId> = unlisted.take(limit).collect();
 
     for id in &stale {
@@ -92,8 +108,7 @@ fn heal_leases(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
             }
             Fault::WrongState => {
                 if let Some(task) = queue.tasks.get_mut(&id) {
-                    task.state = StateField::Known(TaskState::Active);
-                    (task.pending_since, task.take) = (None, None);
+                    task.enter(TaskState::Active);
                 }
                 queue.lease.insert(id.clone(), now.timestamp());
                 healed.relisted.push(id);
@@ -112,7 +127,10 @@ fn times_listed(queue: &Queue) -> BTreeMap<TaskId, usize> {
     let mut see = |id: &TaskId| *times.entry(id.clone()).or_insert(0) += 1;
     queue.pending.iter().chain(&queue.active).for_each(&mut see);
     let sets = [&queue.scheduled, &queue.retry, &queue.archived, &queue.completed];
-    sets.into_iter().chain(queue.gathered.values()).flat_map(|set| set.iter()).for_each(|(id, _)| see(id));
+    sets.into_iter()
+        .chain(queue.gathered.values())
+        .flat_map(|set| set.iter())
+        .for_each(|(id, _)| see(id));
     times
 }
 
@@ -120,7 +138,12 @@ fn times_listed(queue: &Queue) -> BTreeMap<TaskId, usize> {
 /// more is due now.
 fn heal_hashes(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
     let times = times_listed(queue);
-    let mut unlisted: Vec<TaskId> = queue.tasks.keys().filter(|id| !times.contains_key(*id)).cloned().collect();
+    let mut unlisted: Vec<TaskId> = queue
+        .tasks
+        .keys()
+        .filter(|id| !times.contains_key(*id))
+        .cloned()
+        .collect();
     unlisted.extend(misfit_tasks(queue).filter(|id| !times.contains_key(id)));
     unlisted.sort();
     unlisted.truncate(limit);
@@ -139,7 +162,11 @@ fn heal_hashes(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
 }
 
 fn misfit_tasks(queue: &Queue) -> impl Iterator<Item = TaskId> {
-    queue.misfits.keys().filter_map(|suffix| suffix.strip_prefix("t:")).map(TaskId::from_storage)
+    queue
+        .misfits
+        .keys()
+        .filter_map(|suffix| suffix.strip_prefix("t:"))
+        .map(TaskId::from_storage)
 }
 
 fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
@@ -171,10 +198,27 @@ fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
     }
 }
 
+/// Groups without tasks leave the index: nobody collects those, and Go's tools stumble over them
+/// (pitfalls section 6).
+fn forget_empty_groups(queue: &mut Queue) {
+    let empty: Vec<String> = queue
+        .groups
+        .iter()
+        .filter(|group| !queue.holds_group(group))
+        .cloned()
+        .collect();
+    for group in empty {
+        queue.groups.remove(&group);
+    }
+}
+
 /// Groups that have tasks stand in the index (pitfalls G4, G5).
 fn heal_groups(queue: &mut Queue, limit: usize, healed: &mut Healed) {
     let is_set = |name: &str| queue.aggregation_sets.contains(&queue.key(&format!("g:{name}")));
-    let missing = queue.gathered.keys().filter(|name| !queue.groups.contains(*name) && !is_set(name));
+    let missing = queue
+        .gathered
+        .keys()
+        .filter(|name| !queue.groups.contains(*name) && !is_set(name));
     let missing: Vec<String> = missing.take(limit).cloned().collect();
     for name in missing {
         healed.regrouped.push(GroupKey::from_storage(&name));
@@ -184,7 +228,10 @@ fn heal_groups(queue: &mut Queue, limit: usize, healed: &mut Healed) {
 
 /// A lock whose owner has no task is removed.
 fn heal_locks(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
-    let ownerless = queue.locks.iter(now).filter(|(key, owner)| queue.is_lock(key) && !queue.holds(owner));
+    let ownerless = queue
+        .locks
+        .iter(now)
+        .filter(|(key, owner)| queue.is_lock(key) && !queue.holds(owner));
     let mut ownerless: Vec<String> = ownerless.map(|(key, _)| key.clone()).collect();
     ownerless.sort();
     ownerless.truncate(limit);

@@ -26,7 +26,11 @@ pub(crate) fn queues(data: &Data) -> Result<Vec<QueueName>, BrokerError> {
 /// The queue, if it is in the index; one without keys is empty.
 fn known<'d>(data: &'d mut Data, name: &QueueName) -> Result<&'d mut Queue, BrokerError> {
     data.check(keys::QUEUES)?;
-    if data.names.contains(name) { Ok(data.queue(name)) } else { Err(not_found(name)) }
+    if data.names.contains(name) {
+        Ok(data.queue(name))
+    } else {
+        Err(not_found(name))
+    }
 }
 
 fn not_found(queue: &QueueName) -> BrokerError {
@@ -38,7 +42,13 @@ pub(crate) fn queue_info(data: &mut Data, name: &QueueName, now: DateTime<Utc>) 
     let queue = known(data, name)?;
     queue.check(&["pending", "active", "scheduled", "retry", "archived", "completed"])?;
     let waiting = groups::list(queue)?;
-    let counter = |suffix: &str| queue.counters.get(suffix, now).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let counter = |suffix: &str| {
+        queue
+            .counters
+            .get(suffix, now)
+            .and_then(|n| u64::try_from(n).ok())
+            .unwrap_or(0)
+    };
     let day = keys::day(now);
     let next = queue.pending.back().and_then(|id| queue.tasks.get(id));
     let since = next.and_then(|task| task.pending_since).filter(|since| *since > 0);
@@ -59,7 +69,13 @@ pub(crate) fn queue_info(data: &mut Data, name: &QueueName, now: DateTime<Utc>) 
     info.latency = since.map_or(Duration::ZERO, |since| {
         Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
     });
-    info.memory_usage = Some(queue.tasks.iter().map(|(id, task)| (id.as_str().len() + size_of(task)) as u64).sum());
+    info.memory_usage = Some(
+        queue
+            .tasks
+            .iter()
+            .map(|(id, task)| (id.as_str().len() + size_of(task)) as u64)
+            .sum(),
+    );
     Ok(info)
 }
 
@@ -69,7 +85,11 @@ fn size_of(task: &TaskHash) -> usize {
         + task.result.as_ref().map_or(0, Bytes::len)
         + text(&task.unique_key)
         + text(&task.group)
-        + task.other.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        + task
+            .other
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>()
 }
 
 /// A page of the tasks of one state or group.
@@ -80,19 +100,26 @@ pub(crate) fn list_tasks(
     page: PageRequest,
     now: DateTime<Utc>,
 ) -> Result<TaskPage, BrokerError> {
+    if *filter == ListFilter::State(TaskState::Aggregating) {
+        return Err(BrokerError::GroupRequired { queue: name.clone() });
+    }
     let queue = known(data, name)?;
     let (state, ids) = match filter {
-        ListFilter::State(TaskState::Aggregating) => {
-            return Err(BrokerError::GroupRequired { queue: name.clone() });
-        }
         ListFilter::State(state) => {
             queue.check(&[state.as_str()])?;
             (*state, ids_of_state(queue, *state, page, now))
         }
         ListFilter::Group(group) => {
             queue.check(&[&format!("g:{group}")])?;
-            let waiting = queue.gathered.get(group.as_str()).into_iter().flat_map(|set| set.iter());
-            (TaskState::Aggregating, cut(waiting.map(|(id, _)| (id.clone(), None)), page))
+            let waiting = queue
+                .gathered
+                .get(group.as_str())
+                .into_iter()
+                .flat_map(|set| set.iter());
+            (
+                TaskState::Aggregating,
+                cut(waiting.map(|(id, _)| (id.clone(), None)), page),
+            )
         }
     };
     let mut listed = TaskPage::default();
@@ -119,8 +146,17 @@ fn ids_of_state(
     match state {
         TaskState::Pending => cut(queue.pending.iter().rev().map(|id| (id.clone(), Some(now))), page),
         TaskState::Active => cut(queue.active.iter().rev().map(|id| (id.clone(), None)), page),
-        TaskState::Scheduled => cut(queue.scheduled.iter().map(|(id, due)| (id.clone(), from_unix_secs(due))), page),
-        TaskState::Retry => cut(queue.retry.iter().map(|(id, due)| (id.clone(), from_unix_secs(due))), page),
+        TaskState::Scheduled => cut(
+            queue
+                .scheduled
+                .iter()
+                .map(|(id, due)| (id.clone(), from_unix_secs(due))),
+            page,
+        ),
+        TaskState::Retry => cut(
+            queue.retry.iter().map(|(id, due)| (id.clone(), from_unix_secs(due))),
+            page,
+        ),
         TaskState::Archived => cut(queue.archived.iter().map(|(id, _)| (id.clone(), None)), page),
         TaskState::Completed => cut(queue.completed.iter().map(|(id, _)| (id.clone(), None)), page),
         _ => Vec::new(),
@@ -144,9 +180,18 @@ pub(crate) fn task_info(
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, BrokerError> {
     let queue = known(data, name)?;
-    let poison = |kind| BrokerError::Poison { queue: name.clone(), id: id.clone(), kind };
+    let poison = |kind| BrokerError::Poison {
+        queue: name.clone(),
+        id: id.clone(),
+        kind,
+    };
     let task = match queue.task(id) {
-        Err(PoisonKind::NoHash) => return Err(BrokerError::TaskNotFound { queue: name.clone(), id: id.clone() }),
+        Err(PoisonKind::NoHash) => {
+            return Err(BrokerError::TaskNotFound {
+                queue: name.clone(),
+                id: id.clone(),
+            });
+        }
         found => found.map_err(poison)?,
     };
     let message = task.message(name, id).map_err(poison)?;
@@ -165,9 +210,11 @@ pub(crate) fn task_info(
 /// Begins a pause. The queue need not exist.
 pub(crate) fn pause(queue: &mut Queue, now: DateTime<Utc>) -> Result<(), BrokerError> {
     if queue.is_paused() {
-        return Err(BrokerError::AlreadyPaused { queue: queue.name.clone() });
+        return Err(BrokerError::AlreadyPaused {
+            queue: queue.name.clone(),
+        });
     }
-    queue.paused = Some(now.timestamp());
+    queue.paused = Some(now.timestamp().to_string().into());
     Ok(())
 }
 
@@ -175,7 +222,9 @@ pub(crate) fn pause(queue: &mut Queue, now: DateTime<Utc>) -> Result<(), BrokerE
 pub(crate) fn unpause(queue: &mut Queue) -> Result<(), BrokerError> {
     let misfit = queue.misfits.remove("paused").is_some();
     if queue.paused.take().is_none() && !misfit {
-        return Err(BrokerError::NotPaused { queue: queue.name.clone() });
+        return Err(BrokerError::NotPaused {
+            queue: queue.name.clone(),
+        });
     }
     queue.on_pending.fire();
     Ok(())

@@ -1,6 +1,6 @@
 //! Keeping what was taken: extension and adoption.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use asynq_core::{
     TaskState,
@@ -12,26 +12,39 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::settle::fence;
-use crate::model::Queue;
+use crate::model::{Data, Queue};
 
-/// Extends a lease; never shortens it and never makes a new one.
-pub(crate) fn extend(queue: &mut Queue, lease: &LeaseRef, now: DateTime<Utc>) -> Result<LeaseUntil, SettleError> {
+/// Extends leases; never shortens one and never makes a new one. All fences are tested before the
+/// first lease is written.
+pub(crate) fn extend(data: &mut Data, batch: &[LeaseRef], now: DateTime<Utc>) -> Vec<Result<LeaseUntil, SettleError>> {
+    let ours: Vec<_> = batch
+        .iter()
+        .map(|lease| may_extend(data.queue(&lease.queue), lease))
+        .collect();
+    let new = LeaseUntil::from_now(now);
+    let extend = |(lease, ours): (&LeaseRef, Result<(), SettleError>)| {
+        ours?;
+        let leases = &mut data.queue(&lease.queue).lease;
+        // Without a lease, which is damage, the run goes on under the one it knows, until heal has
+        // put one in place.
+        let Some(score) = leases.score(&lease.id) else {
+            return Ok(new);
+        };
+        let until = new.max(LeaseUntil(score));
+        leases.insert(lease.id.clone(), until.0);
+        Ok(until)
+    };
+    batch.iter().zip(ours).map(extend).collect()
+}
+
+fn may_extend(queue: &Queue, lease: &LeaseRef) -> Result<(), SettleError> {
     queue.check(&["lease"])?;
-    fence(queue, lease)?;
-    let until = LeaseUntil::from_now(now);
-    match queue.lease.score(&lease.id) {
-        Some(score) => {
-            let until = until.max(LeaseUntil(score));
-            queue.lease.insert(lease.id.clone(), until.0);
-            Ok(until)
-        }
-        // Damage. The run goes on under the lease it knows, until heal has put one in place.
-        None => Ok(until),
-    }
+    fence(queue, lease)
 }
 
 /// Finds what a lost call took and gives it a new lease, oldest take first. Go never clears our
-/// token: where the lease is above the one that the call wrote, somebody else took the task since.
+/// token: where the lease is above the one that the call wrote, somebody else took the task since,
+/// unless it is the one that an earlier adoption wrote whose own answer was lost.
 pub(crate) fn adopt(
     queue: &mut Queue,
     lost: &CallRecord,
@@ -39,34 +52,46 @@ pub(crate) fn adopt(
 ) -> Result<(Vec<LeasedTask>, Vec<Poison>), BrokerError> {
     queue.check(&["active", "lease"])?;
     let new = LeaseUntil::from_now(now);
-    let ours: Vec<TaskId> = queue.active.iter().rev().filter(|id| is_from(queue, id, lost)).cloned().collect();
+    let mut seen = HashSet::new();
+    let found = queue.active.iter().rev().filter(|id| is_from(queue, id, lost));
+    let ours: Vec<TaskId> = found.filter(|id| seen.insert(*id)).cloned().collect();
     let (mut adopted, mut poisoned) = (Vec::new(), Vec::new());
     for id in ours {
+        let until = queue.lease.score(&id).map_or(new, |score| new.max(LeaseUntil(score)));
+        if let Some(task) = queue.tasks.get_mut(&id).filter(|task| task.msg.is_some()) {
+            task.adopted = Some(until.0);
+            queue.lease.insert(id.clone(), until.0);
+        }
         match queue.task(&id).and_then(|task| task.message(&queue.name, &id)) {
             Ok(message) => {
-                let until = queue.lease.score(&id).map_or(new, |score| new.max(LeaseUntil(score)));
-                queue.lease.insert(id.clone(), until.0);
-                let lease = LeaseRef { queue: queue.name.clone(), id, token: lost.token.clone(), until };
-                adopted.push(LeasedTask { message: Arc::new(message), lease });
+                let lease = LeaseRef {
+                    queue: queue.name.clone(),
+                    id,
+                    token: lost.token.clone(),
+                    until,
+                };
+                adopted.push(LeasedTask {
+                    message: Arc::new(message),
+                    lease,
+                });
             }
-            Err(kind) => {
-                poisoned.push(queue.put_active_aside(&id, kind, now));
-            }
+            Err(kind) => poisoned.push(queue.put_active_aside(&id, kind, now)),
         }
     }
     Ok((adopted, poisoned))
 }
 
 fn is_from(queue: &Queue, id: &TaskId, call: &CallRecord) -> bool {
-    let taken = queue.task(id).is_ok_and(|task| {
-        task.is(TaskState::Active) && task.take.as_deref() == Some(call.token.as_str())
-    });
-    taken && queue.lease.score(id).is_none_or(|score| score <= call.lease_until.0)
+    let Ok(task) = queue.task(id) else { return false };
+    let taken = task.is(TaskState::Active) && task.take.as_deref() == Some(call.token.as_str());
+    let ours = |score| score <= call.lease_until.0 || Some(score) == task.adopted;
+    taken && queue.lease.score(id).is_none_or(ours)
 }
 
 /// Writes what a handler calls its result, while the task is ours (pitfalls G12).
 pub(crate) fn write_result(queue: &mut Queue, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
     fence(queue, lease)?;
+    queue.check(&["lease"])?;
     let length = result.len();
     if let Some(task) = queue.tasks.get_mut(&lease.id) {
         task.result = Some(result);

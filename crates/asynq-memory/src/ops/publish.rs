@@ -22,7 +22,9 @@ const CANCEL_BACKLOG: usize = 4096;
 
 /// Whole seconds, at least one (pitfalls section 1.4).
 fn whole_secs(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).clamp(1, 100 * 366 * 24 * 3600)
+    i64::try_from(ttl.as_secs())
+        .unwrap_or(i64::MAX)
+        .clamp(1, 100 * 366 * 24 * 3600)
 }
 
 /// Publishes a server and its workers.
@@ -37,12 +39,21 @@ pub(crate) fn write_server(
     data.check(keys::WORKERS)?;
     let ttl = whole_secs(ttl);
     let (server_key, workers_key) = keys_of(server);
-    data.servers.put(&server_key, Some(RawValue::String(wire::encode_server(server))), ttl, now);
+    data.servers.put(
+        &server_key,
+        Some(RawValue::String(wire::encode_server(server))),
+        ttl,
+        now,
+    );
     let mut running: BTreeMap<String, Bytes> = BTreeMap::new();
     for worker in workers {
         // Only values are read; the queue tells apart equal ids (pitfalls G34).
         let id = worker.task_id.as_str();
-        let field = if running.contains_key(id) { format!("{}:{id}", worker.queue) } else { id.to_owned() };
+        let field = if running.contains_key(id) {
+            format!("{}:{id}", worker.queue)
+        } else {
+            id.to_owned()
+        };
         running.insert(field, wire::encode_worker(worker));
     }
     let running = (!running.is_empty()).then_some(RawValue::Hash(running));
@@ -58,8 +69,13 @@ pub(crate) fn clear_server(data: &mut Data, server: &ServerInfo) {
 }
 
 fn keys_of(server: &ServerInfo) -> (String, String) {
-    let ServerInfo { host, pid, server_id, .. } = server;
-    (keys::server_info(host, *pid, server_id), keys::worker_info(host, *pid, server_id))
+    let ServerInfo {
+        host, pid, server_id, ..
+    } = server;
+    (
+        keys::server_info(host, *pid, server_id),
+        keys::worker_info(host, *pid, server_id),
+    )
 }
 
 /// The servers that live. Undecodable ones are skipped.
@@ -95,7 +111,8 @@ pub(crate) fn write_entries(
     data.check(keys::SCHEDULERS)?;
     let list: Vec<Bytes> = entries.iter().rev().map(wire::encode_scheduler_entry).collect();
     let list = (!list.is_empty()).then_some(RawValue::List(list));
-    data.schedulers.put(&keys::scheduler_entries(scheduler_id), list, whole_secs(ttl), now);
+    data.schedulers
+        .put(&keys::scheduler_entries(scheduler_id), list, whole_secs(ttl), now);
     Ok(())
 }
 
@@ -122,7 +139,8 @@ pub(crate) fn clear_history(data: &mut Data, entry_id: &str) {
 /// Tells all subscribers. One that does not keep up is cut off, as Redis does, and so learns that
 /// it missed something.
 pub(crate) fn cancel(data: &mut Data, id: &TaskId) {
-    data.subscribers.retain(|subscriber| subscriber.ids.try_send(id.clone()).is_ok());
+    data.subscribers
+        .retain(|subscriber| subscriber.ids.try_send(id.clone()).is_ok());
 }
 
 /// A new subscription to cancel requests.

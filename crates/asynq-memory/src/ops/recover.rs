@@ -34,7 +34,11 @@ pub(crate) fn expired(
                     break;
                 }
                 let (queue, message) = (queue.name.clone(), Arc::new(message));
-                found.tasks.push(ExpiredTask { queue, message, until: LeaseUntil(score) });
+                found.tasks.push(ExpiredTask {
+                    queue,
+                    message,
+                    until: LeaseUntil(score),
+                });
             }
             Ok(None) => drop(queue.lease.remove(&id)),
             Err(kind) => found.poisoned.push(queue.put_active_aside(&id, kind, now)),
@@ -63,7 +67,10 @@ fn look(queue: &Queue, id: &TaskId) -> Result<Option<(TaskMessage, usize)>, Pois
 pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>) -> Result<(), SettleError> {
     let ExpiredTask { message, until, .. } = &recovery.task;
     if matches!(recovery.outcome, Outcome::Done { .. }) {
-        return Err(BrokerError::Refused { source: "a task cannot be recovered as done".into() }.into());
+        return Err(BrokerError::Refused {
+            source: "a task cannot be recovered as done".into(),
+        }
+        .into());
     }
     let touched: Vec<&str> = settle::containers(message, &recovery.outcome).collect();
     queue.check(&touched)?;

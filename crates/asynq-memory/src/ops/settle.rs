@@ -9,12 +9,18 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::model::{Delay, End, Queue, StateField};
+use crate::model::{Delay, End, Queue};
 
 /// Writes one outcome, if the task is still ours.
 pub(crate) fn settle(queue: &mut Queue, settlement: &Settlement, now: DateTime<Utc>) -> Result<(), SettleError> {
     fence(queue, &settlement.lease)?;
-    finish(queue, &settlement.lease.id, &settlement.message, &settlement.outcome, now)
+    finish(
+        queue,
+        &settlement.lease.id,
+        &settlement.message,
+        &settlement.outcome,
+        now,
+    )
 }
 
 /// The containers that an outcome touches.
@@ -69,7 +75,11 @@ pub(crate) fn finish(
             queue.count(false, now);
         }
         Outcome::Retry { at, error, is_failure } => {
-            rewrite(queue, id, &message::failed(message, error, now.timestamp(), *is_failure));
+            rewrite(
+                queue,
+                id,
+                &message::failed(message, error, now.timestamp(), *is_failure),
+            );
             queue.push_delayed(id, Delay::Retry, at.timestamp());
             if *is_failure {
                 queue.count(true, now);
@@ -89,10 +99,11 @@ pub(crate) fn finish(
 fn complete(queue: &mut Queue, id: &TaskId, message: &TaskMessage, now: DateTime<Utc>) {
     rewrite(queue, id, &message::completed(message, now.timestamp()));
     if let Some(task) = queue.tasks.get_mut(id) {
-        task.state = StateField::Known(TaskState::Completed);
-        task.take = None;
+        task.enter(TaskState::Completed);
     }
-    queue.completed.insert(id.clone(), now.timestamp().saturating_add(message.retention));
+    queue
+        .completed
+        .insert(id.clone(), now.timestamp().saturating_add(message.retention));
     queue.free_lock(&message.unique_key, id, now);
     queue.count(false, now);
 }
@@ -101,8 +112,7 @@ fn complete(queue: &mut Queue, id: &TaskId, message: &TaskMessage, now: DateTime
 /// trimmed at once leaves nothing behind (pitfalls G2).
 fn archive(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
     if let Some(task) = queue.tasks.get_mut(id) {
-        task.state = StateField::Known(TaskState::Archived);
-        task.take = None;
+        task.enter(TaskState::Archived);
     }
     queue.archived.insert(id.clone(), now.timestamp());
     trim_archive(queue, now);

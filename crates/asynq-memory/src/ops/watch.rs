@@ -11,12 +11,7 @@ use crate::model::{Data, Waker};
 /// Looks, then watches. The watch is told of a push to an unpaused queue, of the end of a pause, or
 /// of a new delayed task; not of tasks leaving, which nobody waits for. What is due already is no
 /// news to a watch on delayed tasks: who sets one forwards then.
-pub(crate) fn watch(
-    data: &mut Data,
-    names: &[QueueName],
-    kind: WatchKind,
-    connection: u64,
-) -> Watch {
+pub(crate) fn watch(data: &mut Data, names: &[QueueName], kind: WatchKind, connection: u64) -> Watch {
     let mut known = names.iter().filter_map(|name| data.queues.get(name));
     if kind == WatchKind::Pending && known.any(|queue| !queue.is_paused() && !queue.pending.is_empty()) {
         return Watch::ready();
@@ -28,7 +23,10 @@ pub(crate) fn watch(
             WatchKind::Pending => &mut queue.on_pending,
             WatchKind::Delayed => &mut queue.on_delayed,
         };
-        signals.arm(Waker { connection, signal: signal.clone() });
+        signals.arm(Waker {
+            connection,
+            signal: signal.clone(),
+        });
     }
     Watch::new(told)
 }

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use asynq_core::{
     Env, Storage,
     raw::{RawState, RawValue},
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use asynq_testing::conformance::{Backend, Fixture, Harness};
-use async_trait::async_trait;
 
 /// A store of its own for each case.
 struct Memory;
@@ -36,7 +36,10 @@ impl MemoryBackend {
 #[async_trait]
 impl Backend for MemoryBackend {
     async fn connect(&self, env: Env) -> Arc<dyn Storage> {
-        let looking = Env { clock: env.clock.clone(), entropy: asynq_core::Entropy::seeded(99) };
+        let looking = Env {
+            clock: env.clock.clone(),
+            entropy: asynq_core::Entropy::seeded(99),
+        };
         self.eye.get_or_init(|| self.store.open(looking));
         Arc::new(self.store.open(env))
     }
@@ -51,7 +54,9 @@ impl Backend for MemoryBackend {
 
     async fn put(&self, values: Vec<(String, Option<RawValue>)>) {
         for (key, value) in values {
-            self.store.plant(&key, value).unwrap_or_else(|error| panic!("{key}: {error}"));
+            self.store
+                .plant(&key, value)
+                .unwrap_or_else(|error| panic!("{key}: {error}"));
         }
     }
 

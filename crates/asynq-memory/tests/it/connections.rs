@@ -53,9 +53,14 @@ async fn closing_a_connection_closes_that_one_only() {
     assert!(matches!(kit.broker.ping().await, Err(BrokerError::Closed)));
     assert!(matches!(kit.broker.queues().await, Err(BrokerError::Closed)));
     let want = vec![Want { queue: queue(), max: 1 }];
-    let refused =
-        kit.broker.exchange(&kit.broker.begin(), vec![settlement(&taken, Outcome::Requeue)], want).await;
-    assert!(matches!(refused.settled[..], [Err(SettleError::Broker(BrokerError::Closed))]));
+    let refused = kit
+        .broker
+        .exchange(&kit.broker.begin(), vec![settlement(&taken, Outcome::Requeue)], want)
+        .await;
+    assert!(matches!(
+        refused.settled[..],
+        [Err(SettleError::Broker(BrokerError::Closed))]
+    ));
     assert!(matches!(&refused.failed[..], [(_, BrokerError::Closed)]));
 
     other.ping().await.unwrap();
@@ -117,7 +122,10 @@ async fn a_fence_of_another_connection_holds() {
     let kit = Kit::new();
     kit.enqueue(request("q", "a").build()).await;
     let taken = kit.take(1).await.leased.remove(0);
-    let stranger = LeaseRef { token: kit.connect().begin().token, ..taken.lease.clone() };
+    let stranger = LeaseRef {
+        token: kit.connect().begin().token,
+        ..taken.lease.clone()
+    };
     let answers = kit.connect().extend_leases(vec![stranger, taken.lease]).await;
     assert!(matches!(answers[..], [Err(SettleError::NotOurs), Ok(_)]));
 }

@@ -15,15 +15,30 @@ use bytes::Bytes;
 use crate::kit::{Kit, START, id, queue, settlement};
 
 fn list(items: &[&str]) -> RawValue {
-    RawValue::List(items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect())
+    RawValue::List(
+        items
+            .iter()
+            .map(|item| Bytes::copy_from_slice(item.as_bytes()))
+            .collect(),
+    )
 }
 
 fn zset(entries: &[(&str, i64)]) -> RawValue {
-    RawValue::ZSet(entries.iter().map(|(member, score)| (Bytes::copy_from_slice(member.as_bytes()), *score)).collect())
+    RawValue::ZSet(
+        entries
+            .iter()
+            .map(|(member, score)| (Bytes::copy_from_slice(member.as_bytes()), *score))
+            .collect(),
+    )
 }
 
 fn hash(fields: &[(&str, &[u8])]) -> RawValue {
-    RawValue::Hash(fields.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value))).collect())
+    RawValue::Hash(
+        fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value)))
+            .collect(),
+    )
 }
 
 impl Kit {
@@ -40,10 +55,16 @@ impl Kit {
 async fn damaged() -> Kit {
     let kit = Kit::new();
     kit.enqueue(request("q", "good").build()).await;
-    kit.put("pending", list(&["good", "gone", "blank", "garbage", "foreign", "string"]));
+    kit.put(
+        "pending",
+        list(&["good", "gone", "blank", "garbage", "foreign", "string"]),
+    );
     kit.put("t:blank", hash(&[("state", b"pending")]));
     kit.put("t:garbage", hash(&[("state", b"pending"), ("msg", b"\xff\xff")]));
-    kit.put("t:foreign", hash(&[("state", b"pending"), ("msg", &request("q", "other").encoded())]));
+    kit.put(
+        "t:foreign",
+        hash(&[("state", b"pending"), ("msg", &request("q", "other").encoded())]),
+    );
     kit.put("t:string", RawValue::String("x".into()));
     kit
 }
@@ -61,18 +82,29 @@ async fn a_take_steps_over_what_cannot_be_used() {
     let kit = damaged().await;
     let before = kit.broker.raw_state();
     let taken = kit.take(3).await;
-    let found: Vec<_> = taken.poisoned.iter().map(|poison| (poison.id.as_str(), poison.kind)).collect();
+    let found: Vec<_> = taken
+        .poisoned
+        .iter()
+        .map(|poison| (poison.id.as_str(), poison.kind))
+        .collect();
     // The two with a message that cannot be read were taken first.
     assert_eq!(found, KINDS);
     assert_eq!(taken.leased.len(), 1);
     assert_eq!(kit.audit().await, []);
 
-    let names: Vec<_> = KINDS.iter().map(|(name, _)| *name).filter(|name| *name != "gone").collect();
+    let names: Vec<_> = KINDS
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| *name != "gone")
+        .collect();
     let mut expected: Vec<_> = names.iter().map(|name| (*name, START)).collect();
     expected.sort_unstable();
     assert_eq!(kit.key("x:quarantine"), Some(zset(&expected)));
     for name in ["blank", "string"] {
-        assert_eq!(kit.key(&format!("x:quarantine:{name}")).as_ref(), before.get(&format!("asynq:{{q}}:t:{name}")));
+        assert_eq!(
+            kit.key(&format!("x:quarantine:{name}")).as_ref(),
+            before.get(&format!("asynq:{{q}}:t:{name}"))
+        );
         assert_eq!(kit.key(&format!("t:{name}")), None);
     }
     // The id is free again.
@@ -84,7 +116,11 @@ async fn a_take_steps_over_what_cannot_be_used() {
 async fn lists_and_infos_name_what_cannot_be_read() {
     let kit = damaged().await;
     let page = PageRequest::default();
-    let listed = kit.broker.list_tasks(&queue(), &ListFilter::State(TaskState::Pending), page).await.unwrap();
+    let listed = kit
+        .broker
+        .list_tasks(&queue(), &ListFilter::State(TaskState::Pending), page)
+        .await
+        .unwrap();
     assert_eq!(listed.tasks.len(), 1);
     let poisoned: Vec<_> = listed.poisoned.iter().map(|(id, kind)| (id.as_str(), *kind)).collect();
     assert_eq!(poisoned, KINDS);
@@ -95,9 +131,18 @@ async fn lists_and_infos_name_what_cannot_be_read() {
             other => panic!("{name}: {other:?}"),
         }
     }
-    kit.put("t:good", hash(&[("msg", &request("q", "good").encoded()), ("state", b"lost")]));
+    kit.put(
+        "t:good",
+        hash(&[("msg", &request("q", "good").encoded()), ("state", b"lost")]),
+    );
     let info = kit.broker.task_info(&queue(), &id("good")).await;
-    assert!(matches!(info, Err(BrokerError::Poison { kind: PoisonKind::BadState, .. })));
+    assert!(matches!(
+        info,
+        Err(BrokerError::Poison {
+            kind: PoisonKind::BadState,
+            ..
+        })
+    ));
 }
 
 #[tokio::test]
@@ -105,7 +150,10 @@ async fn an_audit_finds_each_damage() {
     let kit = damaged().await;
     kit.put("active", list(&["good"]));
     kit.put("lease", zset(&[("ghost", 7)]));
-    kit.put("t:alone", hash(&[("msg", &request("q", "alone").encoded()), ("state", b"retry")]));
+    kit.put(
+        "t:alone",
+        hash(&[("msg", &request("q", "alone").encoded()), ("state", b"retry")]),
+    );
     kit.put("groups", RawValue::Set([Bytes::from_static(b"empty")].into()));
     kit.put("g:full", zset(&[("gone", 1)]));
     kit.put("g:full:0123abcd-0000-4000-8000-0123456789ab", zset(&[("gone", 1)]));
@@ -115,11 +163,16 @@ async fn an_audit_finds_each_damage() {
     kit.put("retry", RawValue::String("x".into()));
     kit.store.plant("asynq:queues", None).unwrap();
     let found = kit.audit().await;
-    let has = |wanted: &str| assert!(found.iter().any(|breach| breach.to_string().contains(wanted)), "{wanted}: {found:#?}");
+    let has = |wanted: &str| {
+        assert!(
+            found.iter().any(|breach| breach.to_string().contains(wanted)),
+            "{wanted}: {found:#?}"
+        )
+    };
     has("asynq:{q}:pending: id gone: the id has no task hash");
     has("asynq:{q}:pending: id garbage: the message cannot be decoded");
     has("asynq:{q}:active: id good has state \"pending\"");
-    has("task good stands in asynq:{q}:active and asynq:{q}:pending");
+    has("task good stands in asynq:{q}:pending and asynq:{q}:active");
     has("active task good has no lease");
     has("lease of ghost has no active task");
     has("task alone with state \"retry\" stands in no container");
@@ -145,7 +198,10 @@ async fn heal_repairs_what_an_audit_finds() {
     let encoded = |name: &str| request("q", name).encoded();
     kit.put("active", list(&["bare", "stray", "blank", "twice"]));
     kit.put("t:bare", hash(&[("msg", &encoded("bare")), ("state", b"active")]));
-    kit.put("t:stray", hash(&[("msg", &encoded("stray")), ("state", b"retry"), ("x:take", b"old")]));
+    kit.put(
+        "t:stray",
+        hash(&[("msg", &encoded("stray")), ("state", b"retry"), ("x:take", b"old")]),
+    );
     kit.put("t:blank", hash(&[("state", b"active")]));
     kit.put("t:twice", hash(&[("msg", &encoded("twice")), ("state", b"retry")]));
     kit.put("retry", zset(&[("twice", 7)]));
@@ -153,7 +209,14 @@ async fn heal_repairs_what_an_audit_finds() {
     kit.put("t:lost", hash(&[("msg", &encoded("lost")), ("state", b"active")]));
     kit.put("t:alone", hash(&[("msg", &encoded("alone")), ("state", b"scheduled")]));
     kit.put("t:void", hash(&[("msg", &encoded("void"))]));
-    kit.put("t:member", hash(&[("msg", &encoded("member")), ("state", b"aggregating"), ("group", b"full")]));
+    kit.put(
+        "t:member",
+        hash(&[
+            ("msg", &encoded("member")),
+            ("state", b"aggregating"),
+            ("group", b"full"),
+        ]),
+    );
     kit.put("g:full", zset(&[("member", 1)]));
     kit.put("groups", RawValue::Set([].into()));
     kit.put("unique:t:x", RawValue::String("nobody".into()));
@@ -166,9 +229,19 @@ async fn heal_repairs_what_an_audit_finds() {
     assert_eq!(healed.relisted, [id("stray"), id("twice"), id("lost"), id("alone")]);
     assert_eq!(healed.regrouped.len(), 1);
     assert_eq!(healed.unlocked, ["asynq:{q}:unique:t:x"]);
-    let poisoned: Vec<_> = healed.poisoned.iter().map(|poison| (poison.id.as_str(), poison.kind)).collect();
-    assert_eq!(poisoned, [("blank", PoisonKind::NoMessage), ("void", PoisonKind::BadState)]);
-    assert_eq!(kit.key("lease"), Some(zset(&[("lost", START - 31), ("bare", START), ("stray", START)])));
+    let poisoned: Vec<_> = healed
+        .poisoned
+        .iter()
+        .map(|poison| (poison.id.as_str(), poison.kind))
+        .collect();
+    assert_eq!(
+        poisoned,
+        [("blank", PoisonKind::NoMessage), ("void", PoisonKind::BadState)]
+    );
+    assert_eq!(
+        kit.key("lease"),
+        Some(zset(&[("lost", START - 31), ("bare", START), ("stray", START)]))
+    );
     assert!(kit.broker.heal(&queue(), 100).await.unwrap().is_empty());
 }
 
@@ -182,7 +255,10 @@ async fn an_undecodable_message_does_not_stop_recovery() {
     kit.put("t:b", hash(&[("state", b"active"), ("msg", b"\xff")]));
     kit.advance(60);
     let expired = kit.broker.expired(&queue(), RECOVER_GRACE, 100).await.unwrap();
-    assert_eq!((expired.tasks.len(), expired.poisoned.len(), expired.more), (2, 1, false));
+    assert_eq!(
+        (expired.tasks.len(), expired.poisoned.len(), expired.more),
+        (2, 1, false)
+    );
     assert_eq!(kit.audit().await, []);
 }
 
@@ -198,36 +274,71 @@ async fn a_container_of_the_wrong_type_refuses_the_call_before_any_write() {
     };
 
     let (before, wrong) = again("completed");
-    assert_eq!(kit.broker.delete_expired(&queue(), 10).await.unwrap_err().to_string(), format!("key {wrong} has the wrong type"));
+    assert_eq!(
+        kit.broker.delete_expired(&queue(), 10).await.unwrap_err().to_string(),
+        format!("key {wrong} has the wrong type")
+    );
     // Nothing that this outcome touches is damaged.
-    let retry = Outcome::Retry { at: kit.clock.now(), error: "e".into(), is_failure: true };
+    let retry = Outcome::Retry {
+        at: kit.clock.now(),
+        error: "e".into(),
+        is_failure: true,
+    };
     assert_eq!(kit.broker.raw_state(), before);
 
     let (before, wrong) = again("retry");
     let want = || vec![Want { queue: queue(), max: 1 }];
-    let refused = kit.broker.exchange(&kit.broker.begin(), vec![settlement(&task, retry)], want()).await;
-    assert!(matches!(&refused.settled[..], [Err(SettleError::Broker(BrokerError::WrongType { key }))] if *key == wrong));
+    let refused = kit
+        .broker
+        .exchange(&kit.broker.begin(), vec![settlement(&task, retry)], want())
+        .await;
+    assert!(
+        matches!(&refused.settled[..], [Err(SettleError::Broker(BrokerError::WrongType { key }))] if *key == wrong)
+    );
     assert!(matches!(&refused.failed[..], [(_, BrokerError::WrongType { .. })]));
     assert!(refused.leased.is_empty());
-    assert!(matches!(kit.broker.forward(&queue(), 10).await, Err(BrokerError::WrongType { .. })));
-    assert!(matches!(kit.broker.heal(&queue(), 10).await, Err(BrokerError::WrongType { .. })));
+    assert!(matches!(
+        kit.broker.forward(&queue(), 10).await,
+        Err(BrokerError::WrongType { .. })
+    ));
+    assert!(matches!(
+        kit.broker.heal(&queue(), 10).await,
+        Err(BrokerError::WrongType { .. })
+    ));
     assert_eq!(kit.broker.raw_state(), before);
 
     let (before, _) = again("pending");
     let batch = vec![request("q", "c").build(), request("other", "c").build()];
     let answers = kit.broker.enqueue(batch).await;
-    assert!(matches!(&answers[0], Err(EnqueueError::Broker(BrokerError::WrongType { .. }))));
+    assert!(matches!(
+        &answers[0],
+        Err(EnqueueError::Broker(BrokerError::WrongType { .. }))
+    ));
     assert!(answers[1].is_ok());
     assert_eq!(kit.key("t:c"), None);
     let filter = ListFilter::State(TaskState::Pending);
-    assert!(matches!(kit.broker.list_tasks(&queue(), &filter, PageRequest::default()).await, Err(BrokerError::WrongType { .. })));
+    assert!(matches!(
+        kit.broker.list_tasks(&queue(), &filter, PageRequest::default()).await,
+        Err(BrokerError::WrongType { .. })
+    ));
     assert!(kit.broker.raw_state().len() > before.len());
-    assert!(kit.audit().await.iter().any(|breach| matches!(breach, Breach::WrongType { .. })));
+    assert!(
+        kit.audit()
+            .await
+            .iter()
+            .any(|breach| matches!(breach, Breach::WrongType { .. }))
+    );
 
     let (_, _) = again("lease");
-    assert!(matches!(kit.broker.expired(&queue(), Duration::ZERO, 10).await, Err(BrokerError::WrongType { .. })));
+    assert!(matches!(
+        kit.broker.expired(&queue(), Duration::ZERO, 10).await,
+        Err(BrokerError::WrongType { .. })
+    ));
     let extended = kit.broker.extend_leases(vec![task.lease.clone()]).await;
-    assert!(matches!(extended[..], [Err(SettleError::Broker(BrokerError::WrongType { .. }))]));
+    assert!(matches!(
+        extended[..],
+        [Err(SettleError::Broker(BrokerError::WrongType { .. }))]
+    ));
 }
 
 #[tokio::test]
@@ -237,7 +348,14 @@ async fn extreme_times_and_durations_do_no_harm() {
     let kit = Kit::new();
     let ends = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC];
     for (n, at) in ends.into_iter().enumerate() {
-        kit.enqueue(request("q", &format!("at{n}")).payload(format!("{n}")).at(at).unique(Duration::MAX).build()).await;
+        kit.enqueue(
+            request("q", &format!("at{n}"))
+                .payload(format!("{n}"))
+                .at(at)
+                .unique(Duration::MAX)
+                .build(),
+        )
+        .await;
     }
     let kept = request("q", "kept").retention(i64::MAX).build();
     kit.enqueue(kept).await;
@@ -248,9 +366,25 @@ async fn extreme_times_and_durations_do_no_harm() {
     assert_eq!(kit.broker.forward(&queue(), u32::MAX).await.unwrap().moved, 1);
     kit.broker.expired(&queue(), Duration::MAX, u32::MAX).await.unwrap();
     kit.enqueue(request("q", "member").group("g").build()).await;
-    let limits = GroupLimits { grace: Duration::MAX, max_delay: Some(Duration::MAX), max_size: Some(u32::MAX) };
-    assert!(kit.broker.collect_group(&queue(), &GroupKey::new("g").unwrap(), limits).await.unwrap().is_none());
-    kit.broker.write_scheduler_entries("s", &[], Duration::MAX).await.unwrap();
-    kit.broker.write_scheduler_entries("s", &[], Duration::ZERO).await.unwrap();
+    let limits = GroupLimits {
+        grace: Duration::MAX,
+        max_delay: Some(Duration::MAX),
+        max_size: Some(u32::MAX),
+    };
+    assert!(
+        kit.broker
+            .collect_group(&queue(), &GroupKey::new("g").unwrap(), limits)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    kit.broker
+        .write_scheduler_entries("s", &[], Duration::MAX)
+        .await
+        .unwrap();
+    kit.broker
+        .write_scheduler_entries("s", &[], Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(kit.audit().await, []);
 }

@@ -24,12 +24,18 @@ impl Kit {
     pub(crate) fn new() -> Self {
         let clock = Clock::manual(DateTime::from_timestamp(START, 250_000_000).unwrap());
         let store = MemoryStore::new();
-        let broker = store.open(Env { clock: clock.clone(), entropy: Entropy::seeded(1) });
+        let broker = store.open(Env {
+            clock: clock.clone(),
+            entropy: Entropy::seeded(1),
+        });
         Self { store, clock, broker }
     }
 
     pub(crate) fn connect(&self) -> MemoryBroker {
-        self.store.open(Env { clock: self.clock.clone(), entropy: Entropy::seeded(2) })
+        self.store.open(Env {
+            clock: self.clock.clone(),
+            entropy: Entropy::seeded(2),
+        })
     }
 
     pub(crate) fn advance(&self, secs: u64) {
@@ -46,7 +52,10 @@ impl Kit {
     }
 
     pub(crate) async fn settle(&self, task: &LeasedTask, outcome: Outcome) {
-        let settled = self.broker.exchange(&self.broker.begin(), vec![settlement(task, outcome)], Vec::new()).await;
+        let settled = self
+            .broker
+            .exchange(&self.broker.begin(), vec![settlement(task, outcome)], Vec::new())
+            .await;
         assert!(matches!(settled.settled[..], [Ok(())]), "{settled:?}");
     }
 
@@ -58,7 +67,11 @@ impl Kit {
 }
 
 pub(crate) fn settlement(task: &LeasedTask, outcome: Outcome) -> Settlement {
-    Settlement { lease: task.lease.clone(), message: Arc::clone(&task.message), outcome }
+    Settlement {
+        lease: task.lease.clone(),
+        message: Arc::clone(&task.message),
+        outcome,
+    }
 }
 
 pub(crate) fn queue() -> QueueName {

@@ -1,5 +1,7 @@
 //! The embedded broker, from outside.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod conformance;
 mod connections;
 mod damage;

@@ -20,7 +20,13 @@ use crate::kit::{Kit, START, id, queue};
 async fn full() -> Kit {
     let kit = Kit::new();
     let later = kit.clock.now() + TimeDelta::seconds(60);
-    kit.enqueue(request("q", "unique").payload("p").unique(Duration::from_secs(600)).build()).await;
+    kit.enqueue(
+        request("q", "unique")
+            .payload("p")
+            .unique(Duration::from_secs(600))
+            .build(),
+    )
+    .await;
     kit.enqueue(request("q", "kept").retention(60).build()).await;
     for name in ["failed", "bad", "running", "pending"] {
         kit.enqueue(request("q", name).build()).await;
@@ -30,13 +36,29 @@ async fn full() -> Kit {
         kit.enqueue(request("q", name).group("G:1").build()).await;
     }
     let taken = kit.take(5).await.leased;
-    kit.broker.write_result(&taken[1].lease, Bytes::from_static(b"done")).await.unwrap();
+    kit.broker
+        .write_result(&taken[1].lease, Bytes::from_static(b"done"))
+        .await
+        .unwrap();
     kit.settle(&taken[1], Outcome::Done { retain: true }).await;
-    let retry = Outcome::Retry { at: later, error: "e".into(), is_failure: true };
+    let retry = Outcome::Retry {
+        at: later,
+        error: "e".into(),
+        is_failure: true,
+    };
     kit.settle(&taken[2], retry).await;
     kit.settle(&taken[3], Outcome::Archive { error: "e".into() }).await;
-    let limits = GroupLimits { grace: Duration::ZERO, max_delay: None, max_size: Some(2) };
-    let set = kit.broker.collect_group(&queue(), &GroupKey::new("G:1").unwrap(), limits).await.unwrap().unwrap();
+    let limits = GroupLimits {
+        grace: Duration::ZERO,
+        max_delay: None,
+        max_size: Some(2),
+    };
+    let set = kit
+        .broker
+        .collect_group(&queue(), &GroupKey::new("G:1").unwrap(), limits)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(set.tasks.len(), 2);
     kit.broker.pause(&queue()).await.unwrap();
 
@@ -63,7 +85,10 @@ async fn full() -> Kit {
         start_time: now,
         deadline: later,
     };
-    kit.broker.write_server_state(&server, &[worker], Duration::from_secs(10)).await.unwrap();
+    kit.broker
+        .write_server_state(&server, &[worker], Duration::from_secs(10))
+        .await
+        .unwrap();
     let entry = SchedulerEntry {
         id: "e".into(),
         spec: "@daily".into(),
@@ -73,8 +98,14 @@ async fn full() -> Kit {
         next: Some(later),
         prev: None,
     };
-    kit.broker.write_scheduler_entries("h:7:s", &[entry], Duration::from_secs(20)).await.unwrap();
-    let event = SchedulerEnqueueEvent { task_id: id("unique"), enqueued_at: now };
+    kit.broker
+        .write_scheduler_entries("h:7:s", &[entry], Duration::from_secs(20))
+        .await
+        .unwrap();
+    let event = SchedulerEnqueueEvent {
+        task_id: id("unique"),
+        enqueued_at: now,
+    };
     kit.broker.record_enqueue_event("e", &event).await.unwrap();
     kit
 }
@@ -90,7 +121,8 @@ async fn every_key_of_the_layout_shows() {
         .chain(["servers:{h:7:s}", "workers:{h:7:s}", "schedulers:{h:7:s}"])
         .map(|name| format!("asynq:{name}"))
         .collect();
-    let suffixes = "pending active lease scheduled retry archived completed groups aggregation_sets paused processed failed";
+    let suffixes =
+        "pending active lease scheduled retry archived completed groups aggregation_sets paused processed failed";
     expected.extend(suffixes.split(' ').map(|suffix| format!("asynq:{{q}}:{suffix}")));
     expected.extend(["processed", "failed"].map(|kind| format!("asynq:{{q}}:{kind}:{day}")));
     let tasks = "unique kept failed bad running pending late g1 g2 g3".split(' ');
@@ -102,14 +134,23 @@ async fn every_key_of_the_layout_shows() {
     expected.sort();
     assert_eq!(state.keys().cloned().collect::<Vec<_>>(), expected);
 
-    let RawValue::Hash(task) = &state["asynq:{q}:t:unique"] else { panic!("not a hash") };
+    let RawValue::Hash(task) = &state["asynq:{q}:t:unique"] else {
+        panic!("not a hash")
+    };
     let fields: Vec<_> = task.keys().map(String::as_str).collect();
     assert_eq!(fields, ["msg", "state", "unique_key", "x:enq", "x:take"]);
     assert_eq!(task["x:enq"].len(), 16);
-    let RawValue::Hash(task) = &state["asynq:{q}:t:pending"] else { panic!("not a hash") };
+    let RawValue::Hash(task) = &state["asynq:{q}:t:pending"] else {
+        panic!("not a hash")
+    };
     assert_eq!(task["pending_since"], format!("{START}250000000"));
-    let RawValue::Hash(task) = &state["asynq:{q}:t:kept"] else { panic!("not a hash") };
-    assert_eq!((&task["result"][..], &task["state"][..]), (&b"done"[..], &b"completed"[..]));
+    let RawValue::Hash(task) = &state["asynq:{q}:t:kept"] else {
+        panic!("not a hash")
+    };
+    assert_eq!(
+        (&task["result"][..], &task["state"][..]),
+        (&b"done"[..], &b"completed"[..])
+    );
     assert_eq!(state["asynq:{q}:processed"], RawValue::String("3".into()));
     assert_eq!(state["asynq:{q}:paused"], RawValue::String(START.to_string().into()));
 }
@@ -156,7 +197,13 @@ async fn locks_counters_and_published_state_end_by_the_clock() {
     assert_eq!(kit.broker.ttl(&daily), Some(90 * 24 * 3600));
     assert_eq!(kit.broker.ttl("asynq:servers:{h:7:s}"), Some(10));
     assert_eq!(kit.broker.ttl("asynq:{q}:processed"), None);
-    assert_eq!((kit.broker.servers().await.unwrap().len(), kit.broker.workers().await.unwrap().len()), (1, 1));
+    assert_eq!(
+        (
+            kit.broker.servers().await.unwrap().len(),
+            kit.broker.workers().await.unwrap().len()
+        ),
+        (1, 1)
+    );
 
     kit.advance(10);
     assert!(!kit.broker.raw_state().contains_key("asynq:servers:{h:7:s}"));
@@ -167,7 +214,10 @@ async fn locks_counters_and_published_state_end_by_the_clock() {
     assert!(kit.broker.raw_state().contains_key(lock));
     kit.advance(1);
     assert!(!kit.broker.raw_state().contains_key(lock));
-    let again = request("q", "another").payload("p").unique(Duration::from_secs(1)).build();
+    let again = request("q", "another")
+        .payload("p")
+        .unique(Duration::from_secs(1))
+        .build();
     kit.broker.enqueue(vec![again]).await.remove(0).unwrap();
 
     kit.advance(90 * 24 * 3600);

@@ -18,7 +18,10 @@ async fn fifty_thousand_tasks_go_through_in_batches() {
     const COUNT: usize = 50_000;
     let (kit, begun) = (Kit::new(), Instant::now());
     for chunk in (0..COUNT).collect::<Vec<_>>().chunks(200) {
-        let batch = chunk.iter().map(|n| request("q", &format!("task-{n}")).build()).collect();
+        let batch = chunk
+            .iter()
+            .map(|n| request("q", &format!("task-{n}")).build())
+            .collect();
         for answer in kit.broker.enqueue(batch).await {
             answer.unwrap();
         }
@@ -27,11 +30,17 @@ async fn fifty_thousand_tasks_go_through_in_batches() {
     let mut taken = Vec::new();
     while taken.len() < COUNT {
         let call = kit.broker.begin();
-        let want = vec![Want { queue: queue(), max: MAX_BATCH }];
+        let want = vec![Want {
+            queue: queue(),
+            max: MAX_BATCH,
+        }];
         taken.extend(kit.broker.exchange(&call, Vec::new(), want).await.leased);
     }
     for tasks in taken.chunks(200) {
-        let done = tasks.iter().map(|task| settlement(task, Outcome::Done { retain: true })).collect();
+        let done = tasks
+            .iter()
+            .map(|task| settlement(task, Outcome::Done { retain: true }))
+            .collect();
         let answer = kit.broker.exchange(&kit.broker.begin(), done, Vec::new()).await;
         assert!(answer.settled.iter().all(Result::is_ok));
     }

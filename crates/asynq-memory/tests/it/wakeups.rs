@@ -71,12 +71,17 @@ async fn new_delayed_tasks_end_a_watch_on_them() {
     let mut watch = delayed().await;
     kit.enqueue(request("q", "a").build()).await;
     assert!(sleeps(&mut watch).await);
-    kit.enqueue(request("q", "b").at(kit.clock.now() + TimeDelta::hours(1)).build()).await;
+    kit.enqueue(request("q", "b").at(kit.clock.now() + TimeDelta::hours(1)).build())
+        .await;
     assert_eq!(watch.changed().await, Wake::Changed);
 
     let task = kit.take(1).await.leased.remove(0);
     let mut watch = delayed().await;
-    let retry = Outcome::Retry { at: kit.clock.now(), error: "e".into(), is_failure: true };
+    let retry = Outcome::Retry {
+        at: kit.clock.now(),
+        error: "e".into(),
+        is_failure: true,
+    };
     kit.settle(&task, retry).await;
     assert_eq!(watch.changed().await, Wake::Changed);
 
