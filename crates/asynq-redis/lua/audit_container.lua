@@ -4,7 +4,7 @@
 -- ARGV  1 queue prefix, 2 list or zset, 3 index to begin at, 4 most ids, 5 most bytes of messages (the
 --       first excepted)
 -- returns {index to go on at (-1: done), for each id: id, kind, state, msg, 1 if it has a lease else 0,
---       keys of all containers if it stands in several and this is the first of them, else none ...}
+--       keys of all its containers if it stands in several, told once, else none ...}
 --       kinds: n no key, h not a hash, m no message, '' usable
 
 local prefix, container, start, most = ARGV[1], KEYS[10], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -29,8 +29,15 @@ for _, id in ipairs(ids) do
     break
   end
   looked = looked + 1
-  local found = places(id, group)
-  if #found < 2 or found[1] ~= container then
+  -- Told once: by the first of the containers, or by a group that the hash does not name.
+  local found, named = places(id, group), false
+  for _, place in ipairs(found) do
+    named = named or place == container
+  end
+  if not named then
+    found[#found + 1] = container
+  end
+  if #found < 2 or (named and found[1] ~= container) then
     found = {}
   end
   local n = #reply

@@ -1,5 +1,5 @@
--- heal: repairs active entries and leases that crashed writers left behind (pitfalls G8, G10, G11).
--- Looks at a part of both in each call.
+-- heal: repairs active entries and leases that crashed writers left behind (pitfalls G8, G10, G11),
+-- and takes groups without tasks out of the index. Looks at a part of each in each call.
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 index in active to begin at, 4 rank in lease to begin at,
@@ -54,6 +54,13 @@ for i = 1, #entries, 2 do
   elseif tonumber(entries[i + 1]) <= overdue and in_list(active, id) == 0 then
     -- Nobody can recover what does not stand in active.
     unlisted[#unlisted + 1] = id
+  end
+end
+
+-- Groups in the index without tasks, any of them: nobody collects those.
+for _, group in ipairs(redis.call('SRANDMEMBER', KEYS[8], most)) do
+  if redis.call('EXISTS', prefix .. 'g:' .. group) == 0 then
+    redis.call('SREM', KEYS[8], group)
   end
 end
 

@@ -57,7 +57,10 @@ impl Args {
 
 /// Keys of a queue by their suffixes.
 pub(crate) fn keys_of(queue: &QueueName, suffixes: &[&str]) -> Vec<Vec<u8>> {
-    suffixes.iter().map(|suffix| keys::of_queue(queue, suffix).into_bytes()).collect()
+    suffixes
+        .iter()
+        .map(|suffix| keys::of_queue(queue, suffix).into_bytes())
+        .collect()
 }
 
 /// The pattern that SCAN finds the queue's keys by.

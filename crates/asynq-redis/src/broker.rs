@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use asynq_core::{
     Result as AsynqResult,
     broker::{
@@ -21,7 +22,6 @@ use asynq_core::{
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{GroupKey, QueueName, TaskId},
 };
-use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
@@ -78,7 +78,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl fmt::Debug for RedisBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBroker").field("link", &self.core.link).field("id", &self.core.id).finish_non_exhaustive()
+        f.debug_struct("RedisBroker")
+            .field("link", &self.core.link)
+            .field("id", &self.core.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,7 +110,13 @@ impl RedisBroker {
 
     pub(crate) fn from_link(link: Link) -> Self {
         let id = link.env().entropy.uuid();
-        let core = Core { link, id, calls: AtomicU64::new(1), heal: Mutex::default(), kept: Mutex::default() };
+        let core = Core {
+            link,
+            id,
+            calls: AtomicU64::new(1),
+            heal: Mutex::default(),
+            kept: Mutex::default(),
+        };
         Self { core: Arc::new(core) }
     }
 }
@@ -180,11 +189,7 @@ impl Broker for RedisBroker {
         ops::groups::extend(&self.core, set).await
     }
 
-    async fn finish_aggregation(
-        &self,
-        set: &AggregationSet,
-        result: EnqueueRequest,
-    ) -> Result<TaskInfo, EnqueueError> {
+    async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
         ops::groups::finish(&self.core, set, result).await
     }
 

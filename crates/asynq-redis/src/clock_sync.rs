@@ -56,7 +56,11 @@ fn server_time(answer: &Value) -> Option<DateTime<Utc>> {
 }
 
 fn apply(clock: &Clock, measured: TimeDelta) {
-    let correction = if measured.abs() >= threshold() { measured } else { TimeDelta::zero() };
+    let correction = if measured.abs() >= threshold() {
+        measured
+    } else {
+        TimeDelta::zero()
+    };
     let step = correction - clock.offset();
     if correction != TimeDelta::zero() && step.abs() >= threshold() {
         tracing::warn!(

@@ -2,11 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynq_core::{
-    BrokerError, Connector, Env, Storage,
-    error::Result,
-};
 use async_trait::async_trait;
+use asynq_core::{BrokerError, Connector, Env, Storage, error::Result};
 
 use crate::{
     RedisBroker,
@@ -17,8 +14,8 @@ use crate::{
     uri,
 };
 
-/// Which Redis to connect to, and how. A [`Connector`](asynq_core::Connector): give it to a client, a server or
-/// an actor system. `Debug` and [`describe`](asynq_core::Connector::describe) show no password.
+/// Which Redis to connect to, and how. A [`Connector`]: give it to a client, a server or
+/// an actor system. `Debug` and [`describe`](Connector::describe) show no password.
 ///
 /// ```
 /// use asynq_redis::RedisConnectionType;
@@ -66,10 +63,12 @@ impl RedisConnectionType {
     /// after the host is no error.
     ///
     /// # Errors
-    /// [`BrokerError::InvalidConnection`](asynq_core::BrokerError::InvalidConnection) says what is wrong. It
+    /// [`BrokerError::InvalidConnection`] says what is wrong. It
     /// never shows a password. Nothing is connected yet.
     pub fn single(address: impl AsRef<str>) -> Result<Self> {
-        Ok(Self { topology: Topology::Single(uri::parse(address.as_ref())?) })
+        Ok(Self {
+            topology: Topology::Single(uri::parse(address.as_ref())?),
+        })
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -110,7 +109,7 @@ impl RedisConnectionType {
     }
 
     /// How long a call waits for a connection while there is none; default: 1 s. Then it answers
-    /// [`BrokerError::Unavailable`](asynq_core::BrokerError::Unavailable). There is no limit for an answer (Go: 3 s): a call ends with it or with
+    /// [`BrokerError::Unavailable`]. There is no limit for an answer (Go: 3 s): a call ends with it or with
     /// its connection, see [`ping_timeout`](Self::ping_timeout).
     pub fn wait_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.wait_timeout = limit)
@@ -163,7 +162,7 @@ impl RedisConnectionType {
     /// trusts.
     ///
     /// # Errors
-    /// [`BrokerError::InvalidConnection`](asynq_core::BrokerError::InvalidConnection) if there is none in it.
+    /// [`BrokerError::InvalidConnection`] if there is none in it.
     pub fn tls_root_certificate(self, pem: impl AsRef<[u8]>) -> Result<Self> {
         Ok(self.with_tls(|tls| tls.trust(pem.as_ref()))?)
     }
@@ -172,7 +171,7 @@ impl RedisConnectionType {
     /// `tls-auth-clients no`.
     ///
     /// # Errors
-    /// [`BrokerError::InvalidConnection`](asynq_core::BrokerError::InvalidConnection) if one of them cannot be
+    /// [`BrokerError::InvalidConnection`] if one of them cannot be
     /// read. The key is not shown.
     pub fn tls_client_certificate(self, chain_pem: impl AsRef<[u8]>, key_pem: impl AsRef<[u8]>) -> Result<Self> {
         Ok(self.with_tls(|tls| tls.identify(chain_pem.as_ref(), key_pem.as_ref()))?)

@@ -23,14 +23,21 @@ pub(crate) struct ErrorReply {
 
 impl From<&ServerError> for ErrorReply {
     fn from(error: &ServerError) -> Self {
-        Self { code: error.code().to_owned(), text: error.details().unwrap_or_default().to_owned() }
+        Self {
+            code: error.code().to_owned(),
+            text: error.details().unwrap_or_default().to_owned(),
+        }
     }
 }
 
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.code)?;
-        if self.text.is_empty() { Ok(()) } else { write!(f, " {}", self.text) }
+        if self.text.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " {}", self.text)
+        }
     }
 }
 
@@ -38,8 +45,20 @@ impl StdError for ErrorReply {}
 
 /// The codes that have a meaning of their own here.
 const KNOWN: [&str; 14] = [
-    "OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF",
-    "WRONGTYPE", "NOAUTH", "WRONGPASS", "NOPERM", "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "LOADING",
+    "BUSY",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",
+    "WRONGTYPE",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "NOSCRIPT",
 ];
 
 impl ErrorReply {
@@ -55,7 +74,11 @@ impl ErrorReply {
         let tail = self.text.rsplit("@user_script:").next().unwrap_or_default();
         let message = tail.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit() || c == ':' || c == '-');
         let word = message.split(' ').next().unwrap_or_default();
-        KNOWN.iter().find(|known| **known == word).copied().unwrap_or(&self.code)
+        KNOWN
+            .iter()
+            .find(|known| **known == word)
+            .copied()
+            .unwrap_or(&self.code)
     }
 
     /// Whether the script is not in the server's cache. Nothing ran.
@@ -72,7 +95,9 @@ impl From<ErrorReply> for BrokerError {
             // The key is not in the reply; who knows it may put it in.
             "WRONGTYPE" => Self::WrongType { key: String::new() },
             "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "NOREPLICAS" | "MISCONF" | "NOSCRIPT" => {
-                Self::Busy { reason: reply.to_string() }
+                Self::Busy {
+                    reason: reply.to_string(),
+                }
             }
             _ => Self::Refused { source: reply.into() },
         }
@@ -93,7 +118,10 @@ pub(crate) fn classify(error: RedisError, sent: bool) -> BrokerError {
         ErrorKind::Io | ErrorKind::Parse if sent => BrokerError::ambiguous(error),
         ErrorKind::Io if is_tls_fault(&error) => BrokerError::Refused { source: error.into() },
         ErrorKind::Io => BrokerError::unavailable(error),
-        ErrorKind::Parse => BrokerError::Protocol { operation: "connect", source: Some(error.into()) },
+        ErrorKind::Parse => BrokerError::Protocol {
+            operation: "connect",
+            source: Some(error.into()),
+        },
         _ => match ServerError::try_from(error) {
             Ok(reply) => ErrorReply::from(&reply).into(),
             Err(error) => BrokerError::Refused { source: error.into() },
@@ -105,7 +133,9 @@ pub(crate) fn classify(error: RedisError, sent: bool) -> BrokerError {
 /// certificate of ours.
 fn is_tls_fault(error: &RedisError) -> bool {
     // The crate gives its cause in an Arc.
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
     let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
@@ -139,7 +169,10 @@ mod tests {
             "ERR Error running script (call to f_db8d): @user_script:1: @user_script: 1: -OOM command not allowed",
             "@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'.",
         ] {
-            assert!(matches!(BrokerError::from(reply(line)), BrokerError::OutOfMemory), "{line}");
+            assert!(
+                matches!(BrokerError::from(reply(line)), BrokerError::OutOfMemory),
+                "{line}"
+            );
         }
     }
 
@@ -147,19 +180,34 @@ mod tests {
     fn a_script_error_that_only_mentions_a_code_is_not_that_code() {
         let text = "ERR Error running script (call to f_1): @user_script:1: user_script:1: boom OOM";
         assert_eq!(reply(text).inner_code(), "ERR");
-        assert!(matches!(BrokerError::from(reply("NOT FOUND")), BrokerError::Refused { .. }));
+        assert!(matches!(
+            BrokerError::from(reply("NOT FOUND")),
+            BrokerError::Refused { .. }
+        ));
         assert_eq!(reply("NOT FOUND").to_string(), "NOT FOUND");
     }
 
     #[test]
     fn refusals_are_typed() {
         let kind = |line: &str| BrokerError::from(reply(line));
-        assert!(matches!(kind("READONLY You can't write against a read only replica."), BrokerError::ReadOnly));
+        assert!(matches!(
+            kind("READONLY You can't write against a read only replica."),
+            BrokerError::ReadOnly
+        ));
         let wrapped = "ERR Error running script (call to f_0): @user_script:1: WRONGTYPE Operation against a key";
         assert!(matches!(kind(wrapped), BrokerError::WrongType { .. }));
-        assert!(matches!(kind("LOADING Redis is loading the dataset in memory"), BrokerError::Busy { .. }));
-        assert!(matches!(kind("NOREPLICAS Not enough good replicas to write."), BrokerError::Busy { .. }));
-        assert!(matches!(kind("WRONGPASS invalid username-password pair"), BrokerError::Refused { .. }));
+        assert!(matches!(
+            kind("LOADING Redis is loading the dataset in memory"),
+            BrokerError::Busy { .. }
+        ));
+        assert!(matches!(
+            kind("NOREPLICAS Not enough good replicas to write."),
+            BrokerError::Busy { .. }
+        ));
+        assert!(matches!(
+            kind("WRONGPASS invalid username-password pair"),
+            BrokerError::Refused { .. }
+        ));
         assert!(reply("NOSCRIPT No matching script. Please use EVAL.").is_no_script());
     }
 
@@ -168,9 +216,15 @@ mod tests {
         let pipe = || RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert!(matches!(classify(pipe(), true), BrokerError::Ambiguous { .. }));
         assert!(matches!(classify(pipe(), false), BrokerError::Unavailable { .. }));
-        assert!(matches!(without_effect(classify(pipe(), true)), BrokerError::Unavailable { .. }));
+        assert!(matches!(
+            without_effect(classify(pipe(), true)),
+            BrokerError::Unavailable { .. }
+        ));
         let alert = RedisError::from(io::Error::new(io::ErrorKind::InvalidData, "alert"));
         assert!(matches!(classify(alert.clone(), false), BrokerError::Refused { .. }));
-        assert!(matches!(without_effect(classify(alert, true)), BrokerError::Refused { .. }));
+        assert!(matches!(
+            without_effect(classify(alert, true)),
+            BrokerError::Refused { .. }
+        ));
     }
 }

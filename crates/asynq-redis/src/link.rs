@@ -28,11 +28,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-pub(crate) use self::{script::Script, settings::Settings};
 use self::{
     owned::Owned,
     wire::{ClientId, Wire},
 };
+pub(crate) use self::{script::Script, settings::Settings};
 pub(crate) use crate::watcher::Probe;
 use crate::{
     clock_sync,
@@ -110,7 +110,10 @@ impl Link {
             subscriptions: Subscriptions::default(),
         });
         let keeper = Owned::spawn(keep(Arc::clone(&core), wire));
-        Ok(Self { core, keeper: Arc::new(keeper) })
+        Ok(Self {
+            core,
+            keeper: Arc::new(keeper),
+        })
     }
 
     /// Which connection is live, 0 if there is none. To be given to [`eval_on`](Self::eval_on) and
@@ -159,13 +162,17 @@ impl Link {
             Err(BrokerError::Closed) => return cmds.iter().map(|_| Err(BrokerError::Closed)).collect(),
             Err(error) => {
                 let cause = Arc::new(error);
-                return cmds.iter().map(|_| Err(BrokerError::unavailable(Arc::clone(&cause)))).collect();
+                return cmds
+                    .iter()
+                    .map(|_| Err(BrokerError::unavailable(Arc::clone(&cause))))
+                    .collect();
             }
         };
         match wire.ask_all(cmds, "pipeline").await {
-            Ok(answers) => {
-                answers.into_iter().map(|answer| answer.map_err(|reply| self.core.refused(reply))).collect()
-            }
+            Ok(answers) => answers
+                .into_iter()
+                .map(|answer| answer.map_err(|reply| self.core.refused(reply)))
+                .collect(),
             Err(error) => cmds.iter().map(|_| Err(classify(error.clone(), true))).collect(),
         }
     }
@@ -182,7 +189,11 @@ impl Link {
         let wire = self.core.wire().await?;
         if wire.number() == connection {
             // Answers come in order. An error reply is one too.
-            return wire.ask(&redis::cmd("PING"), "PING".into()).await.map(drop).map_err(without_effect);
+            return wire
+                .ask(&redis::cmd("PING"), "PING".into())
+                .await
+                .map(drop)
+                .map_err(without_effect);
         }
         let id = match wire::client_id(connection, wire.number()) {
             ClientId::Known(id) => id,
@@ -287,7 +298,10 @@ impl Core {
             }
             // In one write, so that hardly anything fits between.
             let both = [script.load(), invoke.clone()];
-            let answers = wire.ask_all(&both, script.name).await.map_err(|error| classify(error, true))?;
+            let answers = wire
+                .ask_all(&both, script.name)
+                .await
+                .map_err(|error| classify(error, true))?;
             let mut answers = answers.into_iter();
             let loaded = answers.next();
             answer = answers.next().unwrap_or(Ok(Value::Nil));
@@ -349,10 +363,10 @@ async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
         }
         wire = reconnect(&core, &wire, &mut attempt).await;
         since = Instant::now();
+        // The new one may lead to another server: watch there.
+        core.watcher.begin_anew();
         // The one before, if it lives, ends with its last call.
         core.set(State::Up(Arc::clone(&wire)));
-        // The new one may lead to another server: watch there.
-        core.watcher.close();
     }
 }
 

@@ -71,8 +71,13 @@ async fn open(settings: &Settings, channel: &str) -> Result<PubSub, BrokerError>
     if let Some((user, password)) = settings.login() {
         info = info.set_username(user).set_password(password);
     }
-    let mut pubsub = PubSub::new(&info, stream).await.map_err(|error| classify(error, false))?;
-    pubsub.subscribe(channel).await.map_err(|error| classify(error, false))?;
+    let mut pubsub = PubSub::new(&info, stream)
+        .await
+        .map_err(|error| classify(error, false))?;
+    pubsub
+        .subscribe(channel)
+        .await
+        .map_err(|error| classify(error, false))?;
     Ok(pubsub)
 }
 

@@ -35,8 +35,14 @@ impl Reply {
     /// An array or set.
     pub(crate) fn new(operation: &'static str, value: Value) -> Result<Self, BrokerError> {
         match value {
-            Value::Array(values) | Value::Set(values) => Ok(Self { operation, values: values.into_iter() }),
-            Value::Nil => Ok(Self { operation, values: Vec::new().into_iter() }),
+            Value::Array(values) | Value::Set(values) => Ok(Self {
+                operation,
+                values: values.into_iter(),
+            }),
+            Value::Nil => Ok(Self {
+                operation,
+                values: Vec::new().into_iter(),
+            }),
             other => Err(unexpected(operation, "an array", &other)),
         }
     }
@@ -52,7 +58,9 @@ impl Reply {
     }
 
     fn next(&mut self) -> Result<Value, BrokerError> {
-        self.values.next().ok_or_else(|| protocol(self.operation, "the answer is too short".to_owned()))
+        self.values
+            .next()
+            .ok_or_else(|| protocol(self.operation, "the answer is too short".to_owned()))
     }
 
     /// Bytes.
@@ -100,7 +108,10 @@ impl Reply {
             b"h" => Ok(Some(PoisonKind::NotAHash)),
             b"m" => Ok(Some(PoisonKind::NoMessage)),
             b"s" => Ok(Some(PoisonKind::BadState)),
-            _ => Err(protocol(self.operation, format!("{:?} is no kind of damage", lossy(word)))),
+            _ => Err(protocol(
+                self.operation,
+                format!("{:?} is no kind of damage", lossy(word)),
+            )),
         }
     }
 
@@ -109,7 +120,9 @@ impl Reply {
         let mut found = Vec::with_capacity(self.len() / 2);
         while !self.is_empty() {
             let id = self.id()?;
-            let kind = self.damage()?.ok_or_else(|| protocol(self.operation, "a kind is missing".to_owned()))?;
+            let kind = self
+                .damage()?
+                .ok_or_else(|| protocol(self.operation, "a kind is missing".to_owned()))?;
             found.push((id, kind));
         }
         Ok(found)
@@ -133,7 +146,11 @@ pub(crate) fn codes(operation: &'static str, value: Value, n: usize) -> Result<V
 
 /// Whether there is one code for each item.
 pub(crate) fn check_codes(operation: &'static str, codes: Vec<u8>, n: usize) -> Result<Vec<u8>, BrokerError> {
-    if codes.len() == n { Ok(codes) } else { Err(protocol(operation, format!("{} codes for {n} items", codes.len()))) }
+    if codes.len() == n {
+        Ok(codes)
+    } else {
+        Err(protocol(operation, format!("{} codes for {n} items", codes.len())))
+    }
 }
 
 /// The answer of a script that gives a single value.
@@ -141,7 +158,10 @@ pub(crate) fn scalar(operation: &'static str, value: Value) -> Result<Value, Bro
     match value {
         Value::Array(_) => {
             let reply = Reply::of_script(operation, value)?;
-            Err(protocol(operation, format!("an array of {} where a single value was expected", reply.len())))
+            Err(protocol(
+                operation,
+                format!("an array of {} where a single value was expected", reply.len()),
+            ))
         }
         value => Ok(value),
     }
@@ -158,9 +178,17 @@ pub(crate) fn int(operation: &'static str, value: Value) -> Result<i64, BrokerEr
 }
 
 /// A score is a whole number in all that asynq programs write; strangers' fractions are floored.
-#[expect(clippy::cast_possible_truncation, reason = "a float out of range becomes the nearest integer")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a float out of range becomes the nearest integer"
+)]
 fn whole(text: &str) -> Option<i64> {
-    text.parse().ok().or_else(|| text.parse::<f64>().ok().filter(|n| !n.is_nan()).map(|n| n.floor() as i64))
+    text.parse().ok().or_else(|| {
+        text.parse::<f64>()
+            .ok()
+            .filter(|n| !n.is_nan())
+            .map(|n| n.floor() as i64)
+    })
 }
 
 /// Bytes or text.
@@ -180,7 +208,10 @@ pub(crate) fn lossy(bytes: Vec<u8>) -> String {
 
 /// An answer of a shape that the operation never gives.
 pub(crate) fn protocol(operation: &'static str, what: String) -> BrokerError {
-    BrokerError::Protocol { operation, source: Some(what.into()) }
+    BrokerError::Protocol {
+        operation,
+        source: Some(what.into()),
+    }
 }
 
 fn unexpected(operation: &'static str, wanted: &str, got: &Value) -> BrokerError {
@@ -199,23 +230,37 @@ fn unexpected(operation: &'static str, wanted: &str, got: &Value) -> BrokerError
 /// One failure, for one more of the items that it concerns.
 pub(crate) fn again(error: &BrokerError) -> BrokerError {
     match error {
-        BrokerError::Unavailable { source } => BrokerError::Unavailable { source: source.as_ref().map(text_of) },
-        BrokerError::Ambiguous { source } => BrokerError::Ambiguous { source: source.as_ref().map(text_of) },
+        BrokerError::Unavailable { source } => BrokerError::Unavailable {
+            source: source.as_ref().map(text_of),
+        },
+        BrokerError::Ambiguous { source } => BrokerError::Ambiguous {
+            source: source.as_ref().map(text_of),
+        },
         BrokerError::OutOfMemory => BrokerError::OutOfMemory,
         BrokerError::ReadOnly => BrokerError::ReadOnly,
         BrokerError::Busy { reason } => BrokerError::Busy { reason: reason.clone() },
-        BrokerError::Refused { source } => BrokerError::Refused { source: text_of(source) },
+        BrokerError::Refused { source } => BrokerError::Refused {
+            source: text_of(source),
+        },
         BrokerError::WrongType { key } => BrokerError::WrongType { key: key.clone() },
-        BrokerError::Protocol { operation, source } => {
-            BrokerError::Protocol { operation, source: source.as_ref().map(text_of) }
-        }
+        BrokerError::Protocol { operation, source } => BrokerError::Protocol {
+            operation,
+            source: source.as_ref().map(text_of),
+        },
         BrokerError::QueueNotFound { queue } => BrokerError::QueueNotFound { queue: queue.clone() },
-        BrokerError::TaskNotFound { queue, id } => BrokerError::TaskNotFound { queue: queue.clone(), id: id.clone() },
-        BrokerError::Poison { queue, id, kind } => {
-            BrokerError::Poison { queue: queue.clone(), id: id.clone(), kind: *kind }
-        }
+        BrokerError::TaskNotFound { queue, id } => BrokerError::TaskNotFound {
+            queue: queue.clone(),
+            id: id.clone(),
+        },
+        BrokerError::Poison { queue, id, kind } => BrokerError::Poison {
+            queue: queue.clone(),
+            id: id.clone(),
+            kind: *kind,
+        },
         BrokerError::Closed => BrokerError::Closed,
-        other => BrokerError::Refused { source: other.to_string().into() },
+        other => BrokerError::Refused {
+            source: other.to_string().into(),
+        },
     }
 }
 
@@ -234,7 +279,10 @@ mod tests {
     #[test]
     fn a_refusal_is_known_in_both_shapes() {
         let refusal = || Value::Array(vec![bulk("WRONGTYPE"), Value::BulkString(b"asynq:{q}:g:\xff".to_vec())]);
-        for error in [Reply::of_script("x", refusal()).unwrap_err(), scalar("x", refusal()).unwrap_err()] {
+        for error in [
+            Reply::of_script("x", refusal()).unwrap_err(),
+            scalar("x", refusal()).unwrap_err(),
+        ] {
             assert!(matches!(error, BrokerError::WrongType { key } if key == "asynq:{q}:g:\u{fffd}"));
         }
     }
@@ -245,8 +293,13 @@ mod tests {
         assert!(reply.damage().is_err());
         assert!(reply.int().is_err());
         assert_eq!(reply.int().unwrap(), 7);
-        let BrokerError::Protocol { operation, source } = reply.int().unwrap_err() else { panic!() };
-        assert_eq!((operation, source.unwrap().to_string().as_str()), ("x", "the answer is too short"));
+        let BrokerError::Protocol { operation, source } = reply.int().unwrap_err() else {
+            panic!()
+        };
+        assert_eq!(
+            (operation, source.unwrap().to_string().as_str()),
+            ("x", "the answer is too short")
+        );
         assert!(Reply::new("x", Value::Int(1)).is_err());
         assert!(codes("x", bulk("10"), 3).is_err());
         assert_eq!(codes("x", bulk("10"), 2).unwrap(), b"10");
@@ -254,7 +307,13 @@ mod tests {
 
     #[test]
     fn scores_of_strangers_are_floored() {
-        for (text, number) in [("1700000000", 1_700_000_000), ("1.9", 1), ("-1.5", -2), ("1e3", 1000), ("inf", i64::MAX)] {
+        for (text, number) in [
+            ("1700000000", 1_700_000_000),
+            ("1.9", 1),
+            ("-1.5", -2),
+            ("1e3", 1000),
+            ("inf", i64::MAX),
+        ] {
             assert_eq!(int("x", bulk(text)).unwrap(), number);
         }
         assert!(int("x", bulk("nan")).is_err());

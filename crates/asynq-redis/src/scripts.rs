@@ -103,7 +103,8 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
         let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let lua = entries.filter(|path| path.extension().is_some_and(|ext| ext == "lua"));
-        lua.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+        lua.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]
@@ -111,7 +112,10 @@ mod tests {
         let names: Vec<_> = ALL.iter().map(|(script, _)| script.name.to_owned()).collect();
         assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len(), "a name twice");
         assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), files("lua"));
-        let included: BTreeSet<_> = ALL.iter().flat_map(|(_, parts)| parts.iter().map(|part| (*part).to_owned())).collect();
+        let included: BTreeSet<_> = ALL
+            .iter()
+            .flat_map(|(_, parts)| parts.iter().map(|part| (*part).to_owned()))
+            .collect();
         assert_eq!(included, files("lua/include"));
     }
 
@@ -121,15 +125,32 @@ mod tests {
             let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
             let text = fs::read_to_string(dir.join(format!("{}.lua", script.name))).unwrap();
             let header: Vec<_> = text.lines().take_while(|line| line.starts_with("--")).collect();
-            assert!(header[0].starts_with(&format!("-- {}: ", script.name)), "{}", script.name);
+            assert!(
+                header[0].starts_with(&format!("-- {}: ", script.name)),
+                "{}",
+                script.name
+            );
             for part in ["-- KEYS  ", "-- returns "] {
-                assert!(header.iter().any(|line| line.starts_with(part)), "{} lacks {part:?}", script.name);
+                assert!(
+                    header.iter().any(|line| line.starts_with(part)),
+                    "{} lacks {part:?}",
+                    script.name
+                );
             }
             let code = text.lines().filter(|line| !line.starts_with("--")).collect::<String>();
             if code.contains("ARGV") {
-                assert!(header.iter().any(|line| line.starts_with("-- ARGV  ")), "{} lacks ARGV", script.name);
+                assert!(
+                    header.iter().any(|line| line.starts_with("-- ARGV  ")),
+                    "{} lacks ARGV",
+                    script.name
+                );
             }
-            assert_eq!(code.contains("wrong_type("), header.join(" ").contains("{WRONGTYPE, key}"), "{}", script.name);
+            assert_eq!(
+                code.contains("wrong_type("),
+                header.join(" ").contains("{WRONGTYPE, key}"),
+                "{}",
+                script.name
+            );
             for part in *parts {
                 let text = fs::read_to_string(dir.join(format!("include/{part}.lua"))).unwrap();
                 assert!(text.starts_with("-- include: "), "{part}");
@@ -140,7 +161,16 @@ mod tests {
     #[test]
     fn no_script_uses_what_redis_6_2_does_not_have() {
         for (script, _) in ALL {
-            for new in ["#!lua", "LPOP", "LMPOP", "ZMPOP", "EXPIRETIME", "SINTERCARD", "redis.setresp", "XX', 'EX"] {
+            for new in [
+                "#!lua",
+                "LPOP",
+                "LMPOP",
+                "ZMPOP",
+                "EXPIRETIME",
+                "SINTERCARD",
+                "redis.setresp",
+                "XX', 'EX",
+            ] {
                 assert!(!script.source.contains(new), "{} uses {new}", script.name);
             }
         }

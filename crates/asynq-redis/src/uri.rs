@@ -33,7 +33,9 @@ pub(crate) fn parse(input: &str) -> Result<Settings, BrokerError> {
         other if other.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => Err(invalid(format!(
             "unsupported uri scheme {other:?}; it must be redis, rediss, redis-socket or unix"
         ))),
-        _ => Err(invalid("unsupported uri scheme; it must be redis, rediss, redis-socket or unix")),
+        _ => Err(invalid(
+            "unsupported uri scheme; it must be redis, rediss, redis-socket or unix",
+        )),
     }
 }
 
@@ -51,7 +53,9 @@ fn with_tls(_: Settings) -> Result<Settings, BrokerError> {
 /// `host:port`, as Go's `RedisClientOpt.Addr`.
 fn plain(input: &str) -> Result<Settings, BrokerError> {
     if input.contains('@') {
-        return Err(invalid("an address with a user or password needs a scheme: redis://user:password@host:port"));
+        return Err(invalid(
+            "an address with a user or password needs a scheme: redis://user:password@host:port",
+        ));
     }
     if input.contains(['/', '?', '#']) {
         return Err(invalid("an address without a scheme must be host:port"));
@@ -62,7 +66,9 @@ fn plain(input: &str) -> Result<Settings, BrokerError> {
 fn tcp(rest: &str) -> Result<Settings, BrokerError> {
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') {
-        return Err(invalid("a '/', '?', '#' or '@' in a user or password must be percent-encoded"));
+        return Err(invalid(
+            "a '/', '?', '#' or '@' in a user or password must be percent-encoded",
+        ));
     }
     let (login, server) = split_login(authority);
     let mut settings = Settings::new(host_and_port(server)?);
@@ -85,13 +91,23 @@ fn unix(rest: &str) -> Result<Settings, BrokerError> {
         Some(slash) => match before[..slash].strip_suffix('@') {
             Some(login) => (Some(login), &before[slash..]),
             // Not shown: it may be a password that has a slash.
-            None => return Err(invalid("the path of the socket must be absolute: redis-socket:///run/redis.sock")),
+            None => {
+                return Err(invalid(
+                    "the path of the socket must be absolute: redis-socket:///run/redis.sock",
+                ));
+            }
         },
-        None => return Err(invalid("the path of the socket is missing: redis-socket:///run/redis.sock")),
+        None => {
+            return Err(invalid(
+                "the path of the socket is missing: redis-socket:///run/redis.sock",
+            ));
+        }
     };
     let path = decode(path).ok_or_else(|| invalid("the path of the socket is not valid percent-encoded UTF-8"))?;
     if path == "/" {
-        return Err(invalid("the path of the socket is missing: redis-socket:///run/redis.sock"));
+        return Err(invalid(
+            "the path of the socket is missing: redis-socket:///run/redis.sock",
+        ));
     }
     let mut settings = Settings::new(Address::Unix(PathBuf::from(path)));
     log_in(&mut settings, login)?;
@@ -158,13 +174,22 @@ fn host_and_port(server: &str) -> Result<Address, BrokerError> {
 }
 
 fn database(text: &str) -> Result<u32, BrokerError> {
-    let number = text.parse::<u32>().ok().filter(|db| *db <= MAX_DB && text.bytes().all(|b| b.is_ascii_digit()));
-    number.ok_or_else(|| invalid(format!("the database {text:?} must be a whole number from 0 to {MAX_DB}")))
+    let number = text
+        .parse::<u32>()
+        .ok()
+        .filter(|db| *db <= MAX_DB && text.bytes().all(|b| b.is_ascii_digit()));
+    number.ok_or_else(|| {
+        invalid(format!(
+            "the database {text:?} must be a whole number from 0 to {MAX_DB}"
+        ))
+    })
 }
 
 fn split_query(tail: &str) -> Result<(&str, &str), BrokerError> {
     if tail.contains('#') {
-        return Err(invalid("a '#' has no meaning in the address; in a password it must be percent-encoded"));
+        return Err(invalid(
+            "a '#' has no meaning in the address; in a password it must be percent-encoded",
+        ));
     }
     Ok(tail.split_once('?').unwrap_or((tail, "")))
 }
@@ -185,7 +210,9 @@ fn apply_query(settings: &mut Settings, query: &str, in_path: Option<u32>) -> Re
             ("protocol", "3" | "resp3") => settings.resp3 = true,
             ("protocol", _) => return Err(invalid("the protocol must be 2 or 3")),
             (name, _) => {
-                return Err(invalid(format!("unknown parameter {name:?}; there are `db` and `protocol`")));
+                return Err(invalid(format!(
+                    "unknown parameter {name:?}; there are `db` and `protocol`"
+                )));
             }
         }
     }

@@ -70,7 +70,12 @@ impl Watcher {
             match tracking.look(invoke, probe.script.name).await {
                 Ok(Ok(Value::Int(0))) => return Ok(entry.into_watch()),
                 Ok(Ok(Value::Int(_))) => return Ok(Watch::ready()),
-                Ok(Ok(_)) => return Err(BrokerError::Protocol { operation: probe.script.name, source: None }),
+                Ok(Ok(_)) => {
+                    return Err(BrokerError::Protocol {
+                        operation: probe.script.name,
+                        source: None,
+                    });
+                }
                 Ok(Err(reply)) if reply.is_no_script() => {
                     let loaded = tracking.wire.ask(&probe.script.load(), probe.script.name.into()).await;
                     loaded.map_err(without_effect)?.map_err(|reply| core.refused(reply))?;
@@ -82,12 +87,23 @@ impl Watcher {
                 }
             }
         }
-        Err(BrokerError::Busy { reason: "NOSCRIPT again and again".to_owned() })
+        Err(BrokerError::Busy {
+            reason: "NOSCRIPT again and again".to_owned(),
+        })
     }
 
     /// Ends the connection and with it all watches.
     pub(crate) fn close(&self) {
         self.slot().take();
+    }
+
+    /// Ends all watches; what is known of the server does not count any more.
+    pub(crate) fn begin_anew(&self) {
+        self.close();
+        // Held only while somebody is finding out right now.
+        if let Ok(mut refusal) = self.opening.try_lock() {
+            *refusal = None;
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Tracking>>> {
@@ -98,7 +114,11 @@ impl Watcher {
         if core.is_closed() {
             return Err(BrokerError::Closed);
         }
-        Ok(self.slot().as_ref().filter(|tracking| !tracking.wire.is_over()).cloned())
+        Ok(self
+            .slot()
+            .as_ref()
+            .filter(|tracking| !tracking.wire.is_over())
+            .cloned())
     }
 
     fn give_up(&self, tracking: &Arc<Tracking>) {
@@ -146,7 +166,9 @@ impl Tracking {
     async fn open(core: &Core) -> Result<Self, BrokerError> {
         let main = core.wire().await?;
         if !main.is_resp3() {
-            return Err(BrokerError::Unsupported { what: "RESP3, which watches need" });
+            return Err(BrokerError::Unsupported {
+                what: "RESP3, which watches need",
+            });
         }
         let board = Arc::new(Board::default());
         let teller = Teller(Arc::clone(&board));
@@ -156,7 +178,9 @@ impl Tracking {
         on.arg("TRACKING").arg("ON").arg("OPTIN");
         if let Err(reply) = wire.ask(&on, "CLIENT TRACKING".into()).await.map_err(without_effect)? {
             tracing::debug!(%reply, "tracking is refused");
-            return Err(BrokerError::Unsupported { what: "CLIENT TRACKING" });
+            return Err(BrokerError::Unsupported {
+                what: "CLIENT TRACKING",
+            });
         }
         let tracking = Self { wire, board };
         tracking.prove(core, &main).await?;
@@ -173,14 +197,20 @@ impl Tracking {
         get.arg(&key);
         match self.look(get, "watch proof").await? {
             Ok(_) => {}
-            Err(reply) if reply.code == "NOPERM" => return Err(BrokerError::Unsupported { what: "CLIENT TRACKING" }),
+            Err(reply) if reply.code == "NOPERM" => {
+                return Err(BrokerError::Unsupported {
+                    what: "CLIENT TRACKING",
+                });
+            }
             Err(reply) => return Err(core.refused(reply)),
         }
         let mut set = redis::cmd("SET");
         set.arg(&key).arg("").arg("EX").arg(10);
         if let Err(reply) = main.ask(&set, "SET".into()).await.map_err(without_effect)? {
             return match reply.code.as_str() {
-                "NOPERM" => Err(BrokerError::Unsupported { what: "CLIENT TRACKING" }),
+                "NOPERM" => Err(BrokerError::Unsupported {
+                    what: "CLIENT TRACKING",
+                }),
                 _ => Err(core.refused(reply)),
             };
         }
@@ -192,7 +222,9 @@ impl Tracking {
         match pushed {
             Ok(Wake::Changed) => Ok(()),
             Ok(Wake::Lost) => Err(BrokerError::unavailable("the connection for watches is lost")),
-            Err(_) => Err(BrokerError::Unsupported { what: "CLIENT TRACKING" }),
+            Err(_) => Err(BrokerError::Unsupported {
+                what: "CLIENT TRACKING",
+            }),
         }
     }
 
@@ -200,12 +232,19 @@ impl Tracking {
     async fn look(&self, read: redis::Cmd, name: &'static str) -> Result<Result<Value, ErrorReply>, BrokerError> {
         let mut caching = redis::cmd("CLIENT");
         caching.arg("CACHING").arg("YES");
-        let answers = self.wire.ask_all(&[caching, read], name).await.map_err(|error| classify(error, false))?;
+        let answers = self
+            .wire
+            .ask_all(&[caching, read], name)
+            .await
+            .map_err(|error| classify(error, false))?;
         let mut answers = answers.into_iter();
         match (answers.next(), answers.next()) {
             (Some(Ok(Value::Okay)), Some(answer)) => Ok(answer),
             (Some(Err(reply)), _) => Err(BrokerError::unavailable(reply)),
-            _ => Err(BrokerError::Protocol { operation: "CLIENT CACHING", source: None }),
+            _ => Err(BrokerError::Protocol {
+                operation: "CLIENT CACHING",
+                source: None,
+            }),
         }
     }
 }

@@ -9,7 +9,7 @@ local STATES = {
   active = true, pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
 }
 -- Longer lists are not searched (SAFETY rule 7).
-local LONGEST = 20000
+local LONGEST = 10000
 local seen = {}
 
 -- How often an id stands in a list; nil if the list is too long to be searched.

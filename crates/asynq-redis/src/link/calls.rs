@@ -32,7 +32,11 @@ struct OpenCall {
 
 impl Calls {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Table { next: 0, open: BTreeMap::new(), heard: Instant::now() }))
+        Self(Mutex::new(Table {
+            next: 0,
+            open: BTreeMap::new(),
+            heard: Instant::now(),
+        }))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -44,7 +48,14 @@ impl Calls {
         let mut table = self.table();
         let number = table.next;
         table.next += 1;
-        table.open.insert(number, OpenCall { name, since: Instant::now(), reported: false });
+        table.open.insert(
+            number,
+            OpenCall {
+                name,
+                since: Instant::now(),
+                reported: false,
+            },
+        );
         Waiting { calls: self, number }
     }
 
@@ -103,7 +114,10 @@ mod tests {
         let _slow = calls.open("enqueue".into());
         tokio::time::advance(Duration::from_secs(2)).await;
         let fast = calls.open("ping".into());
-        assert_eq!(calls.take_slow(Duration::from_secs(1)), [("enqueue".into(), Duration::from_secs(2))]);
+        assert_eq!(
+            calls.take_slow(Duration::from_secs(1)),
+            [("enqueue".into(), Duration::from_secs(2))]
+        );
         assert!(calls.take_slow(Duration::from_secs(1)).is_empty());
         assert_eq!(calls.count(), 2);
         drop(fast);

@@ -11,7 +11,10 @@ pub(crate) struct Owned(AbortHandle);
 impl Owned {
     /// Starts `work`.
     pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the value returned owns the task and ends it when dropped")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the value returned owns the task and ends it when dropped"
+        )]
         Self(tokio::spawn(work).abort_handle())
     }
 

@@ -18,12 +18,17 @@ pub(crate) struct Script {
 impl Script {
     /// A script called `name`.
     pub(crate) const fn new(name: &'static str, source: &'static str) -> Self {
-        Self { name, source, hash: OnceLock::new() }
+        Self {
+            name,
+            source,
+            hash: OnceLock::new(),
+        }
     }
 
     /// The SHA-1 of the source in hex, which EVALSHA takes.
     pub(crate) fn hash(&self) -> &str {
-        self.hash.get_or_init(|| redis::Script::new(self.source).get_hash().to_owned())
+        self.hash
+            .get_or_init(|| redis::Script::new(self.source).get_hash().to_owned())
     }
 
     /// The command that runs it.
@@ -51,6 +56,10 @@ mod tests {
         assert_eq!(script.hash(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
         let cmd = script.invoke(&[b"k".to_vec()], &[b"a".to_vec(), b"b".to_vec()]);
         let words: Vec<_> = cmd.get_packed_command();
-        assert!(words.starts_with(b"*6\r\n$7\r\nEVALSHA\r\n"), "{}", String::from_utf8_lossy(&words));
+        assert!(
+            words.starts_with(b"*6\r\n$7\r\nEVALSHA\r\n"),
+            "{}",
+            String::from_utf8_lossy(&words)
+        );
     }
 }

@@ -28,7 +28,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync> Duplex for T {}
 pub(crate) async fn connect(settings: &Settings) -> Result<Pin<Box<dyn Duplex>>, BrokerError> {
     match &settings.address {
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(BrokerError::unavailable)?;
+            let stream = TcpStream::connect((host.as_str(), *port))
+                .await
+                .map_err(BrokerError::unavailable)?;
             tune(&stream).map_err(BrokerError::unavailable)?;
             #[cfg(feature = "tls")]
             if let Some(tls) = &settings.tls {
@@ -37,18 +39,20 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Pin<Box<dyn Duplex>>,
             Ok(Box::pin(stream))
         }
         #[cfg(unix)]
-        Address::Unix(_) if settings.uses_tls() => {
-            Err(BrokerError::InvalidConnection { reason: "a unix socket cannot have TLS".to_owned() })
-        }
+        Address::Unix(_) if settings.uses_tls() => Err(BrokerError::InvalidConnection {
+            reason: "a unix socket cannot have TLS".to_owned(),
+        }),
         #[cfg(unix)]
         Address::Unix(path) => {
-            let stream = tokio::net::UnixStream::connect(path).await.map_err(BrokerError::unavailable)?;
+            let stream = tokio::net::UnixStream::connect(path)
+                .await
+                .map_err(BrokerError::unavailable)?;
             Ok(Box::pin(stream))
         }
         #[cfg(not(unix))]
-        Address::Unix(_) => {
-            Err(BrokerError::InvalidConnection { reason: "this system has no unix sockets".to_owned() })
-        }
+        Address::Unix(_) => Err(BrokerError::InvalidConnection {
+            reason: "this system has no unix sockets".to_owned(),
+        }),
     }
 }
 

@@ -37,7 +37,12 @@ async fn open(url: &str) -> Link {
 /// Notices a dead connection soon.
 fn impatient(url: &str) -> Settings {
     let ms = Duration::from_millis;
-    let pace = Pace { tick: ms(10), slow: ms(50), ping_after: ms(50), ping_timeout: ms(300) };
+    let pace = Pace {
+        tick: ms(10),
+        slow: ms(50),
+        ping_after: ms(50),
+        ping_timeout: ms(300),
+    };
     Settings { pace, ..settings(url) }
 }
 
@@ -80,11 +85,8 @@ fn refusal(error: BrokerError) -> String {
 async fn replaced(link: &Link, before: u64) -> u64 {
     let mut states = link.core.state.subscribe();
     let found = states.wait_for(|state| matches!(state, State::Up(wire) if wire.number() != before && !wire.is_over()));
-    let number = match &*within(found).await.unwrap() {
-        State::Up(wire) => wire.number(),
-        _ => unreachable!("just seen"),
-    };
-    number
+    within(found).await.unwrap();
+    link.connection()
 }
 
 async fn within<T>(work: impl Future<Output = T>) -> T {

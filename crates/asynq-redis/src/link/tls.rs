@@ -51,7 +51,11 @@ fn invalid(reason: impl Into<String>) -> BrokerError {
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| invalid(format!("the {what} cannot be read: {error}")))?;
-    if found.is_empty() { Err(invalid(format!("the {what} has no certificate in PEM form"))) } else { Ok(found) }
+    if found.is_empty() {
+        Err(invalid(format!("the {what} has no certificate in PEM form")))
+    } else {
+        Ok(found)
+    }
 }
 
 impl Tls {
@@ -64,8 +68,12 @@ impl Tls {
     pub(crate) fn identify(&mut self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), BrokerError> {
         let chain = certificates(chain_pem, "client certificate")?;
         // The cause is not shown: it might quote the key.
-        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| invalid("the client key is not a key in PEM form"))?;
-        self.identity = Some(Identity { chain, key: Arc::new(key) });
+        let key =
+            PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| invalid("the client key is not a key in PEM form"))?;
+        self.identity = Some(Identity {
+            chain,
+            key: Arc::new(key),
+        });
         self.config.take();
         Ok(())
     }
@@ -107,7 +115,9 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?;
         let builder = if self.insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)))
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)))
         } else {
             builder.with_root_certificates(self.root_store()?)
         };
@@ -129,7 +139,9 @@ impl Tls {
             }
         }
         for root in &self.roots {
-            store.add(root.clone()).map_err(|error| invalid(format!("the root certificate cannot be used: {error}")))?;
+            store
+                .add(root.clone())
+                .map_err(|error| invalid(format!("the root certificate cannot be used: {error}")))?;
         }
         Ok(store)
     }

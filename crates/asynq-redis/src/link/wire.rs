@@ -11,11 +11,7 @@ use redis::{
     AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
     aio::MultiplexedConnection,
 };
-use tokio::{
-    sync::watch,
-    task::AbortHandle,
-    time::sleep,
-};
+use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::{
     calls::{CallName, Calls},
@@ -106,9 +102,18 @@ impl Wire {
             driver: driver.handle(),
             to: settings.to_string(),
         };
-        let mut wire =
-            Self { con, calls, over, number: 0, resp3: pushes, driver, _pulse: Owned::spawn(pulse.watch()) };
-        wire.greet(settings, role, pushes, anonymous).await.map_err(without_effect)?;
+        let mut wire = Self {
+            con,
+            calls,
+            over,
+            number: 0,
+            resp3: pushes,
+            driver,
+            _pulse: Owned::spawn(pulse.watch()),
+        };
+        wire.greet(settings, role, pushes, anonymous)
+            .await
+            .map_err(without_effect)?;
         Ok(wire)
     }
 
@@ -129,7 +134,9 @@ impl Wire {
             select.arg(settings.db);
             let chosen = self.ask(&select, "SELECT".into()).await?;
             chosen.map_err(|reply| match reply.code.as_str() {
-                "ERR" => BrokerError::InvalidConnection { reason: format!("database {}: {}", settings.db, reply.text) },
+                "ERR" => BrokerError::InvalidConnection {
+                    reason: format!("database {}: {}", settings.db, reply.text),
+                },
                 _ => reply.into(),
             })?;
         }
@@ -145,7 +152,11 @@ impl Wire {
             setup.push(set_name);
         }
         // Neither is needed to work: a user may lack the permission for any of them.
-        let mut answers = self.ask_all(&setup, "greeting").await.map_err(|error| classify(error, false))?.into_iter();
+        let mut answers = self
+            .ask_all(&setup, "greeting")
+            .await
+            .map_err(|error| classify(error, false))?
+            .into_iter();
         let run_id = match answers.next() {
             Some(Ok(text)) => field_of_info(&text, "run_id"),
             _ => None,
@@ -239,7 +250,12 @@ impl Wire {
             return Err(BrokerError::unavailable("the connection has ended"));
         }
         let _waiting = self.calls.open(name);
-        let answer = self.con.clone().send_packed_command(cmd).await.map_err(|error| classify(error, true))?;
+        let answer = self
+            .con
+            .clone()
+            .send_packed_command(cmd)
+            .await
+            .map_err(|error| classify(error, true))?;
         self.calls.heard();
         Ok(split(answer))
     }
@@ -266,12 +282,18 @@ impl Wire {
 
 /// Whether HELLO was refused for a reason that AUTH would be refused for too.
 fn is_for_good(reply: &ErrorReply) -> bool {
-    matches!(reply.code.as_str(), "NOAUTH" | "WRONGPASS" | "NOPERM" | "LOADING" | "BUSY" | "MASTERDOWN")
+    matches!(
+        reply.code.as_str(),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | "LOADING" | "BUSY" | "MASTERDOWN"
+    )
 }
 
 /// 15 bits of a run id, which is 40 random hex digits; 0 if it is not known.
 fn tag(run_id: Option<&str>) -> u64 {
-    run_id.and_then(|id| u64::from_str_radix(id.get(..4)?, 16).ok()).unwrap_or(0) & 0x7fff
+    run_id
+        .and_then(|id| u64::from_str_radix(id.get(..4)?, 16).ok())
+        .unwrap_or(0)
+        & 0x7fff
 }
 
 /// The client id in a connection's number, if the connection is one of the server that `on` leads
@@ -305,7 +327,9 @@ pub(crate) fn field_of_info(info: &Value, field: &str) -> Option<String> {
         Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
         _ => return None,
     };
-    text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    text.lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .map(|value| value.trim().to_owned())
 }
 
 struct TellEnd(watch::Sender<bool>);

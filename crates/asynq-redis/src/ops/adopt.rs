@@ -46,8 +46,14 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
             .int(until.0)
             .int(position);
         args.push(&before);
-        let args = args.int(entries).int(bound(MAX_BATCH_BYTES)).int(core.now().timestamp());
-        let value = core.link.eval(&scripts::ADOPT, keys_of(queue, &["active", "lease"]), args.done()).await?;
+        let args = args
+            .int(entries)
+            .int(bound(MAX_BATCH_BYTES))
+            .int(core.now().timestamp());
+        let value = core
+            .link
+            .eval(&scripts::ADOPT, keys_of(queue, &["active", "lease"]), args.done())
+            .await?;
         let mut reply = Reply::of_script(OPERATION, value)?;
         position = reply.int()?;
         before = reply.bytes()?;
@@ -79,8 +85,16 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
     for (raw_id, msg) in found.into_iter().rev() {
         match decode(queue, &raw_id, msg) {
             Ok((id, message)) => {
-                let lease = LeaseRef { queue: queue.clone(), id, token: lost.token.clone(), until };
-                adopted.push(LeasedTask { message: Arc::new(message), lease });
+                let lease = LeaseRef {
+                    queue: queue.clone(),
+                    id,
+                    token: lost.token.clone(),
+                    until,
+                };
+                adopted.push(LeasedTask {
+                    message: Arc::new(message),
+                    lease,
+                });
             }
             Err((_, kind)) => {
                 quarantine::put_aside(core, queue, &raw_id, kind, Fence::Take(&lost.token)).await;

@@ -39,8 +39,9 @@ enum Step {
 pub(crate) async fn audit(core: &Core, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
     let mut steps = match cursor.0 {
         None => all(queue),
-        Some(text) => read_steps(&text)
-            .ok_or_else(|| BrokerError::Refused { source: "this cursor is not of an audit".into() })?,
+        Some(text) => read_steps(&text).ok_or_else(|| BrokerError::Refused {
+            source: "this cursor is not of an audit".into(),
+        })?,
     };
     let mut items = Vec::new();
     if !steps.is_empty() {
@@ -61,7 +62,11 @@ pub(crate) async fn audit(core: &Core, queue: &QueueName, cursor: Cursor) -> Res
 
 /// What an audit begins with. Groups and sets are found among the keys.
 fn all(queue: &QueueName) -> Vec<Step> {
-    let of = |state| Step::Container { key: keys::container(queue, state), state, from: 0 };
+    let of = |state| Step::Container {
+        key: keys::container(queue, state),
+        state,
+        from: 0,
+    };
     vec![
         of(TaskState::Pending),
         of(TaskState::Active),
@@ -71,7 +76,10 @@ fn all(queue: &QueueName) -> Vec<Step> {
         of(TaskState::Completed),
         Step::Leases { from: 0 },
         Step::Groups { cursor: "0".to_owned() },
-        Step::Keys { cursor: "0".to_owned(), listed: false },
+        Step::Keys {
+            cursor: "0".to_owned(),
+            listed: false,
+        },
     ]
 }
 
@@ -102,10 +110,18 @@ async fn container(
         match damage.map_or_else(|| decode(queue, &raw_id, msg).map_err(|(_, kind)| kind).map(drop), Err) {
             Err(kind) => {
                 let kind = kind.to_string();
-                items.push(Breach::Dangling { container: key.clone(), id: id.clone(), kind });
+                items.push(Breach::Dangling {
+                    container: key.clone(),
+                    id: id.clone(),
+                    kind,
+                });
             }
             Ok(()) if found != state.as_str() => {
-                items.push(Breach::WrongState { container: key.clone(), id: id.clone(), state: found });
+                items.push(Breach::WrongState {
+                    container: key.clone(),
+                    id: id.clone(),
+                    state: found,
+                });
             }
             Ok(()) => {}
         }
@@ -116,23 +132,32 @@ async fn container(
             items.push(Breach::Duplicated { id, containers });
         }
     }
-    Ok(if next < 0 { Vec::new() } else { vec![Step::Container { key, state, from: next }] })
+    Ok(if next < 0 {
+        Vec::new()
+    } else {
+        vec![Step::Container { key, state, from: next }]
+    })
 }
 
-async fn leases(
-    core: &Core,
-    queue: &QueueName,
-    from: i64,
-    items: &mut Vec<Breach>,
-) -> Result<Vec<Step>, BrokerError> {
-    let args = Args::with_capacity(3).text(&keys::queue_prefix(queue)).int(from).int(KEYS);
-    let value = core.link.eval(&scripts::AUDIT_LEASES, places(queue), args.done()).await?;
+async fn leases(core: &Core, queue: &QueueName, from: i64, items: &mut Vec<Breach>) -> Result<Vec<Step>, BrokerError> {
+    let args = Args::with_capacity(3)
+        .text(&keys::queue_prefix(queue))
+        .int(from)
+        .int(KEYS);
+    let value = core
+        .link
+        .eval(&scripts::AUDIT_LEASES, places(queue), args.done())
+        .await?;
     let mut reply = Reply::of_script("audit_leases", value)?;
     let next = reply.int()?;
     while !reply.is_empty() {
         items.push(Breach::StaleLease { id: reply.id()? });
     }
-    Ok(if next < 0 { Vec::new() } else { vec![Step::Leases { from: next }] })
+    Ok(if next < 0 {
+        Vec::new()
+    } else {
+        vec![Step::Leases { from: next }]
+    })
 }
 
 async fn groups(
@@ -141,14 +166,27 @@ async fn groups(
     cursor: String,
     items: &mut Vec<Breach>,
 ) -> Result<Vec<Step>, BrokerError> {
-    let args = Args::with_capacity(3).text(&keys::queue_prefix(queue)).text(&cursor).int(KEYS);
-    let value = core.link.eval(&scripts::AUDIT_GROUPS, keys_of(queue, &["groups"]), args.done()).await?;
+    let args = Args::with_capacity(3)
+        .text(&keys::queue_prefix(queue))
+        .text(&cursor)
+        .int(KEYS);
+    let value = core
+        .link
+        .eval(&scripts::AUDIT_GROUPS, keys_of(queue, &["groups"]), args.done())
+        .await?;
     let mut reply = Reply::of_script("audit_groups", value)?;
     let cursor = reply.text()?;
     while !reply.is_empty() {
-        items.push(Breach::GroupIndex { group: reply.text()?, has_tasks: false });
+        items.push(Breach::GroupIndex {
+            group: reply.text()?,
+            has_tasks: false,
+        });
     }
-    Ok(if cursor == "0" { Vec::new() } else { vec![Step::Groups { cursor }] })
+    Ok(if cursor == "0" {
+        Vec::new()
+    } else {
+        vec![Step::Groups { cursor }]
+    })
 }
 
 async fn keys_of_queue(
@@ -176,16 +214,38 @@ async fn keys_of_queue(
     while !reply.is_empty() {
         let mut finding = reply.list()?;
         match finding.text()?.as_str() {
-            "unlisted" => items.push(Breach::Unlisted { id: finding.id()?, state: finding.text()? }),
-            "since" => items.push(Breach::PendingSince { id: finding.id()?, state: finding.text()? }),
+            "unlisted" => items.push(Breach::Unlisted {
+                id: finding.id()?,
+                state: finding.text()?,
+            }),
+            "since" => items.push(Breach::PendingSince {
+                id: finding.id()?,
+                state: finding.text()?,
+            }),
             "gathered" => {
-                steps.push(Step::Container { key: finding.text()?, state: TaskState::Aggregating, from: 0 });
+                steps.push(Step::Container {
+                    key: finding.text()?,
+                    state: TaskState::Aggregating,
+                    from: 0,
+                });
             }
-            "group" => items.push(Breach::GroupIndex { group: finding.text()?, has_tasks: true }),
+            "group" => items.push(Breach::GroupIndex {
+                group: finding.text()?,
+                has_tasks: true,
+            }),
             "set" => items.push(Breach::UnlistedSet { set: finding.text()? }),
-            "lock" => items.push(Breach::OwnerlessLock { lock: finding.text()?, id: finding.text()? }),
-            "counter" => items.push(Breach::Counter { key: finding.text()?, problem: problem(&finding.text()?) }),
-            "type" => items.push(Breach::WrongType { key: finding.text()?, found: finding.text()? }),
+            "lock" => items.push(Breach::OwnerlessLock {
+                lock: finding.text()?,
+                id: finding.text()?,
+            }),
+            "counter" => items.push(Breach::Counter {
+                key: finding.text()?,
+                problem: problem(&finding.text()?),
+            }),
+            "type" => items.push(Breach::WrongType {
+                key: finding.text()?,
+                found: finding.text()?,
+            }),
             other => return Err(protocol("audit_keys", format!("{other:?} is no finding"))),
         }
     }
@@ -221,12 +281,21 @@ fn read_steps(text: &str) -> Option<Vec<Step>> {
     let step = |line: &str| {
         let fields: Vec<_> = line.split('\t').collect();
         Some(match fields.as_slice() {
-            ["c", key, state, from] => {
-                Step::Container { key: unescape(key), state: state.parse().ok()?, from: from.parse().ok()? }
-            }
-            ["l", from] => Step::Leases { from: from.parse().ok()? },
-            ["g", cursor] => Step::Groups { cursor: unescape(cursor) },
-            ["k", cursor, listed] => Step::Keys { cursor: unescape(cursor), listed: *listed == "1" },
+            ["c", key, state, from] => Step::Container {
+                key: unescape(key),
+                state: state.parse().ok()?,
+                from: from.parse().ok()?,
+            },
+            ["l", from] => Step::Leases {
+                from: from.parse().ok()?,
+            },
+            ["g", cursor] => Step::Groups {
+                cursor: unescape(cursor),
+            },
+            ["k", cursor, listed] => Step::Keys {
+                cursor: unescape(cursor),
+                listed: *listed == "1",
+            },
             _ => return None,
         })
     };
@@ -250,7 +319,13 @@ mod tests {
     fn a_cursor_keeps_what_is_left() {
         let queue = QueueName::new("a\tb\n%0A").unwrap();
         let mut steps = all(&queue);
-        steps.insert(0, Step::Keys { cursor: "17".to_owned(), listed: true });
+        steps.insert(
+            0,
+            Step::Keys {
+                cursor: "17".to_owned(),
+                listed: true,
+            },
+        );
         assert_eq!(read_steps(&write_steps(&steps)), Some(steps));
         for bad in ["", "c\tk", "l\tx", "z", "c\tk\trunning\t0"] {
             assert_eq!(read_steps(bad), None, "{bad:?}");

@@ -27,14 +27,19 @@ const OPERATION: &str = "enqueue";
 const LONGEST_LOCK: i64 = 100 * 366 * 24 * 3600;
 
 pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
-    let queues: Vec<QueueName> = batch.iter().map(|request| QueueName::from_storage(&request.message.queue)).collect();
+    let queues: Vec<QueueName> = batch
+        .iter()
+        .map(|request| QueueName::from_storage(&request.message.queue))
+        .collect();
     let parts = by_queue(queues.iter());
     if parts.is_empty() {
         return Vec::new();
     }
     let names = parts.iter().map(|part| &part.queue);
     let calls = parts.iter().flat_map(|part| {
-        let calls = cut(part.items.clone(), MAX_BATCH as usize, MAX_BATCH_BYTES, |index| size_of(&batch[*index]));
+        let calls = cut(part.items.clone(), MAX_BATCH as usize, MAX_BATCH_BYTES, |index| {
+            size_of(&batch[*index])
+        });
         calls.into_iter().map(|items| (&part.queue, items))
     });
     let sent = calls.map(|(queue, items)| create(core, queue, items, &batch));
@@ -46,7 +51,10 @@ pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Resu
         results[index] = Some(result);
     }
     let missing = || Err(protocol(OPERATION, "a task has no answer".to_owned()).into());
-    results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(missing))
+        .collect()
 }
 
 /// Puts the names into the index of queues, with each call (pitfalls G19). A failure is no reason
@@ -97,7 +105,10 @@ async fn create(
             results.extend(made.map(|(index, code)| (index, result_of(code, queue, &batch[index], now))));
         }
         Err(error) => {
-            results.extend(sent.into_iter().map(|index| (index, Err(EnqueueError::Broker(again(&error))))));
+            results.extend(
+                sent.into_iter()
+                    .map(|index| (index, Err(EnqueueError::Broker(again(&error))))),
+            );
         }
     }
     results
@@ -110,7 +121,12 @@ pub(crate) fn push(
     request: &EnqueueRequest,
     now: DateTime<Utc>,
 ) -> Result<(), BrokerError> {
-    let EnqueueRequest { message, placement, unique_ttl, token } = request;
+    let EnqueueRequest {
+        message,
+        placement,
+        unique_ttl,
+        token,
+    } = request;
     let lock = unique_ttl.map(|ttl| (message.unique_key.as_str(), ttl_secs(placement, ttl, now)));
     if let Some((key, _)) = lock
         && !key.starts_with(&keys::unique_prefix(queue))
@@ -177,7 +193,11 @@ pub(crate) fn result_of(
 /// About how many bytes a request takes on its way.
 fn size_of(request: &EnqueueRequest) -> usize {
     let message = &request.message;
-    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let headers: usize = message
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 8)
+        .sum();
     message.payload.len() + message.r#type.len() + message.unique_key.len() + headers + 256
 }
 

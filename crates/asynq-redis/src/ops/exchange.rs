@@ -66,10 +66,20 @@ pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlem
         if outcomes.taken.exhausted {
             answer.exhausted.push(part.queue.clone());
         }
-        answer.failed.extend(outcomes.failed.into_iter().map(|error| (part.queue.clone(), error)));
+        answer
+            .failed
+            .extend(outcomes.failed.into_iter().map(|error| (part.queue.clone(), error)));
     }
-    let missing = || Err(SettleError::Broker(protocol(OPERATION, "an outcome has no answer".to_owned())));
-    answer.settled = settled.into_iter().map(|result| result.unwrap_or_else(missing)).collect();
+    let missing = || {
+        Err(SettleError::Broker(protocol(
+            OPERATION,
+            "an outcome has no answer".to_owned(),
+        )))
+    };
+    answer.settled = settled
+        .into_iter()
+        .map(|result| result.unwrap_or_else(missing))
+        .collect();
     answer
 }
 
@@ -77,12 +87,20 @@ pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlem
 fn split(settle: &[Settlement], want: Vec<Want>) -> Vec<Part> {
     let mut parts: Vec<Part> = super::by_queue(settle.iter().map(|settlement| &settlement.lease.queue))
         .into_iter()
-        .map(|part| Part { queue: part.queue, items: part.items, want: 0 })
+        .map(|part| Part {
+            queue: part.queue,
+            items: part.items,
+            want: 0,
+        })
         .collect();
     for Want { queue, max } in want {
         match parts.iter_mut().find(|part| part.queue == queue) {
             Some(part) => part.want = part.want.saturating_add(max),
-            None => parts.push(Part { queue, items: Vec::new(), want: max }),
+            None => parts.push(Part {
+                queue,
+                items: Vec::new(),
+                want: max,
+            }),
         }
     }
     parts
@@ -129,7 +147,9 @@ async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[S
                     }
                 }
                 Err(error) => {
-                    let failures = asked.into_iter().map(|index| (index, Err(SettleError::Broker(again(&error)))));
+                    let failures = asked
+                        .into_iter()
+                        .map(|index| (index, Err(SettleError::Broker(again(&error)))));
                     outcomes.settled.extend(failures);
                     outcomes.failed.push(error);
                 }
@@ -154,7 +174,12 @@ fn render<'s>(
     let mut fences: Vec<(&CallToken, i64)> = Vec::new();
     let count = settlements.len();
     let mut items = Args::with_capacity(4 * count);
-    for Settlement { lease, message, outcome } in settlements {
+    for Settlement {
+        lease,
+        message,
+        outcome,
+    } in settlements
+    {
         let fence = (&lease.token, lease.until.0);
         let number = fences.iter().rposition(|known| *known == fence).unwrap_or_else(|| {
             fences.push(fence);
@@ -164,12 +189,16 @@ fn render<'s>(
         items.push_count(number + 1);
         settle::push(&mut items, queue, message, outcome, now);
     }
-    let mut args = Head { queue, now, more: 7 + 2 * fences.len() + 4 * count }
-        .render()
-        .int(i64::from(want))
-        .int(bound(MAX_BATCH_BYTES))
-        .text(call.token.as_str())
-        .int(call.lease_until.0);
+    let mut args = Head {
+        queue,
+        now,
+        more: 7 + 2 * fences.len() + 4 * count,
+    }
+    .render()
+    .int(i64::from(want))
+    .int(bound(MAX_BATCH_BYTES))
+    .text(call.token.as_str())
+    .int(call.lease_until.0);
     args.push_count(fences.len());
     for (token, until) in fences {
         args.push(token.as_str());
@@ -202,18 +231,25 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
         taken.push((tasks.bytes()?, tasks.bytes()?));
     }
     let aside = reply.list()?.damaged()?;
-    let aside = aside.into_iter().map(|(id, kind)| Poison { queue: queue.clone(), id, kind }).collect();
-    Ok(Answered { answers, taken, aside, exhausted: reply.int()? == 1, note: reply.text()? })
+    let aside = aside
+        .into_iter()
+        .map(|(id, kind)| Poison {
+            queue: queue.clone(),
+            id,
+            kind,
+        })
+        .collect();
+    Ok(Answered {
+        answers,
+        taken,
+        aside,
+        exhausted: reply.int()? == 1,
+        note: reply.text()?,
+    })
 }
 
 /// Decodes what was taken. What cannot be decoded is put aside; it is ours, so nobody else does.
-async fn accept(
-    core: &Core,
-    call: &CallRecord,
-    queue: &QueueName,
-    tasks: Vec<(Vec<u8>, Vec<u8>)>,
-    taken: &mut Taken,
-) {
+async fn accept(core: &Core, call: &CallRecord, queue: &QueueName, tasks: Vec<(Vec<u8>, Vec<u8>)>, taken: &mut Taken) {
     for (raw_id, msg) in tasks {
         match decode(queue, &raw_id, msg) {
             Ok((id, message)) => taken.leased.push(LeasedTask {
@@ -227,7 +263,11 @@ async fn accept(
             }),
             Err((id, kind)) => {
                 quarantine::put_aside(core, queue, &raw_id, kind, Fence::Take(&call.token)).await;
-                taken.poisoned.push(Poison { queue: queue.clone(), id, kind });
+                taken.poisoned.push(Poison {
+                    queue: queue.clone(),
+                    id,
+                    kind,
+                });
             }
         }
     }

@@ -33,6 +33,13 @@ pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Resul
         moved,
         more: due.is_some_and(|score| score <= now.timestamp()),
         next_due: due.and_then(|score| DateTime::from_timestamp(score, 0)),
-        poisoned: aside.into_iter().map(|(id, kind)| Poison { queue: queue.clone(), id, kind }).collect(),
+        poisoned: aside
+            .into_iter()
+            .map(|(id, kind)| Poison {
+                queue: queue.clone(),
+                id,
+                kind,
+            })
+            .collect(),
     })
 }

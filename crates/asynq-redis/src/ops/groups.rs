@@ -38,8 +38,14 @@ pub(crate) async fn infos(core: &Core, queue: &QueueName) -> Result<Vec<GroupInf
     let mut found = BTreeMap::new();
     let mut cursor = "0".to_owned();
     loop {
-        let args = Args::with_capacity(3).text(&keys::queue_prefix(queue)).text(&cursor).int(GROUPS);
-        let value = core.link.eval(&scripts::GROUPS, keys_of(queue, &["groups"]), args.done()).await?;
+        let args = Args::with_capacity(3)
+            .text(&keys::queue_prefix(queue))
+            .text(&cursor)
+            .int(GROUPS);
+        let value = core
+            .link
+            .eval(&scripts::GROUPS, keys_of(queue, &["groups"]), args.done())
+            .await?;
         let mut reply = Reply::of_script("groups", value)?;
         cursor = reply.text()?;
         let mut groups = reply.list()?;
@@ -48,7 +54,10 @@ pub(crate) async fn infos(core: &Core, queue: &QueueName) -> Result<Vec<GroupInf
             found.insert(group, u64::try_from(groups.int()?).unwrap_or(0));
         }
         if cursor == "0" {
-            return Ok(found.into_iter().map(|(group, size)| GroupInfo { group, size }).collect());
+            return Ok(found
+                .into_iter()
+                .map(|(group, size)| GroupInfo { group, size })
+                .collect());
         }
     }
 }
@@ -63,7 +72,9 @@ pub(crate) async fn collect(
     let id = core.link.env().entropy.uuid();
     let until = set_end(now);
     let before = |secs: u64| now.timestamp().saturating_sub(i64::try_from(secs).unwrap_or(i64::MAX));
-    let mut args = Args::with_capacity(5).text(group.as_str()).int(i64::from(limits.max_size.unwrap_or(0)));
+    let mut args = Args::with_capacity(5)
+        .text(group.as_str())
+        .int(i64::from(limits.max_size.unwrap_or(0)));
     // Durations count in whole seconds and zero is no limit, as in Go.
     match limits.max_delay.map(|delay| delay.as_secs()).filter(|secs| *secs > 0) {
         Some(secs) => args.push_int(before(secs)),
@@ -80,7 +91,13 @@ pub(crate) async fn collect(
     if int("collect_group", scalar("collect_group", value)?)? == 0 {
         return Ok(None);
     }
-    let mut set = AggregationSet { queue: queue.clone(), group: group.clone(), id, tasks: Vec::new(), until };
+    let mut set = AggregationSet {
+        queue: queue.clone(),
+        group: group.clone(),
+        id,
+        tasks: Vec::new(),
+        until,
+    };
     set.tasks = read(core, &set).await?;
     Ok((!set.tasks.is_empty()).then_some(set))
 }
@@ -98,7 +115,10 @@ async fn read(core: &Core, set: &AggregationSet) -> Result<Vec<Arc<TaskMessage>>
             .int(i64::from(MAX_BATCH))
             .int(bound(MAX_BATCH_BYTES))
             .int(core.now().timestamp());
-        let keys = vec![key.clone().into_bytes(), keys::of_queue(queue, "aggregation_sets").into_bytes()];
+        let keys = vec![
+            key.clone().into_bytes(),
+            keys::of_queue(queue, "aggregation_sets").into_bytes(),
+        ];
         let value = core.link.eval(&scripts::READ_SET, keys, args.done()).await?;
         let mut reply = Reply::of_script("read_set", value)?;
         rank = reply.int()?;
@@ -148,12 +168,17 @@ pub(crate) async fn finish(
     const OPERATION: &str = "finish_aggregation";
     let queue = &set.queue;
     if result.message.queue != queue.as_str() {
-        let reason = format!("the aggregated task is for queue {:?}, its set is in {queue:?}", result.message.queue);
+        let reason = format!(
+            "the aggregated task is for queue {:?}, its set is in {queue:?}",
+            result.message.queue
+        );
         return Err(BrokerError::Refused { source: reason.into() }.into());
     }
     let now = core.now();
-    let mut args =
-        Args::with_capacity(16).text(&keys::queue_prefix(queue)).int(now.timestamp()).int(unix_nanos(now));
+    let mut args = Args::with_capacity(16)
+        .text(&keys::queue_prefix(queue))
+        .int(now.timestamp())
+        .int(unix_nanos(now));
     enqueue::push(&mut args, queue, &result, now)?;
     // By the message, not by the hash, in which Go does not record the lock (pitfalls G14, G15).
     let locked: Vec<_> = set.tasks.iter().filter(|task| !task.unique_key.is_empty()).collect();
@@ -178,8 +203,10 @@ pub(crate) async fn finish(
 pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, BrokerError> {
     let mut sets: u32 = 0;
     loop {
-        let args =
-            Args::with_capacity(3).text(&keys::queue_prefix(queue)).int(core.now().timestamp()).int(SETS);
+        let args = Args::with_capacity(3)
+            .text(&keys::queue_prefix(queue))
+            .int(core.now().timestamp())
+            .int(SETS);
         let keys = keys_of(queue, &["aggregation_sets", "groups"]);
         let value = core.link.eval(&scripts::RECLAIM_SETS, keys, args.done()).await?;
         let mut reply = Reply::of_script("reclaim_sets", value)?;
@@ -192,5 +219,8 @@ pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, Broke
 }
 
 fn gone(set: &AggregationSet) -> BrokerError {
-    BrokerError::AggregationSetGone { queue: set.queue.clone(), group: set.group.clone() }
+    BrokerError::AggregationSetGone {
+        queue: set.queue.clone(),
+        group: set.group.clone(),
+    }
 }

@@ -26,7 +26,11 @@ pub(crate) struct Place {
 
 impl Default for Place {
     fn default() -> Self {
-        Self { active: 0, lease: 0, scan: "0".to_owned() }
+        Self {
+            active: 0,
+            lease: 0,
+            scan: "0".to_owned(),
+        }
     }
 }
 
@@ -112,7 +116,9 @@ async fn heal_keys(
     let mut reply = Reply::of_script("heal_keys", value)?;
     place.scan = reply.text()?;
     healed.relisted.extend(ids(reply.list()?)?);
-    healed.regrouped.extend(reply.list()?.texts()?.iter().map(|name| GroupKey::from_storage(name)));
+    healed
+        .regrouped
+        .extend(reply.list()?.texts()?.iter().map(|name| GroupKey::from_storage(name)));
     healed.unlocked.extend(reply.list()?.texts()?);
     healed.poisoned.extend(poison(queue, reply.list()?)?);
     Ok(())
@@ -124,5 +130,12 @@ fn ids(reply: Reply) -> Result<Vec<TaskId>, BrokerError> {
 
 fn poison(queue: &QueueName, reply: Reply) -> Result<Vec<Poison>, BrokerError> {
     let found = reply.damaged()?;
-    Ok(found.into_iter().map(|(id, kind)| Poison { queue: queue.clone(), id, kind }).collect())
+    Ok(found
+        .into_iter()
+        .map(|(id, kind)| Poison {
+            queue: queue.clone(),
+            id,
+            kind,
+        })
+        .collect())
 }

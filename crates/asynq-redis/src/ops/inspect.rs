@@ -44,15 +44,29 @@ pub(crate) async fn is_listed(core: &Core, queue: &QueueName) -> Result<bool, Br
 }
 
 fn must_be_listed(queue: &QueueName, listed: Result<bool, BrokerError>) -> Result<(), BrokerError> {
-    if listed? { Ok(()) } else { Err(BrokerError::QueueNotFound { queue: queue.clone() }) }
+    if listed? {
+        Ok(())
+    } else {
+        Err(BrokerError::QueueNotFound { queue: queue.clone() })
+    }
 }
 
 pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
     let now = core.now();
-    let mut keys = keys_of(queue, &["pending", "active", "scheduled", "retry", "archived", "completed"]);
+    let mut keys = keys_of(
+        queue,
+        &["pending", "active", "scheduled", "retry", "archived", "completed"],
+    );
     let containers = keys.clone();
     let day = keys::day(now);
-    for suffix in [&format!("processed:{day}"), &format!("failed:{day}"), "processed", "failed", "paused", "groups"] {
+    for suffix in [
+        &format!("processed:{day}"),
+        &format!("failed:{day}"),
+        "processed",
+        "failed",
+        "paused",
+        "groups",
+    ] {
         keys.push(keys::of_queue(queue, suffix).into_bytes());
     }
     let prefix = Args::with_capacity(1).text(&keys::queue_prefix(queue));
@@ -177,7 +191,10 @@ async fn list_part(
         .int(start)
         .int(i64::from(most))
         .int(bound(MAX_BATCH_BYTES));
-    let keys = vec![container.as_bytes().to_vec(), keys::of_queue(queue, "lease").into_bytes()];
+    let keys = vec![
+        container.as_bytes().to_vec(),
+        keys::of_queue(queue, "lease").into_bytes(),
+    ];
     core.link.eval(&scripts::LIST_TASKS, keys, args.done()).await
 }
 
@@ -190,19 +207,30 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
     let mut keys = vec![keys::task(queue, id).into_bytes()];
     keys.extend(keys_of(queue, &["scheduled", "retry", "lease"]));
     let args = Args::with_capacity(1).text(id.as_str());
-    let (known, found) =
-        join(is_listed(core, queue), core.link.eval(&scripts::TASK_INFO, keys, args.done())).await;
+    let (known, found) = join(
+        is_listed(core, queue),
+        core.link.eval(&scripts::TASK_INFO, keys, args.done()),
+    )
+    .await;
     must_be_listed(queue, known)?;
     let mut reply = Reply::of_script("task_info", found?)?;
-    let poison = |kind| BrokerError::Poison { queue: queue.clone(), id: id.clone(), kind };
+    let poison = |kind| BrokerError::Poison {
+        queue: queue.clone(),
+        id: id.clone(),
+        kind,
+    };
     match reply.damage()? {
-        Some(PoisonKind::NoHash) => return Err(BrokerError::TaskNotFound { queue: queue.clone(), id: id.clone() }),
+        Some(PoisonKind::NoHash) => {
+            return Err(BrokerError::TaskNotFound {
+                queue: queue.clone(),
+                id: id.clone(),
+            });
+        }
         Some(kind) => return Err(poison(kind)),
         None => {}
     }
     let state = reply.text()?;
-    let (_, message) =
-        decode(queue, id.as_str().as_bytes(), reply.bytes()?).map_err(|(_, kind)| poison(kind))?;
+    let (_, message) = decode(queue, id.as_str().as_bytes(), reply.bytes()?).map_err(|(_, kind)| poison(kind))?;
     let state: TaskState = state.parse().map_err(|_| poison(PoisonKind::BadState))?;
     let result = reply.bytes()?;
     let (score, lease) = (reply.maybe_int()?, reply.maybe_int()?);
@@ -217,7 +245,9 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
 
 pub(crate) async fn pause(core: &Core, queue: &QueueName) -> Result<(), BrokerError> {
     let mut cmd = redis::cmd("SET");
-    cmd.arg(keys::of_queue(queue, "paused")).arg(core.now().timestamp()).arg("NX");
+    cmd.arg(keys::of_queue(queue, "paused"))
+        .arg(core.now().timestamp())
+        .arg("NX");
     match core.link.command(&cmd).await? {
         Value::Nil => Err(BrokerError::AlreadyPaused { queue: queue.clone() }),
         _ => Ok(()),

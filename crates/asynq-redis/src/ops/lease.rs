@@ -22,14 +22,24 @@ const MOST: usize = 500;
 
 pub(crate) async fn extend(core: &Core, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
     let parts = by_queue(batch.iter().map(|lease| &lease.queue));
-    let calls = parts.iter().flat_map(|part| part.items.chunks(MOST).map(|items| (&part.queue, items)));
+    let calls = parts
+        .iter()
+        .flat_map(|part| part.items.chunks(MOST).map(|items| (&part.queue, items)));
     let sent = calls.map(|(queue, items)| extend_some(core, queue, items, &batch));
     let mut results: Vec<Option<Result<LeaseUntil, SettleError>>> = batch.iter().map(|_| None).collect();
     for (index, result) in join_all(sent).await.into_iter().flatten() {
         results[index] = Some(result);
     }
-    let missing = || Err(SettleError::Broker(protocol(OPERATION, "a lease has no answer".to_owned())));
-    results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+    let missing = || {
+        Err(SettleError::Broker(protocol(
+            OPERATION,
+            "a lease has no answer".to_owned(),
+        )))
+    };
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(missing))
+        .collect()
 }
 
 async fn extend_some(
@@ -51,8 +61,9 @@ async fn extend_some(
         rendered.push(lease.id.as_str());
         rendered.push_count(number + 1);
     }
-    let mut args =
-        Args::with_capacity(4 + 2 * (fences.len() + items.len())).text(&keys::queue_prefix(queue)).int(until.0);
+    let mut args = Args::with_capacity(4 + 2 * (fences.len() + items.len()))
+        .text(&keys::queue_prefix(queue))
+        .int(until.0);
     args.push_count(fences.len());
     for (token, highest) in fences {
         args.push(token.as_str());
@@ -61,7 +72,10 @@ async fn extend_some(
     args.push_count(items.len());
     args.append(rendered);
 
-    let answer = core.link.eval(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done()).await;
+    let answer = core
+        .link
+        .eval(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done())
+        .await;
     match answer.and_then(|value| codes(OPERATION, value, items.len())) {
         Ok(codes) => {
             let read = |index: usize, code| match code {
@@ -70,9 +84,16 @@ async fn extend_some(
                 b'2' => Ok(until.max(batch[index].until)),
                 code => Err(refusal(OPERATION, code)),
             };
-            items.iter().zip(codes).map(|(index, code)| (*index, read(*index, code))).collect()
+            items
+                .iter()
+                .zip(codes)
+                .map(|(index, code)| (*index, read(*index, code)))
+                .collect()
         }
-        Err(error) => items.iter().map(|index| (*index, Err(SettleError::Broker(again(&error))))).collect(),
+        Err(error) => items
+            .iter()
+            .map(|index| (*index, Err(SettleError::Broker(again(&error)))))
+            .collect(),
     }
 }
 

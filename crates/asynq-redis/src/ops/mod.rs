@@ -36,7 +36,10 @@ pub(crate) fn by_queue<'q>(queues: impl Iterator<Item = &'q QueueName>) -> Vec<P
         // Most batches concern a few queues, and neighbours mostly the same.
         match parts.iter_mut().rev().find(|part| part.queue == *queue) {
             Some(part) => part.items.push(index),
-            None => parts.push(Part { queue: queue.clone(), items: vec![index] }),
+            None => parts.push(Part {
+                queue: queue.clone(),
+                items: vec![index],
+            }),
         }
     }
     parts
@@ -70,15 +73,24 @@ mod tests {
     fn a_batch_is_split_by_queue_in_order() {
         let (a, b) = (QueueName::new("a").unwrap(), QueueName::new("b").unwrap());
         let parts = by_queue([&a, &b, &a, &a].into_iter());
-        let seen: Vec<_> = parts.iter().map(|part| (part.queue.as_str(), part.items.clone())).collect();
+        let seen: Vec<_> = parts
+            .iter()
+            .map(|part| (part.queue.as_str(), part.items.clone()))
+            .collect();
         assert_eq!(seen, [("a", vec![0, 2, 3]), ("b", vec![1])]);
     }
 
     #[test]
     fn a_call_is_cut_by_items_and_bytes_and_has_at_least_one() {
         let size = |n: &usize| *n;
-        assert_eq!(cut(vec![1, 1, 1, 1, 1], 2, 100, size), [vec![1, 1], vec![1, 1], vec![1]]);
-        assert_eq!(cut(vec![60, 40, 1, 200, 99, 1], 9, 100, size), [vec![60, 40], vec![1], vec![200], vec![99, 1]]);
+        assert_eq!(
+            cut(vec![1, 1, 1, 1, 1], 2, 100, size),
+            [vec![1, 1], vec![1, 1], vec![1]]
+        );
+        assert_eq!(
+            cut(vec![60, 40, 1, 200, 99, 1], 9, 100, size),
+            [vec![60, 40], vec![1], vec![200], vec![99, 1]]
+        );
         assert!(cut(vec![], 2, 100, size).is_empty());
     }
 }

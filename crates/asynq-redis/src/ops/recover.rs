@@ -42,16 +42,27 @@ pub(crate) async fn expired(
         .int(i64::from(limit.clamp(1, MAX_BATCH)))
         .int(bound(MAX_BATCH_BYTES))
         .int(now.timestamp());
-    let value = core.link.eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args.done()).await?;
+    let value = core
+        .link
+        .eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args.done())
+        .await?;
     let mut reply = Reply::of_script("expired", value)?;
     let mut tasks = reply.list()?;
     let mut found = Expired::default();
-    let poison = |id, kind| Poison { queue: queue.clone(), id, kind };
+    let poison = |id, kind| Poison {
+        queue: queue.clone(),
+        id,
+        kind,
+    };
     while !tasks.is_empty() {
         let (raw_id, until, msg) = (tasks.bytes()?, LeaseUntil(tasks.int()?), tasks.bytes()?);
         match decode(queue, &raw_id, msg) {
             Ok((_, message)) => {
-                found.tasks.push(ExpiredTask { queue: queue.clone(), message: Arc::new(message), until });
+                found.tasks.push(ExpiredTask {
+                    queue: queue.clone(),
+                    message: Arc::new(message),
+                    until,
+                });
             }
             Err((id, kind)) => {
                 quarantine::put_aside(core, queue, &raw_id, kind, Fence::Lease(until)).await;
@@ -59,20 +70,35 @@ pub(crate) async fn expired(
             }
         }
     }
-    found.poisoned.extend(reply.list()?.damaged()?.into_iter().map(|(id, kind)| poison(id, kind)));
+    found
+        .poisoned
+        .extend(reply.list()?.damaged()?.into_iter().map(|(id, kind)| poison(id, kind)));
     found.more = reply.int()? == 1;
     Ok(found)
 }
 
 pub(crate) async fn recover(core: &Core, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
     let parts = by_queue(batch.iter().map(|recovery| &recovery.task.queue));
-    let done = join_all(parts.into_iter().map(|part| recover_queue(core, part.queue, part.items, &batch))).await;
+    let done = join_all(
+        parts
+            .into_iter()
+            .map(|part| recover_queue(core, part.queue, part.items, &batch)),
+    )
+    .await;
     let mut results: Vec<Option<Result<(), SettleError>>> = batch.iter().map(|_| None).collect();
     for (index, result) in done.into_iter().flatten() {
         results[index] = Some(result);
     }
-    let missing = || Err(SettleError::Broker(protocol(OPERATION, "a task has no answer".to_owned())));
-    results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+    let missing = || {
+        Err(SettleError::Broker(protocol(
+            OPERATION,
+            "a task has no answer".to_owned(),
+        )))
+    };
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(missing))
+        .collect()
 }
 
 async fn recover_queue(
@@ -81,11 +107,16 @@ async fn recover_queue(
     items: Vec<usize>,
     batch: &[Recovery],
 ) -> Vec<(usize, Result<(), SettleError>)> {
-    let (refused, mut items): (Vec<usize>, Vec<usize>) =
-        items.into_iter().partition(|index| matches!(batch[*index].outcome, Outcome::Done { .. }));
-    let refusal = || BrokerError::Refused { source: "a task cannot be recovered as done".into() };
-    let mut results: Vec<(usize, Result<(), SettleError>)> =
-        refused.into_iter().map(|index| (index, Err(refusal().into()))).collect();
+    let (refused, mut items): (Vec<usize>, Vec<usize>) = items
+        .into_iter()
+        .partition(|index| matches!(batch[*index].outcome, Outcome::Done { .. }));
+    let refusal = || BrokerError::Refused {
+        source: "a task cannot be recovered as done".into(),
+    };
+    let mut results: Vec<(usize, Result<(), SettleError>)> = refused
+        .into_iter()
+        .map(|index| (index, Err(refusal().into())))
+        .collect();
     while !items.is_empty() {
         let size = |index: &usize| settle::size_of(&batch[*index].task.message, &batch[*index].outcome);
         let calls = cut(std::mem::take(&mut items), MAX_BATCH as usize, MAX_BATCH_BYTES, size);
@@ -103,7 +134,9 @@ async fn recover_queue(
                     }
                 }
                 Err(error) => {
-                    let failures = asked.into_iter().map(|index| (index, Err(SettleError::Broker(again(&error)))));
+                    let failures = asked
+                        .into_iter()
+                        .map(|index| (index, Err(SettleError::Broker(again(&error)))));
                     results.extend(failures);
                 }
             }
@@ -114,7 +147,12 @@ async fn recover_queue(
 
 fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let now = core.now();
-    let mut args = Head { queue, now, more: 1 + 6 * items.len() }.render();
+    let mut args = Head {
+        queue,
+        now,
+        more: 1 + 6 * items.len(),
+    }
+    .render();
     args.push_count(items.len());
     for index in items {
         let Recovery { task, outcome } = &batch[*index];

@@ -10,7 +10,10 @@ const OPERATION: &str = "write_result";
 
 pub(crate) async fn write(core: &Core, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
     let length = result.len();
-    let mut args = Args::with_capacity(4).text(lease.id.as_str()).text(lease.token.as_str()).int(lease.until.0);
+    let mut args = Args::with_capacity(4)
+        .text(lease.id.as_str())
+        .text(lease.token.as_str())
+        .int(lease.until.0);
     args.push_owned(result.into());
     let keys = vec![
         keys::task(&lease.queue, &lease.id).into_bytes(),

@@ -26,7 +26,9 @@ pub(crate) async fn write(
         args.push_owned(wire::encode_scheduler_entry(entry).into());
     }
     let listed = announce(core, keys::SCHEDULERS, &key, ttl);
-    let written = core.link.eval(&scripts::WRITE_ENTRIES, vec![key.clone().into_bytes()], args.done());
+    let written = core
+        .link
+        .eval(&scripts::WRITE_ENTRIES, vec![key.clone().into_bytes()], args.done());
     let (listed, written) = join(listed, written).await;
     listed?;
     scalar("write_entries", written?).map(drop)
@@ -38,7 +40,11 @@ pub(crate) async fn clear(core: &Core, scheduler_id: &str) -> Result<(), BrokerE
     remove.arg(keys::SCHEDULERS).arg(&key);
     let mut delete = redis::cmd("DEL");
     delete.arg(&key);
-    core.link.pipeline(&[remove, delete]).await.into_iter().try_for_each(|answer| answer.map(drop))
+    core.link
+        .pipeline(&[remove, delete])
+        .await
+        .into_iter()
+        .try_for_each(|answer| answer.map(drop))
 }
 
 pub(crate) async fn record(core: &Core, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
@@ -46,7 +52,11 @@ pub(crate) async fn record(core: &Core, entry_id: &str, event: &SchedulerEnqueue
     args.push_owned(wire::encode_enqueue_event(event).into());
     let args = args.int(i64::from(MAX_SCHEDULER_EVENTS));
     let keys = vec![keys::scheduler_history(entry_id).into_bytes()];
-    scalar("record_event", core.link.eval(&scripts::RECORD_EVENT, keys, args.done()).await?).map(drop)
+    scalar(
+        "record_event",
+        core.link.eval(&scripts::RECORD_EVENT, keys, args.done()).await?,
+    )
+    .map(drop)
 }
 
 pub(crate) async fn clear_history(core: &Core, entry_id: &str) -> Result<(), BrokerError> {

@@ -19,18 +19,30 @@ use crate::{
 
 /// Whole seconds, at least one (pitfalls section 1.4).
 pub(crate) fn whole_secs(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).clamp(1, 100 * 366 * 24 * 3600)
+    i64::try_from(ttl.as_secs())
+        .unwrap_or(i64::MAX)
+        .clamp(1, 100 * 366 * 24 * 3600)
 }
 
 fn keys_for(server: &ServerInfo) -> (String, String) {
-    let ServerInfo { host, pid, server_id, .. } = server;
-    (keys::server_info(host, *pid, server_id), keys::worker_info(host, *pid, server_id))
+    let ServerInfo {
+        host, pid, server_id, ..
+    } = server;
+    (
+        keys::server_info(host, *pid, server_id),
+        keys::worker_info(host, *pid, server_id),
+    )
 }
 
 /// Puts a name into an index, until `ttl_secs` from now.
 pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64) -> Result<(), BrokerError> {
-    let args = Args::with_capacity(2).text(name).int(core.now().timestamp().saturating_add(ttl_secs));
-    let value = core.link.eval(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done()).await?;
+    let args = Args::with_capacity(2)
+        .text(name)
+        .int(core.now().timestamp().saturating_add(ttl_secs));
+    let value = core
+        .link
+        .eval(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done())
+        .await?;
     scalar("announce", value).map(drop)
 }
 
@@ -76,8 +88,16 @@ pub(crate) async fn clear(core: &Core, server: &ServerInfo) -> Result<(), Broker
     };
     let mut both = redis::cmd("DEL");
     both.arg(&server_key).arg(&workers_key);
-    let commands = [remove(keys::SERVERS, &server_key), remove(keys::WORKERS, &workers_key), both];
-    core.link.pipeline(&commands).await.into_iter().try_for_each(|answer| answer.map(drop))
+    let commands = [
+        remove(keys::SERVERS, &server_key),
+        remove(keys::WORKERS, &workers_key),
+        both,
+    ];
+    core.link
+        .pipeline(&commands)
+        .await
+        .into_iter()
+        .try_for_each(|answer| answer.map(drop))
 }
 
 /// The names in an index that have not ended.

@@ -21,7 +21,12 @@ const MOST_STEPS: i64 = 100_000;
 pub(crate) fn keys_for(queue: &QueueName, now: DateTime<Utc>) -> Vec<Vec<u8>> {
     let mut found = keys_of(queue, &["pending", "active", "lease", "retry", "archived", "completed"]);
     let day = keys::day(now);
-    for suffix in [format!("processed:{day}"), format!("failed:{day}"), "processed".into(), "failed".into()] {
+    for suffix in [
+        format!("processed:{day}"),
+        format!("failed:{day}"),
+        "processed".into(),
+        "failed".into(),
+    ] {
         found.push(keys::of_queue(queue, &suffix).into_bytes());
     }
     found
@@ -90,7 +95,11 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
 
 /// The lock that the message names, if it is a lock of this queue.
 fn lock_of<'m>(queue: &QueueName, message: &'m TaskMessage) -> &'m str {
-    if message.unique_key.starts_with(&keys::unique_prefix(queue)) { &message.unique_key } else { "" }
+    if message.unique_key.starts_with(&keys::unique_prefix(queue)) {
+        &message.unique_key
+    } else {
+        ""
+    }
 }
 
 /// What became of one outcome.

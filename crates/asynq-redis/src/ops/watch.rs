@@ -14,5 +14,11 @@ pub(crate) async fn watch(core: &Core, queues: &[QueueName], kind: WatchKind) ->
         WatchKind::Delayed => (&scripts::PROBE_DELAYED, ["scheduled", "retry"]),
     };
     let keys = queues.iter().flat_map(|queue| keys_of(queue, &suffixes)).collect();
-    core.link.watch(Probe { script, keys, args: Vec::new() }).await
+    core.link
+        .watch(Probe {
+            script,
+            keys,
+            args: Vec::new(),
+        })
+        .await
 }

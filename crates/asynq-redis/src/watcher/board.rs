@@ -57,7 +57,11 @@ impl Board {
         // Those that nobody waits for any more leave when somebody else comes to one of their keys.
         let mut abandoned = Vec::new();
         for number in keys.iter().filter_map(|key| lists.by_key.get(key)).flatten() {
-            if lists.waiting.get(number).is_some_and(|waiting| waiting.signal.is_closed()) {
+            if lists
+                .waiting
+                .get(number)
+                .is_some_and(|waiting| waiting.signal.is_closed())
+            {
                 abandoned.push(*number);
             }
         }
@@ -70,8 +74,18 @@ impl Board {
             lists.by_key.entry(key.clone()).or_default().push(number);
         }
         let (signal, receiver) = watch::channel(None);
-        lists.waiting.insert(number, Waiting { keys: keys.to_vec(), signal });
-        Some(Entry { board: Arc::clone(self), number, receiver: Some(receiver) })
+        lists.waiting.insert(
+            number,
+            Waiting {
+                keys: keys.to_vec(),
+                signal,
+            },
+        );
+        Some(Entry {
+            board: Arc::clone(self),
+            number,
+            receiver: Some(receiver),
+        })
     }
 
     /// Ends the watches on a key.

@@ -1,10 +1,14 @@
 //! The Redis broker against private redis-servers.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, in its helpers too")]
+
 mod bounds;
 mod conformance;
+mod connection;
 mod counters;
 mod damage;
 mod fence;
 mod golden;
 mod oom;
 mod support;
+mod uri;

@@ -59,10 +59,19 @@ fn each_script_is_pinned() {
         .filter(|path| path.is_file())
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
-    assert_eq!(PINNED.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>(), files);
+    assert_eq!(
+        PINNED
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect::<BTreeSet<_>>(),
+        files
+    );
     let source = include_str!("oom.rs");
     for (name, test) in PINNED {
-        assert!(source.contains(&format!("async fn {test}()")), "{name} is pinned by {test}, which is not here");
+        assert!(
+            source.contains(&format!("async fn {test}()")),
+            "{name} is pinned by {test}, which is not here"
+        );
     }
 }
 
@@ -70,7 +79,10 @@ fn each_script_is_pinned() {
 async fn fill(bench: &mut Bench) {
     bench.raw(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let refused = bench.client.cmd(&["SET", "other", "x"]).await;
-    assert!(refused.error().is_some_and(|text| text.starts_with("OOM")), "{refused:?}");
+    assert!(
+        refused.error().is_some_and(|text| text.starts_with("OOM")),
+        "{refused:?}"
+    );
 }
 
 async fn keys_of(bench: &mut Bench) -> Vec<Bytes> {
@@ -92,10 +104,16 @@ async fn an_enqueue_is_refused_whole() {
         request("other", "p").build(),
     ];
     for answer in bench.storage.enqueue(batch).await {
-        assert!(matches!(answer, Err(EnqueueError::Broker(BrokerError::OutOfMemory))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(EnqueueError::Broker(BrokerError::OutOfMemory))),
+            "{answer:?}"
+        );
     }
     let answer = bench.storage.write_result(&task.lease, "r".into()).await;
-    assert!(matches!(answer, Err(SettleError::Broker(BrokerError::OutOfMemory))), "{answer:?}");
+    assert!(
+        matches!(answer, Err(SettleError::Broker(BrokerError::OutOfMemory))),
+        "{answer:?}"
+    );
     assert_eq!(keys_of(&mut bench).await, before);
     assert_eq!(bench.raw_int(&["HEXISTS", &key("t:a"), "result"]).await, 0);
 }
@@ -104,13 +122,31 @@ async fn an_enqueue_is_refused_whole() {
 async fn outcomes_are_written_and_tasks_taken() {
     let mut bench = Bench::start().await;
     let names = ["done", "completed", "retry", "archived", "requeued"];
-    bench.enqueue(names.iter().map(|id| request("q", id).retention(60).unique(Duration::from_secs(9)).payload(*id)).collect()).await;
+    bench
+        .enqueue(
+            names
+                .iter()
+                .map(|id| {
+                    request("q", id)
+                        .retention(60)
+                        .unique(Duration::from_secs(9))
+                        .payload(*id)
+                })
+                .collect(),
+        )
+        .await;
     let tasks = bench.take(5).await;
     bench.enqueue_ids(&["bad", "bare", "next"]).await;
     bench.raw(&["HSET", &key("t:bad"), "msg", "garbage"]).await;
     bench.raw(&["HDEL", &key("t:bare"), "msg"]).await;
     fill(&mut bench).await;
-    let outcomes = [Outcome::Done { retain: false }, DONE, retry(bench.after(60)), archive(), Outcome::Requeue];
+    let outcomes = [
+        Outcome::Done { retain: false },
+        DONE,
+        retry(bench.after(60)),
+        archive(),
+        Outcome::Requeue,
+    ];
     for (task, outcome) in tasks.iter().zip(outcomes) {
         bench.settle(task, outcome).await.unwrap();
     }
@@ -135,7 +171,12 @@ async fn leases_are_kept() {
     let taken = bench.storage.exchange(&call, Vec::new(), want).await.leased;
     fill(&mut bench).await;
     bench.advance(5);
-    let until = bench.storage.extend_leases(vec![taken[0].lease.clone()]).await.remove(0).unwrap();
+    let until = bench
+        .storage
+        .extend_leases(vec![taken[0].lease.clone()])
+        .await
+        .remove(0)
+        .unwrap();
     assert_eq!(until.0, bench.secs() + 30);
     // The first one was extended, so it is in the table of its owner; the other was lost.
     assert_eq!(ids(&bench.storage.adopt(&q(), &call).await.unwrap()), ["b"]);
@@ -151,9 +192,17 @@ async fn the_dead_are_recovered() {
     bench.advance(60);
     fill(&mut bench).await;
     let expired = bench.storage.expired(&q(), RECOVER_GRACE, 10).await.unwrap();
-    assert_eq!((expired.tasks.len(), expired.poisoned.len(), expired.more), (3, 2, false));
+    assert_eq!(
+        (expired.tasks.len(), expired.poisoned.len(), expired.more),
+        (3, 2, false)
+    );
     let outcomes = [retry(bench.after(60)), archive(), Outcome::Requeue];
-    let batch = expired.tasks.into_iter().zip(outcomes).map(|(task, outcome)| Recovery { task, outcome }).collect();
+    let batch = expired
+        .tasks
+        .into_iter()
+        .zip(outcomes)
+        .map(|(task, outcome)| Recovery { task, outcome })
+        .collect();
     for answer in bench.storage.recover(batch).await {
         answer.unwrap();
     }
@@ -166,14 +215,24 @@ async fn stores_heal() {
     bench.enqueue_ids(&["a", "b", "c", "d"]).await;
     bench.take(2).await;
     bench.enqueue(vec![request("q", "g").group("g")]).await;
-    bench.raw(&["DEL", &key("lease"), &key("pending"), &key("groups")]).await;
+    bench
+        .raw(&["DEL", &key("lease"), &key("pending"), &key("groups")])
+        .await;
     bench.raw(&["ZADD", &key("lease"), "7", "stranger"]).await;
     bench.raw(&["SET", &key("unique:t:"), "nobody"]).await;
     bench.raw(&["HDEL", &key("t:d"), "msg"]).await;
     fill(&mut bench).await;
     let healed = bench.storage.heal(&q(), 1000).await.unwrap();
-    assert_eq!((healed.leased.len(), healed.stale_leases.len(), healed.relisted.len()), (2, 1, 1), "{healed:?}");
-    assert_eq!((healed.regrouped.len(), healed.unlocked.len(), healed.poisoned.len()), (1, 1, 1), "{healed:?}");
+    assert_eq!(
+        (healed.leased.len(), healed.stale_leases.len(), healed.relisted.len()),
+        (2, 1, 1),
+        "{healed:?}"
+    );
+    assert_eq!(
+        (healed.regrouped.len(), healed.unlocked.len(), healed.poisoned.len()),
+        (1, 1, 1),
+        "{healed:?}"
+    );
     assert_eq!(bench.audit(&q()).await, []);
 }
 
@@ -183,7 +242,12 @@ async fn maintenance_goes_on() {
     bench.enqueue(vec![request("q", "kept").retention(10)]).await;
     let task = bench.take(1).await.remove(0);
     bench.settle(&task, DONE).await.unwrap();
-    bench.enqueue(vec![request("q", "s").at(bench.after(5)), request("q", "g").at(bench.after(5))]).await;
+    bench
+        .enqueue(vec![
+            request("q", "s").at(bench.after(5)),
+            request("q", "g").at(bench.after(5)),
+        ])
+        .await;
     bench.raw(&["HSET", &key("t:g"), "group", "g"]).await;
     bench.advance(20);
     fill(&mut bench).await;
@@ -196,18 +260,38 @@ async fn maintenance_goes_on() {
 async fn groups_are_aggregated() {
     let mut bench = Bench::start().await;
     let names = ["a", "b", "c", "d", "bare", "e"];
-    bench.enqueue(names.iter().map(|id| request("q", id).group("g")).collect()).await;
+    bench
+        .enqueue(names.iter().map(|id| request("q", id).group("g")).collect())
+        .await;
     bench.raw(&["HDEL", &key("t:bare"), "msg"]).await;
     fill(&mut bench).await;
     assert_eq!(bench.storage.list_groups(&q()).await.unwrap(), [group("g")]);
-    let limits = GroupLimits { grace: Duration::ZERO, max_delay: None, max_size: Some(4) };
-    let first = bench.storage.collect_group(&q(), &group("g"), limits).await.unwrap().unwrap();
+    let limits = GroupLimits {
+        grace: Duration::ZERO,
+        max_delay: None,
+        max_size: Some(4),
+    };
+    let first = bench
+        .storage
+        .collect_group(&q(), &group("g"), limits)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(first.tasks.len(), 3, "one of four is damaged");
-    let second = bench.storage.collect_group(&q(), &group("g"), limits).await.unwrap().unwrap();
+    let second = bench
+        .storage
+        .collect_group(&q(), &group("g"), limits)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(second.tasks.len(), 2);
     bench.advance(1);
     bench.storage.extend_aggregation(&first).await.unwrap();
-    bench.storage.finish_aggregation(&first, request("q", "all").build()).await.unwrap();
+    bench
+        .storage
+        .finish_aggregation(&first, request("q", "all").build())
+        .await
+        .unwrap();
     bench.advance(120);
     assert_eq!(bench.storage.reclaim_aggregation_sets(&q()).await.unwrap(), 1);
     assert_eq!(bench.storage.list_groups(&q()).await.unwrap(), [group("g")]);
@@ -244,7 +328,10 @@ async fn servers_and_schedulers_are_seen() {
     };
     bench.storage.write_scheduler_entries("s", &[entry], ttl).await.unwrap();
     assert_eq!(bench.raw_int(&["LLEN", "asynq:schedulers:{s}"]).await, 1);
-    let event = SchedulerEnqueueEvent { task_id: id("a"), enqueued_at: now };
+    let event = SchedulerEnqueueEvent {
+        task_id: id("a"),
+        enqueued_at: now,
+    };
     bench.storage.record_enqueue_event("e", &event).await.unwrap();
     assert_eq!(bench.raw_int(&["ZCARD", "asynq:scheduler_history:e"]).await, 1);
 }
@@ -253,12 +340,27 @@ async fn servers_and_schedulers_are_seen() {
 async fn reads_work() {
     let mut bench = Bench::start().await;
     bench.enqueue_ids(&["a"]).await;
+    // The connection for watches proves itself by a write, once.
+    bench
+        .storage
+        .watch(&[queue("first")], WatchKind::Delayed)
+        .await
+        .unwrap();
     fill(&mut bench).await;
     let info = bench.storage.queue_info(&q()).await.unwrap();
     assert_eq!(info.pending, 1);
     assert!(info.memory_usage.is_some_and(|bytes| bytes > 100));
     let filter = ListFilter::State(TaskState::Pending);
-    assert_eq!(bench.storage.list_tasks(&q(), &filter, PageRequest::default()).await.unwrap().tasks.len(), 1);
+    assert_eq!(
+        bench
+            .storage
+            .list_tasks(&q(), &filter, PageRequest::default())
+            .await
+            .unwrap()
+            .tasks
+            .len(),
+        1
+    );
     bench.storage.task_info(&q(), &id("a")).await.unwrap();
     assert_eq!(bench.audit(&q()).await, []);
     assert!(bench.audit_pages(&q()).await > 1);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    Broker as _, Clock, Connector as _, Entropy, Env, QueueName, SettleError, Storage,
+    Clock, Connector as _, Entropy, Env, QueueName, SettleError, Storage,
     broker::{EnqueueRequest, Exchanged, LeasedTask, Outcome, Settlement, Want},
     inspect::{Breach, Cursor},
 };
@@ -39,12 +39,12 @@ impl Bench {
     pub(crate) async fn on(server: RedisServer) -> Self {
         let clock = Clock::manual(DateTime::from_timestamp(Utc::now().timestamp(), 250_000_000).unwrap());
         let storage = connect(&server.url(), &clock, 1).await;
-        Self { storage, clock, client: server.client().await, server }
-    }
-
-    /// One more connection to the same server.
-    pub(crate) async fn another(&self, seed: u64) -> Arc<dyn Storage> {
-        connect(&self.server.url(), &self.clock, seed).await
+        Self {
+            storage,
+            clock,
+            client: server.client().await,
+            server,
+        }
     }
 
     pub(crate) fn secs(&self) -> i64 {
@@ -77,7 +77,8 @@ impl Bench {
     }
 
     pub(crate) async fn enqueue_ids(&self, ids: &[&str]) {
-        self.enqueue(ids.iter().map(|id| request::request("q", id)).collect()).await;
+        self.enqueue(ids.iter().map(|id| request::request("q", id)).collect())
+            .await;
     }
 
     pub(crate) async fn exchange(&self, settle: Vec<Settlement>, max: u32) -> Exchanged {
@@ -85,7 +86,14 @@ impl Bench {
     }
 
     pub(crate) async fn exchange_in(&self, queue: &QueueName, settle: Vec<Settlement>, max: u32) -> Exchanged {
-        let want = if max == 0 { Vec::new() } else { vec![Want { queue: queue.clone(), max }] };
+        let want = if max == 0 {
+            Vec::new()
+        } else {
+            vec![Want {
+                queue: queue.clone(),
+                max,
+            }]
+        };
         self.storage.exchange(&self.storage.begin(), settle, want).await
     }
 
@@ -95,8 +103,19 @@ impl Bench {
         answer.leased
     }
 
+    /// Takes the next task of a queue.
+    pub(crate) async fn take_in(&self, name: &str) -> LeasedTask {
+        self.exchange_in(&request::queue(name), Vec::new(), 1)
+            .await
+            .leased
+            .remove(0)
+    }
+
     pub(crate) async fn settle(&self, task: &LeasedTask, outcome: Outcome) -> Result<(), SettleError> {
-        self.exchange_in(&task.lease.queue, vec![settlement(task, outcome)], 0).await.settled.remove(0)
+        self.exchange_in(&task.lease.queue, vec![settlement(task, outcome)], 0)
+            .await
+            .settled
+            .remove(0)
     }
 
     /// All that an audit finds.
@@ -118,16 +137,27 @@ impl Bench {
 }
 
 pub(crate) async fn connect(url: &str, clock: &Clock, seed: u64) -> Arc<dyn Storage> {
-    let env = Env { clock: clock.clone(), entropy: Entropy::seeded(seed) };
+    let env = Env {
+        clock: clock.clone(),
+        entropy: Entropy::seeded(seed),
+    };
     RedisConnectionType::single(url).unwrap().connect(env).await.unwrap()
 }
 
 pub(crate) fn settlement(task: &LeasedTask, outcome: Outcome) -> Settlement {
-    Settlement { lease: task.lease.clone(), message: Arc::clone(&task.message), outcome }
+    Settlement {
+        lease: task.lease.clone(),
+        message: Arc::clone(&task.message),
+        outcome,
+    }
 }
 
 pub(crate) fn retry(at: DateTime<Utc>) -> Outcome {
-    Outcome::Retry { at, error: "boom".into(), is_failure: true }
+    Outcome::Retry {
+        at,
+        error: "boom".into(),
+        is_failure: true,
+    }
 }
 
 pub(crate) fn archive() -> Outcome {

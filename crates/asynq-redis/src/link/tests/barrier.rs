@@ -11,7 +11,10 @@ async fn a_late_call_does_not_run_after_the_barrier() {
     let link = open(&proxy.url()).await;
     let lost = link.connection();
     let mut held = proxy.hold_next_request();
-    is(within(link.eval_on(lost, &COUNT, vec!["n".into()], vec![])).await, ambiguous);
+    is(
+        within(link.eval_on(lost, &COUNT, vec!["n".into()], vec![])).await,
+        ambiguous,
+    );
     within(held.caught()).await;
     within(link.kill(lost)).await.unwrap();
     assert_eq!(within(held.release()).await, None);
@@ -92,8 +95,24 @@ async fn a_restarted_server_has_no_strangers_killed() {
 async fn where_it_is_not_permitted_it_says_so() {
     let server = RedisServer::start().await;
     let mut client = server.client().await;
-    client.ok(&["ACL", "SETUSER", "plain", "on", ">p", "~*", "+@all", "-client", "+client|id"]).await;
-    client.ok(&["ACL", "SETUSER", "bare", "on", ">p", "~*", "+@all", "-client", "-info", "-config", "-time"]).await;
+    client
+        .ok(&[
+            "ACL",
+            "SETUSER",
+            "plain",
+            "on",
+            ">p",
+            "~*",
+            "+@all",
+            "-client",
+            "+client|id",
+        ])
+        .await;
+    client
+        .ok(&[
+            "ACL", "SETUSER", "bare", "on", ">p", "~*", "+@all", "-client", "-info", "-config", "-time",
+        ])
+        .await;
     for user in ["plain", "bare"] {
         let link = open(&format!("redis://{user}:p@127.0.0.1:{}", server.port())).await;
         let lost = link.connection();
@@ -109,13 +128,29 @@ async fn where_it_is_not_permitted_it_says_so() {
 #[tokio::test]
 async fn without_a_client_id_connections_differ_all_the_same() {
     let server = RedisServer::start_with(&["--rename-command", "HELLO", ""]).await;
-    server.client().await.ok(&["ACL", "SETUSER", "bare", "on", ">p", "~*", "+@all", "-client"]).await;
+    server
+        .client()
+        .await
+        .ok(&["ACL", "SETUSER", "bare", "on", ">p", "~*", "+@all", "-client"])
+        .await;
     let link = open(&format!("redis://bare:p@127.0.0.1:{}", server.port())).await;
     let lost = link.connection();
-    assert_eq!(link.eval_on(lost, &COUNT, vec!["n".into()], vec![]).await.map(int).unwrap(), 1);
+    assert_eq!(
+        link.eval_on(lost, &COUNT, vec!["n".into()], vec![])
+            .await
+            .map(int)
+            .unwrap(),
+        1
+    );
     link.core.live().unwrap().unwrap().cut();
     let now = replaced(&link, lost).await;
     is(link.eval_on(lost, &COUNT, vec!["n".into()], vec![]).await, unavailable);
-    assert_eq!(link.eval_on(now, &COUNT, vec!["n".into()], vec![]).await.map(int).unwrap(), 2);
+    assert_eq!(
+        link.eval_on(now, &COUNT, vec!["n".into()], vec![])
+            .await
+            .map(int)
+            .unwrap(),
+        2
+    );
     is(link.kill(lost).await, unsupported);
 }

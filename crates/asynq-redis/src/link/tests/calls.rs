@@ -48,25 +48,50 @@ async fn all_calls_under_way_end_with_their_connection() {
 #[tokio::test]
 async fn without_a_server_a_call_is_unavailable_and_a_new_server_is_found() {
     let server = RedisServer::builder().persistent().start().await;
-    let link = Link::open(Settings { wait_timeout: Duration::from_millis(50), ..settings(&server.url()) }, Env::default())
-        .await
-        .unwrap();
+    let link = Link::open(
+        Settings {
+            wait_timeout: Duration::from_millis(50),
+            ..settings(&server.url())
+        },
+        Env::default(),
+    )
+    .await
+    .unwrap();
     let before = link.connection();
     assert_ne!(before, 0);
     assert_eq!(count(&link, "n").await.unwrap(), 1);
     server.kill();
     let mut states = link.core.state.subscribe();
-    within(states.wait_for(|state| matches!(state, State::Down(Some(_))))).await.unwrap();
+    within(states.wait_for(|state| matches!(state, State::Down(Some(_)))))
+        .await
+        .unwrap();
     assert_eq!(link.connection(), 0);
     is(count(&link, "n").await, unavailable);
-    is(link.eval_on(before, &COUNT, vec!["n".into()], vec![]).await, unavailable);
-    assert!(link.pipeline(&[cmd(&["PING"]), cmd(&["PING"])]).await.iter().all(|answer| unavailable(answer.as_ref().unwrap_err())));
+    is(
+        link.eval_on(before, &COUNT, vec!["n".into()], vec![]).await,
+        unavailable,
+    );
+    assert!(
+        link.pipeline(&[cmd(&["PING"]), cmd(&["PING"])])
+            .await
+            .iter()
+            .all(|answer| unavailable(answer.as_ref().unwrap_err()))
+    );
     server.restart().await;
     let now = replaced(&link, before).await;
     assert_eq!(link.connection(), now);
     // The script is gone with the old process.
-    assert_eq!(link.eval_on(now, &COUNT, vec!["n".into()], vec![]).await.map(int).unwrap(), 2);
-    is(link.eval_on(before, &COUNT, vec!["n".into()], vec![]).await, unavailable);
+    assert_eq!(
+        link.eval_on(now, &COUNT, vec!["n".into()], vec![])
+            .await
+            .map(int)
+            .unwrap(),
+        2
+    );
+    is(
+        link.eval_on(before, &COUNT, vec!["n".into()], vec![]).await,
+        unavailable,
+    );
 }
 
 #[tokio::test]
@@ -74,7 +99,14 @@ async fn a_call_waits_for_the_server_to_come_back() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     server.kill();
-    within(link.core.state.subscribe().wait_for(|state| matches!(state, State::Down(_)))).await.unwrap();
+    within(
+        link.core
+            .state
+            .subscribe()
+            .wait_for(|state| matches!(state, State::Down(_))),
+    )
+    .await
+    .unwrap();
     let (answer, ()) = tokio::join!(within(count(&link, "n")), server.restart());
     assert_eq!(answer.unwrap(), 1);
 }
@@ -102,14 +134,21 @@ async fn a_flushed_script_is_loaded_again() {
     for expected in 1..4 {
         client.ok(&["SCRIPT", "FLUSH"]).await;
         assert_eq!(count(&link, "n").await.unwrap(), expected);
-        assert_eq!(client.cmd(&["SCRIPT", "EXISTS", COUNT.hash()]).await.array()[0].int(), 1);
+        assert_eq!(
+            client.cmd(&["SCRIPT", "EXISTS", COUNT.hash()]).await.array()[0].int(),
+            1
+        );
     }
 }
 
 #[tokio::test]
 async fn scripts_that_may_not_be_loaded_are_refused() {
     let server = RedisServer::start().await;
-    server.client().await.ok(&["ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "-script"]).await;
+    server
+        .client()
+        .await
+        .ok(&["ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "-script"])
+        .await;
     let link = open(&format!("redis://u:p@127.0.0.1:{}", server.port())).await;
     assert_eq!(refusal(count(&link, "n").await.unwrap_err()), "NOPERM");
 }
@@ -119,10 +158,17 @@ async fn out_of_memory_is_typed() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     server.client().await.ok(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    is(count(&link, "n").await, |error| matches!(error, BrokerError::OutOfMemory));
-    is(link.command(&cmd(&["SET", "n", "1"])).await, |error| matches!(error, BrokerError::OutOfMemory));
+    is(count(&link, "n").await, |error| {
+        matches!(error, BrokerError::OutOfMemory)
+    });
+    is(link.command(&cmd(&["SET", "n", "1"])).await, |error| {
+        matches!(error, BrokerError::OutOfMemory)
+    });
     let answers = link.pipeline(&[cmd(&["SET", "n", "1"]), cmd(&["DEL", "n"])]).await;
-    assert!(matches!(answers[..], [Err(BrokerError::OutOfMemory), Ok(Value::Int(0))]));
+    assert!(matches!(
+        answers[..],
+        [Err(BrokerError::OutOfMemory), Ok(Value::Int(0))]
+    ));
 }
 
 #[tokio::test]
@@ -130,7 +176,9 @@ async fn a_wrong_type_is_typed() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     link.command(&cmd(&["LPUSH", "n", "1"])).await.unwrap();
-    is(count(&link, "n").await, |error| matches!(error, BrokerError::WrongType { .. }));
+    is(count(&link, "n").await, |error| {
+        matches!(error, BrokerError::WrongType { .. })
+    });
 }
 
 #[tokio::test]
@@ -156,9 +204,17 @@ async fn a_busy_server_is_busy() {
     static FOREVER: Script = Script::new("forever", "while true do end");
     let (ended, ()) = tokio::join!(link.eval(&FOREVER, vec![], vec![]), async {
         until(|| async { matches!(other.command(&cmd(&["PING"])).await, Err(BrokerError::Busy { .. })) }).await;
-        is(Link::open(Settings { db: 1, ..settings(&server.url()) }, Env::default()).await, |error| {
-            matches!(error, BrokerError::Busy { .. })
-        });
+        is(
+            Link::open(
+                Settings {
+                    db: 1,
+                    ..settings(&server.url())
+                },
+                Env::default(),
+            )
+            .await,
+            |error| matches!(error, BrokerError::Busy { .. }),
+        );
         other.command(&cmd(&["SCRIPT", "KILL"])).await.unwrap();
     });
     assert_eq!(refusal(ended.unwrap_err()), "ERR");
@@ -169,7 +225,9 @@ async fn bare_text_of_a_script_is_refused_with_its_words() {
     static BARE: Script = Script::new("bare", "return redis.error_reply('NOT FOUND')");
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
-    let Err(BrokerError::Refused { source }) = link.eval(&BARE, vec![], vec![]).await else { panic!("it is refused") };
+    let Err(BrokerError::Refused { source }) = link.eval(&BARE, vec![], vec![]).await else {
+        panic!("it is refused")
+    };
     assert_eq!(source.to_string(), "NOT FOUND");
     assert_eq!(source.downcast_ref::<crate::failure::ErrorReply>().unwrap().code, "NOT");
 }
@@ -179,7 +237,14 @@ async fn a_pipeline_answers_each_command_for_itself() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     assert!(link.pipeline(&[]).await.is_empty());
-    let answers = link.pipeline(&[cmd(&["INCR", "a"]), cmd(&["LPUSH", "a", "x"]), cmd(&["NOPE"]), cmd(&["INCR", "a"])]).await;
+    let answers = link
+        .pipeline(&[
+            cmd(&["INCR", "a"]),
+            cmd(&["LPUSH", "a", "x"]),
+            cmd(&["NOPE"]),
+            cmd(&["INCR", "a"]),
+        ])
+        .await;
     assert!(matches!(
         answers[..],
         [
@@ -208,7 +273,15 @@ async fn many_calls_share_the_connection_and_get_their_own_answers() {
     static ECHO: Script = Script::new("echo", "return tonumber(ARGV[1])");
     let calls = (0..2000).map(|n: i64| {
         let link = link.clone();
-        async move { (n, link.eval(&ECHO, vec![], vec![n.to_string().into()]).await.map(int).unwrap()) }
+        async move {
+            (
+                n,
+                link.eval(&ECHO, vec![], vec![n.to_string().into()])
+                    .await
+                    .map(int)
+                    .unwrap(),
+            )
+        }
     });
     assert!(within(join_all(calls)).await.into_iter().all(|(sent, got)| sent == got));
 }
@@ -219,6 +292,12 @@ async fn large_and_binary_arguments_pass() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-    let answer = link.eval(&GIVE, vec![vec![0, 255, 10, 13]], vec![large.clone()]).await.unwrap();
-    assert_eq!(answer, Value::Array(vec![Value::BulkString(large), Value::BulkString(vec![0, 255, 10, 13])]));
+    let answer = link
+        .eval(&GIVE, vec![vec![0, 255, 10, 13]], vec![large.clone()])
+        .await
+        .unwrap();
+    assert_eq!(
+        answer,
+        Value::Array(vec![Value::BulkString(large), Value::BulkString(vec![0, 255, 10, 13])])
+    );
 }

@@ -25,7 +25,14 @@ async fn an_idle_connection_in_a_black_hole_is_replaced_before_it_is_needed() {
     let link = Link::open(impatient(&proxy.url()), Env::default()).await.unwrap();
     let before = link.connection();
     proxy.blackhole();
-    within(link.core.state.subscribe().wait_for(|state| matches!(state, State::Down(_)))).await.unwrap();
+    within(
+        link.core
+            .state
+            .subscribe()
+            .wait_for(|state| matches!(state, State::Down(_))),
+    )
+    .await
+    .unwrap();
     proxy.resume();
     replaced(&link, before).await;
 }
@@ -69,18 +76,20 @@ async fn a_closed_link_answers_closed() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     static NOTHING: Script = Script::new("nothing", "return redis.call('EXISTS', KEYS[1])");
-    let probe = || super::super::Probe { script: &NOTHING, keys: vec!["k".into()], args: vec![] };
+    let probe = || super::super::Probe {
+        script: &NOTHING,
+        keys: vec!["k".into()],
+        args: vec![],
+    };
     let mut watch = link.watch(probe()).await.unwrap();
     let mut messages = link.subscribe("c").await.unwrap();
     let live = link.connection();
     server.pause();
-    let call = tokio::spawn({
-        let link = link.clone();
-        async move { count(&link, "n").await }
-    });
-    until(|| async { link.core.live().unwrap().unwrap().open_calls() > 0 }).await;
+    let mut call = Box::pin(count(&link, "n"));
+    assert!(futures::poll!(&mut call).is_pending());
+    assert_eq!(link.core.live().unwrap().unwrap().open_calls(), 1);
     within(link.close()).await;
-    is(within(call).await.unwrap(), ambiguous);
+    is(within(call).await, ambiguous);
     assert_eq!(within(watch.changed()).await, asynq_core::broker::Wake::Lost);
     assert_eq!(within(messages.recv()).await, None);
     within(link.close()).await;
@@ -88,7 +97,12 @@ async fn a_closed_link_answers_closed() {
     is(count(&link, "n").await, closed);
     is(link.eval_on(live, &COUNT, vec!["n".into()], vec![]).await, closed);
     is(link.command(&cmd(&["PING"])).await, closed);
-    assert!(link.pipeline(&[cmd(&["PING"])]).await.into_iter().all(|answer| closed(&answer.unwrap_err())));
+    assert!(
+        link.pipeline(&[cmd(&["PING"])])
+            .await
+            .into_iter()
+            .all(|answer| closed(&answer.unwrap_err()))
+    );
     is(link.kill(live).await, closed);
     is(link.watch(probe()).await, closed);
     is(link.subscribe("c").await, closed);
@@ -107,7 +121,14 @@ async fn who_waits_for_a_connection_learns_of_the_close() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     server.kill();
-    within(link.core.state.subscribe().wait_for(|state| matches!(state, State::Down(_)))).await.unwrap();
+    within(
+        link.core
+            .state
+            .subscribe()
+            .wait_for(|state| matches!(state, State::Down(_))),
+    )
+    .await
+    .unwrap();
     let mut call = Box::pin(count(&link, "n"));
     assert!(futures::poll!(&mut call).is_pending());
     link.close().await;

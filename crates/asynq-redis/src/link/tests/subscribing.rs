@@ -11,7 +11,11 @@ async fn messages_arrive_once_subscribed() {
     let link = open(&server.url()).await;
     let mut messages = link.subscribe("asynq:cancel").await.unwrap();
     for n in 0..100 {
-        let receivers = link.command(&cmd(&["PUBLISH", "asynq:cancel", &n.to_string()])).await.map(int).unwrap();
+        let receivers = link
+            .command(&cmd(&["PUBLISH", "asynq:cancel", &n.to_string()]))
+            .await
+            .map(int)
+            .unwrap();
         assert_eq!(receivers, 1);
     }
     for n in 0..100 {
@@ -65,7 +69,11 @@ async fn a_reader_that_leaves_ends_the_subscription() {
 #[tokio::test]
 async fn a_channel_that_is_not_permitted_is_refused() {
     let server = RedisServer::start().await;
-    server.client().await.ok(&["ACL", "SETUSER", "u", "on", ">p", "~*", "resetchannels", "+@all"]).await;
+    server
+        .client()
+        .await
+        .ok(&["ACL", "SETUSER", "u", "on", ">p", "~*", "resetchannels", "+@all"])
+        .await;
     let link = open(&format!("redis://u:p@127.0.0.1:{}", server.port())).await;
     assert_eq!(refusal(link.subscribe("c").await.unwrap_err()), "NOPERM");
 }

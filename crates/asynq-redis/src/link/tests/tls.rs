@@ -16,14 +16,20 @@ fn with(url: &str, change: impl FnOnce(&mut Tls)) -> Settings {
 async fn a_trusted_server_is_spoken_to() {
     let files = TlsFiles::generate();
     let server = RedisServer::builder().tls(files.clone()).password("pw").start().await;
-    let trusting = with(&server.tls_url(), |tls| tls.trust(files.authority_pem().as_bytes()).unwrap());
+    let trusting = with(&server.tls_url(), |tls| {
+        tls.trust(files.authority_pem().as_bytes()).unwrap()
+    });
     let link = Link::open(trusting, Env::default()).await.unwrap();
     assert_eq!(count(&link, "n").await.unwrap(), 1);
     let mut messages = link.subscribe("c").await.unwrap();
     link.command(&cmd(&["PUBLISH", "c", "x"])).await.unwrap();
     assert_eq!(within(messages.recv()).await.unwrap(), b"x");
     static NOTHING: Script = Script::new("nothing", "return redis.call('EXISTS', KEYS[1])");
-    let probe = super::super::Probe { script: &NOTHING, keys: vec!["k".into()], args: vec![] };
+    let probe = super::super::Probe {
+        script: &NOTHING,
+        keys: vec!["k".into()],
+        args: vec![],
+    };
     let mut watch = link.watch(probe).await.unwrap();
     server.client().await.ok(&["SET", "k", "1"]).await;
     assert_eq!(within(watch.changed()).await, asynq_core::broker::Wake::Changed);
@@ -46,7 +52,9 @@ async fn an_unknown_or_misnamed_server_is_refused() {
         tls.expect_name("example.org".to_owned());
     });
     for settings in [strange, misnamed] {
-        is(Link::open(settings, Env::default()).await, |error| matches!(error, BrokerError::Refused { .. }));
+        is(Link::open(settings, Env::default()).await, |error| {
+            matches!(error, BrokerError::Refused { .. })
+        });
     }
     let named = with(&url, |tls| {
         tls.trust(files.authority_pem().as_bytes()).unwrap();
@@ -59,28 +67,45 @@ async fn an_unknown_or_misnamed_server_is_refused() {
 #[tokio::test]
 async fn a_server_may_ask_who_we_are() {
     let files = TlsFiles::generate();
-    let server = RedisServer::builder().tls(files.clone()).args(["--tls-auth-clients", "yes"]).start().await;
-    let (chain, key) = (std::fs::read(files.certificate()).unwrap(), std::fs::read(files.key()).unwrap());
+    let server = RedisServer::builder()
+        .tls(files.clone())
+        .args(["--tls-auth-clients", "yes"])
+        .start()
+        .await;
+    let (chain, key) = (
+        std::fs::read(files.certificate()).unwrap(),
+        std::fs::read(files.key()).unwrap(),
+    );
     let known = with(&server.tls_url(), |tls| {
         tls.trust(files.authority_pem().as_bytes()).unwrap();
         tls.identify(&chain, &key).unwrap();
     });
     let link = Link::open(known, Env::default()).await.unwrap();
     assert_eq!(count(&link, "n").await.unwrap(), 1);
-    let unknown = with(&server.tls_url(), |tls| tls.trust(files.authority_pem().as_bytes()).unwrap());
-    is(Link::open(unknown, Env::default()).await, |error| matches!(error, BrokerError::Refused { .. }));
+    let unknown = with(&server.tls_url(), |tls| {
+        tls.trust(files.authority_pem().as_bytes()).unwrap()
+    });
+    is(Link::open(unknown, Env::default()).await, |error| {
+        matches!(error, BrokerError::Refused { .. })
+    });
 }
 
 #[tokio::test]
 async fn plain_text_and_tls_do_not_meet() {
     let server = RedisServer::builder().tls(TlsFiles::generate()).start().await;
     let limit = Duration::from_millis(500);
-    let plain_to_tls = Settings { connect_timeout: limit, ..settings(&server.tls_url().replace("rediss", "redis")) };
+    let plain_to_tls = Settings {
+        connect_timeout: limit,
+        ..settings(&server.tls_url().replace("rediss", "redis"))
+    };
     is(within(Link::open(plain_to_tls, Env::default())).await, |error| {
         matches!(error, BrokerError::Unavailable { .. } | BrokerError::Protocol { .. })
     });
     let tls_to_plain = with(&server.url().replace("redis:", "rediss:"), Tls::trust_anyone);
-    let tls_to_plain = Settings { connect_timeout: limit, ..tls_to_plain };
+    let tls_to_plain = Settings {
+        connect_timeout: limit,
+        ..tls_to_plain
+    };
     assert!(within(Link::open(tls_to_plain, Env::default())).await.is_err());
 }
 
@@ -88,10 +113,16 @@ async fn plain_text_and_tls_do_not_meet() {
 async fn bad_certificates_are_named_and_keys_never_shown() {
     let mut tls = Tls::default();
     let none = tls.trust(b"nothing").unwrap_err().to_string();
-    assert_eq!(none, "invalid connection: the root certificate has no certificate in PEM form");
+    assert_eq!(
+        none,
+        "invalid connection: the root certificate has no certificate in PEM form"
+    );
     let files = TlsFiles::generate();
     let chain = std::fs::read(files.certificate()).unwrap();
-    let bad = tls.identify(&chain, b"-----BEGIN PRIVATE KEY-----\nsecret\n").unwrap_err().to_string();
+    let bad = tls
+        .identify(&chain, b"-----BEGIN PRIVATE KEY-----\nsecret\n")
+        .unwrap_err()
+        .to_string();
     assert_eq!(bad, "invalid connection: the client key is not a key in PEM form");
     let key = std::fs::read(files.key()).unwrap();
     tls.identify(&chain, &key).unwrap();

@@ -5,11 +5,17 @@ use asynq_testing::{Proxy, RedisServer};
 
 use super::{super::Probe, fake::Fake, *};
 
-static PENDING: Script =
-    Script::new("probe", "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end return redis.call('LLEN', KEYS[2])");
+static PENDING: Script = Script::new(
+    "probe",
+    "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end return redis.call('LLEN', KEYS[2])",
+);
 
 fn probe() -> Probe {
-    Probe { script: &PENDING, keys: vec!["paused".into(), "pending".into()], args: vec![] }
+    Probe {
+        script: &PENDING,
+        keys: vec!["paused".into(), "pending".into()],
+        args: vec![],
+    }
 }
 
 #[tokio::test]
@@ -44,7 +50,10 @@ async fn what_is_there_already_is_seen_at_once() {
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
     link.command(&cmd(&["LPUSH", "pending", "a"])).await.unwrap();
-    assert_eq!(within(link.watch(probe()).await.unwrap().changed()).await, Wake::Changed);
+    assert_eq!(
+        within(link.watch(probe()).await.unwrap().changed()).await,
+        Wake::Changed
+    );
 }
 
 #[tokio::test]
@@ -92,7 +101,10 @@ async fn the_death_of_the_server_loses_all_watches() {
     server.client().await.ok(&["LPUSH", "pending", "a"]).await;
     // The link itself may still be on its way back, which loses what was set before.
     if within(watch.changed()).await == Wake::Lost {
-        assert_eq!(within(within(link.watch(probe())).await.unwrap().changed()).await, Wake::Changed);
+        assert_eq!(
+            within(within(link.watch(probe())).await.unwrap().changed()).await,
+            Wake::Changed
+        );
     }
 }
 
@@ -153,7 +165,19 @@ async fn where_there_are_no_pushes_it_says_so() {
 
     let server = RedisServer::start().await;
     let mut client = server.client().await;
-    client.ok(&["ACL", "SETUSER", "a", "on", ">p", "~*", "+@all", "-client", "+client|id"]).await;
+    client
+        .ok(&[
+            "ACL",
+            "SETUSER",
+            "a",
+            "on",
+            ">p",
+            "~*",
+            "+@all",
+            "-client",
+            "+client|id",
+        ])
+        .await;
     client.ok(&["ACL", "SETUSER", "b", "on", ">p", "~p*", "+@all"]).await;
     for user in ["a", "b"] {
         let link = open(&format!("redis://{user}:p@127.0.0.1:{}", server.port())).await;
@@ -178,6 +202,12 @@ async fn an_answer_that_is_no_number_is_a_fault() {
     static WRONG: Script = Script::new("wrong", "return 'x'");
     let server = RedisServer::start().await;
     let link = open(&server.url()).await;
-    let odd = link.watch(Probe { script: &WRONG, keys: vec![], args: vec![] }).await;
+    let odd = link
+        .watch(Probe {
+            script: &WRONG,
+            keys: vec![],
+            args: vec![],
+        })
+        .await;
     is(odd, |error| matches!(error, asynq_core::BrokerError::Protocol { .. }));
 }
