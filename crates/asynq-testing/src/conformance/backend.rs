@@ -65,6 +65,14 @@ impl RedisBackend {
             _server: server,
         }
     }
+
+    /// Deletes all keys, so that the next case finds nothing.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn clear(&self) {
+        self.client.lock().await.ok(&["FLUSHALL"]).await;
+    }
 }
 
 #[async_trait]

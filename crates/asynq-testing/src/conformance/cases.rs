@@ -45,6 +45,7 @@ macro_rules! __conformance_cases {
                 failure_keeps_the_lock
                 a_lock_that_another_task_holds_is_left_alone
                 no_other_key_is_treated_as_a_lock
+                a_lock_of_another_place_is_refused
                 a_lock_whose_time_is_over_is_free
                 a_unique_request_sent_again_is_success
                 a_request_sent_again_after_its_lock_is_told_by_hash_and_lock
@@ -134,6 +135,8 @@ macro_rules! __conformance_cases {
                 what_was_taken_over_is_not_adopted
                 what_go_took_since_is_not_adopted
                 a_missing_lease_is_adopted
+                an_adoption_can_be_repeated
+                a_new_take_clears_the_mark_of_an_adoption
                 adoption_walks_all_of_active
             }
             leases {

@@ -1,6 +1,9 @@
 //! A settle is fenced (SAFETY 2), and a call whose answer was lost is adopted (SAFETY 1).
 
-use asynq_core::broker::{CallRecord, LeasedTask, RECOVER_GRACE, Recovery};
+use asynq_core::{
+    broker::{CallRecord, LeasedTask, RECOVER_GRACE, Recovery},
+    error::PoisonKind,
+};
 
 use super::kit::*;
 
@@ -159,25 +162,43 @@ pub(super) async fn an_id_outside_of_active_is_not_ours(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a task key that is no hash is told, and nothing is written for it.
+/// SAFETY 5: a task key that is no hash, and a hash whose state nobody writes, are told, and
+/// nothing is written for them.
 pub(super) async fn a_damaged_task_is_told_as_poison(fx: &Fixture) {
     fx.leaves_damage();
-    fx.enqueue_ids(&["a", "b"]).await;
-    let taken = fx.take(2).await;
-    fx.edit(|state| drop(state.insert(key("t:a"), string("x")))).await;
-    let settle = taken.iter().map(|task| settlement(task, DONE)).collect();
-    let answer = fx.exchange(settle, 0).await;
+    fx.enqueue_ids(&["a", "b", "c"]).await;
+    let taken = fx.take(3).await;
+    fx.edit(|state| {
+        state.insert(key("t:a"), string("x"));
+        set_field(state, "b", "state", Some(bytes("running")));
+    })
+    .await;
+    let before = fx.raw().await;
+    for outcome in outcomes(fx.after(60)) {
+        let settle = taken[..2]
+            .iter()
+            .map(|task| settlement(task, outcome.clone()))
+            .collect();
+        let settled = fx.exchange(settle, 0).await.settled;
+        assert!(
+            matches!(settled[0], Err(SettleError::Poison(PoisonKind::NotAHash))),
+            "{settled:?}"
+        );
+        assert!(
+            matches!(settled[1], Err(SettleError::Poison(PoisonKind::BadState))),
+            "{settled:?}"
+        );
+    }
+    let leases = taken[..2].iter().map(|task| task.lease.clone()).collect();
+    let extended = fx.storage.extend_leases(leases).await;
     assert!(
-        matches!(answer.settled[0], Err(SettleError::Poison(_))),
-        "{:?}",
-        answer.settled[0]
+        extended
+            .iter()
+            .all(|answer| matches!(answer, Err(SettleError::Poison(_)))),
+        "{extended:?}"
     );
-    assert!(answer.settled[1].is_ok());
-    let raw = fx.raw().await;
-    assert_eq!(
-        (raw.q().get("t:a"), raw.list("active")),
-        (Some(&string("x")), vec!["a".to_owned()])
-    );
+    before.assert_same(&fx.raw().await);
+    fx.settled(&taken[2], DONE).await;
 }
 
 /// An outcome for a task that was never there changes nothing, not even in an unknown queue.
@@ -257,7 +278,7 @@ pub(super) async fn what_go_took_since_is_not_adopted(fx: &Fixture) {
     assert!(fx.raw().await.zset("lease").contains(&("a".to_owned(), until + 90)));
 }
 
-/// SAFETY 1: the same call may be adopted again and again while its leases are the ones it wrote.
+/// SAFETY 1: what a lost call took and lost its lease is found too.
 pub(super) async fn a_missing_lease_is_adopted(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     let call = fx.storage.begin();
@@ -269,6 +290,47 @@ pub(super) async fn a_missing_lease_is_adopted(fx: &Fixture) {
         fx.raw().await.zset("lease"),
         [("a".to_owned(), until), ("b".to_owned(), until)]
     );
+}
+
+/// SAFETY 1, `keys::own::ADOPT`: an adoption whose own answer was lost can be repeated, until the
+/// lease is no longer the one that it wrote.
+pub(super) async fn an_adoption_can_be_repeated(fx: &Fixture) {
+    fx.enqueue_ids(&["a", "b"]).await;
+    let call = fx.storage.begin();
+    take_for(fx, &call, 2).await;
+    for _ in 0..3 {
+        fx.advance(10);
+        let adopted = fx.storage.adopt(&queue(Q), &call).await.unwrap();
+        assert_eq!(ids(&adopted), ["a", "b"]);
+        assert!(adopted.iter().all(|task| task.lease.until.0 == fx.secs() + 30));
+    }
+    let until = fx.secs() + 30;
+    assert_eq!(fx.raw().await.task("a").field("x:adopt"), Some(until.to_string()));
+    fx.edit(|state| set_score(state, "lease", "a", until + 90)).await;
+    let adopted = fx.storage.adopt(&queue(Q), &call).await.unwrap();
+    assert_eq!(ids(&adopted), ["b"], "the other was taken since");
+    fx.settled(&adopted[0], retry(fx.after(60))).await;
+    assert_eq!(fx.raw().await.task("b").names(), ["msg", "state", "x:enq"]);
+}
+
+/// SAFETY 1: the mark of an adoption goes with the next take.
+pub(super) async fn a_new_take_clears_the_mark_of_an_adoption(fx: &Fixture) {
+    for back in [Outcome::Requeue, retry(fx.now())] {
+        fx.enqueue_ids(&["a"]).await;
+        let call = fx.storage.begin();
+        take_for(fx, &call, 1).await;
+        fx.advance(1);
+        let adopted = fx.storage.adopt(&queue(Q), &call).await.unwrap();
+        fx.settled(&adopted[0], back).await;
+        fx.storage.forward(&queue(Q), 10).await.unwrap();
+        assert_eq!(
+            fx.raw().await.task("a").names(),
+            ["msg", "pending_since", "state", "x:enq"]
+        );
+        let task = fx.take_one().await;
+        assert_eq!(fx.raw().await.task("a").names(), ["msg", "state", "x:enq", "x:take"]);
+        fx.settled(&task, DONE).await;
+    }
 }
 
 /// SAFETY 1: among thousands of active tasks a lost call finds all of its own.

@@ -204,12 +204,14 @@ pub(super) async fn a_task_that_go_took_is_recovered(fx: &Fixture) {
 
 /// G11: what cannot be decoded is put aside and told; the others are listed.
 pub(super) async fn an_undecodable_message_does_not_stop_the_sweep(fx: &Fixture) {
-    fx.enqueue_ids(&["bare", "garbage", "gone", "good", "other"]).await;
-    fx.take(5).await;
+    fx.enqueue_ids(&["bare", "garbage", "gone", "good", "other", "stateless"])
+        .await;
+    fx.take(6).await;
     fx.edit(|state| {
         set_field(state, "bare", "msg", None);
         set_field(state, "garbage", "msg", Some(Bytes::from_static(b"\xff\xff")));
         set_field(state, "other", "msg", Some(request(Q, "x").encoded()));
+        set_field(state, "stateless", "state", None);
         state.remove(&key("t:gone"));
     })
     .await;
@@ -228,6 +230,7 @@ pub(super) async fn an_undecodable_message_does_not_stop_the_sweep(fx: &Fixture)
         ("garbage", PoisonKind::Undecodable),
         ("gone", PoisonKind::NoHash),
         ("other", PoisonKind::Mismatch),
+        ("stateless", PoisonKind::BadState),
     ];
     assert_eq!(told, expected);
     let raw = fx.raw().await;
@@ -236,5 +239,5 @@ pub(super) async fn an_undecodable_message_does_not_stop_the_sweep(fx: &Fixture)
         (vec!["good".to_owned()], 1)
     );
     let aside: Vec<_> = raw.zset("x:quarantine").into_iter().map(|(id, _)| id).collect();
-    assert_eq!(aside, ["bare", "garbage", "other"]);
+    assert_eq!(aside, ["bare", "garbage", "other", "stateless"]);
 }

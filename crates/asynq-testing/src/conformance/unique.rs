@@ -198,6 +198,26 @@ pub(super) async fn no_other_key_is_treated_as_a_lock(fx: &Fixture) {
     }
 }
 
+/// SAFETY 5: a request whose lock is not one of its own queue is refused before anything is
+/// written; the rest of the batch is not.
+pub(super) async fn a_lock_of_another_place_is_refused(fx: &Fixture) {
+    for name in ["asynq:{other}:unique:t:", "asynq:{q}:pending", "x", ""] {
+        let mut new = unique("a").build();
+        new.message.unique_key = name.to_owned();
+        let before = fx.raw().await;
+        let answer = fx.storage.enqueue(vec![new.clone()]).await.remove(0);
+        assert!(
+            matches!(answer, Err(EnqueueError::Broker(BrokerError::Refused { .. }))),
+            "{name:?}: {answer:?}"
+        );
+        let after = fx.raw().await;
+        assert_eq!(before.q().suffixes(), after.q().suffixes(), "{name:?}");
+        let good = request(Q, &format!("good{name}")).build();
+        let answers = fx.storage.enqueue(vec![new, good]).await;
+        assert!(answers[0].is_err() && answers[1].is_ok(), "{answers:?}");
+    }
+}
+
 /// A.3: when its time is over, the lock is free. (Only where time is virtual: the locks of a real
 /// server end by its own clock.)
 pub(super) async fn a_lock_whose_time_is_over_is_free(fx: &Fixture) {

@@ -1,4 +1,5 @@
 //! Tests of the test kit itself.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod faulty;
 mod proxy;

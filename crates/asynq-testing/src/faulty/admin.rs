@@ -1,0 +1,59 @@
+//! The administration under faults.
+
+use async_trait::async_trait;
+use asynq_core::{
+    BrokerError, GroupInfo, Inspect, QueueInfo, QueueName, ServerInfo, Storage, TaskId, TaskInfo, WorkerInfo,
+    inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
+};
+
+use super::{FaultyBroker, Op};
+
+#[async_trait]
+impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.faults.guard(Op::Queues, self.inner.queues()).await
+    }
+
+    async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
+        self.faults.guard(Op::QueueInfo, self.inner.queue_info(queue)).await
+    }
+
+    async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.faults.guard(Op::GroupInfos, self.inner.group_infos(queue)).await
+    }
+
+    async fn list_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        page: PageRequest,
+    ) -> Result<TaskPage, BrokerError> {
+        self.faults
+            .guard(Op::ListTasks, self.inner.list_tasks(queue, filter, page))
+            .await
+    }
+
+    async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+        self.faults.guard(Op::TaskInfo, self.inner.task_info(queue, id)).await
+    }
+
+    async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.faults.guard(Op::Pause, self.inner.pause(queue)).await
+    }
+
+    async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.faults.guard(Op::Unpause, self.inner.unpause(queue)).await
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        self.faults.guard(Op::Servers, self.inner.servers()).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
+        self.faults.guard(Op::Workers, self.inner.workers()).await
+    }
+
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+        self.faults.guard(Op::Audit, self.inner.audit(queue, cursor)).await
+    }
+}

@@ -1,0 +1,288 @@
+//! The hot path under faults.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use asynq_core::{
+    Broker, BrokerError, EnqueueError, GroupKey, QueueName, ServerInfo, SettleError, Storage, TaskId, TaskInfo,
+    WorkerInfo,
+    broker::{
+        AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
+        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
+    },
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
+};
+use bytes::Bytes;
+
+use super::{Faults, Op, Verdict, again, lost};
+
+/// A storage that fails on demand; see [`Faults`]. What is not told to fail passes through.
+pub struct FaultyBroker<B: ?Sized> {
+    pub(super) inner: Arc<B>,
+    pub(super) faults: Faults,
+}
+
+impl<B: ?Sized> FaultyBroker<B> {
+    /// Wraps a storage.
+    pub fn new(inner: Arc<B>, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+
+    /// The storage itself, without faults.
+    #[must_use]
+    pub fn inner(&self) -> &Arc<B> {
+        &self.inner
+    }
+
+    /// The control.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+}
+
+impl<B: ?Sized> fmt::Debug for FaultyBroker<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyBroker")
+            .field("faults", &self.faults)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to an exchange of which nothing is known, or that failed.
+fn failed(settle: &[Settlement], want: &[Want], error: &BrokerError) -> Exchanged {
+    let queues: BTreeSet<&QueueName> = settle
+        .iter()
+        .map(|settlement| &settlement.lease.queue)
+        .chain(want.iter().map(|want| &want.queue))
+        .collect();
+    Exchanged {
+        settled: settle.iter().map(|_| Err(SettleError::Broker(again(error)))).collect(),
+        failed: queues.into_iter().map(|queue| (queue.clone(), again(error))).collect(),
+        ..Exchanged::default()
+    }
+}
+
+/// The same failure for each item.
+fn each<T, E: From<BrokerError>>(count: usize, error: &BrokerError) -> Vec<Result<T, E>> {
+    (0..count).map(|_| Err(again(error).into())).collect()
+}
+
+impl<B: ?Sized> FaultyBroker<B> {
+    /// Runs a call with a result for each item.
+    async fn guard_batch<T, E: From<BrokerError>>(
+        &self,
+        op: Op,
+        count: usize,
+        call: impl Future<Output = Vec<Result<T, E>>>,
+    ) -> Vec<Result<T, E>> {
+        match self.faults.enter(op).await {
+            Verdict::Execute => call.await,
+            Verdict::Fail(error) => each(count, &error),
+            Verdict::LoseReply => {
+                drop(call.await);
+                each(count, &lost())
+            }
+            Verdict::Late => each(count, &lost()),
+        }
+    }
+}
+
+#[async_trait]
+impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
+    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+        let count = batch.len();
+        match self.faults.enter(Op::Enqueue).await {
+            Verdict::Execute => self.inner.enqueue(batch).await,
+            Verdict::Fail(error) => each(count, &error),
+            Verdict::LoseReply => {
+                drop(self.inner.enqueue(batch).await);
+                each(count, &lost())
+            }
+            Verdict::Late => {
+                let inner = Arc::clone(&self.inner);
+                self.faults
+                    .later(None, Box::pin(async move { drop(inner.enqueue(batch).await) }));
+                each(count, &lost())
+            }
+        }
+    }
+
+    fn begin(&self) -> CallRecord {
+        self.inner.begin()
+    }
+
+    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+        match self.faults.enter(Op::Exchange).await {
+            Verdict::Execute => self.inner.exchange(call, settle, want).await,
+            Verdict::Fail(error) => failed(&settle, &want, &error),
+            Verdict::LoseReply => {
+                let answer = failed(&settle, &want, &lost());
+                drop(self.inner.exchange(call, settle, want).await);
+                answer
+            }
+            Verdict::Late => {
+                let answer = failed(&settle, &want, &lost());
+                let (inner, call) = (Arc::clone(&self.inner), call.clone());
+                let connection = Some(call.connection);
+                let run = async move { drop(inner.exchange(&call, settle, want).await) };
+                self.faults.later(connection, Box::pin(run));
+                answer
+            }
+        }
+    }
+
+    /// As a real storage does, it first makes sure that the lost call can no longer run: a
+    /// [late](super::Fault::Late) exchange of that connection is forgotten.
+    async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
+        let run = async {
+            self.faults.barrier(lost.connection);
+            self.inner.adopt(queue, lost).await
+        };
+        self.faults.guard(Op::Adopt, run).await
+    }
+
+    async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
+        self.guard_batch(Op::ExtendLeases, batch.len(), self.inner.extend_leases(batch))
+            .await
+    }
+
+    async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
+        self.faults.guard(Op::Watch, self.inner.watch(queues, kind)).await
+    }
+
+    async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
+        self.faults.guard(Op::Forward, self.inner.forward(queue, limit)).await
+    }
+
+    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+        self.faults
+            .guard(Op::Expired, self.inner.expired(queue, grace, limit))
+            .await
+    }
+
+    async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
+        self.guard_batch(Op::Recover, batch.len(), self.inner.recover(batch))
+            .await
+    }
+
+    async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
+        self.faults.guard(Op::Heal, self.inner.heal(queue, limit)).await
+    }
+
+    async fn delete_expired(&self, queue: &QueueName, limit: u32) -> Result<u32, BrokerError> {
+        self.faults
+            .guard(Op::DeleteExpired, self.inner.delete_expired(queue, limit))
+            .await
+    }
+
+    async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
+        self.faults.guard(Op::ListGroups, self.inner.list_groups(queue)).await
+    }
+
+    async fn collect_group(
+        &self,
+        queue: &QueueName,
+        group: &GroupKey,
+        limits: GroupLimits,
+    ) -> Result<Option<AggregationSet>, BrokerError> {
+        self.faults
+            .guard(Op::CollectGroup, self.inner.collect_group(queue, group, limits))
+            .await
+    }
+
+    async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
+        self.faults
+            .guard(Op::ExtendAggregation, self.inner.extend_aggregation(set))
+            .await
+    }
+
+    async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
+        self.faults
+            .guard(Op::FinishAggregation, self.inner.finish_aggregation(set, result))
+            .await
+    }
+
+    async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError> {
+        self.faults
+            .guard(Op::ReclaimAggregationSets, self.inner.reclaim_aggregation_sets(queue))
+            .await
+    }
+
+    async fn write_server_state(
+        &self,
+        server: &ServerInfo,
+        workers: &[WorkerInfo],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        self.faults
+            .guard(
+                Op::WriteServerState,
+                self.inner.write_server_state(server, workers, ttl),
+            )
+            .await
+    }
+
+    async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError> {
+        self.faults
+            .guard(Op::ClearServerState, self.inner.clear_server_state(server))
+            .await
+    }
+
+    async fn write_scheduler_entries(
+        &self,
+        scheduler_id: &str,
+        entries: &[SchedulerEntry],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        let call = self.inner.write_scheduler_entries(scheduler_id, entries, ttl);
+        self.faults.guard(Op::WriteSchedulerEntries, call).await
+    }
+
+    async fn clear_scheduler_entries(&self, scheduler_id: &str) -> Result<(), BrokerError> {
+        self.faults
+            .guard(
+                Op::ClearSchedulerEntries,
+                self.inner.clear_scheduler_entries(scheduler_id),
+            )
+            .await
+    }
+
+    async fn record_enqueue_event(&self, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
+        self.faults
+            .guard(Op::RecordEnqueueEvent, self.inner.record_enqueue_event(entry_id, event))
+            .await
+    }
+
+    async fn clear_scheduler_history(&self, entry_id: &str) -> Result<(), BrokerError> {
+        self.faults
+            .guard(Op::ClearSchedulerHistory, self.inner.clear_scheduler_history(entry_id))
+            .await
+    }
+
+    async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
+        self.faults
+            .guard(Op::WriteResult, self.inner.write_result(lease, result))
+            .await
+    }
+
+    async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError> {
+        self.faults
+            .guard(Op::PublishCancellation, self.inner.publish_cancellation(id))
+            .await
+    }
+
+    async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError> {
+        self.faults
+            .guard(Op::SubscribeCancellations, self.inner.subscribe_cancellations())
+            .await
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.faults.guard(Op::Ping, self.inner.ping()).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,202 @@
+//! The steps of maintenance and administration.
+
+use std::time::Duration;
+
+use asynq_core::{
+    Broker as _, BrokerError, Inspect as _,
+    broker::{GroupLimits, RECOVER_GRACE, Recovery},
+};
+use proptest::sample::Index;
+
+use super::{
+    Delivery, End, NewTask,
+    arena::{Answers, Arena, queue},
+    calls::{broker_error, enqueued, group_name, result},
+};
+use crate::{faulty::Op, request};
+
+/// An answer in words.
+fn told<T>(answer: &Result<T, BrokerError>, show: impl Fn(&T) -> String) -> String {
+    answer.as_ref().map_or_else(broker_error, show)
+}
+
+impl Arena {
+    pub(super) async fn forward(&self, worker: usize, number: usize, limit: u32, delivery: Delivery) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::Forward, delivery);
+            let answer = subject.workers[worker].broker.forward(&queue(number), limit).await;
+            answers.push(told(&answer, |done| format!("{done:?}")));
+        }
+        answers
+    }
+
+    pub(super) async fn expired(&mut self, worker: usize, number: usize, grace: bool, limit: u32) -> Answers {
+        let grace = if grace { RECOVER_GRACE } else { Duration::ZERO };
+        let mut answers = Answers::new();
+        for (index, subject) in self.subjects.iter().enumerate() {
+            let answer = subject.workers[worker]
+                .broker
+                .expired(&queue(number), grace, limit)
+                .await;
+            answers.push(told(&answer, |found| format!("{found:?}")));
+            self.expired[index] = answer.map(|found| found.tasks).unwrap_or_default();
+        }
+        answers
+    }
+
+    pub(super) async fn recover(&self, worker: usize, end: End, delivery: Delivery) -> Answers {
+        let outcome = self.recovery(end);
+        let mut answers = Answers::new();
+        for (subject, found) in self.subjects.iter().zip(&self.expired) {
+            subject.order(worker, Op::Recover, delivery);
+            let batch = found.iter().map(|task| Recovery {
+                task: task.clone(),
+                outcome: outcome.clone(),
+            });
+            let answer = subject.workers[worker].broker.recover(batch.collect()).await;
+            answers.push(
+                answer
+                    .iter()
+                    .map(|one| result(one, |()| String::new()))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            );
+        }
+        answers
+    }
+
+    pub(super) async fn delete_expired(&self, worker: usize, number: usize, limit: u32) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            let answer = subject.workers[worker]
+                .broker
+                .delete_expired(&queue(number), limit)
+                .await;
+            answers.push(told(&answer, ToString::to_string));
+        }
+        answers
+    }
+
+    pub(super) async fn heal(&self, worker: usize, number: usize) -> Result<Answers, String> {
+        for subject in &self.subjects {
+            let answer = subject.workers[worker].broker.heal(&queue(number), 100).await;
+            if !answer.as_ref().is_ok_and(asynq_core::broker::Healed::is_empty) {
+                return Err(format!(
+                    "there was nothing to heal, but {} says {answer:?}",
+                    subject.name
+                ));
+            }
+        }
+        Ok(Answers::new())
+    }
+
+    pub(super) async fn collect(
+        &mut self,
+        worker: usize,
+        number: usize,
+        group: usize,
+        limits: GroupLimits,
+    ) -> Result<Answers, String> {
+        let (mut answers, mut sets) = (Answers::new(), Vec::new());
+        let name = request::group(group_name(group));
+        for subject in &mut self.subjects {
+            let answer = subject.workers[worker]
+                .broker
+                .collect_group(&queue(number), &name, limits)
+                .await;
+            answers.push(told(&answer, |set| match set {
+                Some(set) => format!("{} {:?}", set.until.0, set.tasks),
+                None => "not ready".to_owned(),
+            }));
+            if let Ok(Some(set)) = answer {
+                subject.names.set(&set.id, self.collected);
+                sets.push(set);
+            }
+        }
+        self.collected += 1;
+        if sets.len() == self.subjects.len() {
+            self.sets.push(sets);
+        } else if !sets.is_empty() {
+            return Err(format!("only some storages gave a set: {answers:?}"));
+        }
+        Ok(answers)
+    }
+
+    pub(super) async fn extend_set(&self, worker: usize, nth: &Index) -> Answers {
+        let mut answers = Answers::new();
+        if self.sets.is_empty() {
+            return answers;
+        }
+        for (subject, set) in self.subjects.iter().zip(nth.get(&self.sets)) {
+            let answer = subject.workers[worker].broker.extend_aggregation(set).await;
+            answers.push(told(&answer, |until| until.0.to_string()));
+        }
+        answers
+    }
+
+    pub(super) async fn finish_set(
+        &mut self,
+        worker: usize,
+        nth: &Index,
+        task: &NewTask,
+        delivery: Delivery,
+    ) -> Answers {
+        let mut answers = Answers::new();
+        if self.sets.is_empty() {
+            return answers;
+        }
+        let sets = nth.get(&self.sets);
+        // The result goes to the queue of the set.
+        let request = (0..super::QUEUES).find(|number| queue(*number) == sets[0].queue);
+        let request = self.request(&NewTask {
+            queue: request.unwrap_or(0),
+            ..task.clone()
+        });
+        for (subject, set) in self.subjects.iter().zip(sets) {
+            subject.order(worker, Op::FinishAggregation, delivery);
+            let answer = subject.workers[worker]
+                .broker
+                .finish_aggregation(set, request.clone())
+                .await;
+            answers.push(enqueued(&answer));
+        }
+        self.sent.push(request);
+        answers
+    }
+
+    pub(super) async fn reclaim(&self, worker: usize, number: usize) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            let answer = subject.workers[worker]
+                .broker
+                .reclaim_aggregation_sets(&queue(number))
+                .await;
+            answers.push(told(&answer, ToString::to_string));
+        }
+        answers
+    }
+
+    pub(super) async fn pause(&self, number: usize, pause: bool) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            let broker = &subject.workers[0].broker;
+            // A pause makes no queue, and a queue that is not in the index is a breach.
+            if !broker
+                .queues()
+                .await
+                .is_ok_and(|queues| queues.contains(&queue(number)))
+            {
+                answers.push("unknown".to_owned());
+                continue;
+            }
+            let answer = if pause {
+                broker.pause(&queue(number)).await
+            } else {
+                broker.unpause(&queue(number)).await
+            };
+            answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+}

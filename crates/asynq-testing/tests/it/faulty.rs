@@ -1,0 +1,297 @@
+//! The faulty broker fails exactly as it is told, and otherwise is the storage it wraps.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use asynq_core::{
+    Broker as _, BrokerError, Clock, Connector as _, EnqueueError, Entropy, Env, Inspect as _, SettleError, Storage,
+    broker::{Exchanged, LeasedTask, Outcome, Settlement, Want},
+    raw::{RawState, RawValue},
+};
+use asynq_memory::{MemoryBroker, MemoryStore};
+use asynq_testing::{
+    Fault, Faults, FaultyBroker, FaultyConnector,
+    conformance::{Backend, Fixture, Harness},
+    faulty::{Op, Plan},
+    request,
+    request::queue,
+};
+use tokio::time::timeout;
+
+fn faulty() -> (Faults, FaultyBroker<MemoryBroker>) {
+    let faults = Faults::new();
+    let broker = faults.around(Arc::new(MemoryBroker::default()));
+    (faults, broker)
+}
+
+async fn enqueue(broker: &dyn Storage, id: &str) -> Result<(), EnqueueError> {
+    broker
+        .enqueue(vec![request("q", id).token(7).build()])
+        .await
+        .remove(0)
+        .map(drop)
+}
+
+async fn exchange(broker: &dyn Storage, settle: &[(&LeasedTask, Outcome)], max: u32) -> Exchanged {
+    let settle = settle.iter().map(|(task, outcome)| Settlement {
+        lease: task.lease.clone(),
+        message: Arc::clone(&task.message),
+        outcome: outcome.clone(),
+    });
+    broker
+        .exchange(&broker.begin(), settle.collect(), vec![Want { queue: queue("q"), max }])
+        .await
+}
+
+#[tokio::test]
+async fn a_failure_is_not_executed() {
+    let (faults, broker) = faulty();
+    faults.next(Op::Enqueue, Fault::Fail(|| BrokerError::OutOfMemory));
+    let answer = enqueue(&broker, "a").await;
+    assert!(
+        matches!(answer, Err(EnqueueError::Broker(BrokerError::OutOfMemory))),
+        "{answer:?}"
+    );
+    assert!(broker.inner().raw_state().is_empty());
+    enqueue(&broker, "a").await.unwrap();
+    assert_eq!(faults.calls(Op::Enqueue), 2);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_executed_and_a_lost_request_is_not() {
+    let (faults, broker) = faulty();
+    faults.next(Op::Enqueue, Fault::LoseRequest);
+    faults.next(Op::Enqueue, Fault::LoseReply);
+    for executed in [false, true] {
+        let answer = enqueue(&broker, "a").await;
+        assert!(
+            matches!(answer, Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))),
+            "{answer:?}"
+        );
+        assert_eq!(!broker.inner().raw_state().is_empty(), executed);
+    }
+    // The same token again: success.
+    enqueue(&broker, "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_exchange_fails_every_part_and_can_be_adopted() {
+    let (faults, broker) = faulty();
+    enqueue(&broker, "a").await.unwrap();
+    enqueue(&broker, "b").await.unwrap();
+    let task = exchange(&broker, &[], 1).await.leased.remove(0);
+    faults.next(Op::Exchange, Fault::LoseReply);
+    let call = broker.begin();
+    let settle = Settlement {
+        lease: task.lease.clone(),
+        message: Arc::clone(&task.message),
+        outcome: Outcome::Done { retain: false },
+    };
+    let wants = ["q", "other"]
+        .map(|name| Want {
+            queue: queue(name),
+            max: 1,
+        })
+        .to_vec();
+    let answer = broker.exchange(&call, vec![settle], wants).await;
+    assert!(matches!(
+        answer.settled[..],
+        [Err(SettleError::Broker(BrokerError::Ambiguous { .. }))]
+    ));
+    let failed: Vec<_> = answer
+        .failed
+        .iter()
+        .map(|(of, error)| (of.as_str(), error.is_ambiguous()))
+        .collect();
+    assert_eq!(failed, [("other", true), ("q", true)]);
+    assert!(answer.leased.is_empty());
+    let adopted = broker.adopt(&queue("q"), &call).await.unwrap();
+    assert_eq!(adopted[0].message.id, "b");
+    let again = exchange(&broker, &[(&task, Outcome::Done { retain: false })], 0).await;
+    assert!(matches!(again.settled[..], [Err(SettleError::NotOurs)]));
+}
+
+#[tokio::test]
+async fn a_late_call_is_executed_after_its_replay() {
+    let (faults, broker) = faulty();
+    faults.next(Op::Enqueue, Fault::Late);
+    assert!(enqueue(&broker, "a").await.is_err());
+    assert!(broker.inner().raw_state().is_empty());
+    enqueue(&broker, "a").await.unwrap();
+    let before = broker.inner().raw_state();
+    faults.run_late().await;
+    assert_eq!(broker.inner().raw_state(), before, "the same request twice is one task");
+
+    faults.next(Op::Exchange, Fault::Late);
+    assert!(exchange(&broker, &[], 1).await.leased.is_empty());
+    assert_eq!(exchange(&broker, &[], 1).await.leased.len(), 1);
+    faults.run_late().await;
+    faults.run_late().await;
+}
+
+#[tokio::test]
+async fn adoption_is_a_barrier_for_late_exchanges() {
+    let (faults, broker) = faulty();
+    enqueue(&broker, "a").await.unwrap();
+    faults.next(Op::Exchange, Fault::Late);
+    let call = broker.begin();
+    broker
+        .exchange(
+            &call,
+            Vec::new(),
+            vec![Want {
+                queue: queue("q"),
+                max: 1,
+            }],
+        )
+        .await;
+    assert!(broker.adopt(&queue("q"), &call).await.unwrap().is_empty());
+    let before = broker.inner().raw_state();
+    faults.run_late().await;
+    assert_eq!(broker.inner().raw_state(), before);
+}
+
+#[tokio::test]
+async fn a_hanging_call_waits_for_its_release() {
+    let (faults, broker) = faulty();
+    faults.next(Op::Ping, Fault::Hang);
+    {
+        let mut ping = std::pin::pin!(broker.ping());
+        assert!(timeout(Duration::from_millis(10), &mut ping).await.is_err());
+        faults.hung(Op::Ping, 1).await;
+        faults.release();
+        ping.await.unwrap();
+    }
+    faults.next(Op::Ping, Fault::Hang);
+    assert!(timeout(Duration::from_millis(10), broker.ping()).await.is_err());
+    assert_eq!(faults.hanging(Op::Ping), 0, "a dropped call does not hang");
+    faults.called(Op::Ping, 2).await;
+}
+
+#[tokio::test]
+async fn orders_hold_until_they_are_taken_back() {
+    let (faults, broker) = faulty();
+    faults.all(Fault::unavailable());
+    faults.always(Op::Ping, Fault::Fail(|| BrokerError::ReadOnly));
+    for _ in 0..3 {
+        assert!(matches!(broker.ping().await, Err(BrokerError::ReadOnly)));
+        assert!(matches!(broker.queues().await, Err(BrokerError::Unavailable { .. })));
+    }
+    faults.clear();
+    broker.ping().await.unwrap();
+    broker.queues().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plan_is_the_same_for_the_same_seed() {
+    let run = async |seed| {
+        let (faults, broker) = faulty();
+        faults.plan(
+            Plan::seeded(seed)
+                .only(&[Op::Ping])
+                .with(300, Fault::unavailable())
+                .with(200, Fault::LoseReply),
+        );
+        let mut answers = String::new();
+        for _ in 0..200 {
+            broker.queues().await.unwrap();
+            answers.push(match broker.ping().await {
+                Ok(()) => '.',
+                Err(BrokerError::Ambiguous { .. }) => '?',
+                Err(_) => 'x',
+            });
+        }
+        answers
+    };
+    let (one, two, other) = (run(1).await, run(1).await, run(2).await);
+    assert_eq!(one, two);
+    assert_ne!(one, other);
+    let count = |of| one.chars().filter(|c| *c == of).count();
+    assert!(
+        (30..90).contains(&count('x')) && (15..70).contains(&count('?')),
+        "{one}"
+    );
+}
+
+#[tokio::test]
+async fn a_connector_refuses_and_then_opens() {
+    let connector = FaultyConnector::new(MemoryStore::new(), Faults::new());
+    connector.faults().next(Op::Connect, Fault::unavailable());
+    assert!(matches!(
+        connector.connect(Env::default()).await,
+        Err(BrokerError::Unavailable { .. })
+    ));
+    let storage = connector.connect(Env::default()).await.unwrap();
+    connector.faults().next(Op::Ping, Fault::LoseReply);
+    assert!(storage.ping().await.is_err());
+    storage.ping().await.unwrap();
+    assert_eq!(
+        (connector.faults().calls(Op::Connect), connector.describe().as_str()),
+        (2, "faulty memory")
+    );
+}
+
+/// The suite over a faulty broker without faults.
+struct Transparent;
+
+#[async_trait]
+impl Harness for Transparent {
+    async fn open(&self) -> Fixture {
+        Fixture::new(Behind {
+            store: MemoryStore::new(),
+            clock: std::sync::OnceLock::new(),
+        })
+        .await
+    }
+}
+
+struct Behind {
+    store: MemoryStore,
+    clock: std::sync::OnceLock<Clock>,
+}
+
+impl Behind {
+    fn eye(&self) -> MemoryBroker {
+        let clock = self.clock.get().unwrap().clone();
+        self.store.open(Env {
+            clock,
+            entropy: Entropy::seeded(99),
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for Behind {
+    async fn connect(&self, env: Env) -> Arc<dyn Storage> {
+        self.clock.get_or_init(|| env.clock.clone());
+        FaultyConnector::new(self.store.clone(), Faults::new())
+            .connect(env)
+            .await
+            .unwrap()
+    }
+
+    async fn raw_state(&self) -> RawState {
+        self.eye().raw_state()
+    }
+
+    async fn ttl(&self, key: &str) -> Option<i64> {
+        self.eye().ttl(key)
+    }
+
+    async fn put(&self, values: Vec<(String, Option<RawValue>)>) {
+        for (key, value) in values {
+            self.store.plant(&key, value).unwrap();
+        }
+    }
+
+    fn has_virtual_time(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn without_faults_it_is_the_storage_itself() {
+    for case in asynq_testing::conformance::CASES {
+        asynq_testing::conformance::run(&Transparent, case.name).await;
+    }
+}
