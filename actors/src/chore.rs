@@ -17,10 +17,13 @@ use tokio::task::JoinSet;
 use crate::{
     broker::report,
     supervisor::{ChildSpec, Shutdown},
+    timer::Timer,
     tree::Tree,
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// How long an aborted pass may take to be gone; it is at its next await point.
+const ABORT_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a periodic actor does.
 #[async_trait]
@@ -69,7 +72,14 @@ crate::message!(ChoreMsg);
 pub(crate) struct ChoreState<C> {
     args: ChoreArgs<C>,
     pass: JoinSet<()>,
+    next: Option<Timer>,
     failures: u32,
+}
+
+impl<C: Chore> ChoreState<C> {
+    fn arm(&mut self, myself: &ActorRef<ChoreMsg>, wait: Duration) {
+        self.next = Some(Timer::after(myself, wait, || ChoreMsg::Tick));
+    }
 }
 
 /// A pass of a periodic actor panicked.
@@ -109,6 +119,7 @@ impl<C: Chore> Actor for ChoreActor<C> {
         Ok(ChoreState {
             args,
             pass: JoinSet::new(),
+            next: None,
             failures: 0,
         })
     }
@@ -118,7 +129,7 @@ impl<C: Chore> Actor for ChoreActor<C> {
         myself: ActorRef<ChoreMsg>,
         state: &mut ChoreState<C>,
     ) -> Result<(), ActorProcessingErr> {
-        myself.send_after(state.args.chore.first(), || ChoreMsg::Tick);
+        state.arm(&myself, state.args.chore.first());
         Ok(())
     }
 
@@ -147,7 +158,7 @@ impl<C: Chore> Actor for ChoreActor<C> {
                     state.args.tree.note(&state.args.path, None);
                     state.failures = 0;
                 }
-                myself.send_after(wait, || ChoreMsg::Tick);
+                state.arm(&myself, wait);
             }
             ChoreMsg::Done(Err(error)) => {
                 if state.failures == 0 {
@@ -159,7 +170,7 @@ impl<C: Chore> Actor for ChoreActor<C> {
                     .min(state.args.chore.longest_retry());
                 state.failures = state.failures.saturating_add(1);
                 let wait = wait / 2 + state.args.entropy.up_to(wait / 2);
-                myself.send_after(wait, || ChoreMsg::Tick);
+                state.arm(&myself, wait);
             }
             ChoreMsg::Panicked(text) => return Err(Box::new(PassPanicked(text))),
         }
@@ -171,7 +182,8 @@ impl<C: Chore> Actor for ChoreActor<C> {
         _myself: ActorRef<ChoreMsg>,
         state: &mut ChoreState<C>,
     ) -> Result<(), ActorProcessingErr> {
-        state.pass.abort_all();
+        // The last act is to have the last word.
+        let _ = tokio::time::timeout(ABORT_WITHIN, state.pass.shutdown()).await;
         state.args.chore.last().await;
         Ok(())
     }
@@ -196,3 +208,6 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         "a value that is not text".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests;

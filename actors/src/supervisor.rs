@@ -364,6 +364,7 @@ impl Actor for Supervisor {
                 failure,
             };
             state.stop_down_to(0, ActorState::Stopped).await;
+            state.args.tree.set(&state.args.path, ActorState::Failed, Some(error.to_string()));
             return Err(refuse(error));
         }
         state.args.tree.set(&state.args.path, ActorState::Running, None);

@@ -121,6 +121,12 @@ impl Entry {
         self.valid_until.load(Ordering::Relaxed) >= now.timestamp()
     }
 
+    /// A lease is known to have been written.
+    fn extend(&mut self, until: LeaseUntil) {
+        self.valid_until.fetch_max(until.0, Ordering::Relaxed);
+        self.lease.until = self.lease.until.max(until);
+    }
+
     /// The claim to send: while the lease stands, extensions may be on their way.
     fn fenced(&mut self, now: DateTime<Utc>) -> LeaseRef {
         if self.is_valid(now) {
@@ -288,6 +294,14 @@ impl Table {
         let mut state = self.lock();
         for LeasedTask { message, lease } in tasks {
             let key = (lease.queue.clone(), lease.id.clone());
+            // An adoption may find what its call had told of already: the take is the same, so is
+            // the run.
+            if let Some(known) = state.entries.get_mut(&key)
+                && known.lease.token == lease.token
+            {
+                known.extend(lease.until);
+                continue;
+            }
             state.order += 1;
             let entry = Entry {
                 valid_until: Arc::new(AtomicI64::new(lease.until.0)),
@@ -558,8 +572,8 @@ impl Table {
         Claim { call, items }
     }
 
-    /// Takes the storage's answers to a claim. `ambiguous_before`: the items may have been written
-    /// by an earlier offer, so `NotOurs` is no news.
+    /// Takes the storage's answers to a claim. An item that was offered before may have been
+    /// written then, so that `NotOurs` is no news.
     pub(crate) fn settled(&self, call: u64, items: &[Settlement], answers: Vec<Result<(), SettleError>>) {
         {
             let mut state = self.lock();
@@ -665,16 +679,19 @@ impl Table {
                 continue;
             }
             match answer {
-                Ok(until) => {
-                    entry.valid_until.fetch_max(until.0, Ordering::Relaxed);
-                    entry.lease.until = entry.lease.until.max(until);
-                }
-                Err(SettleError::NotOurs) if matches!(entry.phase, Phase::Running { .. }) => {
-                    tracing::warn!(queue = %key.0, task = %key.1, "lease lost, the run is cancelled");
-                    entry.cancel.cancel(CancelReason::LeaseLost);
-                }
-                // Being settled just now: the answer of that call counts.
-                Err(SettleError::NotOurs) => {}
+                Ok(until) => entry.extend(until),
+                Err(SettleError::NotOurs) => match entry.phase {
+                    Phase::Leased { .. } => {
+                        tracing::warn!(queue = %key.0, task = %key.1, "lease lost before the task was started");
+                        state.entries.remove(&key);
+                    }
+                    Phase::Running { .. } => {
+                        tracing::warn!(queue = %key.0, task = %key.1, "lease lost, the run is cancelled");
+                        entry.cancel.cancel(CancelReason::LeaseLost);
+                    }
+                    // Perhaps settled by a call whose answer is still on its way: that one counts.
+                    Phase::Finished { .. } | Phase::Claimed { .. } => {}
+                },
                 Err(SettleError::Poison(_)) => entry.poisoned = true,
                 Err(_) => {}
             }
@@ -686,3 +703,6 @@ impl Table {
 pub(crate) fn total(wants: &[Want]) -> u32 {
     wants.iter().map(|want| want.max).fold(0, u32::saturating_add)
 }
+
+#[cfg(test)]
+mod tests;

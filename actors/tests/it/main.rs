@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod crash;
+mod supervisor;
 mod system;

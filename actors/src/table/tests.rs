@@ -1,0 +1,852 @@
+use std::collections::{HashMap, HashSet};
+
+use asynq_core::{BrokerError, broker::RECOVER_GRACE, error::PoisonKind};
+use proptest::prelude::*;
+
+use super::*;
+
+const SLOTS: usize = 8;
+
+fn table() -> Table {
+    Table::new(SLOTS, Clock::tokio())
+}
+
+fn key(queue: &str, id: &str) -> Key {
+    (QueueName::new(queue).unwrap(), TaskId::new(id).unwrap())
+}
+
+fn token(take: u64) -> CallToken {
+    CallToken::new("server", take)
+}
+
+/// A task as the storage hands it out now.
+fn leased(table: &Table, queue: &str, id: &str, take: u64) -> LeasedTask {
+    let (queue, id) = key(queue, id);
+    let message = TaskMessage {
+        queue: queue.to_string(),
+        id: id.to_string(),
+        ..Default::default()
+    };
+    let lease = LeaseRef {
+        queue,
+        id,
+        token: token(take),
+        until: LeaseUntil::from_now(table.clock.now()),
+    };
+    LeasedTask {
+        message: Arc::new(message),
+        lease,
+    }
+}
+
+/// Takes slots and enters the tasks of queue `q` under one take.
+fn take(table: &Table, ids: &[&str], take: u64) {
+    let slots = table.try_slots(u32::try_from(ids.len()).unwrap());
+    table.insert(ids.iter().map(|id| leased(table, "q", id, take)).collect(), slots);
+}
+
+fn done() -> End {
+    End::Outcome(Outcome::Done { retain: true })
+}
+
+/// Takes, starts and finishes.
+fn finished(table: &Table, ids: &[&str], by: u64) {
+    take(table, ids, by);
+    for start in table.start_ready() {
+        table.finish(&start.key, &start.token, done());
+    }
+}
+
+fn ids(claim: &Claim) -> Vec<&str> {
+    claim.items.iter().map(|item| item.lease.id.as_str()).collect()
+}
+
+fn started(starts: &[Start]) -> Vec<&str> {
+    starts.iter().map(|start| start.key.1.as_str()).collect()
+}
+
+fn failed() -> Result<(), SettleError> {
+    Err(SettleError::Broker(BrokerError::Closed))
+}
+
+fn counts(leased: usize, running: usize, ended: usize) -> Counts {
+    Counts { leased, running, ended }
+}
+
+async fn pass(secs: u64) {
+    tokio::time::advance(Duration::from_secs(secs)).await;
+}
+
+// --- slots ---------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn slots_are_given_up_to_what_is_free() {
+    let table = table();
+    assert_eq!(table.try_slots(0).map(|slots| slots.num_permits()), None);
+    let five = table.try_slots(5).unwrap();
+    assert_eq!((five.num_permits(), table.free_slots()), (5, 3));
+    let rest = table.try_slots(u32::MAX).unwrap();
+    assert_eq!(rest.num_permits(), 3);
+    assert!(table.try_slots(1).is_none());
+    drop(five);
+    assert_eq!(table.free_slots(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_free_when_the_handler_has_ended_and_not_before() {
+    let table = table();
+    take(&table, &["a", "b"], 1);
+    assert_eq!(table.free_slots(), SLOTS - 2, "leased");
+    let mut starts = table.start_ready();
+    assert_eq!(table.free_slots(), SLOTS - 2, "running");
+    let (a, b) = (starts.remove(0), starts.remove(0));
+    table.finish(&a.key, &a.token, done());
+    assert_eq!(table.free_slots(), SLOTS - 2, "told, but its future is still there");
+    drop(a);
+    assert_eq!(table.free_slots(), SLOTS - 1);
+    table.finish(&b.key, &b.token, End::LeaseLost);
+    drop(b);
+    assert_eq!(table.free_slots(), SLOTS, "outcomes need no slot");
+    assert_eq!(table.counts(), counts(0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_that_brought_no_task_are_free_at_once() {
+    let table = table();
+    let slots = table.try_slots(6);
+    table.insert(vec![leased(&table, "q", "a", 1)], slots);
+    assert_eq!(table.free_slots(), SLOTS - 1);
+}
+
+// --- each step once ------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_started_once_in_the_order_of_the_take() {
+    let table = table();
+    take(&table, &["c", "a", "b"], 1);
+    assert_eq!(table.counts(), counts(3, 0, 0));
+    let starts = table.start_ready();
+    assert_eq!(started(&starts), ["c", "a", "b"]);
+    assert!(table.start_ready().is_empty());
+    assert_eq!((table.counts(), table.running_count()), (counts(0, 3, 0), 3));
+    assert_eq!(table.running().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_once_and_only_under_its_own_token() {
+    let table = table();
+    take(&table, &["a"], 1);
+    table.finish(&key("q", "a"), &token(1), done());
+    assert_eq!(table.counts(), counts(1, 0, 0), "not started");
+    table.start_ready();
+    table.finish(&key("q", "a"), &token(2), done());
+    table.finish(&key("other", "a"), &token(1), done());
+    assert_eq!(table.counts(), counts(0, 1, 0), "not this run");
+    table.finish(&key("q", "a"), &token(1), done());
+    table.finish(&key("q", "a"), &token(1), End::Outcome(Outcome::Requeue));
+    assert_eq!((table.counts(), table.running_count(), table.ended_count()), (counts(0, 0, 1), 0, 1));
+    let claim = table.claim_ended(10);
+    assert_eq!(claim.items[0].outcome, Outcome::Done { retain: true }, "the first word counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_is_claimed_by_one_call_only() {
+    let table = table();
+    finished(&table, &["a", "b", "c"], 1);
+    let first = table.claim_ended(2);
+    let second = table.claim_ended(2);
+    assert_eq!((ids(&first), ids(&second)), (vec!["a", "b"], vec!["c"]));
+    assert!(table.claim_ended(10).items.is_empty());
+    assert!(table.claim_stuck(10, true).items.is_empty());
+    assert_ne!(first.call, second.call);
+    assert_eq!((table.counts(), table.ended_count()), (counts(0, 0, 3), 0), "claimed is not settled");
+    table.settled(second.call, &first.items, vec![Ok(()), Ok(())]);
+    assert_eq!(table.counts(), counts(0, 0, 3), "the word of another call");
+    table.settled(first.call, &first.items, vec![Ok(()), Ok(())]);
+    table.settled(second.call, &second.items, vec![Ok(())]);
+    assert_eq!(table.counts(), Counts::default());
+    assert!(table.counts().is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_running_tasks_is_claimed_cancelled_or_shown() {
+    let table = table();
+    take(&table, &["a"], 1);
+    assert!(table.claim_stuck(10, true).items.is_empty());
+    assert_eq!(table.cancel_id(&key("q", "a").1), 0);
+    assert!(table.running().is_empty());
+    assert!(table.lease_of(&key("q", "a"), &token(1)).is_none());
+    table.start_ready();
+    assert!(table.claim_stuck(10, true).items.is_empty());
+    assert!(table.lease_of(&key("q", "a"), &token(1)).is_some());
+    assert!(table.lease_of(&key("q", "a"), &token(2)).is_none());
+    table.finish(&key("q", "a"), &token(1), done());
+    assert_eq!(table.cancel_id(&key("q", "a").1), 0);
+    assert!(table.running().is_empty());
+    assert!(table.lease_of(&key("q", "a"), &token(1)).is_none());
+}
+
+// --- answers -------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn only_an_outcome_without_answer_is_offered_again() {
+    let table = table();
+    finished(&table, &["ok", "taken over", "damaged", "failed"], 1);
+    let claim = table.claim_ended(10);
+    let answers = vec![
+        Ok(()),
+        Err(SettleError::NotOurs),
+        Err(SettleError::Poison(PoisonKind::Undecodable)),
+        failed(),
+    ];
+    table.settled(claim.call, &claim.items, answers);
+    assert_eq!(table.counts(), counts(0, 0, 1));
+    assert!(table.claim_ended(10).items.is_empty(), "the syncer's from now on");
+    let again = table.claim_stuck(10, false);
+    assert_eq!(ids(&again), ["failed"]);
+    assert_eq!(again.items[0].outcome, Outcome::Done { retain: true });
+    // As often as it takes.
+    table.settled(again.call, &again.items, vec![failed()]);
+    assert_eq!(ids(&table.claim_stuck(10, false)), ["failed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_speaks_only_for_what_it_holds() {
+    let table = table();
+    finished(&table, &["a"], 1);
+    let first = table.claim_ended(10);
+    table.unclaim(first.call, &first.items);
+    let second = table.claim_stuck(10, false);
+    assert_eq!(ids(&second), ["a"]);
+    // The first is heard of only now.
+    table.settled(first.call, &first.items, vec![Ok(())]);
+    table.unclaim(first.call, &first.items);
+    assert_eq!(table.counts(), counts(0, 0, 1));
+    assert!(table.claim_stuck(10, true).items.is_empty(), "the second holds it");
+    table.settled(second.call, &second.items, vec![Ok(())]);
+    assert!(table.counts().is_idle());
+    // Nothing comes back from the dead.
+    table.unclaim(second.call, &second.items);
+    table.settled(second.call, &second.items, vec![failed()]);
+    assert!(table.counts().is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_gave_no_answer_for_goes_back_when_it_ends() {
+    let table = table();
+    finished(&table, &["a", "b", "c"], 1);
+    let claim = table.claim_ended(10);
+    table.settled(claim.call, &claim.items, vec![Ok(())]);
+    assert!(table.claim_stuck(10, true).items.is_empty(), "not before its end");
+    table.unclaim(claim.call, &claim.items);
+    let again = table.claim_stuck(10, false);
+    assert_eq!(ids(&again), ["c", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_nobody_offers_is_stuck_after_two_seconds() {
+    let table = table();
+    finished(&table, &["a"], 1);
+    pass(1).await;
+    finished(&table, &["b"], 2);
+    assert!(table.claim_stuck(10, false).items.is_empty());
+    pass(1).await;
+    assert_eq!(ids(&table.claim_stuck(10, false)), ["a"]);
+    assert_eq!(ids(&table.claim_stuck(10, true)), ["b"]);
+    assert!(table.claim_ended(10).items.is_empty(), "both are claimed");
+    assert_eq!(table.ended_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stuck_outcomes_are_claimed_the_last_taken_first() {
+    let table = table();
+    take(&table, &["a", "b", "c", "d"], 1);
+    let mut starts = table.start_ready();
+    starts.swap(0, 2);
+    for start in starts {
+        table.finish(&start.key, &start.token, End::Outcome(Outcome::Requeue));
+    }
+    assert_eq!(ids(&table.claim_stuck(3, true)), ["d", "c", "b"]);
+    assert_eq!(ids(&table.claim_stuck(3, true)), ["a"]);
+}
+
+// --- the same id again ---------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_a_waiting_task_is_run_once_under_its_own_token() {
+    let table = table();
+    take(&table, &["a"], 1);
+    take(&table, &["a"], 2);
+    assert_eq!(table.free_slots(), SLOTS - 1, "the former slot is free");
+    let starts = table.start_ready();
+    assert_eq!(started(&starts), ["a"]);
+    assert_eq!(starts[0].token, token(2));
+    assert!(table.start_ready().is_empty());
+    assert_eq!((table.running_count(), table.counts()), (1, counts(0, 1, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_a_running_task_cancels_the_run_and_hears_no_more_of_it() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let former = table.start_ready().remove(0);
+    take(&table, &["a"], 2);
+    assert_eq!(former.cancel.reason(), Some(CancelReason::LeaseLost));
+    assert!(former.cancel.token.is_cancelled());
+    assert_eq!((table.running_count(), table.counts()), (0, counts(1, 0, 0)));
+    assert_eq!(table.free_slots(), SLOTS - 2, "its handler has not ended yet");
+    let now = table.start_ready().remove(0);
+    assert_eq!(now.cancel.reason(), None);
+    table.finish(&former.key, &former.token, done());
+    drop(former);
+    assert_eq!((table.running_count(), table.ended_count()), (1, 0));
+    assert_eq!(table.free_slots(), SLOTS - 1);
+    table.finish(&now.key, &now.token, done());
+    let claim = table.claim_ended(10);
+    assert_eq!(claim.items[0].lease.token, token(2));
+    assert_eq!(claim.items.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_an_ended_task_drops_its_outcome() {
+    for claimed in [false, true] {
+        let table = table();
+        finished(&table, &["a"], 1);
+        let former = if claimed { Some(table.claim_ended(10)) } else { None };
+        take(&table, &["a"], 2);
+        assert_eq!(table.counts(), counts(1, 0, 0));
+        assert!(table.claim_ended(10).items.is_empty() && table.claim_stuck(10, true).items.is_empty());
+        let start = table.start_ready().remove(0);
+        if let Some(former) = &former {
+            table.settled(former.call, &former.items, vec![Err(SettleError::NotOurs)]);
+            table.unclaim(former.call, &former.items);
+        }
+        assert_eq!((table.counts(), table.running_count()), (counts(0, 1, 0), 1));
+        table.finish(&start.key, &start.token, done());
+        let claim = table.claim_ended(10);
+        assert_eq!((claim.items.len(), &claim.items[0].lease.token), (1, &token(2)));
+        if let Some(former) = &former {
+            table.settled(former.call, &former.items, vec![Ok(())]);
+        }
+        assert_eq!(table.counts(), counts(0, 0, 1), "the former call knows nothing of this take");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_an_adoption_finds_again_runs_on() {
+    let table = table();
+    take(&table, &["a", "b"], 1);
+    let starts = table.start_ready();
+    table.finish(&starts[1].key, &starts[1].token, done());
+    pass(20).await;
+    let slots = table.try_slots(3);
+    let again = ["a", "b", "c"].map(|id| leased(&table, "q", id, 1));
+    table.insert(again.into(), slots);
+    assert_eq!((table.counts(), table.running_count()), (counts(1, 1, 1), 1));
+    assert_eq!(table.free_slots(), SLOTS - 3, "one more, for what was not known");
+    assert_eq!(starts[0].cancel.reason(), None);
+    let new = table.start_ready();
+    assert_eq!(started(&new), ["c"]);
+    // The adoption has written a new lease.
+    pass(20).await;
+    let leases: HashSet<_> = table.leases().into_iter().map(|lease| lease.id.to_string()).collect();
+    assert_eq!(leases, HashSet::from(["a", "b", "c"].map(str::to_owned)));
+    let claim = table.claim_ended(10);
+    assert_eq!(ids(&claim), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_do_not_share_ids() {
+    let table = table();
+    for queue in ["x", "y"] {
+        table.insert(vec![leased(&table, queue, "a", 1)], table.try_slots(1));
+    }
+    let starts = table.start_ready();
+    assert_eq!(starts.len(), 2);
+    assert_eq!(table.cancel_id(&TaskId::new("a").unwrap()), 2, "the wire names no queue");
+    table.finish(&starts[0].key, &starts[0].token, done());
+    assert_eq!(table.counts(), counts(0, 1, 1));
+    assert_eq!(table.cancel_id(&TaskId::new("b").unwrap()), 0);
+}
+
+// --- cancelling ----------------------------------------------------------------------------
+
+#[test]
+fn the_first_reason_stands_but_for_the_loss_of_the_lease() {
+    let cancel = Cancel::default();
+    assert_eq!(cancel.reason(), None);
+    cancel.cancel(CancelReason::Shutdown);
+    cancel.cancel(CancelReason::Requested);
+    assert_eq!(cancel.reason(), Some(CancelReason::Shutdown));
+    cancel.cancel(CancelReason::LeaseLost);
+    cancel.cancel(CancelReason::Requested);
+    assert_eq!(cancel.reason(), Some(CancelReason::LeaseLost));
+    assert!(cancel.token.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_runs_can_be_cancelled_and_aborted() {
+    let table = Arc::new(table());
+    take(&table, &["a", "b"], 1);
+    let starts = table.start_ready();
+    let mut runs = tokio::task::JoinSet::new();
+    for start in &starts {
+        let abort = runs.spawn(std::future::pending::<()>());
+        // The handle of another take is none of ours.
+        let stranger = runs.spawn(async {});
+        table.set_abort(&start.key, &start.token, abort);
+        table.set_abort(&start.key, &token(9), stranger);
+    }
+    take(&table, &["c"], 2);
+    table.cancel_running(CancelReason::Shutdown);
+    assert!(starts.iter().all(|start| start.cancel.reason() == Some(CancelReason::Shutdown)));
+    assert_eq!(table.start_ready()[0].cancel.reason(), None, "it did not run yet");
+    table.abort_running();
+    let mut aborted = 0;
+    while let Some(end) = runs.join_next().await {
+        aborted += usize::from(end.is_err_and(|error| error.is_cancelled()));
+    }
+    assert_eq!(aborted, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_be_started_is_given_back_the_last_taken_first() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let running = table.start_ready();
+    take(&table, &["b", "c", "d"], 2);
+    table.give_back_ready();
+    assert!(table.start_ready().is_empty());
+    assert_eq!((table.counts(), table.free_slots()), (counts(0, 1, 3), SLOTS - 1));
+    let claim = table.claim_ended(10);
+    assert_eq!(ids(&claim), ["d", "c", "b"]);
+    assert!(claim.items.iter().all(|item| item.outcome == Outcome::Requeue));
+    table.unclaim(claim.call, &claim.items);
+    assert_eq!(ids(&table.claim_stuck(10, true)), ["d", "c", "b"], "in whichever way it is claimed");
+    assert_eq!(running[0].cancel.reason(), None);
+}
+
+// --- leases --------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_lease_has_ended_is_not_started() {
+    let table = table();
+    take(&table, &["a"], 1);
+    pass(29).await;
+    take(&table, &["b"], 2);
+    // A lease lasts to the end of its second.
+    pass(2).await;
+    assert_eq!(started(&table.start_ready()), ["b"]);
+    assert_eq!((table.counts(), table.free_slots()), (counts(0, 1, 0), SLOTS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_extended_from_the_take_until_the_outcome_is_written() {
+    let table = table();
+    let renewed = || {
+        let leases = table.leases();
+        table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil::from_now(table.clock.now()))).collect());
+        leases.len()
+    };
+    take(&table, &["a"], 1);
+    assert_eq!(renewed(), 1, "leased");
+    pass(20).await;
+    let start = table.start_ready().remove(0);
+    assert_eq!(renewed(), 1, "running");
+    pass(20).await;
+    assert_eq!(renewed(), 1, "beyond its first lease");
+    assert_eq!(start.valid_until.load(Ordering::Relaxed), (table.clock.now() + LEASE).timestamp());
+    table.finish(&start.key, &start.token, done());
+    assert_eq!(renewed(), 1, "finished");
+    let claim = table.claim_ended(10);
+    assert_eq!(renewed(), 1, "claimed");
+    table.settled(claim.call, &claim.items, vec![Ok(())]);
+    assert_eq!(renewed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_task_is_kept_for_two_minutes_and_its_outcome_offered_for_ever() {
+    let table = table();
+    finished(&table, &["a"], 1);
+    let renew = || {
+        let leases = table.leases();
+        table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil::from_now(table.clock.now()))).collect());
+        leases.len()
+    };
+    for beat in 0..12 {
+        assert_eq!(renew(), 1, "{beat}");
+        pass(10).await;
+    }
+    assert_eq!(renew(), 0);
+    pass(3600).await;
+    assert_eq!(renew(), 0);
+    assert_eq!(ids(&table.claim_stuck(10, false)), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_has_ended_is_not_extended() {
+    let table = table();
+    take(&table, &["a", "b"], 1);
+    table.start_ready();
+    pass(30).await;
+    assert_eq!(table.leases().len(), 2, "its last second");
+    pass(1).await;
+    assert!(table.leases().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_task_is_not_extended_any_more_and_may_end() {
+    let table = table();
+    take(&table, &["a", "b"], 1);
+    let starts = table.start_ready();
+    let leases = table.leases();
+    let answers = leases.iter().map(|lease| match lease.id.as_str() {
+        "a" => Err(SettleError::Poison(PoisonKind::Undecodable)),
+        _ => Err(SettleError::Broker(BrokerError::Closed)),
+    });
+    table.extended(&leases, answers.collect());
+    let next: Vec<_> = table.leases().into_iter().map(|lease| lease.id.to_string()).collect();
+    assert_eq!(next, ["b"]);
+    assert!(starts.iter().all(|start| start.cancel.reason().is_none()));
+    table.finish(&starts[0].key, &starts[0].token, done());
+    assert_eq!(ids(&table.claim_ended(10)), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_cancels_the_run_and_drops_what_was_not_started() {
+    let table = table();
+    finished(&table, &["claimed"], 1);
+    let claim = table.claim_ended(10);
+    finished(&table, &["finished"], 1);
+    take(&table, &["running"], 1);
+    let run = table.start_ready().remove(0);
+    take(&table, &["leased"], 1);
+    let leases = table.leases();
+    assert_eq!(leases.len(), 4);
+    table.extended(&leases, leases.iter().map(|_| Err(SettleError::NotOurs)).collect());
+    assert_eq!(run.cancel.reason(), Some(CancelReason::LeaseLost));
+    assert!(table.start_ready().is_empty(), "it is another's");
+    assert_eq!(table.counts(), counts(0, 1, 2), "outcomes have their own answers");
+    assert_eq!(table.free_slots(), SLOTS - 1);
+    table.finish(&run.key, &run.token, End::LeaseLost);
+    assert_eq!(table.counts(), counts(0, 0, 2));
+    assert_eq!(ids(&table.claim_ended(10)), ["finished"]);
+    table.settled(claim.call, &claim.items, vec![Err(SettleError::NotOurs)]);
+    assert_eq!(table.counts(), counts(0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_former_take_says_nothing_about_this_one() {
+    let table = table();
+    take(&table, &["a", "gone"], 1);
+    let leases = table.leases();
+    for start in table.start_ready() {
+        table.finish(&start.key, &start.token, End::LeaseLost);
+    }
+    take(&table, &["a"], 2);
+    let run = table.start_ready().remove(0);
+    table.extended(&leases, leases.iter().map(|_| Err(SettleError::NotOurs)).collect());
+    table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil(i64::MAX))).collect());
+    assert_eq!(run.cancel.reason(), None);
+    assert_eq!(run.valid_until.load(Ordering::Relaxed), (table.clock.now() + LEASE).timestamp());
+    assert_eq!(table.counts(), counts(0, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_never_shortens_a_lease() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let run = table.start_ready().remove(0);
+    let leases = table.leases();
+    let now = table.clock.now().timestamp();
+    table.extended(&leases, vec![Ok(LeaseUntil(now + 50))]);
+    table.extended(&leases, vec![Ok(LeaseUntil(now + 40))]);
+    assert_eq!(run.valid_until.load(Ordering::Relaxed), now + 50);
+    assert!(table.lease_of(&run.key, &run.token).unwrap().until >= LeaseUntil(now + 50));
+}
+
+/// The fence lets pass whatever an extension of ours may have written, and nothing that another
+/// owner can have written.
+#[tokio::test(start_paused = true)]
+async fn the_fence_lies_between_our_leases_and_anothers() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let taken = table.clock.now();
+    let run = table.start_ready().remove(0);
+    // An extension is under way, written at any time while the lease stands; its answer is lost.
+    pass(25).await;
+    let sent = table.leases().remove(0);
+    let written = LeaseUntil::from_now(table.clock.now());
+    assert!(sent.until >= written, "an extension repeated after a lost answer passes");
+    pass(3).await;
+    let written_late = LeaseUntil::from_now(table.clock.now());
+    table.finish(&run.key, &run.token, done());
+    let claim = table.claim_ended(10);
+    assert!(claim.items[0].lease.until >= written_late);
+    table.settled(claim.call, &claim.items, vec![failed()]);
+    // The lease ends, the task is recovered and taken by a Go server as early as can be.
+    let ours = taken + LEASE;
+    let anothers = LeaseUntil::from_now(ours + RECOVER_GRACE);
+    for _ in 0..200 {
+        pass(1).await;
+        let claim = table.claim_stuck(10, false);
+        assert!(claim.items[0].lease.until < anothers, "{:?} < {anothers:?}", claim.items[0].lease.until);
+        table.settled(claim.call, &claim.items, vec![failed()]);
+        assert!(table.leases().iter().all(|lease| lease.until < anothers));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fence_is_never_lowered() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let run = table.start_ready().remove(0);
+    let mut highest = LeaseUntil(0);
+    for _ in 0..40 {
+        let fence = table.lease_of(&run.key, &run.token).unwrap().until;
+        assert!(fence >= highest);
+        highest = fence;
+        pass(1).await;
+    }
+}
+
+// --- signals -------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_told_of_ends_of_runs_and_calls() {
+    let table = table();
+    let told = async |act: &dyn Fn()| {
+        let mut changed = std::pin::pin!(table.changed());
+        changed.as_mut().enable();
+        act();
+        tokio::time::timeout(Duration::from_secs(1), changed).await.is_ok()
+    };
+    take(&table, &["a"], 1);
+    let run = table.start_ready().remove(0);
+    assert!(!told(&|| {}).await);
+    assert!(told(&|| table.finish(&run.key, &run.token, done())).await);
+    let claim = table.claim_ended(10);
+    assert!(told(&|| table.settled(claim.call, &claim.items, vec![Ok(())])).await);
+    table.call_began();
+    assert_eq!(table.calls(), 1);
+    let report = || Report {
+        leased: 3,
+        failed: true,
+        exhausted: vec![key("q", "a").0],
+    };
+    assert!(told(&|| table.call_ended(report())).await);
+    assert_eq!(table.calls(), 0);
+    let reports = table.reports();
+    assert_eq!((reports.len(), reports[0].leased, reports[0].failed), (1, 3, true));
+    assert!(table.reports().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_tasks_are_taken_is_remembered() {
+    let table = table();
+    assert!(table.is_fetching());
+    table.set_fetching(false);
+    assert!(!table.is_fetching());
+}
+
+#[test]
+fn a_sum_of_wants_does_not_overflow() {
+    let want = |max| Want {
+        queue: key("q", "a").0,
+        max,
+    };
+    assert_eq!(total(&[want(1), want(2)]), 3);
+    assert_eq!(total(&[want(u32::MAX), want(2)]), u32::MAX);
+}
+
+// --- whatever the order --------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Take(u8),
+    Start,
+    End(u8, bool),
+    Claim(u8),
+    ClaimStuck(u8, bool),
+    Answer(u8, u8),
+    EndCall(u8),
+    Extend(u8),
+    GiveBack,
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Step::Take),
+        3 => Just(Step::Start),
+        4 => (any::<u8>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Step::End(which, well)),
+        2 => (1_u8..4).prop_map(Step::Claim),
+        2 => (1_u8..4, any::<bool>()).prop_map(|(most, all)| Step::ClaimStuck(most, all)),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(which, how)| Step::Answer(which, how)),
+        2 => any::<u8>().prop_map(Step::EndCall),
+        1 => any::<u8>().prop_map(Step::Extend),
+        1 => Just(Step::GiveBack),
+        1 => (0_u8..10).prop_map(Step::Wait),
+    ]
+}
+
+/// What the table promises, kept by hand.
+#[derive(Default)]
+struct Model {
+    takes: u64,
+    runs: Vec<Start>,
+    calls: Vec<Claim>,
+    /// Tokens whose task was started.
+    started: HashSet<String>,
+    /// Outcomes that are owed to the storage, by token.
+    owed: HashMap<String, Key>,
+    /// Tokens that are claimed, by how many calls.
+    claimed: HashMap<String, u32>,
+}
+
+impl Model {
+    fn claimed(&mut self, claim: Claim) {
+        for item in &claim.items {
+            let token = item.lease.token.as_str().to_owned();
+            assert!(self.owed.contains_key(&token), "{token} was settled, lost or taken anew");
+            let calls = self.claimed.entry(token).or_default();
+            *calls += 1;
+            assert_eq!(*calls, 1, "two calls hold one outcome");
+        }
+        self.calls.push(claim);
+    }
+
+    fn end_call(&mut self, table: &Table, which: u8) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let call = self.calls.swap_remove(usize::from(which) % self.calls.len());
+        table.unclaim(call.call, &call.items);
+        for item in &call.items {
+            self.claimed.remove(item.lease.token.as_str());
+        }
+    }
+
+    fn step(&mut self, table: &Table, step: Step) {
+        match step {
+            Step::Take(which) => {
+                let Some(slots) = table.try_slots(1) else { return };
+                // Few ids, so that the same comes back.
+                let id = format!("id{}", which % 4);
+                self.takes += 1;
+                self.owed.retain(|_, key| key.1.as_str() != id);
+                table.insert(vec![leased(table, "q", &id, self.takes)], Some(slots));
+            }
+            Step::Start => {
+                for start in table.start_ready() {
+                    assert!(self.started.insert(start.token.as_str().to_owned()), "started twice");
+                    self.runs.push(start);
+                }
+            }
+            Step::End(which, well) if !self.runs.is_empty() => {
+                let run = self.runs.swap_remove(usize::from(which) % self.runs.len());
+                let replaced = run.cancel.reason() == Some(CancelReason::LeaseLost) && {
+                    let entries = &table.lock().entries;
+                    entries.get(&run.key).is_none_or(|entry| entry.lease.token != run.token)
+                };
+                if well && !replaced {
+                    self.owed.insert(run.token.as_str().to_owned(), run.key.clone());
+                }
+                table.finish(&run.key, &run.token, if well { done() } else { End::LeaseLost });
+            }
+            Step::Claim(most) => {
+                let claim = table.claim_ended(usize::from(most));
+                assert!(claim.items.len() <= usize::from(most));
+                self.claimed(claim);
+            }
+            Step::ClaimStuck(most, all) => {
+                let claim = table.claim_stuck(usize::from(most), all);
+                assert!(claim.items.len() <= usize::from(most));
+                self.claimed(claim);
+            }
+            Step::Answer(which, how) if !self.calls.is_empty() => {
+                let index = usize::from(which) % self.calls.len();
+                let call = &self.calls[index];
+                let answers: Vec<_> = call.items.iter().enumerate().map(|(at, _)| (usize::from(how) + at) % 4).collect();
+                let told = answers.iter().map(|answer| match answer {
+                    0 => Ok(()),
+                    1 => Err(SettleError::NotOurs),
+                    2 => Err(SettleError::Poison(PoisonKind::Undecodable)),
+                    _ => failed(),
+                });
+                table.settled(call.call, &call.items, told.collect());
+                for (item, answer) in call.items.iter().zip(answers) {
+                    let token = item.lease.token.as_str();
+                    if self.claimed.remove(token).is_some() && answer != 3 {
+                        self.owed.remove(token);
+                    }
+                }
+                self.end_call(table, which);
+            }
+            Step::EndCall(which) => self.end_call(table, which),
+            Step::Extend(how) => {
+                let leases = table.leases();
+                let until = LeaseUntil::from_now(table.clock.now());
+                let answers = leases.iter().enumerate().map(|(at, _)| match (usize::from(how) + at) % 3 {
+                    0 => Err(SettleError::NotOurs),
+                    1 => failed().map(|()| until),
+                    _ => Ok(until),
+                });
+                table.extended(&leases, answers.collect());
+            }
+            Step::GiveBack => {
+                for (key, entry) in &table.lock().entries {
+                    if matches!(entry.phase, Phase::Leased { .. }) {
+                        self.owed.insert(entry.lease.token.as_str().to_owned(), key.clone());
+                    }
+                }
+                table.give_back_ready();
+            }
+            _ => {}
+        }
+    }
+
+    /// No outcome is lost, no slot is lost, and the figures agree.
+    fn check(&self, table: &Table) {
+        let counts = table.counts();
+        assert_eq!(counts.running, table.running_count());
+        assert_eq!(counts.running, table.running().len());
+        assert_eq!(counts.ended, self.owed.len(), "outcomes");
+        // Runs keep their slots; so does what is leased.
+        assert_eq!(table.free_slots(), SLOTS - self.runs.len() - counts.leased, "slots");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_outcome_and_no_slot_is_lost_and_nothing_is_done_twice(steps in prop::collection::vec(step(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (table, mut model) = (table(), Model::default());
+            for step in steps {
+                if let Step::Wait(secs) = step {
+                    pass(u64::from(secs)).await;
+                }
+                model.step(&table, step);
+                model.check(&table);
+            }
+            // In the end everything can still be settled.
+            while !model.calls.is_empty() {
+                model.end_call(&table, 0);
+            }
+            for run in std::mem::take(&mut model.runs) {
+                table.finish(&run.key, &run.token, End::LeaseLost);
+            }
+            let last = table.claim_stuck(usize::MAX, true);
+            assert_eq!(last.items.len(), model.owed.len());
+            table.settled(last.call, &last.items, last.items.iter().map(|_| Ok(())).collect());
+            for start in table.start_ready() {
+                table.finish(&start.key, &start.token, End::LeaseLost);
+            }
+            assert!(table.counts().is_idle());
+            assert_eq!(table.free_slots(), SLOTS);
+        });
+    }
+}
