@@ -1,0 +1,5 @@
+//! Tests of the whole: storages beside each other, and the system on top of them.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[cfg(feature = "redis")]
+mod property;

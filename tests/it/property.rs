@@ -1,0 +1,106 @@
+//! The embedded broker and Redis are one storage: whatever is done to both, singly or in batches,
+//! by several workers, over time, with calls that get lost, they answer the same and hold the same
+//! keys, and no invariant is broken on the way (SAFETY 23).
+//!
+//! 256 sequences by default; the environment variable `PROPTEST_CASES` sets another number.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use asynq_core::{
+    Clock, Entropy, Env, Storage,
+    raw::{RawState, RawValue},
+};
+use asynq_memory::{MemoryBroker, MemoryStore};
+use asynq_redis::RedisConnectionType;
+use asynq_testing::{
+    RedisServer,
+    conformance::{Backend, RedisBackend},
+    model::{Arena, steps},
+};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+
+/// A store in memory.
+#[derive(Default)]
+struct Memory {
+    store: MemoryStore,
+    clock: OnceLock<Clock>,
+}
+
+impl Memory {
+    /// A look at the store by the clock of the case.
+    fn eye(&self) -> MemoryBroker {
+        let clock = self.clock.get().cloned().unwrap_or_default();
+        self.store.open(Env {
+            clock,
+            entropy: Entropy::seeded(99),
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for Memory {
+    async fn connect(&self, env: Env) -> Arc<dyn Storage> {
+        self.clock.get_or_init(|| env.clock.clone());
+        Arc::new(self.store.open(env))
+    }
+
+    async fn raw_state(&self) -> RawState {
+        self.eye().raw_state()
+    }
+
+    async fn ttl(&self, key: &str) -> Option<i64> {
+        self.eye().ttl(key)
+    }
+
+    async fn put(&self, values: Vec<(String, Option<RawValue>)>) {
+        for (key, value) in values {
+            self.store.plant(&key, value).unwrap();
+        }
+    }
+
+    fn has_virtual_time(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn memory_and_redis_are_one_storage() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let redis = runtime.block_on(async {
+        let server = RedisServer::start().await;
+        let connector = RedisConnectionType::single(server.url()).unwrap();
+        Arc::new(RedisBackend::new(server, Arc::new(connector)).await)
+    });
+    // `Config::default` reads PROPTEST_CASES.
+    let config = Config {
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        ..Config::default()
+    };
+    let told = RefCell::new(String::new());
+    let result = TestRunner::new(config).run(&steps(1..60), |steps| {
+        let outcome = runtime.block_on(async {
+            redis.clear().await;
+            let memory = Arc::new(Memory::default());
+            let mut arena = Arena::new(vec![("memory", memory), ("redis", redis.clone())]).await;
+            let outcome = arena.run(&steps).await;
+            arena.close().await;
+            outcome
+        });
+        outcome.map_err(|problem| {
+            told.replace(problem);
+            TestCaseError::fail("the storages differ")
+        })
+    });
+    if let Err(TestError::Fail(reason, steps)) = &result {
+        panic!("{reason} after\n{steps:#?}\n{}", told.borrow());
+    }
+    result.unwrap();
+}
