@@ -1,11 +1,11 @@
 //! Drains the same tasks with Go asynq and with ours, in turn, on one private Redis.
 //!
-//! `cargo run --release -p asynq-interop --bin drain [tasks] [rounds]`. Prints the median of each
+//! `cargo run --release -p asynq-interop --example drain [tasks] [rounds]`. Prints the median of each
 //! and the ratio; the time is from the first handler's start until Redis shows every task
-//! processed and none active.
+//! processed and none active. Beside it the CPU time of ours, of the process and of its Redis, for
+//! one task: it says more than the clock on a machine that others use too.
 
 use std::{
-    process::Command,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -23,22 +23,39 @@ async fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
     let tasks = args.next().transpose()?.unwrap_or(100_000);
     let rounds = args.next().transpose()?.unwrap_or(3);
-    let go = asynq_interop::go_program();
     println!("{tasks} no-op tasks, {rounds} rounds, medians\n");
-    println!("{:>11} {:>12} {:>12} {:>7}", "concurrency", "Go /s", "ours /s", "ratio");
+    println!(
+        "{:>11} {:>9} {:>9} {:>6} {:>14} {:>13}",
+        "concurrency", "Go /s", "ours /s", "ratio", "our CPU us", "its Redis us"
+    );
     for concurrency in [10, 100, 1000] {
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        let mut cpu = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let server = RedisServer::start().await;
             fill(&server, tasks).await?;
-            theirs.push(drain_with_go(&go, &server, tasks, concurrency)?);
+            let address = format!("127.0.0.1:{}", server.port());
+            theirs.push(
+                asynq_interop::bench_drain(&address, tasks as u64, concurrency as u64, Duration::from_secs(300))
+                    .await
+                    .per_second,
+            );
             drop(server);
             let server = RedisServer::start().await;
             fill(&server, tasks).await?;
+            let before = (cpu_of_us()?, cpu_of_redis(&server).await?);
             ours.push(drain(&server, tasks, concurrency).await?);
+            cpu.0.push((cpu_of_us()? - before.0) * 1e6 / tasks as f64);
+            cpu.1
+                .push((cpu_of_redis(&server).await? - before.1) * 1e6 / tasks as f64);
         }
         let (theirs, ours) = (median(theirs), median(ours));
-        println!("{concurrency:>11} {theirs:>12.0} {ours:>12.0} {:>7.1}", ours / theirs);
+        println!(
+            "{concurrency:>11} {theirs:>9.0} {ours:>9.0} {:>6.1} {:>14.1} {:>13.1}",
+            ours / theirs,
+            median(cpu.0),
+            median(cpu.1)
+        );
     }
     Ok(())
 }
@@ -53,14 +70,12 @@ async fn fill(server: &RedisServer, tasks: usize) -> Result<(), Failure> {
         .spawn()
         .await?;
     let client = system.client();
-    let started = Instant::now();
     for chunk in (0..tasks).collect::<Vec<_>>().chunks(2000) {
         let batch: Result<Vec<Task>, _> = chunk.iter().map(|_| Task::new("bench:noop", b"{}")).collect();
         for answer in client.enqueue_many(batch?).await {
             answer?;
         }
     }
-    tracing::debug!(per_second = tasks as f64 / started.elapsed().as_secs_f64(), "enqueued");
     system.shutdown().await;
     Ok(())
 }
@@ -94,16 +109,27 @@ async fn drain(server: &RedisServer, tasks: usize, concurrency: usize) -> Result
     Ok(tasks as f64 / took.as_secs_f64())
 }
 
-fn drain_with_go(go: &std::path::Path, server: &RedisServer, tasks: usize, concurrency: usize) -> Result<f64, Failure> {
-    let output = Command::new(go)
-        .args(["bench-drain", "--redis", &format!("127.0.0.1:{}", server.port())])
-        .args(["--n", &tasks.to_string(), "--concurrency", &concurrency.to_string()])
-        .output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-    }
-    let figures: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    figures["per_second"]
-        .as_f64()
-        .ok_or_else(|| "no per_second in the answer of the Go program".into())
+/// Seconds of CPU that this process has used.
+fn cpu_of_us() -> Result<f64, Failure> {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<f64> = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / TICKS_A_SECOND)
+}
+
+/// Seconds of CPU that the server has used.
+async fn cpu_of_redis(server: &RedisServer) -> Result<f64, Failure> {
+    let info = server.client().await.cmd(&["INFO", "cpu"]).await;
+    let text = info.text();
+    let figures = text.lines().filter_map(|line| {
+        line.strip_prefix("used_cpu_sys:")
+            .or_else(|| line.strip_prefix("used_cpu_user:"))
+    });
+    Ok(figures.map(str::trim).map(str::parse::<f64>).sum::<Result<f64, _>>()?)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::process::{PATIENCE, Process, parse};
 
@@ -38,21 +38,20 @@ pub struct GoDrain {
     pub total_seconds: f64,
 }
 
+/// How long enqueueing may take.
+const FILL_LIMIT: Duration = Duration::from_secs(600);
+
 /// Enqueues `n` tasks of the type `bench:noop` to the queue `default`.
 ///
 /// # Panics
-/// If the program fails.
+/// If the program fails, or takes longer than ten minutes.
 pub async fn bench_enqueue(address: &str, n: u64, callers: u64, payload_bytes: u64) -> GoFill {
     let args = [
         format!("--n={n}"),
         format!("--callers={callers}"),
         format!("--payload-bytes={payload_bytes}"),
     ];
-    measured(
-        Process::start("bench-enqueue", address, &args).await,
-        Duration::from_secs(600),
-    )
-    .await
+    measured("bench-enqueue", address, &args, FILL_LIMIT).await
 }
 
 /// Runs `n` tasks of the queue `default` with a handler that does nothing.
@@ -65,11 +64,12 @@ pub async fn bench_drain(address: &str, n: u64, concurrency: u64, within: Durati
         format!("--concurrency={concurrency}"),
         format!("--timeout={}", within.as_millis()),
     ];
-    measured(Process::start("bench-drain", address, &args).await, within + PATIENCE).await
+    measured("bench-drain", address, &args, within).await
 }
 
-async fn measured<T: serde::de::DeserializeOwned>(process: Process, within: Duration) -> T {
-    let lines = process.output(within).await;
+async fn measured<T: DeserializeOwned>(subcommand: &str, address: &str, args: &[String], within: Duration) -> T {
+    let process = Process::start(subcommand, address, args).await;
+    let lines = process.output(within + PATIENCE).await;
     match lines.as_slice() {
         [line] => parse(line),
         other => panic!("expected one line, got {other:?}"),

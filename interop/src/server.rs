@@ -174,12 +174,12 @@ impl GoServer {
         self.process.pid()
     }
 
-    /// All that it has told so far, in order.
-    pub fn history(&mut self) -> &[GoEvent] {
+    /// What it has told so far and nobody expected, in order.
+    pub fn unexpected(&mut self) -> &[GoEvent] {
         while let Ok(event) = self.arrivals.try_recv() {
             self.keep(event);
         }
-        &self.history
+        &self.waiting
     }
 
     fn keep(&mut self, event: GoEvent) {

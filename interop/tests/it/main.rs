@@ -1,0 +1,26 @@
+//! Go asynq and Asynq for Rust on one Redis.
+//!
+//! Every look at a task or a queue is taken by both inspectors, which must agree; every test has a server of
+//! its own. What another process does is waited for by looking again until it is there, since it cannot tell.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod connections;
+mod driver;
+mod go_enqueues;
+mod kinds;
+mod locks;
+mod outcomes;
+mod pair;
+mod pause;
+mod recovery;
+mod requeue;
+mod retention;
+mod rust_enqueues;
+mod rust_server;
+mod same;
+mod servers;
+mod sides;
+mod speed;
+mod together;
+mod translate;
+mod vectors;

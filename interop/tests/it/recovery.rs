@@ -1,0 +1,140 @@
+//! A server that dies leaves its tasks to the other side. Time is helped along: the dead wrote their leases a
+//! minute and a half ago.
+
+use std::sync::Arc;
+
+use asynq::TaskState;
+use asynq_core::{
+    broker::{LeaseUntil, LeasedTask, Outcome, Settlement, Want},
+    error::SettleError,
+};
+use asynq_interop::{GoServer, GoTask};
+use chrono::Utc;
+
+use crate::{
+    pair::{Pair, queue_name},
+    sides::{Producer, Runner, Settings, Side},
+};
+
+const LEASES: &str = "asynq:{default}:lease";
+const EXPIRED: &str = "asynq: task lease expired";
+
+/// The lease as it is then.
+async fn let_lease_expire(pair: &Pair, id: &str) -> LeaseUntil {
+    let then = Utc::now().timestamp() - 60;
+    let change = ["ZADD", LEASES, "XX", "CH", &then.to_string(), id];
+    let changed = pair.redis.client().await.ok(&change).await.int();
+    assert_eq!(changed, 1, "{id} has a lease");
+    LeaseUntil(then)
+}
+
+#[tokio::test]
+async fn we_recover_the_tasks_of_a_killed_go_server() {
+    let mut pair = Pair::start().await;
+    let mut client = Producer::start(Side::Go, &pair.redis).await;
+    let mut server = GoServer::builder(&pair.redis.address()).start().await;
+    for (id, retries) in [("retried", 25), ("archived", 0)] {
+        client
+            .enqueue(
+                &GoTask::new("t")
+                    .payload(r#"{"do":"sleep","ms":600000}"#)
+                    .id(id)
+                    .max_retry(retries),
+            )
+            .await;
+        server.started(id).await;
+    }
+    server.kill().await;
+    for id in ["retried", "archived"] {
+        assert_eq!(pair.look("default", id).await.unwrap().state, "active");
+        let_lease_expire(&pair, id).await;
+        assert!(pair.look("default", id).await.unwrap().is_orphaned);
+    }
+    let left = pair.list("default", TaskState::Active).await;
+    assert!(left.len() == 2 && left.iter().all(|info| info.is_orphaned), "{left:?}");
+
+    let runner = Runner::start(Side::Rust, &pair, &Settings::default()).await;
+    let recovered = pair.until("default", "retried", TaskState::Retry).await;
+    assert_eq!((recovered.last_err.as_str(), recovered.retried), (EXPIRED, 1));
+    let archived = pair.until("default", "archived", TaskState::Archived).await;
+    assert_eq!((archived.last_err.as_str(), archived.retried), (EXPIRED, 0));
+    assert_eq!(pair.counted("default").await, (2, 2));
+    runner.shutdown().await;
+    assert_eq!(pair.breaches().await, []);
+}
+
+/// Takes a task as a server of ours does that then falls silent.
+async fn take(pair: &Pair) -> LeasedTask {
+    let want = Want {
+        queue: queue_name("default"),
+        max: 1,
+    };
+    let mut taken = pair
+        .storage
+        .exchange(&pair.storage.begin(), Vec::new(), vec![want])
+        .await;
+    assert_eq!((taken.leased.len(), taken.failed.len()), (1, 0), "{taken:?}");
+    taken.leased.remove(0)
+}
+
+/// What the silent server says when it comes back.
+async fn is_refused(pair: &Pair, task: &LeasedTask, outcome: Outcome) {
+    let settlement = Settlement {
+        lease: task.lease.clone(),
+        message: Arc::clone(&task.message),
+        outcome,
+    };
+    let answer = pair
+        .storage
+        .exchange(&pair.storage.begin(), vec![settlement], Vec::new())
+        .await;
+    assert!(matches!(answer.settled[..], [Err(SettleError::NotOurs)]), "{answer:?}");
+    let extended = pair.storage.extend_leases(vec![task.lease.clone()]).await;
+    assert!(matches!(extended[..], [Err(SettleError::NotOurs)]), "{extended:?}");
+    let written = pair.storage.write_result(&task.lease, "late".into()).await;
+    assert!(matches!(written, Err(SettleError::NotOurs)), "{written:?}");
+}
+
+/// Go recovers, retakes and does not know our fence: what a server of ours says too late must still be
+/// refused, in each state that the task has meanwhile.
+#[tokio::test]
+async fn go_recovers_our_tasks_and_our_late_words_are_refused() {
+    let mut pair = Pair::start().await;
+    let mut client = Producer::start(Side::Rust, &pair.redis).await;
+    let task = GoTask::new("t")
+        .payload(r#"{"do":"sleep","ms":5000}"#)
+        .id("a")
+        .retention_ms(3_600_000);
+    client.enqueue(&task).await;
+    let mut dead = take(&pair).await;
+    assert_eq!(pair.look("default", "a").await.unwrap().state, "active");
+    dead.lease.until = let_lease_expire(&pair, "a").await;
+
+    let late = [
+        Outcome::Done { retain: true },
+        Outcome::Archive {
+            error: "late".to_owned(),
+        },
+        Outcome::Requeue,
+    ];
+    let mut go = Runner::start(Side::Go, &pair, &Settings::default()).await;
+    let recovered = pair.until("default", "a", TaskState::Retry).await;
+    assert_eq!((recovered.last_err.as_str(), recovered.retried), (EXPIRED, 1));
+    for outcome in &late {
+        is_refused(&pair, &dead, outcome.clone()).await;
+    }
+    pair.go.run("default", "a").await.unwrap();
+    go.started("a").await;
+    for outcome in &late {
+        is_refused(&pair, &dead, outcome.clone()).await;
+    }
+    assert_eq!(pair.look("default", "a").await.unwrap().state, "active");
+    assert_eq!(go.ended("a").await.outcome, "ok");
+    let done = pair.until("default", "a", TaskState::Completed).await;
+    for outcome in &late {
+        is_refused(&pair, &dead, outcome.clone()).await;
+    }
+    assert_eq!(pair.look("default", "a").await, Some(done));
+    assert_eq!(pair.counted("default").await, (2, 1));
+    go.shutdown().await;
+}

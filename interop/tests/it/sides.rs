@@ -1,0 +1,173 @@
+//! The two sides in one shape, so that a test can be run with either in either role.
+
+use std::time::Duration;
+
+use asynq::{AsynqSystem, Exit, error::EnqueueError};
+use asynq_interop::{GoClient, GoErrorKind, GoEvent, GoRun, GoServer, GoTask, GoTaskInfo};
+use asynq_testing::RedisServer;
+
+use crate::{
+    pair::{Pair, answered, connector},
+    rust_server::RustServer,
+    translate,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Go,
+    Rust,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Go => Self::Rust,
+            Self::Rust => Self::Go,
+        }
+    }
+}
+
+/// Why a task was not enqueued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Duplicate,
+    IdConflict,
+    Other(String),
+}
+
+/// A client of either side.
+pub(crate) enum Producer {
+    Go(Box<GoClient>),
+    Rust(AsynqSystem),
+}
+
+impl Producer {
+    pub(crate) async fn start(side: Side, redis: &RedisServer) -> Self {
+        match side {
+            Side::Go => Self::Go(Box::new(GoClient::start(&redis.address()).await)),
+            Side::Rust => Self::Rust(AsynqSystem::builder(connector(redis)).spawn().await.unwrap()),
+        }
+    }
+
+    pub(crate) async fn try_enqueue(&mut self, task: &GoTask) -> Result<GoTaskInfo, Refusal> {
+        let info = match self {
+            Self::Go(client) => client.try_enqueue(task).await.map_err(|error| match error.kind {
+                GoErrorKind::Duplicate => Refusal::Duplicate,
+                GoErrorKind::IdConflict => Refusal::IdConflict,
+                _ => Refusal::Other(error.text),
+            }),
+            Self::Rust(system) => {
+                let task = translate::task(task).map_err(Refusal::Other)?;
+                let info = system.client().enqueue(task).await.map_err(|error| match error {
+                    EnqueueError::DuplicateTask => Refusal::Duplicate,
+                    EnqueueError::TaskIdConflict => Refusal::IdConflict,
+                    other => Refusal::Other(other.to_string()),
+                });
+                info.map(|info| translate::task_info(&info))
+            }
+        };
+        info.map(answered)
+    }
+
+    pub(crate) async fn enqueue(&mut self, task: &GoTask) -> GoTaskInfo {
+        let enqueued = self.try_enqueue(task).await;
+        enqueued.unwrap_or_else(|refusal| panic!("{task:?}: {refusal:?}"))
+    }
+}
+
+/// How a server is to be started.
+pub(crate) struct Settings {
+    pub(crate) queues: Vec<(&'static str, i32)>,
+    pub(crate) strict: bool,
+    pub(crate) concurrency: usize,
+    pub(crate) retry_delay: Duration,
+    pub(crate) forward_every: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    /// Of ours; Go's program has its library's default, 8 s.
+    pub(crate) janitor_every: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queues: vec![("default", 1)],
+            strict: false,
+            concurrency: 10,
+            retry_delay: Duration::from_secs(3600),
+            forward_every: Duration::from_millis(100),
+            shutdown_timeout: Duration::from_secs(5),
+            janitor_every: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn queues(queues: &[&'static str]) -> Self {
+        Self {
+            queues: queues.iter().map(|queue| (*queue, 1)).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A server of either side, with the obedient handler.
+pub(crate) enum Runner {
+    Go(Box<GoServer>),
+    Rust(RustServer),
+}
+
+impl Runner {
+    pub(crate) async fn start(side: Side, pair: &Pair, settings: &Settings) -> Self {
+        match side {
+            Side::Go => {
+                let server = GoServer::builder(&pair.redis.address())
+                    .queues(settings.queues.iter().copied())
+                    .concurrency(settings.concurrency)
+                    .task_check_interval(Duration::from_millis(50))
+                    .delayed_task_check_interval(settings.forward_every)
+                    .retry_delay(settings.retry_delay)
+                    .shutdown_timeout(settings.shutdown_timeout);
+                let server = if settings.strict { server.strict() } else { server };
+                Self::Go(Box::new(server.start().await))
+            }
+            Side::Rust => Self::Rust(RustServer::start(&pair.redis, settings).await),
+        }
+    }
+
+    /// Waits until the handler is called for the task.
+    pub(crate) async fn started(&mut self, id: &str) -> GoRun {
+        match self {
+            Self::Go(server) => server.started(id).await,
+            Self::Rust(server) => server.started(id).await,
+        }
+    }
+
+    /// Waits until the handler returns for the task. Its outcome is in Redis some time later.
+    pub(crate) async fn ended(&mut self, id: &str) -> GoRun {
+        match self {
+            Self::Go(server) => server.ended(id).await,
+            Self::Rust(server) => server.ended(id).await,
+        }
+    }
+
+    /// The tasks whose handler has been called, as far as nobody waited for that.
+    pub(crate) fn unexpected(&mut self) -> Vec<String> {
+        match self {
+            Self::Go(server) => {
+                let starts = server.unexpected().iter().filter_map(|event| match event {
+                    GoEvent::Start(run) => Some(run.id.clone()),
+                    _ => None,
+                });
+                starts.collect()
+            }
+            Self::Rust(server) => server.unexpected(),
+        }
+    }
+
+    pub(crate) async fn shutdown(self) {
+        match self {
+            Self::Go(server) => server.shutdown().await,
+            Self::Rust(server) => assert_eq!(server.system.shutdown().await, Exit::Stopped),
+        }
+    }
+}
