@@ -16,7 +16,10 @@ struct Place {
 }
 
 async fn producer(place: &Place) -> AsynqSystem {
-    let system = AsynqSystem::builder(Arc::clone(&place.connector)).spawn().await.expect("a valid configuration");
+    let system = AsynqSystem::builder(Arc::clone(&place.connector))
+        .spawn()
+        .await
+        .expect("a valid configuration");
     system.ping().await.expect("a storage that answers");
     system
 }
@@ -48,7 +51,13 @@ async fn drain(place: &Place, concurrency: usize, tasks: usize) {
     left.acquire_many(all).await.expect("never closed").forget();
     // The outcomes of the last ones are part of the work.
     let storage = system.storage().await.expect("a storage that answers");
-    while storage.queue_info(&QueueName::default()).await.expect("the queue exists").active > 0 {
+    while storage
+        .queue_info(&QueueName::default())
+        .await
+        .expect("the queue exists")
+        .active
+        > 0
+    {
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
     system.shutdown().await;
@@ -59,8 +68,14 @@ fn throughput(c: &mut Criterion) {
     let server = runtime.block_on(asynq_testing::redis::RedisServer::start());
     let redis = asynq::redis::RedisConnectionType::single(server.url()).expect("a valid URL");
     let places = [
-        Place { name: "memory", connector: Arc::new(MemoryStore::new()) },
-        Place { name: "redis", connector: Arc::new(redis) },
+        Place {
+            name: "memory",
+            connector: Arc::new(MemoryStore::new()),
+        },
+        Place {
+            name: "redis",
+            connector: Arc::new(redis),
+        },
     ];
 
     let mut group = c.benchmark_group("enqueue");
@@ -71,8 +86,17 @@ fn throughput(c: &mut Criterion) {
         runtime.block_on(system.shutdown());
         // What was enqueued must not weigh on what follows.
         runtime.block_on(async {
-            let left = AsynqSystem::builder(Arc::clone(&place.connector)).spawn().await.expect("valid");
-            let size = left.storage().await.expect("a storage").queue_info(&QueueName::default()).await.expect("exists");
+            let left = AsynqSystem::builder(Arc::clone(&place.connector))
+                .spawn()
+                .await
+                .expect("valid");
+            let size = left
+                .storage()
+                .await
+                .expect("a storage")
+                .queue_info(&QueueName::default())
+                .await
+                .expect("exists");
             left.shutdown().await;
             drain(place, 1000, usize::try_from(size.pending).expect("few tasks")).await;
         });

@@ -23,7 +23,9 @@ use tokio::sync::mpsc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
     let connector = connector()?;
     println!("broker: {}", connector.describe());
 
@@ -38,19 +40,27 @@ async fn main() -> Result<()> {
         )
         .handler(move |task: Task| {
             let (done, failed_once) = (done.clone(), Arc::clone(&failed_once));
-            async move { work(&task, &failed_once).await.inspect(|()| drop(done.send(task.get_type().to_owned()))) }
+            async move {
+                work(&task, &failed_once)
+                    .await
+                    .inspect(|()| drop(done.send(task.get_type().to_owned())))
+            }
         })
         .spawn()
         .await?;
 
     let client = system.client();
     for user in 1..=5 {
-        let info = client.enqueue(Task::new_with_json("email:send", &user)?.with_queue("critical")).await?;
+        let info = client
+            .enqueue(Task::new_with_json("email:send", &user)?.with_queue("critical"))
+            .await?;
         println!("enqueued  {} {} to {}", info.task_type, user, info.queue);
     }
     let flaky = client.enqueue(Task::new("payment:charge", b"once more")?).await?;
     println!("enqueued  {} to {}", flaky.task_type, flaky.queue);
-    let later = Task::new("email:digest", b"weekly")?.with_queue("low").with_process_in(Duration::from_secs(1));
+    let later = Task::new("email:digest", b"weekly")?
+        .with_queue("low")
+        .with_process_in(Duration::from_secs(1));
     let later = client.enqueue(later).await?;
     println!("scheduled {} for {:?}", later.task_type, later.next_process_at);
     let report = Task::new("report:build", b"")?.with_retention(Duration::from_secs(3600));
@@ -58,7 +68,10 @@ async fn main() -> Result<()> {
     println!("enqueued  {} to {}", report.task_type, report.queue);
 
     for _ in 0..8 {
-        finished.recv().await.ok_or(Error::other("the system ended before its tasks"))?;
+        finished
+            .recv()
+            .await
+            .ok_or(Error::other("the system ended before its tasks"))?;
     }
 
     let storage = system.storage().await?;
@@ -78,7 +91,11 @@ async fn main() -> Result<()> {
 }
 
 async fn work(task: &Task, failed_once: &Mutex<bool>) -> Result<()> {
-    println!("processing {} {}", task.get_type(), String::from_utf8_lossy(task.get_payload()));
+    println!(
+        "processing {} {}",
+        task.get_type(),
+        String::from_utf8_lossy(task.get_payload())
+    );
     match task.get_type() {
         "payment:charge" if !std::mem::replace(&mut *failed_once.lock().map_err(|_| Error::other("lock"))?, true) => {
             Err(Error::other("card reader is busy"))
