@@ -19,6 +19,8 @@ use crate::{
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// When to look again for the effect of a lost call that cannot be ended (SAFETY rule 1).
+const ADOPT_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(25)];
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
 /// What an exchange needs; cheap to clone.
@@ -120,29 +122,54 @@ async fn run(mut guard: CallGuard, wants: Vec<Want>, mut permits: Option<OwnedSe
         }
     }
     exchange.table.settled(guard.call, &known_items, known);
+    let mut unsure = Vec::new();
     for queue in lost {
-        adopt(&exchange, &queue, &call, &mut permits).await;
+        if !adopt(&exchange, &queue, &call, &mut permits).await {
+            unsure.push(queue);
+        }
     }
     exchange.table.settled(guard.call, &waiting_items, waiting);
+    if unsure.is_empty() {
+        return;
+    }
+    // The lost call may still run. Its claims are answered and its slots free: only a late take
+    // has to be found.
+    drop(permits);
+    drop(guard);
+    for wait in ADOPT_AGAIN {
+        tokio::time::sleep(wait).await;
+        for queue in &unsure {
+            adopt(&exchange, queue, &call, &mut None).await;
+        }
+        exchange.nudge.nudge();
+    }
 }
 
-/// Finds what the lost call took, for as long as it takes.
-async fn adopt(exchange: &Exchange, queue: &QueueName, lost: &CallRecord, permits: &mut Option<OwnedSemaphorePermit>) {
+/// Finds what the lost call took, for as long as it takes; `false` if the call may still run.
+async fn adopt(
+    exchange: &Exchange,
+    queue: &QueueName,
+    lost: &CallRecord,
+    permits: &mut Option<OwnedSemaphorePermit>,
+) -> bool {
     let mut wait = FIRST_RETRY;
     loop {
         let adopted = match exchange.broker.storage().await {
-            Ok(storage) => storage.adopt(queue, lost).await,
+            Ok(storage) => storage
+                .adopt(queue, lost)
+                .await
+                .map(|tasks| (tasks, storage.adoption_is_final())),
             Err(error) => Err(error),
         };
         match adopted {
-            Ok(tasks) => {
+            Ok((tasks, is_final)) => {
                 tracing::info!(%queue, tasks = tasks.len(), "adopted what a lost call had taken");
                 let mine = permits.as_mut().and_then(|p| p.split(tasks.len().min(p.num_permits())));
                 exchange.table.insert(tasks, mine);
-                return;
+                return is_final;
             }
             // The system has ended; other servers recover what was taken.
-            Err(BrokerError::Closed) => return,
+            Err(BrokerError::Closed) => return true,
             Err(error) => {
                 tracing::debug!(%queue, error = %report(&error), "adoption failed, trying on");
                 tokio::time::sleep(wait).await;

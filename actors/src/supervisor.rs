@@ -129,7 +129,10 @@ pub struct SupervisorState {
 
 impl std::fmt::Debug for Child {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Child").field("path", &self.path).field("alive", &self.cell.is_some()).finish()
+        f.debug_struct("Child")
+            .field("path", &self.path)
+            .field("alive", &self.cell.is_some())
+            .finish()
     }
 }
 
@@ -137,7 +140,10 @@ impl SupervisorState {
     fn new(args: SupervisorArgs) -> Result<Self, SupervisorError> {
         let mut names = HashSet::new();
         if let Some(twice) = args.children.iter().find(|spec| !names.insert(spec.id)) {
-            return Err(SupervisorError::DuplicateChild { supervisor: args.path, child: twice.id.to_owned() });
+            return Err(SupervisorError::DuplicateChild {
+                supervisor: args.path,
+                child: twice.id.to_owned(),
+            });
         }
         let children = args
             .children
@@ -152,8 +158,15 @@ impl SupervisorState {
                 recent: VecDeque::new(),
             })
             .collect::<Vec<_>>();
-        let branch = args.tree.enter(&args.path, children.iter().map(|child| child.path.as_str()));
-        Ok(Self { args, children, restarts: VecDeque::new(), _branch: branch })
+        let branch = args
+            .tree
+            .enter(&args.path, children.iter().map(|child| child.path.as_str()));
+        Ok(Self {
+            args,
+            children,
+            restarts: VecDeque::new(),
+            _branch: branch,
+        })
     }
 
     /// Starts the children from `first` to `last` that are not running.
@@ -166,7 +179,11 @@ impl SupervisorState {
             if let Some(former) = self.args.tree.cell(&child.path) {
                 gone(&former, &child.path).await;
             }
-            let cell = child.spec.start(myself.clone()).await.map_err(|failure| (index, failure))?;
+            let cell = child
+                .spec
+                .start(myself.clone())
+                .await
+                .map_err(|failure| (index, failure))?;
             self.args.tree.set_cell(&child.path, cell.clone());
             child.cell = Some(cell);
             self.args.tree.set(&child.path, ActorState::Running, None);
@@ -196,8 +213,10 @@ impl SupervisorState {
         who: &ActorCell,
         crash: Option<String>,
     ) -> Result<(), SupervisorError> {
-        let Some(index) =
-            self.children.iter().position(|c| c.cell.as_ref().is_some_and(|cell| cell.get_id() == who.get_id()))
+        let Some(index) = self
+            .children
+            .iter()
+            .position(|c| c.cell.as_ref().is_some_and(|cell| cell.get_id() == who.get_id()))
         else {
             return Ok(());
         };
@@ -218,7 +237,8 @@ impl SupervisorState {
             self.args.tree.set(&child.path, ActorState::Stopped, crash);
             return Ok(());
         }
-        self.plan_restart(myself, index, crash.unwrap_or_else(|| "stopped".into())).await
+        self.plan_restart(myself, index, crash.unwrap_or_else(|| "stopped".into()))
+            .await
     }
 
     async fn plan_restart(
@@ -255,12 +275,19 @@ impl SupervisorState {
         };
         let child = &mut self.children[index];
         forget(&mut child.recent);
-        let delay = self.args.backoff.delay(u32::try_from(child.recent.len()).unwrap_or(u32::MAX));
+        let delay = self
+            .args
+            .backoff
+            .delay(u32::try_from(child.recent.len()).unwrap_or(u32::MAX));
         child.recent.push_back(now);
         let delay = delay / 2 + self.args.entropy.up_to(delay / 2);
         let child = &mut self.children[first];
         child.generation += 1;
-        let message = SupervisorMsg { first, last, generation: child.generation };
+        let message = SupervisorMsg {
+            first,
+            last,
+            generation: child.generation,
+        };
         child.restart = Some(Timer::after(myself, delay, move || message));
         Ok(())
     }
@@ -270,7 +297,9 @@ impl SupervisorState {
         let Intensity { restarts, within } = self.args.intensity;
         let child = &self.children[index];
         tracing::warn!(actor = %child.path, %failure, "actor ended");
-        self.args.tree.set(&child.path, ActorState::Stopped, Some(failure.clone()));
+        self.args
+            .tree
+            .set(&child.path, ActorState::Stopped, Some(failure.clone()));
         let error = SupervisorError::IntensityExceeded {
             supervisor: self.args.path.clone(),
             child: child.spec.id.to_owned(),
@@ -280,7 +309,9 @@ impl SupervisorState {
         };
         tracing::error!(%error, "supervisor gives up");
         self.stop_down_to(0, ActorState::Stopped).await;
-        self.args.tree.set(&self.args.path, ActorState::Failed, Some(error.to_string()));
+        self.args
+            .tree
+            .set(&self.args.path, ActorState::Failed, Some(error.to_string()));
         let _ = self.args.exit.set(Err(error.clone()));
         error
     }
@@ -357,14 +388,20 @@ impl Actor for Supervisor {
         let mut state = SupervisorState::new(args).map_err(refuse)?;
         if let Err((failed, failure)) = state.start(0, usize::MAX - 1, &myself.get_cell()).await {
             let failed = &state.children[failed];
-            state.args.tree.set(&failed.path, ActorState::Stopped, Some(failure.clone()));
+            state
+                .args
+                .tree
+                .set(&failed.path, ActorState::Stopped, Some(failure.clone()));
             let error = SupervisorError::StartFailed {
                 supervisor: state.args.path.clone(),
                 child: failed.spec.id.to_owned(),
                 failure,
             };
             state.stop_down_to(0, ActorState::Stopped).await;
-            state.args.tree.set(&state.args.path, ActorState::Failed, Some(error.to_string()));
+            state
+                .args
+                .tree
+                .set(&state.args.path, ActorState::Failed, Some(error.to_string()));
             return Err(refuse(error));
         }
         state.args.tree.set(&state.args.path, ActorState::Running, None);
@@ -377,7 +414,11 @@ impl Actor for Supervisor {
         message: SupervisorMsg,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
-        let SupervisorMsg { first, last, generation } = message;
+        let SupervisorMsg {
+            first,
+            last,
+            generation,
+        } = message;
         if state.children[first].generation != generation || is_ending(&myself) {
             return Ok(());
         }

@@ -126,11 +126,17 @@ impl Drop for Branch {
     /// orderly end, or when its successor has entered, there is nothing left to say.
     fn drop(&mut self) {
         let mut nodes = self.tree.lock();
-        if nodes.iter().any(|node| node.path == self.path && node.incarnation != self.incarnation) {
+        if nodes
+            .iter()
+            .any(|node| node.path == self.path && node.incarnation != self.incarnation)
+        {
             return;
         }
         for node in nodes.iter_mut().rev() {
-            let below = node.path.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'));
+            let below = node
+                .path
+                .strip_prefix(&self.path)
+                .is_some_and(|rest| rest.starts_with('/'));
             let shown_alive = match node.state {
                 ActorState::Running => below || node.path == self.path,
                 // Its own restart is its parent's affair.
@@ -148,7 +154,11 @@ impl Tree {
     /// An empty tree.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self(Arc::new(Inner { clock, nodes: Mutex::new(Vec::new()), events: broadcast::Sender::new(256) }))
+        Self(Arc::new(Inner {
+            clock,
+            nodes: Mutex::new(Vec::new()),
+            events: broadcast::Sender::new(256),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Node>> {
@@ -193,7 +203,11 @@ impl Tree {
             node.last_failure.clone_from(&failure);
         }
         // Nobody listening is fine.
-        let _ = self.0.events.send(TreeEvent { path: node.path.clone(), state, failure });
+        let _ = self.0.events.send(TreeEvent {
+            path: node.path.clone(),
+            state,
+            failure,
+        });
     }
 
     /// A supervisor with these children, in start order, is about to run.
@@ -205,7 +219,11 @@ impl Tree {
         for child in children {
             self.node(&mut nodes, child);
         }
-        Branch { tree: self.clone(), path: path.to_owned(), incarnation }
+        Branch {
+            tree: self.clone(),
+            path: path.to_owned(),
+            incarnation,
+        }
     }
 
     pub(crate) fn set(&self, path: &str, state: ActorState, failure: Option<String>) {
@@ -294,9 +312,15 @@ mod tests {
         tree.set("s/b", ActorState::Restarting, Some("boom".into()));
         tree.set("s/b", ActorState::Running, None);
         let root = tree.snapshot().unwrap();
-        assert_eq!(root.children.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(
+            root.children.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["b", "a"]
+        );
         let b = root.find(&["b"]).unwrap();
-        assert_eq!((b.restarts, b.last_failure.as_deref(), b.state), (1, Some("boom"), ActorState::Running));
+        assert_eq!(
+            (b.restarts, b.last_failure.as_deref(), b.state),
+            (1, Some("boom"), ActorState::Running)
+        );
         assert!(root.find(&["a", "x"]).is_some());
         assert_eq!(root.find(&["a"]).unwrap().restarts, 0);
     }
@@ -314,7 +338,13 @@ mod tests {
         tree.set("s/w", ActorState::Restarting, Some("killed".into()));
         drop(inner);
         use ActorState::{Restarting, Running, Stopped};
-        let expected = [("s", Running), ("s/a", Running), ("s/w", Restarting), ("s/w/x", Stopped), ("s/w/y", Stopped)];
+        let expected = [
+            ("s", Running),
+            ("s/a", Running),
+            ("s/w", Restarting),
+            ("s/w/x", Stopped),
+            ("s/w/y", Stopped),
+        ];
         assert_eq!(states(&tree), expected.map(|(path, state)| (path.to_owned(), state)));
         drop(outer);
         assert!(states(&tree).iter().all(|(_, state)| *state == Stopped), "{tree:?}");
@@ -327,7 +357,10 @@ mod tests {
         tree.set("s/a", ActorState::Running, None);
         let _now = tree.enter("s", ["s/a"].into_iter());
         drop(former);
-        assert_eq!(tree.snapshot().unwrap().find(&["a"]).unwrap().state, ActorState::Running);
+        assert_eq!(
+            tree.snapshot().unwrap().find(&["a"]).unwrap().state,
+            ActorState::Running
+        );
     }
 
     #[test]
@@ -340,7 +373,9 @@ mod tests {
         assert_eq!(tree.snapshot().unwrap().state, ActorState::Failed);
         tree.set("s", ActorState::Running, None);
         tree.set("s", ActorState::Running, None);
-        let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.state).collect();
+        let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok())
+            .map(|event| event.state)
+            .collect();
         assert_eq!(told, [ActorState::Running, ActorState::Failed, ActorState::Running]);
     }
 }

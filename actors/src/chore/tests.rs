@@ -69,7 +69,11 @@ impl Chore for Scripted {
         let how = self.0.plan.lock().unwrap().pop_front().unwrap_or(Pass::Well);
         match how {
             Pass::Well => {}
-            Pass::Fails => return Err(BrokerError::Unavailable { source: Some("no route".into()) }),
+            Pass::Fails => {
+                return Err(BrokerError::Unavailable {
+                    source: Some("no route".into()),
+                });
+            }
             Pass::Panics => panic!("told to panic"),
             Pass::Hangs => std::future::pending().await,
             Pass::Takes(time) => tokio::time::sleep(time).await,
@@ -97,7 +101,14 @@ impl Stage {
             ..Record::default()
         });
         let entropy = Entropy::seeded(5);
-        let spec = chore("chore", "root", Scripted(Arc::clone(&record)), &tree, &entropy, 5 * SECOND);
+        let spec = chore(
+            "chore",
+            "root",
+            Scripted(Arc::clone(&record)),
+            &tree,
+            &entropy,
+            5 * SECOND,
+        );
         let args = SupervisorArgs {
             path: "root".into(),
             children: vec![spec],
@@ -152,7 +163,10 @@ async fn the_first_pass_comes_in_its_time_and_each_next_when_the_last_asked() {
     let began = stage.began();
     assert_eq!(began.len(), 4, "{began:?}");
     assert!((2000..2010).contains(&began[0]), "{began:?}");
-    assert!(stage.waits().iter().all(|wait| (1000..1010).contains(wait)), "{began:?}");
+    assert!(
+        stage.waits().iter().all(|wait| (1000..1010).contains(wait)),
+        "{began:?}"
+    );
     stage.stop().await;
 }
 
@@ -177,7 +191,10 @@ async fn a_pass_that_fails_backs_off_says_so_and_recovers() {
     stage.record.plan.lock().unwrap().push_back(Pass::Fails);
     after(3 * SECOND).await;
     let waits = stage.waits();
-    assert!(waits[so_far - 1..].iter().any(|wait| (50..110).contains(wait)), "{waits:?}");
+    assert!(
+        waits[so_far - 1..].iter().any(|wait| (50..110).contains(wait)),
+        "{waits:?}"
+    );
     stage.stop().await;
 }
 
@@ -189,7 +206,10 @@ async fn a_pass_that_panics_restarts_the_actor() {
     assert_eq!((node.state, node.restarts), (ActorState::Running, 1));
     assert_eq!(node.last_failure.as_deref(), Some("panicked: told to panic"));
     let waits = stage.waits();
-    assert!((2050..2120).contains(&waits[1]), "back-off, then as at first: {waits:?}");
+    assert!(
+        (2050..2120).contains(&waits[1]),
+        "back-off, then as at first: {waits:?}"
+    );
     assert!((1000..1010).contains(&waits[2]), "{waits:?}");
     stage.stop().await;
 }

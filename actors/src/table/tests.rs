@@ -144,9 +144,16 @@ async fn a_run_ends_once_and_only_under_its_own_token() {
     assert_eq!(table.counts(), counts(0, 1, 0), "not this run");
     table.finish(&key("q", "a"), &token(1), done());
     table.finish(&key("q", "a"), &token(1), End::Outcome(Outcome::Requeue));
-    assert_eq!((table.counts(), table.running_count(), table.ended_count()), (counts(0, 0, 1), 0, 1));
+    assert_eq!(
+        (table.counts(), table.running_count(), table.ended_count()),
+        (counts(0, 0, 1), 0, 1)
+    );
     let claim = table.claim_ended(10);
-    assert_eq!(claim.items[0].outcome, Outcome::Done { retain: true }, "the first word counts");
+    assert_eq!(
+        claim.items[0].outcome,
+        Outcome::Done { retain: true },
+        "the first word counts"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +166,11 @@ async fn an_outcome_is_claimed_by_one_call_only() {
     assert!(table.claim_ended(10).items.is_empty());
     assert!(table.claim_stuck(10, true).items.is_empty());
     assert_ne!(first.call, second.call);
-    assert_eq!((table.counts(), table.ended_count()), (counts(0, 0, 3), 0), "claimed is not settled");
+    assert_eq!(
+        (table.counts(), table.ended_count()),
+        (counts(0, 0, 3), 0),
+        "claimed is not settled"
+    );
     table.settled(second.call, &first.items, vec![Ok(()), Ok(())]);
     assert_eq!(table.counts(), counts(0, 0, 3), "the word of another call");
     table.settled(first.call, &first.items, vec![Ok(()), Ok(())]);
@@ -328,7 +339,11 @@ async fn a_take_over_an_ended_task_drops_its_outcome() {
         if let Some(former) = &former {
             table.settled(former.call, &former.items, vec![Ok(())]);
         }
-        assert_eq!(table.counts(), counts(0, 0, 1), "the former call knows nothing of this take");
+        assert_eq!(
+            table.counts(),
+            counts(0, 0, 1),
+            "the former call knows nothing of this take"
+        );
     }
 }
 
@@ -363,7 +378,11 @@ async fn queues_do_not_share_ids() {
     }
     let starts = table.start_ready();
     assert_eq!(starts.len(), 2);
-    assert_eq!(table.cancel_id(&TaskId::new("a").unwrap()), 2, "the wire names no queue");
+    assert_eq!(
+        table.cancel_id(&TaskId::new("a").unwrap()),
+        2,
+        "the wire names no queue"
+    );
     table.finish(&starts[0].key, &starts[0].token, done());
     assert_eq!(table.counts(), counts(0, 1, 1));
     assert_eq!(table.cancel_id(&TaskId::new("b").unwrap()), 0);
@@ -399,7 +418,11 @@ async fn all_that_runs_can_be_cancelled_and_aborted() {
     }
     take(&table, &["c"], 2);
     table.cancel_running(CancelReason::Shutdown);
-    assert!(starts.iter().all(|start| start.cancel.reason() == Some(CancelReason::Shutdown)));
+    assert!(
+        starts
+            .iter()
+            .all(|start| start.cancel.reason() == Some(CancelReason::Shutdown))
+    );
     assert_eq!(table.start_ready()[0].cancel.reason(), None, "it did not run yet");
     table.abort_running();
     let mut aborted = 0;
@@ -422,7 +445,11 @@ async fn what_waits_to_be_started_is_given_back_the_last_taken_first() {
     assert_eq!(ids(&claim), ["d", "c", "b"]);
     assert!(claim.items.iter().all(|item| item.outcome == Outcome::Requeue));
     table.unclaim(claim.call, &claim.items);
-    assert_eq!(ids(&table.claim_stuck(10, true)), ["d", "c", "b"], "in whichever way it is claimed");
+    assert_eq!(
+        ids(&table.claim_stuck(10, true)),
+        ["d", "c", "b"],
+        "in whichever way it is claimed"
+    );
     assert_eq!(running[0].cancel.reason(), None);
 }
 
@@ -445,7 +472,13 @@ async fn leases_are_extended_from_the_take_until_the_outcome_is_written() {
     let table = table();
     let renewed = || {
         let leases = table.leases();
-        table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil::from_now(table.clock.now()))).collect());
+        table.extended(
+            &leases,
+            leases
+                .iter()
+                .map(|_| Ok(LeaseUntil::from_now(table.clock.now())))
+                .collect(),
+        );
         leases.len()
     };
     take(&table, &["a"], 1);
@@ -455,7 +488,10 @@ async fn leases_are_extended_from_the_take_until_the_outcome_is_written() {
     assert_eq!(renewed(), 1, "running");
     pass(20).await;
     assert_eq!(renewed(), 1, "beyond its first lease");
-    assert_eq!(start.valid_until.load(Ordering::Relaxed), (table.clock.now() + LEASE).timestamp());
+    assert_eq!(
+        start.valid_until.load(Ordering::Relaxed),
+        (table.clock.now() + LEASE).timestamp()
+    );
     table.finish(&start.key, &start.token, done());
     assert_eq!(renewed(), 1, "finished");
     let claim = table.claim_ended(10);
@@ -470,7 +506,13 @@ async fn an_ended_task_is_kept_for_two_minutes_and_its_outcome_offered_for_ever(
     finished(&table, &["a"], 1);
     let renew = || {
         let leases = table.leases();
-        table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil::from_now(table.clock.now()))).collect());
+        table.extended(
+            &leases,
+            leases
+                .iter()
+                .map(|_| Ok(LeaseUntil::from_now(table.clock.now())))
+                .collect(),
+        );
         leases.len()
     };
     for beat in 0..12 {
@@ -548,7 +590,10 @@ async fn the_answer_to_a_former_take_says_nothing_about_this_one() {
     table.extended(&leases, leases.iter().map(|_| Err(SettleError::NotOurs)).collect());
     table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil(i64::MAX))).collect());
     assert_eq!(run.cancel.reason(), None);
-    assert_eq!(run.valid_until.load(Ordering::Relaxed), (table.clock.now() + LEASE).timestamp());
+    assert_eq!(
+        run.valid_until.load(Ordering::Relaxed),
+        (table.clock.now() + LEASE).timestamp()
+    );
     assert_eq!(table.counts(), counts(0, 1, 0));
 }
 
@@ -577,7 +622,10 @@ async fn the_fence_lies_between_our_leases_and_anothers() {
     pass(25).await;
     let sent = table.leases().remove(0);
     let written = LeaseUntil::from_now(table.clock.now());
-    assert!(sent.until >= written, "an extension repeated after a lost answer passes");
+    assert!(
+        sent.until >= written,
+        "an extension repeated after a lost answer passes"
+    );
     pass(3).await;
     let written_late = LeaseUntil::from_now(table.clock.now());
     table.finish(&run.key, &run.token, done());
@@ -590,7 +638,11 @@ async fn the_fence_lies_between_our_leases_and_anothers() {
     for _ in 0..200 {
         pass(1).await;
         let claim = table.claim_stuck(10, false);
-        assert!(claim.items[0].lease.until < anothers, "{:?} < {anothers:?}", claim.items[0].lease.until);
+        assert!(
+            claim.items[0].lease.until < anothers,
+            "{:?} < {anothers:?}",
+            claim.items[0].lease.until
+        );
         table.settled(claim.call, &claim.items, vec![failed()]);
         assert!(table.leases().iter().all(|lease| lease.until < anothers));
     }
@@ -708,7 +760,10 @@ impl Model {
     fn claimed(&mut self, claim: Claim) {
         for item in &claim.items {
             let token = item.lease.token.as_str().to_owned();
-            assert!(self.owed.contains_key(&token), "{token} was settled, lost or taken anew");
+            assert!(
+                self.owed.contains_key(&token),
+                "{token} was settled, lost or taken anew"
+            );
             let calls = self.claimed.entry(token).or_default();
             *calls += 1;
             assert_eq!(*calls, 1, "two calls hold one outcome");
@@ -767,7 +822,12 @@ impl Model {
             Step::Answer(which, how) if !self.calls.is_empty() => {
                 let index = usize::from(which) % self.calls.len();
                 let call = &self.calls[index];
-                let answers: Vec<_> = call.items.iter().enumerate().map(|(at, _)| (usize::from(how) + at) % 4).collect();
+                let answers: Vec<_> = call
+                    .items
+                    .iter()
+                    .enumerate()
+                    .map(|(at, _)| (usize::from(how) + at) % 4)
+                    .collect();
                 let told = answers.iter().map(|answer| match answer {
                     0 => Ok(()),
                     1 => Err(SettleError::NotOurs),
@@ -787,11 +847,14 @@ impl Model {
             Step::Extend(how) => {
                 let leases = table.leases();
                 let until = LeaseUntil::from_now(table.clock.now());
-                let answers = leases.iter().enumerate().map(|(at, _)| match (usize::from(how) + at) % 3 {
-                    0 => Err(SettleError::NotOurs),
-                    1 => failed().map(|()| until),
-                    _ => Ok(until),
-                });
+                let answers = leases
+                    .iter()
+                    .enumerate()
+                    .map(|(at, _)| match (usize::from(how) + at) % 3 {
+                        0 => Err(SettleError::NotOurs),
+                        1 => failed().map(|()| until),
+                        _ => Ok(until),
+                    });
                 table.extended(&leases, answers.collect());
             }
             Step::GiveBack => {

@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod crash;
+mod faults;
+mod load;
 mod supervisor;
 mod system;

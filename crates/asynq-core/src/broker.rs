@@ -463,6 +463,12 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Any [`BrokerError`]; call it again.
     async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError>;
 
+    /// Whether [`adopt`](Self::adopt) can make sure that the lost call is over. Where it cannot
+    /// (`CLIENT KILL` is not permitted), the caller adopts again 5 s and 30 s later.
+    fn adoption_is_final(&self) -> bool {
+        true
+    }
+
     /// Extends leases to `now` + 30 s; never shortens, never re-creates one. As many answers as
     /// items: the lease now written, or [`SettleError::NotOurs`].
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>>;

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ pub(crate) struct Core {
     calls: AtomicU64,
     heal: Mutex<HashMap<QueueName, Place>>,
     kept: Mutex<Vec<Owned>>,
+    /// Whether connections may be killed, as far as is known.
+    pub(crate) may_kill: AtomicBool,
 }
 
 impl Core {
@@ -116,6 +118,7 @@ impl RedisBroker {
             calls: AtomicU64::new(1),
             heal: Mutex::default(),
             kept: Mutex::default(),
+            may_kill: AtomicBool::new(true),
         };
         Self { core: Arc::new(core) }
     }
@@ -141,6 +144,10 @@ impl Broker for RedisBroker {
 
     async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
         ops::adopt::adopt(&self.core, queue, lost).await
+    }
+
+    fn adoption_is_final(&self) -> bool {
+        self.core.may_kill.load(Ordering::Relaxed)
     }
 
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {

@@ -20,13 +20,24 @@ const HOUR_MS: i64 = 3_600_000;
 fn kinds(now: i64) -> Vec<GoTask> {
     let task = |name: &str| GoTask::new(name).payload("p");
     vec![
+        // First those that must be enqueued before their time comes.
+        task("delayed:at").process_at_unix(now + 4),
+        task("everything")
+            .queue("low")
+            .id("id1")
+            .header("k", "v")
+            .max_retry(3)
+            .timeout_ms(60_000)
+            .deadline_unix(now + 3600)
+            .unique_ms(HOUR_MS)
+            .process_at_unix(now + 4)
+            .retention_ms(HOUR_MS),
         task("email:send").payload(r#"{"user_id":42}"#),
         GoTask::new("payload:nil"),
         task("payload:empty").payload(""),
         task("payload:binary").payload([0, 255, 128, 195, 40, 10, 13, 0]),
         task("payload:large").payload(vec![b'x'; 1 << 20]),
         task("delayed:in").process_in_ms(1500),
-        task("delayed:at").process_at_unix(now + 4),
         task("delayed:past").process_at_unix(now - 3600),
         task("unique").unique_ms(HOUR_MS),
         GoTask::new("unique:nil").unique_ms(HOUR_MS),
@@ -67,16 +78,6 @@ fn kinds(now: i64) -> Vec<GoTask> {
             .queue("schlange-é")
             .id("id {x}: ☃")
             .header("ключ", "值"),
-        task("everything")
-            .queue("low")
-            .id("id1")
-            .header("k", "v")
-            .max_retry(3)
-            .timeout_ms(60_000)
-            .deadline_unix(now + 3600)
-            .unique_ms(HOUR_MS)
-            .process_at_unix(now + 4)
-            .retention_ms(HOUR_MS),
     ]
 }
 

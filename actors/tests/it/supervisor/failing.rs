@@ -39,7 +39,10 @@ impl Actor for Boss {
         heard: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, error) = event {
-            heard.lock().unwrap().push(*error.downcast().expect("its type is known"));
+            heard
+                .lock()
+                .unwrap()
+                .push(*error.downcast().expect("its type is known"));
             myself.stop(None);
         }
         Ok(())
@@ -68,7 +71,10 @@ async fn one_crash_too_many_ends_the_children_in_order_and_reaches_the_parent_ty
         assert_eq!(world.alive("b"), 1, "two are normal");
         world.log();
         world.tell("b", Order::Panic);
-        tokio::time::timeout(Duration::from_secs(1), boss).await.expect("at once").unwrap();
+        tokio::time::timeout(Duration::from_secs(1), boss)
+            .await
+            .expect("at once")
+            .unwrap();
         assert_eq!(world.log(), ["stop c", "stop a"], "{strategy:?}");
         let expected = SupervisorError::IntensityExceeded {
             supervisor: "root".into(),
@@ -80,8 +86,14 @@ async fn one_crash_too_many_ends_the_children_in_order_and_reaches_the_parent_ty
         assert_eq!(*heard.lock().unwrap(), std::slice::from_ref(&expected));
         assert_eq!(world.failed_with(), expected);
         let root = world.node(&[]);
-        assert_eq!((root.state, root.last_failure.clone()), (ActorState::Failed, Some(expected.to_string())));
-        assert!(root.children.iter().all(|child| child.state == ActorState::Stopped), "{root}");
+        assert_eq!(
+            (root.state, root.last_failure.clone()),
+            (ActorState::Failed, Some(expected.to_string()))
+        );
+        assert!(
+            root.children.iter().all(|child| child.state == ActorState::Stopped),
+            "{root}"
+        );
         assert_eq!(world.node(&["b"]).last_failure.as_deref(), Some("told to panic"));
     }
 }
@@ -193,7 +205,10 @@ async fn giving_up_goes_up_to_the_root() {
         panic!("of another kind")
     };
     assert_eq!((supervisor.as_str(), child.as_str()), ("root", "inner"));
-    assert!(failure.contains("root/inner: more than 1 restarts") && failure.contains("last c"), "{failure}");
+    assert!(
+        failure.contains("root/inner: more than 1 restarts") && failure.contains("last c"),
+        "{failure}"
+    );
     assert_eq!(world.state(&["inner"]), ActorState::Failed);
     assert_eq!(world.state(&["inner", "c"]), ActorState::Stopped);
     assert_eq!(world.state(&[]), ActorState::Failed);
@@ -224,7 +239,11 @@ async fn a_killed_supervisor_is_restarted_with_its_children_never_two_at_once() 
 /// A former incarnation that is slow to die is waited for, at most a second.
 #[test]
 fn a_child_that_blocks_its_thread_is_waited_for_before_its_successor_starts() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_time()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let world = World::new();
         let mut args = two_levels(&world);
@@ -290,7 +309,9 @@ async fn a_supervisor_below_whose_children_do_not_start_is_tried_on() {
 #[tokio::test(start_paused = true)]
 async fn what_a_child_leaves_behind_harms_only_the_child() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"])))
+        .await;
     world.tell("b", Order::FailUnspeakably);
     settle().await;
     assert_eq!(
@@ -328,7 +349,9 @@ async fn a_stranger_that_was_linked_to_the_supervisor_is_none_of_its_business() 
     let mut args = world.args(Strategy::OneForAll, world.children(&["a"]));
     args.intensity.restarts = 0;
     let root = world.spawn(args).await;
-    let (stranger, _) = Actor::spawn_linked(None, Stranger, (), root.cell.clone()).await.unwrap();
+    let (stranger, _) = Actor::spawn_linked(None, Stranger, (), root.cell.clone())
+        .await
+        .unwrap();
     stranger.cast(()).unwrap();
     settle().await;
     assert_eq!(stranger.get_status(), ActorStatus::Stopped);

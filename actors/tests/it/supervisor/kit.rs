@@ -271,7 +271,8 @@ impl World {
 
     /// The newest incarnation.
     pub(crate) fn probe(&self, name: &str) -> ActorRef<Order> {
-        self.with(|record| record.probes[name].last().cloned()).expect("was started")
+        self.with(|record| record.probes[name].last().cloned())
+            .expect("was started")
     }
 
     /// The newest incarnation, where there was one.
@@ -328,7 +329,9 @@ impl World {
 
     pub(crate) fn node(&self, path: &[&str]) -> TreeNode {
         let root = self.tree.snapshot().expect("was started");
-        root.find(path).unwrap_or_else(|| panic!("no {path:?} in\n{root}")).clone()
+        root.find(path)
+            .unwrap_or_else(|| panic!("no {path:?} in\n{root}"))
+            .clone()
     }
 
     pub(crate) fn state(&self, path: &[&str]) -> ActorState {

@@ -50,7 +50,11 @@ fn restart() -> impl Generated<Value = Restart> {
 }
 
 fn settings() -> impl Generated<Value = Settings> {
-    let strategy = prop_oneof![Just(supervisor::Strategy::OneForOne), Just(supervisor::Strategy::RestForOne), Just(supervisor::Strategy::OneForAll)];
+    let strategy = prop_oneof![
+        Just(supervisor::Strategy::OneForOne),
+        Just(supervisor::Strategy::RestForOne),
+        Just(supervisor::Strategy::OneForAll)
+    ];
     let intensity = prop_oneof![
         2 => Just(Intensity { restarts: 1000, within: Duration::from_secs(60) }),
         1 => (0_u32..4, 1_u64..20).prop_map(|(restarts, secs)| Intensity {
@@ -120,13 +124,19 @@ fn build(world: &World, path: &str, own: Settings, below: &[Shape], built: &mut 
                     .map(|b| b.children.iter().filter(|(_, is_leaf, _)| *is_leaf).count())
                     .sum();
                 let name = LEAVES[used];
-                (world.child(name).restart(*restart).shutdown(*shutdown), (name, true, *restart))
+                (
+                    world.child(name).restart(*restart).shutdown(*shutdown),
+                    (name, true, *restart),
+                )
             }
             Shape::Branch(settings, below) => {
                 let name = BRANCHES[built.len() - 1];
                 let args = build(world, &format!("{path}/{name}"), *settings, below, built);
                 let spec = world.nested(name, args).restart(settings.restart);
-                (spec.shutdown(Shutdown::Stop(Duration::from_secs(60))), (name, false, settings.restart))
+                (
+                    spec.shutdown(Shutdown::Stop(Duration::from_secs(60))),
+                    (name, false, settings.restart),
+                )
             }
         };
         children.push(spec);
@@ -163,7 +173,13 @@ fn check_settled(world: &World, built: &[Built], ended_well: &HashMap<ActorId, b
             }
             if *is_leaf {
                 let alive = world.alive(name);
-                prop_assert_eq!(alive, usize::from(shown == ActorState::Running), "{} is shown as {:?}", name, shown);
+                prop_assert_eq!(
+                    alive,
+                    usize::from(shown == ActorState::Running),
+                    "{} is shown as {:?}",
+                    name,
+                    shown
+                );
                 if alive == 1 {
                     numbers.push(world.start_number(name));
                 }
@@ -203,7 +219,10 @@ fn check_intensity(built: &[Built], events: &[(Instant, TreeEvent)]) -> Result<(
                 }
                 continue;
             }
-            let own_child = event.path.rsplit_once('/').is_some_and(|(parent, _)| parent == own.path);
+            let own_child = event
+                .path
+                .rsplit_once('/')
+                .is_some_and(|(parent, _)| parent == own.path);
             // It is said before the others are stopped, which takes its time.
             if own_child && event.failure.is_some() && event.state != ActorState::Restarting {
                 last_straw = Some(*at);
@@ -220,12 +239,16 @@ fn check_intensity(built: &[Built], events: &[(Instant, TreeEvent)]) -> Result<(
 }
 
 async fn run(shape: Shape, acts: Vec<Act>) -> Result<(), TestCaseError> {
-    let Shape::Branch(own, below) = shape else { unreachable!() };
+    let Shape::Branch(own, below) = shape else {
+        unreachable!()
+    };
     let world = World::new();
     let mut built = Vec::new();
     let args = build(&world, "root", own, &below, &mut built);
-    let leaves: Vec<&'static str> =
-        built.iter().flat_map(|b| b.children.iter().filter(|c| c.1).map(|c| c.0)).collect();
+    let leaves: Vec<&'static str> = built
+        .iter()
+        .flat_map(|b| b.children.iter().filter(|c| c.1).map(|c| c.0))
+        .collect();
 
     let events = Events::default();
     let (told, mut changes) = (Arc::clone(&events), world.tree.events());
@@ -259,15 +282,22 @@ async fn run(shape: Shape, acts: Vec<Act>) -> Result<(), TestCaseError> {
             Act::Fail(leaf) => order(leaf, Order::Fail),
             Act::End(leaf) => order(leaf, Order::End),
             Act::Hang(leaf) => order(leaf, Order::Hang),
-            Act::Kill(leaf) => world.probe_if_any(name(leaf)).into_iter().for_each(|probe| probe.kill()),
+            Act::Kill(leaf) => world
+                .probe_if_any(name(leaf))
+                .into_iter()
+                .for_each(|probe| probe.kill()),
             Act::KillSupervisorOf(leaf) => {
-                let supervisor = world.probe_if_any(name(leaf)).and_then(|probe| probe.try_get_supervisor());
+                let supervisor = world
+                    .probe_if_any(name(leaf))
+                    .and_then(|probe| probe.try_get_supervisor());
                 // The root is nobody's to restart.
                 if let Some(supervisor) = supervisor.filter(|cell| cell.get_id() != root.cell.get_id()) {
                     supervisor.kill();
                 }
             }
-            Act::FailNextStarts(leaf, times) => world.boots(name(leaf), [Boot::Fail, Boot::Panic].into_iter().cycle().take(times)),
+            Act::FailNextStarts(leaf, times) => {
+                world.boots(name(leaf), [Boot::Fail, Boot::Panic].into_iter().cycle().take(times))
+            }
             Act::CrashAfterNextStart(leaf) => world.boots(name(leaf), [Boot::PanicAfterwards]),
             Act::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
         }
@@ -281,14 +311,22 @@ async fn run(shape: Shape, acts: Vec<Act>) -> Result<(), TestCaseError> {
         let gave_up = matches!(world.failed_with(), SupervisorError::IntensityExceeded { .. });
         prop_assert!(gave_up, "the root ended otherwise");
     }
-    let alive: Vec<String> = built_order(&built, "root").filter(|leaf| world.alive(leaf) == 1).map(str::to_owned).collect();
+    let alive: Vec<String> = built_order(&built, "root")
+        .filter(|leaf| world.alive(leaf) == 1)
+        .map(str::to_owned)
+        .collect();
     world.log();
     root.stop().await;
     settle().await;
     // Who hangs or is killed says nothing; the others stop in reverse.
     let said = world.log();
     let mut expected = alive.iter().rev().map(|leaf| format!("stop {leaf}"));
-    prop_assert!(said.iter().all(|line| expected.any(|other| other == *line)), "{:?} of {:?}", said, alive);
+    prop_assert!(
+        said.iter().all(|line| expected.any(|other| other == *line)),
+        "{:?} of {:?}",
+        said,
+        alive
+    );
     for leaf in &leaves {
         prop_assert_eq!(world.alive(leaf), 0, "{} after the end", leaf);
     }
@@ -304,9 +342,15 @@ fn built_order<'b>(built: &'b [Built], path: &str) -> Box<dyn Iterator<Item = &'
     let Some(own) = built.iter().find(|b| b.path == path) else {
         return Box::new(std::iter::empty());
     };
-    Box::new(own.children.iter().flat_map(move |(name, is_leaf, _)| -> Box<dyn Iterator<Item = &'static str> + 'b> {
-        if *is_leaf { Box::new(std::iter::once(*name)) } else { built_order(built, &format!("{path}/{name}")) }
-    }))
+    Box::new(own.children.iter().flat_map(
+        move |(name, is_leaf, _)| -> Box<dyn Iterator<Item = &'static str> + 'b> {
+            if *is_leaf {
+                Box::new(std::iter::once(*name))
+            } else {
+                built_order(built, &format!("{path}/{name}"))
+            }
+        },
+    ))
 }
 
 proptest! {

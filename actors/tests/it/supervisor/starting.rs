@@ -14,7 +14,10 @@ use super::kit::{Boot, Order, Probe, World, breathe, settle};
 #[tokio::test(start_paused = true)]
 async fn a_first_start_that_fails_stops_what_was_started_and_says_why() {
     for (boot, why) in [
-        (Boot::Fail, "told to fail: an error occurred when formatting an argument"),
+        (
+            Boot::Fail,
+            "told to fail: an error occurred when formatting an argument",
+        ),
         (Boot::Panic, "told to panic at start"),
         (Boot::Hang, "did not start within 7s"),
     ] {
@@ -27,17 +30,35 @@ async fn a_first_start_that_fails_stops_what_was_started_and_says_why() {
                 world.child("c").start_within(Duration::from_secs(7)),
                 world.child("d"),
             ];
-            let error = world.try_spawn(world.args(strategy, children)).await.map(drop).unwrap_err();
-            let SpawnErr::StartupFailed(error) = error else { panic!("{error}") };
+            let error = world
+                .try_spawn(world.args(strategy, children))
+                .await
+                .map(drop)
+                .unwrap_err();
+            let SpawnErr::StartupFailed(error) = error else {
+                panic!("{error}")
+            };
             let error: SupervisorError = *error.downcast().expect("its type is known");
-            let SupervisorError::StartFailed { supervisor, child, failure } = &error else { panic!("{error}") };
-            assert_eq!((supervisor.as_str(), child.as_str(), failure.as_str()), ("root", "c", why));
+            let SupervisorError::StartFailed {
+                supervisor,
+                child,
+                failure,
+            } = &error
+            else {
+                panic!("{error}")
+            };
+            assert_eq!(
+                (supervisor.as_str(), child.as_str(), failure.as_str()),
+                ("root", "c", why)
+            );
             assert_eq!(world.failed_with(), error);
             assert_eq!(world.log(), ["start a", "start b", "stop b", "stop a"], "{boot:?}");
             settle().await;
             assert_eq!(
                 world.tree.snapshot().unwrap().to_string(),
-                format!("root Failed last failure: {error}\n  a Stopped\n  b Stopped\n  c Stopped last failure: {why}\n  d Stopped\n")
+                format!(
+                    "root Failed last failure: {error}\n  a Stopped\n  b Stopped\n  c Stopped last failure: {why}\n  d Stopped\n"
+                )
             );
         }
     }
@@ -50,8 +71,17 @@ async fn a_start_that_fails_below_fails_the_whole_tree() {
     let mut inner = world.args(Strategy::OneForOne, world.children(&["b", "c"]));
     inner.path = "root/inner".into();
     let children = vec![world.child("a"), world.nested("inner", inner)];
-    let error = world.try_spawn(world.args(Strategy::OneForOne, children)).await.map(drop).unwrap_err();
-    assert!(error.to_string().contains("root/inner: start of c failed: told to fail"), "{error}");
+    let error = world
+        .try_spawn(world.args(Strategy::OneForOne, children))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("root/inner: start of c failed: told to fail"),
+        "{error}"
+    );
     assert!(matches!(world.failed_with(), SupervisorError::StartFailed { child, .. } if child == "inner"));
     assert_eq!(world.log(), ["start a", "start b", "stop b", "stop a"]);
     assert_eq!(world.state(&["inner"]), ActorState::Failed);
@@ -63,7 +93,10 @@ async fn two_children_of_one_name_are_refused() {
     let args = world.args(Strategy::OneForOne, world.children(&["a", "b", "a"]));
     world.try_spawn(args).await.map(drop).unwrap_err();
     let (supervisor, child) = ("root".to_owned(), "a".to_owned());
-    assert_eq!(world.failed_with(), SupervisorError::DuplicateChild { supervisor, child });
+    assert_eq!(
+        world.failed_with(),
+        SupervisorError::DuplicateChild { supervisor, child }
+    );
     assert_eq!(world.log(), [""; 0]);
 }
 
@@ -78,7 +111,9 @@ async fn what_makes_a_child_may_panic() {
         assert!(!(1..4).contains(&time), "no argument for a child");
         (Probe, ("fragile".to_owned(), inside.clone()))
     });
-    let root = world.spawn(world.args(Strategy::OneForOne, vec![world.child("a"), fragile])).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForOne, vec![world.child("a"), fragile]))
+        .await;
     world.tell("fragile", Order::Panic);
     settle().await;
     assert_eq!(twice.load(std::sync::atomic::Ordering::Relaxed), 5);
@@ -98,7 +133,9 @@ async fn a_restart_that_fails_is_tried_again_by_the_strategy() {
         (Strategy::OneForAll, [4, 2, 2]),
     ] {
         let world = World::new();
-        let root = world.spawn(world.args(strategy, world.children(&["a", "b", "c"]))).await;
+        let root = world
+            .spawn(world.args(strategy, world.children(&["a", "b", "c"])))
+            .await;
         world.boots("b", [Boot::Fail, Boot::Panic]);
         world.tell("b", Order::Fail);
         settle().await;
@@ -106,7 +143,11 @@ async fn a_restart_that_fails_is_tried_again_by_the_strategy() {
             assert_eq!(world.alive(name), 1, "{strategy:?} {name}");
             assert_eq!(world.starts(name).len(), starts, "{strategy:?} {name}");
         }
-        assert_eq!(world.node(&["b"]).restarts, 1, "{strategy:?}: a start that failed is none");
+        assert_eq!(
+            world.node(&["b"]).restarts,
+            1,
+            "{strategy:?}: a start that failed is none"
+        );
         root.stop().await;
         assert_eq!(world.breaches(), [""; 0]);
     }
@@ -116,7 +157,9 @@ async fn a_restart_that_fails_is_tried_again_by_the_strategy() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_fails_half_way_goes_on_from_there() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::RestForOne, world.children(&["a", "b", "c", "d"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::RestForOne, world.children(&["a", "b", "c", "d"])))
+        .await;
     world.boots("c", [Boot::Fail]);
     world.tell("a", Order::Fail);
     settle().await;
@@ -135,7 +178,10 @@ async fn failed_starts_count_as_restarts() {
     world.tell("b", Order::Panic);
     root.ended().await;
     // The crash, and three starts that failed.
-    assert!(matches!(world.failed_with(), SupervisorError::IntensityExceeded { restarts: 3, .. }));
+    assert!(matches!(
+        world.failed_with(),
+        SupervisorError::IntensityExceeded { restarts: 3, .. }
+    ));
     assert_eq!(world.log(), ["start a", "start b", "stop a"]);
 }
 
@@ -175,7 +221,9 @@ async fn the_wait_doubles_to_its_cap_and_is_forgotten_in_time() {
 async fn the_wait_has_jitter() {
     let mut waits = std::collections::BTreeSet::new();
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForOne, world.children(&["a"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForOne, world.children(&["a"])))
+        .await;
     for _ in 0..10 {
         let began = Instant::now();
         world.tell("a", Order::Panic);
@@ -199,7 +247,10 @@ async fn a_slot_follows_restarts() {
     slot.cast(Order::Note(1)).unwrap();
     slot.cast(Order::Panic).unwrap();
     breathe().await;
-    assert!(matches!(slot.cast(Order::Note(2)), Err(Order::Note(2))), "none is alive");
+    assert!(
+        matches!(slot.cast(Order::Note(2)), Err(Order::Note(2))),
+        "none is alive"
+    );
     assert!(!slot.newer(Some(first), Duration::from_millis(10)).await, "not yet");
     assert!(slot.newer(Some(first), Duration::from_secs(10)).await);
     assert_ne!(slot.get().unwrap().get_id(), first);

@@ -34,7 +34,9 @@ async fn children_start_in_order_and_stop_in_reverse_through_all_levels() {
 #[tokio::test(start_paused = true)]
 async fn the_next_is_stopped_when_the_one_before_has_ended() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"])))
+        .await;
     world.lingers("b", Duration::from_secs(4));
     root.cell.stop(None);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -76,8 +78,16 @@ async fn who_is_still_there_at_its_deadline_is_killed_and_the_others_stop_in_ord
     for (shutdown, order, linger) in [
         (Shutdown::Stop(Duration::from_secs(2)), Order::Hang, None),
         (Shutdown::Drain(Duration::from_secs(2)), Order::Hang, None),
-        (Shutdown::Drain(Duration::from_secs(2)), Order::Busy(Duration::from_secs(3)), None),
-        (Shutdown::Stop(Duration::from_secs(2)), Order::Note(1), Some(Duration::from_secs(60))),
+        (
+            Shutdown::Drain(Duration::from_secs(2)),
+            Order::Busy(Duration::from_secs(3)),
+            None,
+        ),
+        (
+            Shutdown::Stop(Duration::from_secs(2)),
+            Order::Note(1),
+            Some(Duration::from_secs(60)),
+        ),
     ] {
         let case = format!("{shutdown:?} {order:?} {linger:?}");
         let world = World::new();
@@ -92,7 +102,10 @@ async fn who_is_still_there_at_its_deadline_is_killed_and_the_others_stop_in_ord
         let began = Instant::now();
         root.stop().await;
         let took = began.elapsed();
-        assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2100), "{case}: {took:?}");
+        assert!(
+            took >= Duration::from_secs(2) && took < Duration::from_millis(2100),
+            "{case}: {took:?}"
+        );
         assert_eq!(world.log(), ["stop c", "stop a"], "{case}");
         assert_eq!(world.alive("b"), 0, "{case}");
         assert_eq!(world.exit.get(), Some(&Ok(())), "{case}");
@@ -102,7 +115,9 @@ async fn who_is_still_there_at_its_deadline_is_killed_and_the_others_stop_in_ord
 #[tokio::test(start_paused = true)]
 async fn a_second_stop_changes_nothing() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"])))
+        .await;
     world.lingers("b", Duration::from_secs(1));
     world.log();
     root.cell.stop(None);
@@ -167,7 +182,9 @@ async fn a_crash_while_the_supervisor_drains() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_a_child_is_being_started_waits_for_it_and_stops_all() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForAll, world.children(&["a", "b", "c"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForAll, world.children(&["a", "b", "c"])))
+        .await;
     world.boots("b", [Boot::Slow(Duration::from_secs(5))]);
     world.tell("a", Order::Panic);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -181,7 +198,9 @@ async fn a_stop_while_a_child_is_being_started_waits_for_it_and_stops_all() {
 #[tokio::test(start_paused = true)]
 async fn children_that_end_by_themselves_while_all_are_stopped() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForAll, world.children(&["a", "b", "c"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForAll, world.children(&["a", "b", "c"])))
+        .await;
     world.lingers("c", Duration::from_secs(1));
     world.log();
     root.cell.stop(None);
@@ -197,7 +216,9 @@ async fn children_that_end_by_themselves_while_all_are_stopped() {
 #[tokio::test(start_paused = true)]
 async fn a_killed_supervisor_leaves_no_child_and_no_word() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForOne, world.children(&["a", "b"])))
+        .await;
     world.tell("b", Order::Hang);
     breathe().await;
     world.log();
@@ -217,7 +238,9 @@ async fn a_killed_supervisor_leaves_no_child_and_no_word() {
 async fn a_supervisor_that_is_killed_while_it_stops_or_restarts_leaves_no_child() {
     for stopping in [true, false] {
         let world = World::new();
-        let root = world.spawn(world.args(Strategy::OneForAll, world.children(&["a", "b"]))).await;
+        let root = world
+            .spawn(world.args(Strategy::OneForAll, world.children(&["a", "b"])))
+            .await;
         world.tell("b", Order::Hang);
         breathe().await;
         if stopping {

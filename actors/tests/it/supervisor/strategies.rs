@@ -88,7 +88,11 @@ async fn one_case(strategy: Strategy, restart: Restart, end: End) {
     let b = world.node(&["b"]);
     assert_eq!(
         b.state,
-        if again { ActorState::Running } else { ActorState::Stopped },
+        if again {
+            ActorState::Running
+        } else {
+            ActorState::Stopped
+        },
         "{case}"
     );
     assert_eq!(b.restarts, u64::from(again), "{case}");
@@ -105,7 +109,10 @@ async fn one_case(strategy: Strategy, restart: Restart, end: End) {
         End::Normal if again => "stopped",
         End::Normal => "",
     };
-    assert!(failure.contains(named) && failure.is_empty() == named.is_empty(), "{case}: {failure}");
+    assert!(
+        failure.contains(named) && failure.is_empty() == named.is_empty(),
+        "{case}: {failure}"
+    );
     root.stop().await;
     assert_eq!(world.breaches(), [""; 0], "{case}");
 }
@@ -142,7 +149,15 @@ async fn siblings_of_each_restart_type_when_their_group_is_restarted() {
         settle().await;
         assert_eq!(
             world.log(),
-            ["stop z", "stop once", "stop busy", "start a", "start done", "start busy", "start z"],
+            [
+                "stop z",
+                "stop once",
+                "stop busy",
+                "start a",
+                "start done",
+                "start busy",
+                "start z"
+            ],
             "{strategy:?}"
         );
         assert_eq!(world.state(&["once"]), ActorState::Stopped);
@@ -175,7 +190,9 @@ async fn a_temporary_or_finished_child_takes_nobody_with_it() {
 async fn crashes_of_all_children_at_once() {
     for strategy in STRATEGIES {
         let world = World::new();
-        let root = world.spawn(world.args(strategy, world.children(&["a", "b", "c"]))).await;
+        let root = world
+            .spawn(world.args(strategy, world.children(&["a", "b", "c"])))
+            .await;
         world.log();
         for name in ["a", "b", "c"] {
             world.tell(name, Order::Panic);
@@ -198,7 +215,9 @@ async fn a_crash_while_another_restart_is_waited_for() {
     for strategy in STRATEGIES {
         for (first, second) in [("c", "a"), ("a", "c")] {
             let world = World::new();
-            let root = world.spawn(world.args(strategy, world.children(&["a", "b", "c"]))).await;
+            let root = world
+                .spawn(world.args(strategy, world.children(&["a", "b", "c"])))
+                .await;
             world.tell(first, Order::Panic);
             breathe().await;
             // In a group the second may have been stopped.
@@ -219,7 +238,9 @@ async fn a_crash_while_another_restart_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_child_that_crashes_as_soon_as_it_runs_is_tried_on() {
     let world = World::new();
-    let root = world.spawn(world.args(Strategy::OneForAll, world.children(&["a", "b"]))).await;
+    let root = world
+        .spawn(world.args(Strategy::OneForAll, world.children(&["a", "b"])))
+        .await;
     world.boots("a", [Boot::PanicAfterwards, Boot::FailAfterwards]);
     world.tell("b", Order::Panic);
     settle().await;
@@ -244,7 +265,10 @@ async fn siblings_that_do_not_stop_are_killed_before_the_restart() {
     settle().await;
     assert_eq!(world.log(), ["start a", "start b"]);
     let waited = world.starts("a")[1] - began;
-    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(4), "{waited:?}");
+    assert!(
+        waited >= Duration::from_secs(3) && waited < Duration::from_secs(4),
+        "{waited:?}"
+    );
     assert_eq!(world.breaches(), [""; 0]);
     root.stop().await;
 }

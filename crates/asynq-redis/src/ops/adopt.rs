@@ -1,6 +1,6 @@
 //! What a call without answer took.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use asynq_core::{
     broker::{CallRecord, LeaseRef, LeaseUntil, LeasedTask, MAX_BATCH_BYTES},
@@ -30,6 +30,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
     match core.link.kill(lost.connection).await {
         Ok(()) => {}
         Err(BrokerError::Unsupported { what }) => {
+            core.may_kill.store(false, Ordering::Relaxed);
             tracing::warn!(%queue, what, "cannot make sure that a lost call is over; it may still take tasks");
         }
         Err(error) => return Err(error),

@@ -11,6 +11,7 @@ use asynq_core::{
     keys, message,
     names::{QueueName, TaskId},
 };
+use asynq_proto::Message as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join_all};
 
@@ -192,13 +193,7 @@ pub(crate) fn result_of(
 
 /// About how many bytes a request takes on its way.
 fn size_of(request: &EnqueueRequest) -> usize {
-    let message = &request.message;
-    let headers: usize = message
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 8)
-        .sum();
-    message.payload.len() + message.r#type.len() + message.unique_key.len() + headers + 256
+    request.message.encoded_len() + request.message.unique_key.len() + 256
 }
 
 #[cfg(test)]

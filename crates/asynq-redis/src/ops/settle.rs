@@ -8,6 +8,7 @@ use asynq_core::{
     keys, message,
     names::QueueName,
 };
+use asynq_proto::Message as _;
 use chrono::{DateTime, Utc};
 
 use crate::args::{Args, keys_of};
@@ -56,11 +57,10 @@ impl Head<'_> {
 
 /// About how many bytes an outcome takes on its way.
 pub(crate) fn size_of(message: &TaskMessage, outcome: &Outcome) -> usize {
-    let stored = message.payload.len() + message.r#type.len() + message.unique_key.len() + 128;
     match outcome {
         Outcome::Done { retain } if !*retain || message.retention <= 0 => 128,
-        Outcome::Done { .. } => stored,
-        Outcome::Retry { error, .. } | Outcome::Archive { error } => stored + error.len(),
+        Outcome::Done { .. } => message.encoded_len() + 128,
+        Outcome::Retry { error, .. } | Outcome::Archive { error } => message.encoded_len() + error.len() + 128,
         Outcome::Requeue => 128,
     }
 }

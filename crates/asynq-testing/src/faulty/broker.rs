@@ -142,6 +142,10 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
         self.faults.guard(Op::Adopt, run).await
     }
 
+    fn adoption_is_final(&self) -> bool {
+        self.inner.adoption_is_final()
+    }
+
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
         self.guard_batch(Op::ExtendLeases, batch.len(), self.inner.extend_leases(batch))
             .await
