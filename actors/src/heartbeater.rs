@@ -46,10 +46,10 @@ impl Heartbeater {
             strict_priority,
             start_time,
         } = self.identity.clone();
-        let status = if self.table.is_fetching() {
-            ServerStatus::Active
-        } else {
-            ServerStatus::Stopped
+        let status = match (self.table.is_closing(), self.table.is_fetching()) {
+            (true, _) => ServerStatus::Closed,
+            (false, true) => ServerStatus::Active,
+            (false, false) => ServerStatus::Stopped,
         };
         ServerInfo {
             host,

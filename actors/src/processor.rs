@@ -86,6 +86,12 @@ impl Nudge {
         }
     }
 
+    /// From now on this incarnation is told. Before its first look at the table: what ended until
+    /// then it sees there, what ends later it hears of.
+    fn attach(&self, processor: ActorRef<ProcessorMsg>) {
+        self.slot.publish(processor);
+    }
+
     fn take(&self) {
         self.pending.store(false, Ordering::Release);
     }
@@ -124,8 +130,7 @@ pub(crate) struct ProcessorState {
 /// The child spec of the processor.
 pub(crate) fn spec(args: ProcessorArgs) -> ChildSpec {
     let within = args.runner.settings.shutdown_timeout + GRACE + ABORT_WITHIN + 2 * SETTLE_WITHIN;
-    let slot = args.exchange.nudge.slot.clone();
-    ChildSpec::published("processor", slot, move || (Processor, args.clone())).shutdown(Shutdown::Stop(within))
+    ChildSpec::new("processor", move || (Processor, args.clone())).shutdown(Shutdown::Stop(within))
 }
 
 impl ProcessorState {
@@ -247,7 +252,7 @@ impl ProcessorState {
     async fn wind_down(&mut self) {
         let exchange = self.args.exchange.clone();
         let table = Arc::clone(&exchange.table);
-        table.set_fetching(false);
+        table.set_closing(true);
         self.sleep.abort_all();
         let timeout = self.args.runner.settings.shutdown_timeout;
         if !settle_until(&exchange, Instant::now() + timeout, true).await {
@@ -319,6 +324,7 @@ impl Actor for Processor {
         _myself: ActorRef<ProcessorMsg>,
         args: ProcessorArgs,
     ) -> Result<ProcessorState, ActorProcessingErr> {
+        args.exchange.table.set_closing(false);
         let settings = &args.runner.settings;
         let queues = Queues::new(
             &settings.queues,
@@ -340,8 +346,9 @@ impl Actor for Processor {
     async fn post_start(
         &self,
         myself: ActorRef<ProcessorMsg>,
-        _state: &mut ProcessorState,
+        state: &mut ProcessorState,
     ) -> Result<(), ActorProcessingErr> {
+        state.args.exchange.nudge.attach(myself.clone());
         myself.cast(ProcessorMsg::Pump)?;
         Ok(())
     }

@@ -216,6 +216,7 @@ pub(crate) struct Table {
     state: Mutex<State>,
     slots: Arc<Semaphore>,
     fetching: AtomicBool,
+    closing: AtomicBool,
     in_flight: AtomicUsize,
     changed: Notify,
     clock: Clock,
@@ -227,6 +228,7 @@ impl Table {
             state: Mutex::default(),
             slots: Arc::new(Semaphore::new(concurrency)),
             fetching: AtomicBool::new(true),
+            closing: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             changed: Notify::new(),
             clock,
@@ -254,11 +256,22 @@ impl Table {
 
     /// Whether tasks are to be taken. Outlives the processor.
     pub(crate) fn is_fetching(&self) -> bool {
-        self.fetching.load(Ordering::Acquire)
+        self.fetching.load(Ordering::Acquire) && !self.is_closing()
     }
 
     pub(crate) fn set_fetching(&self, fetching: bool) {
         self.fetching.store(fetching, Ordering::Release);
+    }
+
+    /// Whether the end of service has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// A processor that is stopped closes; one that is started after it, because its supervisor
+    /// had given up and was itself restarted, opens again.
+    pub(crate) fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Ordering::Release);
     }
 
     /// Calls in flight.

@@ -122,8 +122,9 @@ pub(crate) struct Branch {
 }
 
 impl Drop for Branch {
-    /// A supervisor that was killed takes its children with it and can tell nobody. After an
-    /// orderly end, or when its successor has entered, there is nothing left to say.
+    /// A supervisor that was killed can tell nobody. ractor kills its children, but for those that
+    /// are just draining or stopping: they would go on for as long as they like. After an orderly
+    /// end, or when its successor has entered, there is nothing left to do.
     fn drop(&mut self) {
         let mut nodes = self.tree.lock();
         if nodes
@@ -145,6 +146,9 @@ impl Drop for Branch {
             };
             if shown_alive {
                 self.tree.change(node, ActorState::Stopped, None);
+            }
+            if let Some(cell) = node.cell.as_ref().filter(|_| below) {
+                cell.kill();
             }
         }
     }

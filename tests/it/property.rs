@@ -85,7 +85,7 @@ fn memory_and_redis_are_one_storage() {
         ..Config::default()
     };
     let told = RefCell::new(String::new());
-    let result = TestRunner::new(config).run(&steps(1..60), |steps| {
+    let result = TestRunner::new(config).run(&steps(10..80), |steps| {
         let outcome = runtime.block_on(async {
             redis.clear().await;
             let memory = Arc::new(Memory::default());

@@ -3,7 +3,8 @@
 use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use ractor::{Actor, ActorCell, SpawnErr};
+use ractor::{Actor, ActorCell, ActorRuntime, SpawnErr};
+use tokio::task::AbortHandle;
 
 use crate::{chore::panic_text, slot::Slot};
 
@@ -116,8 +117,8 @@ impl ChildSpec {
         })
     }
 
-    /// Like [`new`](Self::new); each incarnation is published in the slot, so that handles follow
-    /// restarts.
+    /// Like [`new`](Self::new); each incarnation is published in the slot before it runs, so that
+    /// handles follow restarts and nothing that its first acts bring about misses it.
     pub fn published<A: Actor>(
         id: &'static str,
         slot: Slot<A::Msg>,
@@ -127,9 +128,14 @@ impl ChildSpec {
             let (actor, arguments) = make();
             let slot = slot.clone();
             Box::pin(async move {
-                let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
-                slot.publish(child.clone());
-                Ok(child.get_cell())
+                let (child, starting) = ActorRuntime::spawn_linked_instant(None, actor, arguments, supervisor)?;
+                let cell = child.get_cell();
+                slot.publish(child);
+                let mut given_up = GivenUp(Some((cell.clone(), starting.abort_handle())));
+                let started = starting.await;
+                given_up.0 = None;
+                started.map_err(|error| SpawnErr::StartupFailed(error.into()))??;
+                Ok(cell)
             })
         })
     }
@@ -175,6 +181,18 @@ impl ChildSpec {
             Ok(Ok(Err(error))) => Err(super::shown(&error)),
             Ok(Err(panic)) => Err(format!("panicked: {}", panic_text(&*panic))),
             Err(_) => Err(format!("did not start within {:?}", self.start_within)),
+        }
+    }
+}
+
+/// A start that nobody waits for any longer; it may just have succeeded.
+struct GivenUp(Option<(ActorCell, AbortHandle)>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if let Some((cell, starting)) = self.0.take() {
+            starting.abort();
+            cell.kill();
         }
     }
 }

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use asynq_actors::AsynqSystem;
+use asynq_core::Task;
 use asynq_memory::MemoryStore;
+use tokio::sync::mpsc;
 
-use crate::load::Load;
+use crate::load::{Load, env};
 
 const KILLS: u64 = 6;
 
@@ -44,4 +47,30 @@ survives! {
     heartbeater: "work/heartbeater",
     syncer: "work/syncer",
     processor: "work/processor",
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_that_gives_up_is_restarted_and_works_on() {
+    let (ran, mut runs) = mpsc::unbounded_channel();
+    let system = AsynqSystem::builder(MemoryStore::new())
+        .env(env())
+        .handler(move |_task: Task| {
+            let _ = ran.send(());
+            std::future::ready(Ok(()))
+        })
+        .spawn()
+        .await
+        .unwrap();
+    // One more than the intensity of `work` allows, each after the restart from the one before.
+    let mut restarts = 0;
+    while system.tree().unwrap().find(&["work"]).unwrap().restarts == 0 {
+        system.kill_actor("work/heartbeater");
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        restarts += 1;
+        assert!(restarts < 20, "work never gave up\n{:?}", system.tree());
+    }
+    system.client().enqueue(Task::new("t", b"").unwrap()).await.unwrap();
+    let run = tokio::time::timeout(Duration::from_secs(60), runs.recv()).await;
+    assert!(run.is_ok(), "nothing is taken any more");
+    system.shutdown().await;
 }

@@ -394,3 +394,29 @@ async fn two_systems_in_one_process_do_not_meet() {
     assert_eq!((ran_a.load(Ordering::SeqCst), ran_b.load(Ordering::SeqCst)), (1, 1));
     assert_eq!(second.shutdown().await, Exit::Stopped);
 }
+
+/// The first exchange may end before the supervisor hears that the processor runs; its end must
+/// not be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_works_however_fast_its_storage_answers() {
+    for round in 0..200 {
+        let (ran, mut runs) = mpsc::unbounded_channel();
+        let system = AsynqSystem::builder(MemoryStore::new())
+            .config(ServerConfig::new().concurrency(4))
+            .handler(move |_task: Task| {
+                let _ = ran.send(());
+                std::future::ready(Ok(()))
+            })
+            .spawn()
+            .await
+            .unwrap();
+        system.client().enqueue(task("t")).await.unwrap();
+        let run = tokio::time::timeout(Duration::from_secs(10), runs.recv()).await;
+        assert!(
+            run.is_ok(),
+            "round {round}: the task was never run\n{:?}",
+            system.tree()
+        );
+        system.shutdown().await;
+    }
+}

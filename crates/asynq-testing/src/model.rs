@@ -114,6 +114,10 @@ pub enum Step {
     Arrive {
         worker: usize,
     },
+    /// A worker loses its connection and opens another; what it holds stays in its hands.
+    Reconnect {
+        worker: usize,
+    },
     Extend {
         worker: usize,
         picks: Vec<Pick>,
@@ -215,13 +219,14 @@ pub fn step() -> impl Strategy<Value = Step> {
         12 => exchange(),
         5 => time(),
         2 => worker().prop_map(|worker| Step::Arrive { worker }),
+        1 => worker().prop_map(|worker| Step::Reconnect { worker }),
         2 => (worker(), any::<Index>(), delivery()).prop_map(|(worker, nth, delivery)| Step::Resend { worker, nth, delivery }),
         2 => (any::<Index>(), delivery()).prop_map(|(nth, delivery)| Step::Adopt { nth, delivery }),
         3 => (worker(), vec(pick(), 1..5), delivery())
             .prop_map(|(worker, picks, delivery)| Step::Extend { worker, picks, delivery }),
         1 => (worker(), pick(), any::<u8>(), delivery())
             .prop_map(|(worker, pick, byte, delivery)| Step::Result { worker, pick, byte, delivery }),
-        4 => (worker(), queue(), 1..6_u32, delivery())
+        4 => (worker(), queue(), 1..9_u32, delivery())
             .prop_map(|(worker, queue, limit, delivery)| Step::Forward { worker, queue, limit, delivery }),
         4 => sweep(),
         6 => grouping(),
@@ -233,8 +238,9 @@ fn worker() -> impl Strategy<Value = usize> {
     0..WORKERS
 }
 
+/// Mostly the first, so that much comes together there.
 fn queue() -> impl Strategy<Value = usize> {
-    0..QUEUES
+    prop_oneof![3 => Just(0_usize), 1 => 0..QUEUES]
 }
 
 fn delivery() -> impl Strategy<Value = Delivery> {
@@ -259,7 +265,7 @@ fn end() -> impl Strategy<Value = End> {
     prop_oneof![
         4 => Just(End::Done),
         1 => Just(End::Revoke),
-        3 => (-2..60_i64, any::<bool>()).prop_map(|(secs, failure)| End::Retry(secs, failure)),
+        3 => (-2..30_i64, any::<bool>()).prop_map(|(secs, failure)| End::Retry(secs, failure)),
         1 => Just(End::Archive),
         2 => Just(End::Requeue),
     ]
@@ -268,7 +274,7 @@ fn end() -> impl Strategy<Value = End> {
 fn new_task() -> impl Strategy<Value = NewTask> {
     let place = prop_oneof![
         6 => Just(Place::Now),
-        2 => (-10..120_i64).prop_map(Place::In),
+        2 => (-10..60_i64).prop_map(Place::In),
         2 => (0..GROUPS).prop_map(Place::Group),
     ];
     let retention = prop_oneof![3 => Just(0_i64), 1 => 1..90_i64];

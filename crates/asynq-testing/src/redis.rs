@@ -203,7 +203,7 @@ impl RedisServer {
     /// The process id; `None` after [`kill`](Self::kill).
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.running().as_ref().map(|running| running.0.id())
+        self.running().as_ref().map(|running| running.child.id())
     }
 
     /// A raw connection, logged in if there is a password.
@@ -255,7 +255,7 @@ impl RedisServer {
 
     fn signal(&self, signal: Signal) {
         let running = self.running();
-        let Some(Running(child)) = running.as_ref() else {
+        let Some(Running { child, .. }) = running.as_ref() else {
             panic!("the test server does not run")
         };
         if let Err(error) = kill_process(Pid::from_child(child), signal) {
@@ -268,15 +268,35 @@ impl RedisServer {
     }
 }
 
-/// A child process that does not outlive its value.
+/// A child process that outlives neither its value nor, where there is a shell, its parent.
 #[derive(Debug)]
-struct Running(Child);
+struct Running {
+    child: Child,
+    guard: Option<Child>,
+}
+
+impl Running {
+    fn new(child: Child, dir: &Path) -> Self {
+        // When this process ends in whatever way, the guard's input ends too.
+        let script = r#"read _; kill -9 "$1"; rm -rf "$2""#;
+        let mut guard = Command::new("sh");
+        guard.args(["-c", script, "sh", &child.id().to_string()]).arg(dir);
+        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self {
+            child,
+            guard: guard.spawn().ok(),
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Fails only for a process that has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // The guard first: it knows the server by a number that may soon be another's. Killing
+        // fails only for a process that has ended.
+        for process in self.guard.iter_mut().chain([&mut self.child]) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -352,7 +372,7 @@ async fn launch(builder: &RedisServerBuilder, dir: &Path, ports: Ports) -> Resul
     command.args(&builder.args);
     let child = command.spawn().map_err(|error| Failure::NoProgram { program, error })?;
 
-    let mut running = Running(child);
+    let mut running = Running::new(child, dir);
     let deadline = Instant::now() + START_LIMIT;
     loop {
         // The socket is made after the ports are bound, and it is in our own directory: who
@@ -360,7 +380,7 @@ async fn launch(builder: &RedisServerBuilder, dir: &Path, ports: Ports) -> Resul
         if answers(&socket_in(dir)).await {
             return Ok(running);
         }
-        let ended = running.0.try_wait();
+        let ended = running.child.try_wait();
         if !matches!(ended, Ok(None)) {
             let log = read_log(dir).split_off(said_before);
             let taken = log.contains("Address already in use");
@@ -424,72 +444,4 @@ fn read_log(dir: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_server_starts_dies_and_restarts_with_its_data() {
-        let server = RedisServer::builder().persistent().start().await;
-        let mut client = server.client().await;
-        client.ok(&["SET", "k", "v"]).await;
-        server.kill();
-        assert!(client.try_cmd(&["PING"]).await.is_err());
-        assert!(Resp::connect(&server.address()).await.is_err());
-        let port = server.port();
-        server.restart().await;
-        assert_eq!(server.port(), port);
-        assert_eq!(server.client().await.cmd(&["GET", "k"]).await.text(), "v");
-    }
-
-    #[tokio::test]
-    async fn a_paused_server_is_silent_until_it_is_resumed() {
-        let server = RedisServer::start().await;
-        let mut client = server.client().await;
-        server.pause();
-        let mut ping = std::pin::pin!(client.cmd(&["PING"]));
-        assert!(timeout(Duration::from_millis(50), &mut ping).await.is_err());
-        server.resume();
-        assert_eq!(ping.await.text(), "PONG");
-    }
-
-    #[tokio::test]
-    async fn a_dropped_server_is_gone() {
-        let server = RedisServer::start().await;
-        let (address, dir) = (server.address(), server.dir.path().to_owned());
-        drop(server);
-        assert!(Resp::connect(&address).await.is_err());
-        assert!(!dir.exists());
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "tests against Redis need a redis-server")]
-    async fn a_missing_program_fails_loudly() {
-        let _ = RedisServer::builder().binary("/nonexistent/redis-server").start().await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "no-such-option")]
-    async fn a_failed_start_shows_what_the_server_said() {
-        let _ = RedisServer::start_with(&["--no-such-option", "1"]).await;
-    }
-
-    #[tokio::test]
-    async fn password_and_tls_listen() {
-        let server = RedisServer::builder()
-            .password("secret")
-            .tls(TlsFiles::generate())
-            .start()
-            .await;
-        assert!(server.url().starts_with("redis://:secret@127.0.0.1:"));
-        assert!(server.tls_url().starts_with("rediss://:secret@127.0.0.1:"));
-        assert_eq!(server.client().await.cmd(&["PING"]).await.text(), "PONG");
-        let mut stranger = Resp::connect(&server.address()).await.expect("it listens");
-        assert!(
-            stranger
-                .cmd(&["PING"])
-                .await
-                .error()
-                .is_some_and(|text| text.starts_with("NOAUTH"))
-        );
-    }
-}
+mod tests;

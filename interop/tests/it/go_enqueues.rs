@@ -20,6 +20,8 @@ async fn every_kind_of_gos_tasks_is_read_and_run_by_us() {
 async fn tasks_that_only_go_can_express_are_run_as_go_would() {
     let mut pair = Pair::start().await;
     let mut client = Producer::start(Side::Go, &pair.redis).await;
+    // Now it is up.
+    client.try_enqueue(&GoTask::new(" ")).await.unwrap_err();
     let now = Utc::now().timestamp();
     let delayed = client
         .enqueue(&GoTask::new("delayed group").group("g").process_at_unix(now + 4))

@@ -228,7 +228,7 @@ async fn a_draining_server_is_still_listed() {
         .await;
     server.started("a").await;
     let seen = async {
-        let draining = |servers: &[GoServerInfo]| servers[0].status != "active";
+        let draining = |servers: &[GoServerInfo]| servers[0].status == ServerStatus::Closed.as_str();
         let servers = servers_when(&mut pair, "a draining server", draining).await;
         assert_eq!(servers[0].active_workers.len(), 1, "{servers:?}");
     };

@@ -1,12 +1,18 @@
 //! Starts that go wrong, the first and later ones, and the wait between them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use asynq_actors::{
     ActorState, Slot,
     supervisor::{Backoff, ChildSpec, Strategy, SupervisorError},
 };
-use ractor::SpawnErr;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
 use super::kit::{Boot, Order, Probe, World, breathe, settle};
@@ -103,11 +109,11 @@ async fn two_children_of_one_name_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn what_makes_a_child_may_panic() {
     let world = World::new();
-    let twice = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let twice = Arc::new(AtomicU32::new(0));
     let (again, inside) = (Arc::clone(&twice), world.clone());
     let fragile = ChildSpec::new("fragile", move || {
         // The second to the fourth time.
-        let time = again.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let time = again.fetch_add(1, Ordering::Relaxed);
         assert!(!(1..4).contains(&time), "no argument for a child");
         (Probe, ("fragile".to_owned(), inside.clone()))
     });
@@ -116,7 +122,7 @@ async fn what_makes_a_child_may_panic() {
         .await;
     world.tell("fragile", Order::Panic);
     settle().await;
-    assert_eq!(twice.load(std::sync::atomic::Ordering::Relaxed), 5);
+    assert_eq!(twice.load(Ordering::Relaxed), 5);
     assert_eq!((world.alive("fragile"), world.alive("a")), (1, 1));
     assert_eq!(world.starts("a").len(), 1);
     let failure = world.node(&["fragile"]).last_failure.unwrap();
@@ -259,4 +265,83 @@ async fn a_slot_follows_restarts() {
     assert_eq!(world.log(), ["start p", "did p 1", "start p", "did p 3"]);
     root.stop().await;
     assert!(matches!(slot.cast(Order::Note(4)), Err(Order::Note(4))));
+}
+
+/// Looks for itself in its slot.
+struct Narcissus;
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Narcissus {
+    type Msg = Order;
+    type State = ();
+    type Arguments = (Slot<Order>, Arc<AtomicU32>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Order>,
+        (slot, seen): Self::Arguments,
+    ) -> Result<(), ActorProcessingErr> {
+        let there = slot.get().is_some_and(|actor| actor.get_id() == myself.get_id());
+        seen.fetch_add(u32::from(there), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Order>, _: Order, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        panic!("told to")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_incarnation_is_published_before_it_runs() {
+    let world = World::new();
+    let (slot, seen) = (Slot::new(), Arc::new(AtomicU32::new(0)));
+    let inside = (slot.clone(), Arc::clone(&seen));
+    let published = ChildSpec::published("p", slot.clone(), move || (Narcissus, inside.clone()));
+    let root = world.spawn(world.args(Strategy::OneForOne, vec![published])).await;
+    slot.cast(Order::Note(1)).unwrap();
+    settle().await;
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+    root.stop().await;
+}
+
+/// A published child is started in a task of its own: it must not go on when the start is given up.
+#[tokio::test(start_paused = true)]
+async fn a_published_child_whose_start_takes_too_long_is_given_up() {
+    let world = World::new();
+    let (slot, inside) = (Slot::new(), world.clone());
+    let published = ChildSpec::published("p", slot.clone(), move || (Probe, ("p".to_owned(), inside.clone())));
+    let children = vec![world.child("a"), published.start_within(Duration::from_secs(2))];
+    let root = world.spawn(world.args(Strategy::OneForOne, children)).await;
+    world.log();
+    world.boots(
+        "p",
+        [Boot::Slow(Duration::from_secs(3)), Boot::Hang, Boot::Fail, Boot::Panic],
+    );
+    slot.cast(Order::Panic).unwrap();
+    settle().await;
+    assert_eq!(world.log(), ["start p"], "once, without the late one");
+    assert_eq!(world.alive("p"), 1);
+    assert_eq!(slot.get().unwrap().get_id(), world.probe("p").get_id());
+    assert_eq!(
+        world.node(&["p"]).last_failure.as_deref(),
+        Some("told to panic at start")
+    );
+    root.stop().await;
+    assert_eq!(world.log(), ["stop p", "stop a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_is_killed_while_it_starts_a_published_child() {
+    let world = World::new();
+    let (slot, inside) = (Slot::new(), world.clone());
+    let published = ChildSpec::published("p", slot.clone(), move || (Probe, ("p".to_owned(), inside.clone())));
+    let root = world.spawn(world.args(Strategy::OneForOne, vec![published])).await;
+    world.log();
+    world.boots("p", [Boot::Slow(Duration::from_secs(3))]);
+    slot.cast(Order::Panic).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    root.cell.kill();
+    root.ended().await;
+    settle().await;
+    assert_eq!((world.log(), world.alive("p")), (vec![], 0));
 }

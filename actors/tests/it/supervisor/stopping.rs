@@ -179,6 +179,32 @@ async fn a_crash_while_the_supervisor_drains() {
     assert_eq!(world.exit.get(), Some(&Ok(())));
 }
 
+/// Restarts that wait behind a slow one when the drain comes are not tried, and a start that the
+/// drain thwarts is no failure.
+#[tokio::test(start_paused = true)]
+async fn a_drain_while_a_child_is_being_started() {
+    let world = World::new();
+    let mut args = world.args(Strategy::OneForOne, world.children(&["a", "b", "c"]));
+    args.backoff.first = Duration::ZERO;
+    args.intensity.restarts = 2;
+    let root = world.spawn(args).await;
+    world.boots("a", [Boot::Slow(Duration::from_secs(5))]);
+    world.log();
+    world.tell("a", Order::Panic);
+    world.tell("b", Order::Panic);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        (world.alive("a"), world.alive("b")),
+        (0, 0),
+        "one is starting, one waits"
+    );
+    root.cell.drain().unwrap();
+    root.ended().await;
+    assert_eq!(world.log(), ["start a", "stop c"], "and was not linked");
+    assert_eq!(world.exit.get(), Some(&Ok(())));
+    assert_eq!(world.alive("a"), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_a_child_is_being_started_waits_for_it_and_stops_all() {
     let world = World::new();
@@ -234,14 +260,23 @@ async fn a_killed_supervisor_leaves_no_child_and_no_word() {
     );
 }
 
+/// ractor does not kill children that are just stopping or draining.
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_is_killed_while_it_stops_or_restarts_leaves_no_child() {
-    for stopping in [true, false] {
+    let long = Duration::from_secs(1000);
+    for (stopping, shutdown, order) in [
+        (true, Shutdown::Stop(long), Order::Hang),
+        (false, Shutdown::Stop(long), Order::Hang),
+        (true, Shutdown::Drain(long), Order::Hang),
+        (false, Shutdown::Drain(long), Order::Hang),
+        (true, Shutdown::Stop(long), Order::Note(0)),
+        (false, Shutdown::Stop(long), Order::Note(0)),
+    ] {
         let world = World::new();
-        let root = world
-            .spawn(world.args(Strategy::OneForAll, world.children(&["a", "b"])))
-            .await;
-        world.tell("b", Order::Hang);
+        let children = vec![world.child("a"), world.child("b").shutdown(shutdown)];
+        let root = world.spawn(world.args(Strategy::OneForAll, children)).await;
+        world.lingers("b", 2 * long);
+        world.tell("b", order);
         breathe().await;
         if stopping {
             root.cell.stop(None);

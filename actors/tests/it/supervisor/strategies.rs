@@ -171,6 +171,52 @@ async fn siblings_of_each_restart_type_when_their_group_is_restarted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_done_its_work_stays_away_when_others_are_restarted() {
+    for (strategy, finished) in [
+        (Strategy::OneForOne, ["a", "c"].as_slice()),
+        // Those before the one that crashed are no part of it.
+        (Strategy::RestForOne, &["a"]),
+    ] {
+        let world = World::new();
+        let children = ["a", "b", "c"].map(|name| world.child(name).restart(Restart::Transient));
+        let root = world.spawn(world.args(strategy, children.into())).await;
+        for name in finished {
+            world.tell(name, Order::End);
+        }
+        breathe().await;
+        world.tell("b", Order::Panic);
+        settle().await;
+        assert_eq!(world.alive("b"), 1, "{strategy:?}");
+        for name in finished {
+            assert_eq!(world.alive(name), 0, "{strategy:?} {name}");
+        }
+        root.stop().await;
+    }
+}
+
+/// Each child of one_for_one has its own wait.
+#[tokio::test(start_paused = true)]
+async fn the_restart_of_one_does_not_hasten_that_of_another() {
+    let world = World::new();
+    let mut args = world.args(Strategy::OneForOne, world.children(&["a", "b", "c"]));
+    args.backoff.most = Duration::from_secs(100);
+    let root = world.spawn(args).await;
+    // The wait of c has grown to at least 1.6 s.
+    for _ in 0..5 {
+        world.tell("c", Order::Panic);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    world.tell("c", Order::Panic);
+    breathe().await;
+    world.tell("a", Order::Panic);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((world.alive("a"), world.alive("c")), (1, 0));
+    settle().await;
+    assert_eq!(world.alive("c"), 1);
+    root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_temporary_or_finished_child_takes_nobody_with_it() {
     for strategy in [Strategy::RestForOne, Strategy::OneForAll] {
         for (restart, order) in [(Restart::Temporary, Order::Panic), (Restart::Transient, Order::End)] {

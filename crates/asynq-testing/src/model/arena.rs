@@ -65,6 +65,7 @@ pub struct Arena {
     pub(super) sets: Vec<Vec<AggregationSet>>,
     pub(super) calls: usize,
     pub(super) collected: usize,
+    opened: u64,
 }
 
 impl std::fmt::Debug for Arena {
@@ -118,6 +119,7 @@ impl Arena {
             sets: Vec::new(),
             calls: 0,
             collected: 0,
+            opened: WORKERS as u64,
         }
     }
 
@@ -224,6 +226,10 @@ impl Arena {
                 }
                 Ok(Answers::new())
             }
+            Step::Reconnect { worker } => {
+                self.reconnect(*worker).await;
+                Ok(Answers::new())
+            }
             Step::Extend {
                 worker,
                 picks,
@@ -281,6 +287,20 @@ impl Arena {
                 self.clock.advance(Duration::from_millis(*millis));
                 Ok(Answers::new())
             }
+        }
+    }
+
+    async fn reconnect(&mut self, worker: usize) {
+        self.opened += 1;
+        for subject in &mut self.subjects {
+            let env = Env {
+                clock: self.clock.clone(),
+                entropy: Entropy::seeded(self.opened),
+            };
+            let old = &mut subject.workers[worker];
+            old.broker.inner().close().await;
+            // Its calls that are late stay with the old connection, and never arrive.
+            old.broker = old.faults.around(subject.backend.connect(env).await);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Drains the same tasks with Go asynq and with ours, in turn, on one private Redis.
 //!
-//! `cargo run --release -p asynq-interop --example drain [tasks] [rounds]`. Prints the median of each
+//! `cargo bench -p asynq-interop --bench drain -- [tasks] [rounds]`. Prints the median of each
 //! and the ratio; the time is from the first handler's start until Redis shows every task
 //! processed and none active. Beside it the CPU time of ours, of the process and of its Redis, for
 //! one task: it says more than the clock on a machine that others use too.
@@ -20,9 +20,10 @@ type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
-    let tasks = args.next().transpose()?.unwrap_or(100_000);
-    let rounds = args.next().transpose()?.unwrap_or(3);
+    // Cargo adds words of its own.
+    let mut args = std::env::args().skip(1).filter_map(|arg| arg.parse::<usize>().ok());
+    let tasks = args.next().unwrap_or(100_000);
+    let rounds = args.next().unwrap_or(3);
     println!("{tasks} no-op tasks, {rounds} rounds, medians\n");
     println!(
         "{:>11} {:>9} {:>9} {:>6} {:>14} {:>13}",

@@ -1,0 +1,206 @@
+//! Random steps against a model: no outcome and no slot is lost, nothing is done twice.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Take(u8),
+    Start,
+    End(u8, bool),
+    Claim(u8),
+    ClaimStuck(u8, bool),
+    Answer(u8, u8),
+    EndCall(u8),
+    Extend(u8),
+    GiveBack,
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Step::Take),
+        3 => Just(Step::Start),
+        4 => (any::<u8>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Step::End(which, well)),
+        2 => (1_u8..4).prop_map(Step::Claim),
+        2 => (1_u8..4, any::<bool>()).prop_map(|(most, all)| Step::ClaimStuck(most, all)),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(which, how)| Step::Answer(which, how)),
+        2 => any::<u8>().prop_map(Step::EndCall),
+        1 => any::<u8>().prop_map(Step::Extend),
+        1 => Just(Step::GiveBack),
+        1 => (0_u8..10).prop_map(Step::Wait),
+    ]
+}
+
+/// What the table promises, kept by hand.
+#[derive(Default)]
+struct Model {
+    takes: u64,
+    runs: Vec<Start>,
+    calls: Vec<Claim>,
+    /// Tokens whose task was started.
+    started: HashSet<String>,
+    /// Outcomes that are owed to the storage, by token.
+    owed: HashMap<String, Key>,
+    /// Tokens that are claimed, by how many calls.
+    claimed: HashMap<String, u32>,
+}
+
+impl Model {
+    fn claimed(&mut self, claim: Claim) {
+        for item in &claim.items {
+            let token = item.lease.token.as_str().to_owned();
+            assert!(
+                self.owed.contains_key(&token),
+                "{token} was settled, lost or taken anew"
+            );
+            let calls = self.claimed.entry(token).or_default();
+            *calls += 1;
+            assert_eq!(*calls, 1, "two calls hold one outcome");
+        }
+        self.calls.push(claim);
+    }
+
+    fn end_call(&mut self, table: &Table, which: u8) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let call = self.calls.swap_remove(usize::from(which) % self.calls.len());
+        table.unclaim(call.call, &call.items);
+        for item in &call.items {
+            self.claimed.remove(item.lease.token.as_str());
+        }
+    }
+
+    fn step(&mut self, table: &Table, step: Step) {
+        match step {
+            Step::Take(which) => {
+                let Some(slots) = table.try_slots(1) else { return };
+                // Few ids, so that the same comes back.
+                let id = format!("id{}", which % 4);
+                self.takes += 1;
+                self.owed.retain(|_, key| key.1.as_str() != id);
+                table.insert(vec![leased(table, "q", &id, self.takes)], Some(slots));
+            }
+            Step::Start => {
+                for start in table.start_ready() {
+                    assert!(self.started.insert(start.token.as_str().to_owned()), "started twice");
+                    self.runs.push(start);
+                }
+            }
+            Step::End(which, well) if !self.runs.is_empty() => {
+                let run = self.runs.swap_remove(usize::from(which) % self.runs.len());
+                let replaced = run.cancel.reason() == Some(CancelReason::LeaseLost) && {
+                    let entries = &table.lock().entries;
+                    entries.get(&run.key).is_none_or(|entry| entry.lease.token != run.token)
+                };
+                if well && !replaced {
+                    self.owed.insert(run.token.as_str().to_owned(), run.key.clone());
+                }
+                table.finish(&run.key, &run.token, if well { done() } else { End::LeaseLost });
+            }
+            Step::Claim(most) => {
+                let claim = table.claim_ended(usize::from(most));
+                assert!(claim.items.len() <= usize::from(most));
+                self.claimed(claim);
+            }
+            Step::ClaimStuck(most, all) => {
+                let claim = table.claim_stuck(usize::from(most), all);
+                assert!(claim.items.len() <= usize::from(most));
+                self.claimed(claim);
+            }
+            Step::Answer(which, how) if !self.calls.is_empty() => {
+                let index = usize::from(which) % self.calls.len();
+                let call = &self.calls[index];
+                let answers: Vec<_> = call
+                    .items
+                    .iter()
+                    .enumerate()
+                    .map(|(at, _)| (usize::from(how) + at) % 4)
+                    .collect();
+                let told = answers.iter().map(|answer| match answer {
+                    0 => Ok(()),
+                    1 => Err(SettleError::NotOurs),
+                    2 => Err(SettleError::Poison(PoisonKind::Undecodable)),
+                    _ => failed(),
+                });
+                table.settled(call.call, &call.items, told.collect());
+                for (item, answer) in call.items.iter().zip(answers) {
+                    let token = item.lease.token.as_str();
+                    if self.claimed.remove(token).is_some() && answer != 3 {
+                        self.owed.remove(token);
+                    }
+                }
+                self.end_call(table, which);
+            }
+            Step::EndCall(which) => self.end_call(table, which),
+            Step::Extend(how) => {
+                let leases = table.leases();
+                let until = LeaseUntil::from_now(table.clock.now());
+                let answers = leases
+                    .iter()
+                    .enumerate()
+                    .map(|(at, _)| match (usize::from(how) + at) % 3 {
+                        0 => Err(SettleError::NotOurs),
+                        1 => failed().map(|()| until),
+                        _ => Ok(until),
+                    });
+                table.extended(&leases, answers.collect());
+            }
+            Step::GiveBack => {
+                for (key, entry) in &table.lock().entries {
+                    if matches!(entry.phase, Phase::Leased { .. }) {
+                        self.owed.insert(entry.lease.token.as_str().to_owned(), key.clone());
+                    }
+                }
+                table.give_back_ready();
+            }
+            _ => {}
+        }
+    }
+
+    /// No outcome is lost, no slot is lost, and the figures agree.
+    fn check(&self, table: &Table) {
+        let counts = table.counts();
+        assert_eq!(counts.running, table.running_count());
+        assert_eq!(counts.running, table.running().len());
+        assert_eq!(counts.ended, self.owed.len(), "outcomes");
+        // Runs keep their slots; so does what is leased.
+        assert_eq!(table.free_slots(), SLOTS - self.runs.len() - counts.leased, "slots");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_outcome_and_no_slot_is_lost_and_nothing_is_done_twice(steps in prop::collection::vec(step(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (table, mut model) = (table(), Model::default());
+            for step in steps {
+                if let Step::Wait(secs) = step {
+                    pass(u64::from(secs)).await;
+                }
+                model.step(&table, step);
+                model.check(&table);
+            }
+            // In the end everything can still be settled.
+            while !model.calls.is_empty() {
+                model.end_call(&table, 0);
+            }
+            for run in std::mem::take(&mut model.runs) {
+                table.finish(&run.key, &run.token, End::LeaseLost);
+            }
+            let last = table.claim_stuck(usize::MAX, true);
+            assert_eq!(last.items.len(), model.owed.len());
+            table.settled(last.call, &last.items, last.items.iter().map(|_| Ok(())).collect());
+            for start in table.start_ready() {
+                table.finish(&start.key, &start.token, End::LeaseLost);
+            }
+            assert!(table.counts().is_idle());
+            assert_eq!(table.free_slots(), SLOTS);
+        });
+    }
+}
