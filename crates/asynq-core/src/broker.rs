@@ -1,6 +1,6 @@
 //! The seam between the runtime and a task's storage: the [`Broker`] and its value types.
 //!
-//! [`Broker`] is the hot path, [`Inspect`](crate::inspect::Inspect) the administration; a
+//! [`Broker`] is the hot path, [`Inspect`] the administration; a
 //! [`Storage`] is both. Work that comes in numbers is taken in batches and answered per item.
 //! The transitions are those of Go asynq; what differs is said at each method.
 

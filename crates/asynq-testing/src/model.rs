@@ -193,6 +193,10 @@ pub enum Step {
     GoRecovers {
         queue: usize,
     },
+    /// Go servers recover a task and take it again.
+    GoRetakes {
+        queue: usize,
+    },
     /// Milliseconds pass.
     Advance {
         millis: u64,
@@ -211,6 +215,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => queue().prop_map(|queue| Step::Unpause { queue }),
         2 => queue().prop_map(|queue| Step::GoTakes { queue }),
         2 => queue().prop_map(|queue| Step::GoRecovers { queue }),
+        3 => queue().prop_map(|queue| Step::GoRetakes { queue }),
         1 => (worker(), queue()).prop_map(|(worker, queue)| Step::Heal { worker, queue }),
         1 => (worker(), queue(), 1..5_u32).prop_map(|(worker, queue, limit)| Step::DeleteExpired { worker, queue, limit }),
     ];
@@ -221,7 +226,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => worker().prop_map(|worker| Step::Arrive { worker }),
         1 => worker().prop_map(|worker| Step::Reconnect { worker }),
         2 => (worker(), any::<Index>(), delivery()).prop_map(|(worker, nth, delivery)| Step::Resend { worker, nth, delivery }),
-        2 => (any::<Index>(), delivery()).prop_map(|(nth, delivery)| Step::Adopt { nth, delivery }),
+        3 => (any::<Index>(), delivery()).prop_map(|(nth, delivery)| Step::Adopt { nth, delivery }),
         3 => (worker(), vec(pick(), 1..5), delivery())
             .prop_map(|(worker, picks, delivery)| Step::Extend { worker, picks, delivery }),
         1 => (worker(), pick(), any::<u8>(), delivery())
@@ -230,7 +235,7 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(worker, queue, limit, delivery)| Step::Forward { worker, queue, limit, delivery }),
         4 => sweep(),
         6 => grouping(),
-        4 => administration,
+        6 => administration,
     ]
 }
 

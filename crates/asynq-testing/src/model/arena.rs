@@ -282,6 +282,7 @@ impl Arena {
             Step::Pause { queue } => Ok(self.pause(*queue, true).await),
             Step::Unpause { queue } => Ok(self.pause(*queue, false).await),
             Step::GoTakes { queue } => Ok(self.go(*queue, go::takes).await),
+            Step::GoRetakes { queue } => Ok(self.go(*queue, go::retakes).await),
             Step::GoRecovers { queue } => Ok(self.go(*queue, go::recovers).await),
             Step::Advance { millis } => {
                 self.clock.advance(Duration::from_millis(*millis));

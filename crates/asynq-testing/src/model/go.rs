@@ -63,6 +63,29 @@ pub(super) fn recovers(state: &RawState, queue: &QueueName, now: i64) -> Option<
     ])
 }
 
+/// A.13, A.15 and A.9 in a row: the longest expired task is recovered, forwarded and taken by Go
+/// servers, and the fields that Go does not know stay: our token, too.
+pub(super) fn retakes(state: &RawState, queue: &QueueName, now: i64) -> Option<Changes> {
+    let key = |suffix: &str| keys::of_queue(queue, suffix);
+    let mut lease = zset(state, &key("lease"));
+    let id = lease.first()?.0.clone();
+    let changes = recovers(state, queue, now)?;
+    let (task, fields) = changes.into_iter().next_back()?;
+    let Some(RawValue::Hash(mut fields)) = fields else {
+        return None;
+    };
+    fields.insert(field::STATE.into(), Bytes::from_static(b"active"));
+    let mut active = list(state, &key("active"));
+    active.retain(|of| *of != id);
+    active.insert(0, id.clone());
+    put(&mut lease, &id, now + i64::try_from(LEASE.as_secs()).ok()?);
+    Some(vec![
+        (key("active"), full(RawValue::List(active))),
+        (key("lease"), full(RawValue::ZSet(lease))),
+        (task, Some(RawValue::Hash(fields))),
+    ])
+}
+
 fn list(state: &RawState, key: &str) -> Vec<Bytes> {
     match state.get(key) {
         Some(RawValue::List(items)) => items.clone(),
