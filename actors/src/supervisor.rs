@@ -123,7 +123,7 @@ pub struct SupervisorState {
     args: SupervisorArgs,
     children: Vec<Child>,
     restarts: VecDeque<Instant>,
-    /// However the supervisor ends, the tree does not show its children as running.
+    /// However the supervisor ends: nothing of it runs on, and the tree says so.
     _branch: Branch,
 }
 
@@ -386,7 +386,8 @@ impl Actor for Supervisor {
             Box::new(error)
         };
         let mut state = SupervisorState::new(args).map_err(refuse)?;
-        if let Err((failed, failure)) = state.start(0, usize::MAX - 1, &myself.get_cell()).await {
+        let last = state.children.len();
+        if let Err((failed, failure)) = state.start(0, last, &myself.get_cell()).await {
             let failed = &state.children[failed];
             state
                 .args

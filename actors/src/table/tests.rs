@@ -223,6 +223,17 @@ async fn only_an_outcome_without_answer_is_offered_again() {
     assert_eq!(ids(&table.claim_stuck(10, false)), ["failed"]);
 }
 
+/// Its place in the line of first offers is void then.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_whose_first_offer_failed_out_of_turn_is_the_syncers() {
+    let table = table();
+    finished(&table, &["a"], 1);
+    let claim = table.claim_stuck(10, true);
+    table.settled(claim.call, &claim.items, vec![failed()]);
+    assert!(table.claim_ended(10).items.is_empty());
+    assert_eq!(ids(&table.claim_stuck(10, false)), ["a"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_speaks_only_for_what_it_holds() {
     let table = table();
