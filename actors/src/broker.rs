@@ -4,16 +4,21 @@
 //! handler; the network is reached from tasks of its own. On a crash its storage is withdrawn, and
 //! handles wait for that of its successor; calls in flight on the old one end by themselves.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use asynq_core::{BrokerError, Connector, Env, Storage};
+use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::tree::Tree;
+use crate::{
+    distrust::{drop_quietly, panic_text, report},
+    tree::Tree,
+};
 
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
@@ -77,6 +82,8 @@ pub(crate) struct Broker;
 #[derive(Clone, Debug)]
 pub(crate) struct BrokerArgs {
     pub(crate) connector: Arc<dyn Connector>,
+    /// Where it connects to, for the log.
+    pub(crate) target: String,
     pub(crate) env: Env,
     pub(crate) lending: Lending,
     pub(crate) tree: Tree,
@@ -116,9 +123,22 @@ impl BrokerState {
         self.args.tree.note(&self.args.path, Some("connecting"));
         let (connector, env, myself) = (Arc::clone(&self.args.connector), self.args.env.clone(), myself.clone());
         self.io.spawn(async move {
-            let opened = connector.connect(env).await;
+            let opened = guarded(CONNECT_WITHIN, async move { connector.connect(env).await }).await;
             let _ = myself.cast(BrokerMsg::Opened(opened));
         });
+    }
+}
+
+/// What a storage of anybody's making does: it may hang or panic, and is then unavailable.
+async fn guarded<T>(within: Duration, act: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+    match tokio::time::timeout(within, AssertUnwindSafe(act).catch_unwind()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => {
+            let text = panic_text(&*panic);
+            drop_quietly(panic);
+            Err(BrokerError::unavailable(format!("panicked: {text}")))
+        }
+        Err(_) => Err(BrokerError::unavailable(format!("no answer within {within:?}"))),
     }
 }
 
@@ -156,7 +176,7 @@ impl Actor for Broker {
         while state.io.try_join_next().is_some() {}
         match message {
             BrokerMsg::Opened(Ok(storage)) => {
-                tracing::info!(storage = %state.args.connector.describe(), "connected");
+                tracing::info!(storage = state.args.target, "connected");
                 state.args.tree.note(&state.args.path, Some("connected"));
                 state.args.lending.0.send_replace(Some(Arc::clone(&storage)));
                 state.storage = Some(storage);
@@ -166,8 +186,8 @@ impl Actor for Broker {
             }
             BrokerMsg::Opened(Err(error)) => {
                 if state.healthy {
-                    let storage = state.args.connector.describe();
-                    tracing::error!(%storage, error = %report(&error), "cannot connect, trying on");
+                    let storage = &state.args.target;
+                    tracing::error!(storage, error = %report(&error), "cannot connect, trying on");
                     state.healthy = false;
                 }
                 state
@@ -182,8 +202,7 @@ impl Actor for Broker {
             BrokerMsg::Check => {
                 if let Some(storage) = state.storage.clone() {
                     state.io.spawn(async move {
-                        let answer = tokio::time::timeout(CHECK_WITHIN, storage.ping()).await;
-                        let answer = answer.unwrap_or(Err(BrokerError::Unavailable { source: None }));
+                        let answer = guarded(CHECK_WITHIN, async move { storage.ping().await }).await;
                         let _ = myself.cast(BrokerMsg::Checked(answer));
                     });
                 }
@@ -216,16 +235,4 @@ impl Actor for Broker {
         }
         Ok(())
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn report(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -6,7 +6,7 @@
 //! storage is away is not a crash: it is logged when it begins and when it ends, and tried again
 //! with a growing wait.
 
-use std::{any::Any, fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynq_core::{BrokerError, Entropy};
@@ -15,7 +15,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
 use crate::{
-    broker::report,
+    distrust::{panic_text, report},
     supervisor::{ChildSpec, Shutdown},
     timer::Timer,
     tree::Tree,
@@ -195,17 +195,6 @@ impl<C> fmt::Debug for ChoreState<C> {
             .field("path", &self.args.path)
             .field("failures", &self.failures)
             .finish()
-    }
-}
-
-/// The text of a panic, where it is one.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a value that is not text".to_owned()
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) const MAX_WAITING: usize = 4096;
 pub(crate) const MAX_WAITING_KIB: u32 = 64 << 10;
 /// How long an enqueue is tried before it is given up.
 pub(crate) const ENQUEUE_WITHIN: Duration = Duration::from_secs(10);
+/// How much later a handle gives up an actor that does not answer.
+const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
 /// Batches in flight at most.
 const CALLS: usize = 2;
@@ -77,11 +79,10 @@ impl EnqueueMsg {
     }
 }
 
-/// What bounds how much waits; goes with the enqueue until its answer.
-#[derive(Debug)]
+/// What bounds how much waits; goes with the enqueue until its answer, through every attempt.
+#[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    _item: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    _permits: Arc<[OwnedSemaphorePermit; 2]>,
 }
 
 #[derive(Debug)]
@@ -114,7 +115,21 @@ pub(crate) struct Queued {
     deadline: Instant,
     /// Whether an attempt may have taken effect.
     ambiguous: bool,
-    _admission: Option<Admission>,
+    _admission: Admission,
+}
+
+impl Queued {
+    /// Gives up: the error, or that nobody knows.
+    fn fail(self, error: EnqueueError) {
+        let error = if self.ambiguous {
+            EnqueueError::Unknown {
+                id: TaskId::from_storage(&self.request.message.id),
+            }
+        } else {
+            error
+        };
+        self.reply.send(&self.request.message.id, Err(error));
+    }
 }
 
 #[derive(Debug)]
@@ -168,8 +183,7 @@ impl Limits {
             .await
             .map_err(closed)?;
         Ok(Admission {
-            _item: item,
-            _bytes: bytes,
+            _permits: Arc::new([item, bytes]),
         })
     }
 
@@ -180,8 +194,7 @@ impl Limits {
             .try_acquire_many_owned(Self::kib(request))
             .map_err(full)?;
         Ok(Admission {
-            _item: item,
-            _bytes: bytes,
+            _permits: Arc::new([item, bytes]),
         })
     }
 }
@@ -257,8 +270,8 @@ impl ClientHandle {
     async fn send(&self, request: EnqueueRequest, admission: Admission) -> Result<TaskInfo, EnqueueError> {
         let deadline = Instant::now() + ENQUEUE_WITHIN;
         let id = TaskId::from_storage(&request.message.id);
-        let mut admission = Some(admission);
         let mut ambiguous = false;
+        let unknown = || EnqueueError::Unknown { id: id.clone() };
         loop {
             let (reply, answer) = oneshot::channel();
             let target = self.slot.get().map(|actor| actor.get_id());
@@ -267,24 +280,20 @@ impl ClientHandle {
                 reply: Reply::Handle(reply),
                 deadline,
                 ambiguous,
-                _admission: admission.take(),
+                _admission: admission.clone(),
             };
-            match self.slot.cast(ClientMsg::Composed(Box::new(queued))) {
-                Ok(()) => match answer.await {
-                    Ok(answer) => return answer,
+            if self.slot.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
+                // The actor answers by the deadline, unless it hangs.
+                match tokio::time::timeout_at(deadline + ANSWER_SLACK, answer).await {
+                    Ok(Ok(answer)) => return answer,
                     // The actor died with it: whether it was sent is not known, so it goes again
                     // under the same token.
-                    Err(_) => ambiguous = true,
-                },
-                Err(ClientMsg::Composed(queued)) => admission = queued._admission,
-                Err(_) => {}
+                    Ok(Err(_)) => ambiguous = true,
+                    Err(_) => return Err(unknown()),
+                }
             }
             if self.limits.items.is_closed() || !self.slot.newer(target, deadline - Instant::now()).await {
-                return Err(if ambiguous {
-                    EnqueueError::Unknown { id }
-                } else {
-                    EnqueueError::Closed
-                });
+                return Err(if ambiguous { unknown() } else { EnqueueError::Closed });
             }
         }
     }
@@ -332,22 +341,34 @@ pub(crate) struct ClientArgs {
 pub(crate) struct ClientState {
     args: ClientArgs,
     waiting: Vec<Queued>,
+    /// Ends with the actor: what is in flight is then sent again by its callers.
     calls: JoinSet<()>,
+    in_flight: usize,
+}
+
+/// Tells the actor that a call ended, however it ended.
+struct TellSent(ActorRef<ClientMsg>);
+
+impl Drop for TellSent {
+    fn drop(&mut self) {
+        let _ = self.0.cast(ClientMsg::Sent);
+    }
 }
 
 impl ClientState {
     fn pump(&mut self, myself: &ActorRef<ClientMsg>) {
         while self.calls.try_join_next().is_some() {}
         while !self.waiting.is_empty()
-            && self.calls.len() < CALLS
-            && (self.calls.is_empty() || self.waiting.len() >= WORTH_A_SECOND)
+            && self.in_flight < CALLS
+            && (self.in_flight == 0 || self.waiting.len() >= WORTH_A_SECOND)
         {
             let count = self.waiting.len().min(MAX_BATCH as usize);
             let batch: Vec<Queued> = self.waiting.drain(..count).collect();
-            let (broker, myself) = (self.args.broker.clone(), myself.clone());
+            let (broker, ended) = (self.args.broker.clone(), TellSent(myself.clone()));
+            self.in_flight += 1;
             self.calls.spawn(async move {
                 deliver(&broker, batch).await;
-                let _ = myself.cast(ClientMsg::Sent);
+                drop(ended);
             });
         }
     }
@@ -364,7 +385,7 @@ impl ClientState {
                 reply,
                 deadline: Instant::now() + ENQUEUE_WITHIN,
                 ambiguous: false,
-                _admission: Some(admission),
+                _admission: admission,
             }),
             Err(error) => {
                 reply.send("", Err(error));
@@ -378,41 +399,38 @@ impl ClientState {
 async fn deliver(broker: &BrokerHandle, mut batch: Vec<Queued>) {
     let mut wait = FIRST_RETRY;
     loop {
-        let answers = match broker.storage().await {
-            Ok(storage) => {
-                storage
-                    .enqueue(batch.iter().map(|item| item.request.clone()).collect())
-                    .await
-            }
-            Err(BrokerError::Closed) => batch.iter().map(|_| Err(EnqueueError::Closed)).collect(),
-            Err(_) => batch
-                .iter()
-                .map(|_| Err(BrokerError::Unavailable { source: None }.into()))
-                .collect(),
-        };
+        // What waited for its turn until its time was over is not sent at all.
         let now = Instant::now();
+        let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
+        late.into_iter().for_each(|item| item.fail(unavailable()));
+        let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
+            return;
+        };
         let mut again = Vec::new();
-        for (mut item, answer) in batch.into_iter().zip(answers) {
-            match answer {
-                Err(EnqueueError::Broker(error)) if error.is_retryable() => {
-                    item.ambiguous |= error.is_ambiguous();
-                    // Memory does not come back by asking.
-                    let give_up = now + wait >= item.deadline || matches!(error, BrokerError::OutOfMemory);
-                    if give_up {
-                        let error = if item.ambiguous {
-                            EnqueueError::Unknown {
-                                id: TaskId::from_storage(&item.request.message.id),
+        match answers(broker, &live, deadline).await {
+            Some(answers) => {
+                for (mut item, answer) in live.into_iter().zip(answers) {
+                    match answer {
+                        Err(EnqueueError::Broker(error)) => {
+                            item.ambiguous |= error.is_ambiguous();
+                            // Memory does not come back by asking.
+                            let for_good = !error.is_retryable() || matches!(error, BrokerError::OutOfMemory);
+                            if for_good || Instant::now() + wait >= item.deadline {
+                                item.fail(error.into());
+                            } else {
+                                again.push(item);
                             }
-                        } else {
-                            error.into()
-                        };
-                        item.reply.send(&item.request.message.id, Err(error));
-                    } else {
-                        again.push(item);
+                        }
+                        Err(EnqueueError::Closed) => item.fail(EnqueueError::Closed),
+                        answer => item.reply.send(&item.request.message.id, answer),
                     }
                 }
-                answer => item.reply.send(&item.request.message.id, answer),
             }
+            // SAFETY rule 3: no answer by the deadline.
+            None => live.into_iter().for_each(|mut item| {
+                item.ambiguous = true;
+                item.fail(unavailable());
+            }),
         }
         if again.is_empty() {
             return;
@@ -421,6 +439,21 @@ async fn deliver(broker: &BrokerHandle, mut batch: Vec<Queued>) {
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LAST_RETRY);
     }
+}
+
+/// One attempt; `None` when the call has not ended by the deadline.
+async fn answers(broker: &BrokerHandle, batch: &[Queued], deadline: Instant) -> Option<Vec<Answer>> {
+    let storage = match broker.storage().await {
+        Ok(storage) => storage,
+        Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
+        Err(_) => return Some(batch.iter().map(|_| Err(unavailable())).collect()),
+    };
+    let requests = batch.iter().map(|item| item.request.clone()).collect();
+    tokio::time::timeout_at(deadline, storage.enqueue(requests)).await.ok()
+}
+
+fn unavailable() -> EnqueueError {
+    BrokerError::Unavailable { source: None }.into()
 }
 
 #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
@@ -438,6 +471,7 @@ impl Actor for ClientActor {
             args,
             waiting: Vec::new(),
             calls: JoinSet::new(),
+            in_flight: 0,
         })
     }
 
@@ -450,8 +484,7 @@ impl Actor for ClientActor {
         match message {
             ClientMsg::Raw(message) => state.waiting.extend(state.compose(*message)),
             ClientMsg::Composed(queued) => state.waiting.push(*queued),
-            // The task that sent this is about to end.
-            ClientMsg::Sent => drop(state.calls.join_next().await),
+            ClientMsg::Sent => state.in_flight -= 1,
         }
         state.pump(&myself);
         Ok(())

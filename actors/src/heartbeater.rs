@@ -6,13 +6,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, ServerInfo, SettleError, WorkerInfo, info::ServerStatus};
+use asynq_core::{BrokerError, ServerInfo, SettleError, Storage, WorkerInfo, info::ServerStatus};
 use chrono::{DateTime, Utc};
 
 use crate::{broker::BrokerHandle, chore::Chore, table::Table};
 
 /// The wait after a failure never exceeds this (SAFETY rule 16).
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// How long one extension may take; a lease is worth three of them.
+const EXTEND_WITHIN: Duration = Duration::from_secs(8);
+/// How long the server's entry may take to be written.
+const SHOW_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last act may take.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
@@ -64,6 +68,40 @@ impl Heartbeater {
         }
     }
 
+    /// Extends the leases; whether all of them have an answer. Safe to give up half-way: an extension
+    /// only ever lengthens a lease that is ours.
+    async fn extend(&self, storage: &dyn Storage) -> bool {
+        let leases = self.table.leases();
+        if leases.is_empty() {
+            return true;
+        }
+        let Ok(answers) = tokio::time::timeout(EXTEND_WITHIN, storage.extend_leases(leases.clone())).await else {
+            tracing::warn!(of = leases.len(), within = ?EXTEND_WITHIN, "leases were not extended in time");
+            return false;
+        };
+        let unanswered = answers
+            .iter()
+            .filter(|a| matches!(a, Err(SettleError::Broker(_))))
+            .count();
+        if unanswered > 0 {
+            tracing::warn!(unanswered, of = leases.len(), "leases were not extended");
+        }
+        self.table.extended(&leases, answers);
+        unanswered == 0
+    }
+
+    async fn show(&self, storage: &dyn Storage) -> Result<(), BrokerError> {
+        let workers = self.workers();
+        let server = self.server(workers.len());
+        // The entry lives for two beats, in whole seconds.
+        let ttl = Duration::from_secs((self.interval * 2).as_secs().max(2));
+        let write = storage.write_server_state(&server, &workers, ttl);
+        match tokio::time::timeout(SHOW_WITHIN, write).await {
+            Ok(written) => written,
+            Err(_) => Err(BrokerError::Unavailable { source: None }),
+        }
+    }
+
     fn workers(&self) -> Vec<WorkerInfo> {
         let running = self.table.running();
         running
@@ -95,29 +133,11 @@ impl Chore for Heartbeater {
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let storage = self.broker.storage().await?;
-        // Leases first: they are what others act on.
-        let leases = self.table.leases();
-        let mut failed = false;
-        if !leases.is_empty() {
-            let answers = storage.extend_leases(leases.clone()).await;
-            let unanswered = answers
-                .iter()
-                .filter(|a| matches!(a, Err(SettleError::Broker(_))))
-                .count();
-            if unanswered > 0 {
-                tracing::warn!(unanswered, of = leases.len(), "leases were not extended");
-                failed = true;
-            }
-            self.table.extended(&leases, answers);
-        }
-        let workers = self.workers();
-        // The entry lives for two beats, in whole seconds.
-        let ttl = Duration::from_secs((self.interval * 2).as_secs().max(2));
-        storage
-            .write_server_state(&self.server(workers.len()), &workers, ttl)
-            .await?;
+        // Side by side and each in its own time: what others see never holds up what they act on.
+        let (extended, shown) = tokio::join!(self.extend(&*storage), self.show(&*storage));
+        shown?;
         // Extended again soon: a lease is worth more than a beat.
-        Ok(if failed { self.longest_retry() } else { self.interval })
+        Ok(if extended { self.interval } else { self.longest_retry() })
     }
 
     async fn last(&self) {

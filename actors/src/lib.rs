@@ -18,6 +18,7 @@ pub(crate) use message;
 mod broker;
 mod chore;
 mod client;
+mod distrust;
 mod exchange;
 mod forwarder;
 mod heartbeater;

@@ -16,15 +16,15 @@ use std::{
 };
 
 use asynq_core::{
-    BrokerError,
+    BrokerError, Entropy,
     broker::{MAX_BATCH, Wake, WatchKind},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    broker::report,
-    exchange::Exchange,
+    distrust::report,
+    exchange::{Exchange, RETRY},
     queues::Queues,
     run::Runner,
     slot::Slot,
@@ -43,8 +43,6 @@ const EMPTY: Duration = Duration::from_millis(250);
 const SAFETY_POLL: Duration = Duration::from_secs(15);
 /// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
-const FIRST_HOLD: Duration = Duration::from_millis(50);
-const LAST_HOLD: Duration = Duration::from_secs(1);
 /// How long cancelled handlers may go on at a shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long aborted handlers may take to be gone.
@@ -123,8 +121,32 @@ pub(crate) struct ProcessorState {
     generation: u64,
     asleep: bool,
     fruitless: u32,
+    hold: Hold,
+}
+
+/// Leaves a storage that fails alone for a growing while.
+#[derive(Debug, Default)]
+struct Hold {
     failures: u32,
-    hold_until: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Hold {
+    /// The pause that begins now; `None` where one is going on.
+    fn begin(&mut self, entropy: &Entropy) -> Option<Duration> {
+        if self.is_on() {
+            return None;
+        }
+        let wait = RETRY.delay(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        let wait = wait / 2 + entropy.up_to(wait / 2);
+        self.until = Some(Instant::now() + wait);
+        Some(wait)
+    }
+
+    fn is_on(&self) -> bool {
+        self.until.is_some_and(|until| until > Instant::now())
+    }
 }
 
 /// The child spec of the processor.
@@ -143,17 +165,16 @@ impl ProcessorState {
             if told.leased > 0 {
                 self.fruitless = 0;
             }
-            if told.failed {
-                self.hold(myself);
-            } else {
-                self.failures = 0;
+            if !told.failed {
+                self.hold.failures = 0;
+            } else if let Some(wait) = self.hold.begin(&self.args.runner.env.entropy) {
+                myself.send_after(wait, || ProcessorMsg::Pump);
             }
         }
         self.args.runner.start(table.start_ready());
-        if self.hold_until.is_some_and(|until| until > Instant::now()) {
+        if self.hold.is_on() {
             return;
         }
-        self.hold_until = None;
         loop {
             let calls = table.calls();
             let ended = table.ended_count();
@@ -233,37 +254,25 @@ impl ProcessorState {
         });
     }
 
-    /// The storage failed: leave it alone for a while.
-    fn hold(&mut self, myself: &ActorRef<ProcessorMsg>) {
-        if self.hold_until.is_some_and(|until| until > Instant::now()) {
-            return;
-        }
-        let wait = FIRST_HOLD
-            .saturating_mul(2_u32.saturating_pow(self.failures.min(10)))
-            .min(LAST_HOLD);
-        self.failures = self.failures.saturating_add(1);
-        let wait = wait / 2 + self.args.runner.env.entropy.up_to(wait / 2);
-        self.hold_until = Some(Instant::now() + wait);
-        myself.send_after(wait, || ProcessorMsg::Pump);
-    }
-
     /// The end of service (SAFETY rule 17): runs may end by themselves for the shutdown timeout,
     /// are then cancelled, after a grace aborted, and what did not end well is given back.
     async fn wind_down(&mut self) {
         let exchange = self.args.exchange.clone();
+        let entropy = self.args.runner.env.entropy.clone();
+        let hold = &mut self.hold;
         let table = Arc::clone(&exchange.table);
         table.set_closing(true);
         self.sleep.abort_all();
         let timeout = self.args.runner.settings.shutdown_timeout;
-        if !settle_until(&exchange, Instant::now() + timeout, true).await {
+        if !settle_until(&exchange, hold, &entropy, Instant::now() + timeout, true).await {
             tracing::info!(running = table.running_count(), "shutdown timeout is over, cancelling");
             table.cancel_running(CancelReason::Shutdown);
-            if !settle_until(&exchange, Instant::now() + GRACE, true).await {
+            if !settle_until(&exchange, hold, &entropy, Instant::now() + GRACE, true).await {
                 table.abort_running();
-                settle_until(&exchange, Instant::now() + ABORT_WITHIN, true).await;
+                settle_until(&exchange, hold, &entropy, Instant::now() + ABORT_WITHIN, true).await;
             }
         }
-        settle_until(&exchange, Instant::now() + SETTLE_WITHIN, false).await;
+        settle_until(&exchange, hold, &entropy, Instant::now() + SETTLE_WITHIN, false).await;
         let left = table.counts();
         if !left.is_idle() {
             tracing::error!(
@@ -277,15 +286,21 @@ impl ProcessorState {
 
 /// Settles what ends until nothing runs (`runs`) and nothing is left to settle; `false` when the
 /// time is over first.
-async fn settle_until(exchange: &Exchange, deadline: Instant, runs: bool) -> bool {
+async fn settle_until(exchange: &Exchange, hold: &mut Hold, entropy: &Entropy, deadline: Instant, runs: bool) -> bool {
     let table = &exchange.table;
     loop {
         let changed = table.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let _ = table.reports();
+        for told in table.reports() {
+            if !told.failed {
+                hold.failures = 0;
+            } else {
+                hold.begin(entropy);
+            }
+        }
         table.give_back_ready();
-        if table.calls() == 0 {
+        if table.calls() == 0 && !hold.is_on() {
             // Outcomes whose write failed are offered again: there is little time left.
             let claim = table.claim_stuck(MAX_BATCH as usize, true);
             if !claim.items.is_empty() {
@@ -293,23 +308,19 @@ async fn settle_until(exchange: &Exchange, deadline: Instant, runs: bool) -> boo
             }
         }
         let counts = table.counts();
-        if counts.running == 0 && counts.leased == 0 && table.calls() == 0 && counts.ended == 0 {
+        let settled = counts.ended == 0 && !table.is_waiting();
+        // Where runs are not waited for any longer, they do not count.
+        if settled && (!runs || counts.running == 0 && counts.leased == 0) {
             return true;
         }
-        // While runs are waited for, what cannot be written does not count.
-        if !runs && table.calls() == 0 && counts.ended == 0 {
-            return true;
-        }
-        let retry = (Instant::now() + FIRST_HOLD).min(deadline);
         if Instant::now() >= deadline {
             return false;
         }
-        let pause = if counts.ended > 0 && table.calls() == 0 {
-            retry
-        } else {
-            deadline
-        };
-        let _ = tokio::time::timeout_at(pause, changed).await;
+        let wake = hold
+            .until
+            .filter(|_| hold.is_on())
+            .map_or(deadline, |until| until.min(deadline));
+        let _ = tokio::time::timeout_at(wake, changed).await;
     }
 }
 
@@ -338,8 +349,7 @@ impl Actor for Processor {
             generation: 0,
             asleep: false,
             fruitless: 0,
-            failures: 0,
-            hold_until: None,
+            hold: Hold::default(),
         })
     }
 

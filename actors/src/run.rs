@@ -5,8 +5,11 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,10 +26,13 @@ use futures::FutureExt as _;
 
 use crate::{
     broker::BrokerHandle,
-    chore::panic_text,
+    distrust::{drop_quietly, panic_text, trusting},
     processor::Nudge,
-    table::{CancelReason, End, Key, Start, Table},
+    table::{Cancel, CancelReason, End, Key, Start, Table},
 };
+
+/// How long an error handler may take; it holds the slot and the lease meanwhile.
+const ERROR_HANDLER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What runs need; shared by all of one system.
 #[derive(Debug)]
@@ -96,16 +102,23 @@ impl Runner {
     pub(crate) fn start(self: &Arc<Self>, starts: Vec<Start>) {
         for start in starts {
             let (key, token) = (start.key.clone(), start.token.clone());
+            // Made here, so that a run that is aborted before its first poll reports too.
+            let guard = RunGuard {
+                runner: Arc::clone(self),
+                key: key.clone(),
+                token: token.clone(),
+                end: None,
+            };
             #[expect(
                 clippy::disallowed_methods,
                 reason = "the run belongs to the in-flight table: its guard reports"
             )]
-            let run = tokio::spawn(Arc::clone(self).run(start));
+            let run = tokio::spawn(Arc::clone(self).run(start, guard));
             self.table.set_abort(&key, &token, run.abort_handle());
         }
     }
 
-    async fn run(self: Arc<Self>, start: Start) {
+    async fn run(self: Arc<Self>, start: Start, mut guard: RunGuard) {
         let Start {
             key,
             token,
@@ -115,15 +128,6 @@ impl Runner {
             deadline,
             permit,
         } = start;
-        // The slot is free when the handler has really ended: the permit goes first, then the
-        // guard tells the table.
-        let mut guard = RunGuard {
-            runner: Arc::clone(&self),
-            key: key.clone(),
-            token: token.clone(),
-            end: None,
-        };
-        let permit = permit;
         let sink = Results {
             broker: self.broker.clone(),
             table: Arc::clone(&self.table),
@@ -143,36 +147,7 @@ impl Runner {
         let verdict = if deadline <= self.env.clock.now() {
             Verdict::Deadline
         } else {
-            let handler = self.handler.0.clone();
-            let given = task.clone();
-            let work = AssertUnwindSafe(async move { handler.process_task(given).await }).catch_unwind();
-            let mut work = pin!(work);
-            loop {
-                let lease_end = lease_end(valid_until.load(Ordering::Relaxed));
-                let next = self.env.clock.until(deadline.min(lease_end));
-                let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
-                tokio::select! {
-                    biased;
-                    returned = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
-                        Err(Error::Panic(format!("panic: {}", panic_text(&*panic))))
-                    })),
-                    // After a shutdown's cancel the handler may go on until it is aborted.
-                    () = cancel.token.cancelled(), if !shutting_down => match cancel.reason() {
-                        Some(CancelReason::Shutdown) => {}
-                        Some(CancelReason::LeaseLost) => break Verdict::LeaseLost,
-                        _ => break Verdict::Requested,
-                    },
-                    () = tokio::time::sleep(next) => {
-                        let now = self.env.clock.now();
-                        if now >= self::lease_end(valid_until.load(Ordering::Relaxed)) {
-                            break Verdict::LeaseLost;
-                        }
-                        if now >= deadline {
-                            break Verdict::Deadline;
-                        }
-                    }
-                }
-            }
+            self.attempt(task.clone(), &cancel, &valid_until, deadline).await
         };
         // Whatever the handler spawned sees that the run is over.
         cancel.token.cancel();
@@ -189,20 +164,75 @@ impl Runner {
                 End::LeaseLost
             }
         });
+        // The slot is free when the handler has really ended; then the table is told.
         drop(permit);
         drop(guard);
     }
 
+    /// Runs the handler until it returns, or must not go on.
+    async fn attempt(&self, task: Task, cancel: &Cancel, valid_until: &AtomicI64, deadline: DateTime<Utc>) -> Verdict {
+        let work = AssertUnwindSafe(async move { self.handler.0.process_task(task).await });
+        let mut work = Box::pin(work.catch_unwind());
+        let verdict = loop {
+            let lease_end = lease_end(valid_until.load(Ordering::Relaxed));
+            let next = self.env.clock.until(deadline.min(lease_end));
+            let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
+            tokio::select! {
+                biased;
+                returned = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
+                    let text = panic_text(&*panic);
+                    drop_quietly(panic);
+                    Err(Error::Panic(format!("panic: {text}")))
+                })),
+                // After a shutdown's cancel the handler may go on until it is aborted.
+                () = cancel.token.cancelled(), if !shutting_down => match cancel.reason() {
+                    Some(CancelReason::Shutdown) => {}
+                    Some(CancelReason::LeaseLost) => break Verdict::LeaseLost,
+                    _ => break Verdict::Requested,
+                },
+                () = tokio::time::sleep(next) => {
+                    let now = self.env.clock.now();
+                    if now >= self::lease_end(valid_until.load(Ordering::Relaxed)) {
+                        break Verdict::LeaseLost;
+                    }
+                    if now >= deadline {
+                        break Verdict::Deadline;
+                    }
+                }
+            }
+        };
+        drop_quietly(work);
+        verdict
+    }
+
     /// What becomes of a failed task (Go: `processor.go`, `handleFailedMessage`).
     async fn failure(&self, message: &TaskMessage, task: &Task, error: Error) -> Outcome {
-        tracing::debug!(queue = %message.queue, task = %message.id, %error, "task failed");
-        if let Some(hook) = &self.settings.error_handler
-            && let Err(panic) = AssertUnwindSafe(hook.handle_error(task, &error)).catch_unwind().await
-        {
-            tracing::error!(panic = panic_text(&*panic), "error handler panicked");
+        let text = trusting(|| error.to_string());
+        tracing::debug!(queue = %message.queue, task = %message.id, error = text, "task failed");
+        self.tell(task, &error).await;
+        let outcome = self.outcome_of(message, task, &error, text);
+        drop_quietly(error);
+        outcome
+    }
+
+    async fn tell(&self, task: &Task, error: &Error) {
+        let Some(hook) = &self.settings.error_handler else {
+            return;
+        };
+        let mut told = Box::pin(AssertUnwindSafe(async { hook.handle_error(task, error).await }).catch_unwind());
+        match tokio::time::timeout(ERROR_HANDLER_WITHIN, &mut told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => {
+                tracing::error!(panic = panic_text(&*panic), "error handler panicked");
+                drop_quietly(panic);
+            }
+            Err(_) => tracing::error!(within = ?ERROR_HANDLER_WITHIN, "error handler did not end in time"),
         }
-        let text = error.to_string();
-        match &error {
+        drop_quietly(told);
+    }
+
+    fn outcome_of(&self, message: &TaskMessage, task: &Task, error: &Error, text: String) -> Outcome {
+        match error {
             Error::Revoke(_) => return Outcome::Done { retain: false },
             Error::SkipRetry(_) => return Outcome::Archive { error: text },
             _ if message.retried >= message.retry => return Outcome::Archive { error: text },
@@ -212,20 +242,15 @@ impl Runner {
             .settings
             .is_failure
             .as_ref()
-            .is_none_or(|rule| std::panic::catch_unwind(AssertUnwindSafe(|| rule.of(&error))).unwrap_or(true));
+            .is_none_or(|rule| std::panic::catch_unwind(AssertUnwindSafe(|| rule.of(error))).unwrap_or(true));
         let retried = u32::try_from(message.retried).unwrap_or(0);
-        let delay = self.retry_delay(retried, &error, task);
+        let delay = retry_delay(&self.settings, &self.env, retried, error, task);
         let at = self.env.clock.now() + delay;
         Outcome::Retry {
             at,
             error: text,
             is_failure,
         }
-    }
-
-    /// The wait before the next attempt; also what the recoverer uses.
-    pub(crate) fn retry_delay(&self, retried: u32, error: &Error, task: &Task) -> TimeDelta {
-        retry_delay(&self.settings, &self.env, retried, error, task)
     }
 }
 

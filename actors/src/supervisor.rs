@@ -8,7 +8,6 @@ mod spec;
 
 use std::{
     collections::{HashSet, VecDeque},
-    panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 pub use spec::{Backoff, ChildSpec, Intensity, Restart, Shutdown, Strategy};
 
 use crate::{
+    distrust::{drop_quietly, shown},
     timer::Timer,
     tree::{ActorState, Branch, Tree},
 };
@@ -353,19 +353,6 @@ async fn gone(cell: &ActorCell, path: &str) {
     cell.kill();
     if cell.wait(Some(KILL_WAIT)).await.is_err() {
         tracing::error!(actor = %path, "killed actor is still there: it blocks its thread");
-    }
-}
-
-/// The text of an error, its causes included; it may be a user's own, so it is not trusted.
-fn shown(error: &(dyn std::error::Error + 'static)) -> String {
-    let text = std::panic::catch_unwind(AssertUnwindSafe(|| crate::broker::report(error)));
-    text.unwrap_or_else(|_| "an error that cannot be shown: its text panics".to_owned())
-}
-
-/// Drops what a child left behind; it may be a user's own, so it is not trusted.
-fn drop_quietly<T>(left: T) {
-    if std::panic::catch_unwind(AssertUnwindSafe(|| drop(left))).is_err() {
-        tracing::error!("what an actor left behind panicked when it was dropped");
     }
 }
 

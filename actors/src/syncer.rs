@@ -9,7 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use asynq_core::{BrokerError, broker::MAX_BATCH};
 
-use crate::{chore::Chore, exchange::Exchange};
+use crate::{
+    chore::Chore,
+    exchange::{Exchange, RETRY, Sent},
+};
 
 const LAST_WITHIN: Duration = Duration::from_secs(3);
 
@@ -19,13 +22,11 @@ pub(crate) struct Syncer {
 }
 
 impl Syncer {
-    fn offer(&self, all: bool) -> usize {
+    /// Offers what waits; what to wait for, and whether there may be more.
+    fn offer(&self, all: bool) -> Option<(Sent, bool)> {
         let claim = self.exchange.table.claim_stuck(MAX_BATCH as usize, all);
-        let offered = claim.items.len();
-        if offered > 0 {
-            self.exchange.spawn(claim, Vec::new(), None);
-        }
-        offered
+        let full = claim.items.len() == MAX_BATCH as usize;
+        (!claim.items.is_empty()).then(|| (self.exchange.spawn(claim, Vec::new(), None), full))
     }
 }
 
@@ -40,10 +41,11 @@ impl Chore for Syncer {
     }
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
-        // A full batch means that there is more: go on as soon as this one is answered.
-        while self.offer(false) == MAX_BATCH as usize {
-            let changed = self.exchange.table.changed();
-            let _ = tokio::time::timeout(self.interval, changed).await;
+        // After a full batch there may be more: go on when this one is answered, if it is.
+        while let Some((sent, true)) = self.offer(false) {
+            if !matches!(tokio::time::timeout(self.interval, sent.answered()).await, Ok(true)) {
+                break;
+            }
         }
         Ok(self.interval)
     }
@@ -51,18 +53,23 @@ impl Chore for Syncer {
     /// A last offer of everything; the processor has ended before.
     async fn last(&self) {
         let table = &self.exchange.table;
-        let deadline = tokio::time::Instant::now() + LAST_WITHIN;
-        while table.counts().ended > 0 && tokio::time::Instant::now() < deadline {
-            let changed = table.changed();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let offered = if table.calls() == 0 { self.offer(true) } else { 0 };
-            let pause = if offered > 0 || table.calls() > 0 {
-                LAST_WITHIN
-            } else {
-                Duration::from_millis(50)
-            };
-            let _ = tokio::time::timeout_at(deadline.min(tokio::time::Instant::now() + pause), changed).await;
-        }
+        let offer_all = async {
+            let mut failures = 0;
+            while table.counts().ended > 0 {
+                let answered = match self.offer(true) {
+                    Some((sent, _)) => sent.answered().await,
+                    // Claimed by a call that is still on its way.
+                    None => false,
+                };
+                if answered {
+                    failures = 0;
+                } else {
+                    tokio::time::sleep(RETRY.delay(failures)).await;
+                    failures += 1;
+                }
+            }
+        };
+        // What is left is recovered by another server.
+        let _ = tokio::time::timeout(LAST_WITHIN, offer_all).await;
     }
 }

@@ -130,6 +130,7 @@ impl AsynqSystemBuilder {
 
         let broker = BrokerArgs {
             connector: Arc::clone(&self.connector),
+            target: self.connector.describe(),
             env: env.clone(),
             lending: lending.clone(),
             tree: tree.clone(),

@@ -146,7 +146,7 @@ pub(crate) struct Start {
     pub(crate) cancel: Cancel,
     pub(crate) valid_until: Arc<AtomicI64>,
     pub(crate) deadline: DateTime<Utc>,
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// How a run ended, as the table is told.
@@ -218,6 +218,7 @@ pub(crate) struct Table {
     fetching: AtomicBool,
     closing: AtomicBool,
     in_flight: AtomicUsize,
+    adoptions: AtomicUsize,
     changed: Notify,
     clock: Clock,
 }
@@ -230,6 +231,7 @@ impl Table {
             fetching: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            adoptions: AtomicUsize::new(0),
             changed: Notify::new(),
             clock,
         }
@@ -289,6 +291,24 @@ impl Table {
         self.changed.notify_waiters();
     }
 
+    /// Whether a call is in flight, or what a lost one left behind is still looked for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.calls() > 0 || self.adoptions.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn adoption_began(&self) {
+        self.adoptions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn adoption_ended(&self) {
+        self.adoptions.fetch_sub(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
     pub(crate) fn reports(&self) -> Vec<Report> {
         std::mem::take(&mut self.lock().reports)
     }
@@ -301,20 +321,13 @@ impl Table {
 
     // --- Leased ----------------------------------------------------------------------------
 
-    /// Enters tasks that a call took; each takes one of the permits.
+    /// Enters tasks that a call took; each takes one of the permits. One that finds none (the find
+    /// of a late adoption) waits for a slot.
     pub(crate) fn insert(&self, tasks: Vec<LeasedTask>, mut permits: Option<OwnedSemaphorePermit>) {
         let now = self.clock.now();
         let mut state = self.lock();
         for LeasedTask { message, lease } in tasks {
             let key = (lease.queue.clone(), lease.id.clone());
-            // An adoption may find what its call had told of already: the take is the same, so is
-            // the run.
-            if let Some(known) = state.entries.get_mut(&key)
-                && known.lease.token == lease.token
-            {
-                known.extend(lease.until);
-                continue;
-            }
             state.order += 1;
             let entry = Entry {
                 valid_until: Arc::new(AtomicI64::new(lease.until.0)),
@@ -341,6 +354,19 @@ impl Table {
         }
     }
 
+    /// An adoption found again what its call had told of: the take is the same, so is the run.
+    pub(crate) fn extended_by_adoption(&self, tasks: &[LeasedTask]) {
+        let mut state = self.lock();
+        for LeasedTask { lease, .. } in tasks {
+            let key = (lease.queue.clone(), lease.id.clone());
+            if let Some(known) = state.entries.get_mut(&key)
+                && known.lease.token == lease.token
+            {
+                known.extend(lease.until);
+            }
+        }
+    }
+
     /// The tasks that wait to be started, now running. Those whose lease has ended meanwhile are
     /// dropped: somebody recovers them.
     pub(crate) fn start_ready(&self) -> Vec<Start> {
@@ -348,6 +374,7 @@ impl Table {
         let mut state = self.lock();
         let state = &mut *state;
         let mut starts = Vec::with_capacity(state.ready.len());
+        let mut waiting = VecDeque::new();
         while let Some(key) = state.ready.pop_front() {
             let Some(entry) = state.entries.get_mut(&key) else {
                 continue;
@@ -360,9 +387,14 @@ impl Table {
                 state.entries.remove(&key);
                 continue;
             }
-            let Phase::Leased { permit } = std::mem::replace(&mut entry.phase, Phase::Running { abort: None }) else {
+            let Phase::Leased { permit } = &mut entry.phase else {
                 continue;
             };
+            let Some(permit) = permit.take().or_else(|| self.try_slots(1)) else {
+                waiting.push_back(key);
+                continue;
+            };
+            entry.phase = Phase::Running { abort: None };
             entry.started_at = now;
             entry.deadline = run_deadline(&entry.message, now);
             state.running += 1;
@@ -376,6 +408,7 @@ impl Table {
                 key,
             });
         }
+        state.ready = waiting;
         starts
     }
 

@@ -266,11 +266,3 @@ async fn a_kill_ends_the_pass_and_its_successor_begins_anew() {
     assert_eq!(stage.node().restarts, 1);
     stage.stop().await;
 }
-
-#[test]
-fn the_text_of_a_panic() {
-    let text = |panic: Box<dyn Any + Send>| panic_text(&*panic);
-    assert_eq!(text(Box::new("static")), "static");
-    assert_eq!(text(Box::new("owned".to_owned())), "owned");
-    assert_eq!(text(Box::new(7)), "a value that is not text");
-}

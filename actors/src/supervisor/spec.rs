@@ -6,7 +6,10 @@ use futures::FutureExt as _;
 use ractor::{Actor, ActorCell, ActorRuntime, SpawnErr};
 use tokio::task::AbortHandle;
 
-use crate::{chore::panic_text, slot::Slot};
+use crate::{
+    distrust::{panic_text, shown},
+    slot::Slot,
+};
 
 /// When a child that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,8 +180,8 @@ impl ChildSpec {
         let starting = AssertUnwindSafe(async { (self.start)(supervisor).await }).catch_unwind();
         match tokio::time::timeout(self.start_within, starting).await {
             Ok(Ok(Ok(cell))) => Ok(cell),
-            Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => Err(super::shown(&*error)),
-            Ok(Ok(Err(error))) => Err(super::shown(&error)),
+            Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => Err(shown(&*error)),
+            Ok(Ok(Err(error))) => Err(shown(&error)),
             Ok(Err(panic)) => Err(format!("panicked: {}", panic_text(&*panic))),
             Err(_) => Err(format!("did not start within {:?}", self.start_within)),
         }

@@ -363,24 +363,32 @@ async fn a_take_over_an_ended_task_drops_its_outcome() {
 #[tokio::test(start_paused = true)]
 async fn a_task_that_an_adoption_finds_again_runs_on() {
     let table = table();
-    take(&table, &["a", "b"], 1);
+    take(&table, &["a", "b", "c"], 1);
     let starts = table.start_ready();
     table.finish(&starts[1].key, &starts[1].token, done());
+    table.finish(&starts[2].key, &starts[2].token, End::LeaseLost);
     pass(20).await;
-    let slots = table.try_slots(3);
-    let again = ["a", "b", "c"].map(|id| leased(&table, "q", id, 1));
-    table.insert(again.into(), slots);
-    assert_eq!((table.counts(), table.running_count()), (counts(1, 1, 1), 1));
-    assert_eq!(table.free_slots(), SLOTS - 3, "one more, for what was not known");
+    table.extended_by_adoption(&["a", "b", "c"].map(|id| leased(&table, "q", id, 1)));
+    assert_eq!((table.counts(), table.running_count()), (counts(0, 1, 1), 1));
     assert_eq!(starts[0].cancel.reason(), None);
-    let new = table.start_ready();
-    assert_eq!(started(&new), ["c"]);
+    assert!(table.start_ready().is_empty(), "nothing new");
     // The adoption has written a new lease.
     pass(20).await;
     let leases: HashSet<_> = table.leases().into_iter().map(|lease| lease.id.to_string()).collect();
-    assert_eq!(leases, HashSet::from(["a", "b", "c"].map(str::to_owned)));
+    assert_eq!(leases, HashSet::from(["a", "b"].map(str::to_owned)));
     let claim = table.claim_ended(10);
     assert_eq!(ids(&claim), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_find_waits_for_a_slot() {
+    let table = table();
+    let all = table.try_slots(u32::MAX);
+    table.insert(["a", "b"].map(|id| leased(&table, "q", id, 1)).into(), None);
+    assert!(table.start_ready().is_empty(), "no slot is free");
+    drop(all);
+    assert_eq!(started(&table.start_ready()), ["a", "b"]);
+    assert_eq!(table.free_slots(), SLOTS);
 }
 
 #[tokio::test(start_paused = true)]

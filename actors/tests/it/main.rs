@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod adoption;
 mod crash;
 mod faults;
 mod load;
+mod stubborn;
 mod supervisor;
 mod system;

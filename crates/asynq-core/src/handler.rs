@@ -48,7 +48,8 @@ impl<H: Handler + ?Sized> Handler for Arc<H> {
 /// `ErrorHandler`; like Go's, it is not called by the recoverer).
 #[async_trait]
 pub trait ErrorHandler: Send + Sync + 'static {
-    /// A run failed. A panic in here is caught and logged.
+    /// A run failed. A panic in here is caught and logged. The task keeps its slot and its lease
+    /// meanwhile: after 30 s the future is dropped.
     async fn handle_error(&self, task: &Task, error: &Error);
 }
 

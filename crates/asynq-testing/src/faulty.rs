@@ -86,6 +86,8 @@ pub enum Fault {
     Late,
     /// It waits for [`Faults::release`] and is executed then.
     Hang,
+    /// It is executed at once; its answer waits for [`Faults::release`].
+    HoldReply,
 }
 
 impl fmt::Debug for Fault {
@@ -96,6 +98,7 @@ impl fmt::Debug for Fault {
             Self::LoseRequest => f.write_str("LoseRequest"),
             Self::Late => f.write_str("Late"),
             Self::Hang => f.write_str("Hang"),
+            Self::HoldReply => f.write_str("HoldReply"),
         }
     }
 }
@@ -120,6 +123,8 @@ struct Script {
     all: Option<Fault>,
     plan: Option<Plan>,
     late: Vec<LateCall>,
+    /// Calls on a lost connection cannot be ended.
+    no_barrier: bool,
 }
 
 /// What a [`Faults`] has seen.
@@ -158,6 +163,7 @@ enum Verdict {
     Execute,
     Fail(BrokerError),
     LoseReply,
+    HoldReply,
     Late,
 }
 
@@ -198,12 +204,19 @@ impl Faults {
         self.script().plan = Some(plan);
     }
 
+    /// From now on an adoption cannot make sure that the lost call is over, as where `CLIENT KILL`
+    /// is not permitted: it is not final, and [late](Fault::Late) calls stay.
+    pub fn without_barrier(&self) {
+        self.script().no_barrier = true;
+    }
+
     /// Takes back all orders and plans. What hangs goes on hanging.
     pub fn clear(&self) {
         let mut script = self.script();
         let late = std::mem::take(&mut script.late);
         *script = Script {
             late,
+            no_barrier: script.no_barrier,
             ..Script::default()
         };
     }
@@ -280,6 +293,7 @@ impl Faults {
             Some(Fault::Fail(error)) => Verdict::Fail(error()),
             Some(Fault::LoseRequest) => Verdict::Fail(lost()),
             Some(Fault::LoseReply) => Verdict::LoseReply,
+            Some(Fault::HoldReply) => Verdict::HoldReply,
             Some(Fault::Late) => Verdict::Late,
             Some(Fault::Hang) => {
                 self.hang(op).await;
@@ -307,6 +321,11 @@ impl Faults {
                 drop(call.await);
                 Err(lost().into())
             }
+            Verdict::HoldReply => {
+                let answer = call.await;
+                self.hang(op).await;
+                answer
+            }
             Verdict::Late => Err(lost().into()),
         }
     }
@@ -317,7 +336,10 @@ impl Faults {
 
     /// What was sent on this connection and did not arrive will never arrive.
     fn barrier(&self, connection: u64) {
-        self.script().late.retain(|call| call.connection != Some(connection));
+        let mut script = self.script();
+        if !script.no_barrier {
+            script.late.retain(|call| call.connection != Some(connection));
+        }
     }
 }
 

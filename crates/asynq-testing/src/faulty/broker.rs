@@ -83,6 +83,11 @@ impl<B: ?Sized> FaultyBroker<B> {
                 drop(call.await);
                 each(count, &lost())
             }
+            Verdict::HoldReply => {
+                let answers = call.await;
+                self.faults.hang(op).await;
+                answers
+            }
             Verdict::Late => each(count, &lost()),
         }
     }
@@ -98,6 +103,11 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             Verdict::LoseReply => {
                 drop(self.inner.enqueue(batch).await);
                 each(count, &lost())
+            }
+            Verdict::HoldReply => {
+                let answers = self.inner.enqueue(batch).await;
+                self.faults.hang(Op::Enqueue).await;
+                answers
             }
             Verdict::Late => {
                 let inner = Arc::clone(&self.inner);
@@ -119,6 +129,11 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             Verdict::LoseReply => {
                 let answer = failed(&settle, &want, &lost());
                 drop(self.inner.exchange(call, settle, want).await);
+                answer
+            }
+            Verdict::HoldReply => {
+                let answer = self.inner.exchange(call, settle, want).await;
+                self.faults.hang(Op::Exchange).await;
                 answer
             }
             Verdict::Late => {
@@ -143,7 +158,7 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     }
 
     fn adoption_is_final(&self) -> bool {
-        self.inner.adoption_is_final()
+        !self.faults.script().no_barrier && self.inner.adoption_is_final()
     }
 
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
