@@ -30,8 +30,8 @@ pub use asynq_actors::{
     supervisor,
 };
 pub use asynq_core::{
-    Connector, Env, Error, ErrorHandler, Handler, IsFailure, Result, RetryDelay, ServerConfig, Task, TaskContext,
-    TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info, inspect, names,
+    Connector, Env, Error, ErrorHandler, Handler, HealthCheck, IsFailure, Result, RetryDelay, ServerConfig, Task,
+    TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info, inspect, names,
 };
 
 /// Tasks and their options.

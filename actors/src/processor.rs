@@ -40,7 +40,7 @@ const WORTH_A_SECOND: usize = 32;
 /// How long a queue that gave less than it was asked for is not asked on its own account.
 const EMPTY: Duration = Duration::from_millis(250);
 /// With a watch that holds, look all the same so often.
-const SAFETY_POLL: Duration = Duration::from_secs(15);
+pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
 /// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
 /// How long cancelled handlers may go on at a shutdown.

@@ -181,7 +181,7 @@ impl SupervisorState {
             }
             let cell = child
                 .spec
-                .start(myself.clone())
+                .start(myself.clone(), self.args.tree.fuse(&child.path))
                 .await
                 .map_err(|failure| (index, failure))?;
             self.args.tree.set_cell(&child.path, cell.clone());

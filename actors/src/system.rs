@@ -15,11 +15,14 @@ use crate::{
     client::{ClientHandle, EnqueueMsg},
     exchange::Exchange,
     forwarder::Forwarder,
+    fuse::Crash,
+    healthchecker::Healthchecker,
     heartbeater::{Heartbeater, Identity, host},
     janitor::Janitor,
     processor::{self, Nudge, ProcessorArgs},
     recoverer::Recoverer,
     run::{HandlerRef, Runner},
+    subscriber::{self, SubscriberArgs},
     supervisor::{
         Backoff, ChildSpec, ExitCell, Intensity, Shutdown, Strategy, Supervisor, SupervisorArgs, SupervisorError,
     },
@@ -141,7 +144,7 @@ impl AsynqSystemBuilder {
             client.spec(lending.handle()),
         ];
         if let Some(handler) = self.handler.clone() {
-            children.push(self.maintenance(&settings, &lending.handle(), &tree));
+            children.push(self.maintenance(&settings, &exchange, &tree));
             children.push(self.work(&settings, handler, &exchange, &tree));
         }
         let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
@@ -214,13 +217,23 @@ impl AsynqSystemBuilder {
         ChildSpec::new(id, fresh).shutdown(Shutdown::Stop(within))
     }
 
-    fn maintenance(&self, settings: &Settings, broker: &BrokerHandle, tree: &Tree) -> ChildSpec {
+    fn maintenance(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> ChildSpec {
         const PATH: &str = "system/maintenance";
         let queues: Vec<QueueName> = settings.queues.keys().cloned().collect();
         let entropy = &self.env.entropy;
+        let broker = &exchange.broker;
+        let subscriber = SubscriberArgs {
+            broker: broker.clone(),
+            table: Arc::clone(&exchange.table),
+            entropy: entropy.clone(),
+            tree: tree.clone(),
+            path: format!("{PATH}/subscriber"),
+        };
         let forwarder = Forwarder {
             broker: broker.clone(),
             queues: queues.clone(),
+            tree: tree.clone(),
+            path: format!("{PATH}/forwarder"),
             interval: settings.delayed_task_check_interval,
             clock: self.env.clock.clone(),
             entropy: entropy.clone(),
@@ -236,11 +249,20 @@ impl AsynqSystemBuilder {
             interval: settings.janitor_interval,
             batch: settings.janitor_batch_size,
         };
-        let children = vec![
+        let mut children = vec![
+            subscriber::spec(subscriber),
             chore("forwarder", PATH, forwarder, tree, entropy, CHORE_STOP),
             chore("recoverer", PATH, recoverer, tree, entropy, CHORE_STOP),
             chore("janitor", PATH, janitor, tree, entropy, CHORE_STOP),
         ];
+        if let Some(check) = settings.health_check.clone() {
+            let healthchecker = Healthchecker {
+                broker: broker.clone(),
+                check,
+                interval: settings.health_check_interval,
+            };
+            children.push(chore("healthchecker", PATH, healthchecker, tree, entropy, CHORE_STOP));
+        }
         self.branch("maintenance", children, tree)
     }
 
@@ -375,8 +397,21 @@ impl AsynqSystem {
     /// Kills one actor, named by its path below the root: `work/processor`. Its supervisor restarts
     /// it; no task is lost. The button for an actor that hangs. `false` when there is no such actor.
     pub fn kill_actor(&self, path: &str) -> bool {
-        let found = self.tree.cell(&format!("{ROOT}/{path}"));
-        found.inspect(|actor| actor.kill()).is_some()
+        self.crash_actor(path, Crash::Kill)
+    }
+
+    /// Makes one actor crash, named as in [`kill_actor`](Self::kill_actor): to see how an
+    /// application lives with it. `false` when there is no such actor.
+    pub fn crash_actor(&self, path: &str, crash: Crash) -> bool {
+        let path = format!("{ROOT}/{path}");
+        let Some(actor) = self.tree.cell(&path) else {
+            return false;
+        };
+        match crash {
+            Crash::Kill => actor.kill(),
+            Crash::Panic | Crash::Error => self.tree.fuse(&path).light(crash),
+        }
+        true
     }
 
     /// How many tasks are running.

@@ -11,6 +11,8 @@ use ractor::ActorCell;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::fuse::Fuse;
+
 /// What an actor of the tree is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +102,7 @@ struct Node {
     /// Of a supervisor: how often it entered.
     incarnation: u64,
     cell: Option<ActorCell>,
+    fuse: Fuse,
 }
 
 struct Inner {
@@ -181,6 +184,7 @@ impl Tree {
                 ran: false,
                 incarnation: 0,
                 cell: None,
+                fuse: Fuse::default(),
             });
             nodes.len() - 1
         });
@@ -242,6 +246,11 @@ impl Tree {
 
     pub(crate) fn set_cell(&self, path: &str, cell: ActorCell) {
         self.node(&mut self.lock(), path).cell = Some(cell);
+    }
+
+    /// What makes an actor crash; the same for all its incarnations.
+    pub(crate) fn fuse(&self, path: &str) -> Fuse {
+        self.node(&mut self.lock(), path).fuse.clone()
     }
 
     pub(crate) fn note(&self, path: &str, note: Option<&str>) {

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     distrust::{panic_text, shown},
+    fuse::{Fuse, Fused},
     slot::Slot,
 };
 
@@ -105,16 +106,16 @@ pub struct ChildSpec {
     pub(crate) restart: Restart,
     pub(crate) shutdown: Shutdown,
     start_within: Duration,
-    start: Arc<dyn Fn(ActorCell) -> Starting + Send + Sync>,
+    start: Arc<dyn Fn(ActorCell, Fuse) -> Starting + Send + Sync>,
 }
 
 impl ChildSpec {
     /// A permanent child that is given 5 s to stop. `make` is called for every start.
     pub fn new<A: Actor>(id: &'static str, make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static) -> Self {
-        Self::started_by(id, move |supervisor| {
+        Self::started_by(id, move |supervisor, fuse| {
             let (actor, arguments) = make();
             Box::pin(async move {
-                let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
+                let (child, _) = Actor::spawn_linked(None, Fused { actor, fuse }, arguments, supervisor).await?;
                 Ok(child.get_cell())
             })
         })
@@ -127,8 +128,9 @@ impl ChildSpec {
         slot: Slot<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        Self::started_by(id, move |supervisor| {
+        Self::started_by(id, move |supervisor, fuse| {
             let (actor, arguments) = make();
+            let actor = Fused { actor, fuse };
             let slot = slot.clone();
             Box::pin(async move {
                 let (child, starting) = ActorRuntime::spawn_linked_instant(None, actor, arguments, supervisor)?;
@@ -143,7 +145,7 @@ impl ChildSpec {
         })
     }
 
-    fn started_by(id: &'static str, start: impl Fn(ActorCell) -> Starting + Send + Sync + 'static) -> Self {
+    fn started_by(id: &'static str, start: impl Fn(ActorCell, Fuse) -> Starting + Send + Sync + 'static) -> Self {
         Self {
             id,
             restart: Restart::Permanent,
@@ -176,8 +178,8 @@ impl ChildSpec {
     }
 
     /// Starts the child; why not, in words. What makes it may be a user's own, so it is not trusted.
-    pub(crate) async fn start(&self, supervisor: ActorCell) -> Result<ActorCell, String> {
-        let starting = AssertUnwindSafe(async { (self.start)(supervisor).await }).catch_unwind();
+    pub(crate) async fn start(&self, supervisor: ActorCell, fuse: Fuse) -> Result<ActorCell, String> {
+        let starting = AssertUnwindSafe(async { (self.start)(supervisor, fuse).await }).catch_unwind();
         match tokio::time::timeout(self.start_within, starting).await {
             Ok(Ok(Ok(cell))) => Ok(cell),
             Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => Err(shown(&*error)),

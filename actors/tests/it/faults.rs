@@ -15,7 +15,7 @@ async fn survives(plan: Plan) {
     let store = MemoryStore::new();
     let faults = Faults::new();
     faults.plan(plan);
-    let load = Load::start(store.clone(), FaultyConnector::new(store, faults.clone())).await;
+    let load = Load::start(store.clone(), FaultyConnector::new(store, faults.clone()), env()).await;
     load.balance().await;
     assert!(
         faults.calls(Op::Exchange) > 20,
@@ -52,7 +52,7 @@ async fn all_at_once() {
 async fn a_storage_that_is_away_for_ten_seconds() {
     let store = MemoryStore::new();
     let faults = Faults::new();
-    let load = Load::start(store.clone(), FaultyConnector::new(store, faults.clone())).await;
+    let load = Load::start(store.clone(), FaultyConnector::new(store, faults.clone()), env()).await;
     tokio::time::sleep(Duration::from_millis(130)).await;
     faults.all(Fault::unavailable());
     // Less than the time an enqueue is tried, so nothing is refused.
@@ -66,7 +66,7 @@ async fn a_kill_while_answers_are_lost() {
     let store = MemoryStore::new();
     let faults = Faults::new();
     faults.plan(Plan::seeded(5).only(&HOT).with(150, Fault::LoseReply));
-    let load = Load::start(store.clone(), FaultyConnector::new(store, faults)).await;
+    let load = Load::start(store.clone(), FaultyConnector::new(store, faults), env()).await;
     for path in [
         "work/processor",
         "client",

@@ -1,4 +1,5 @@
-//! A load of tasks with mixed outcomes, and the books that must balance at its end.
+//! A load of tasks with mixed outcomes, and the books that must balance at its end. Also included by
+//! the tests of the facade, which run it on Redis.
 
 use std::{
     collections::HashMap,
@@ -7,16 +8,21 @@ use std::{
 };
 
 use asynq_actors::{
-    AsynqSystem, Exit,
+    ActorState, AsynqSystem, Crash, Exit,
     supervisor::{Backoff, Intensity},
 };
 use asynq_core::{
-    Clock, Connector, Entropy, Error, Inspect, RetryDelay, ServerConfig, Task, broker::Env, names::QueueName,
+    Clock, Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env,
+    names::QueueName,
 };
-use asynq_memory::MemoryStore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-pub(crate) const TASKS: usize = 1000;
+/// At least so many tasks.
+const TASKS: usize = 1000;
+const CHUNK: usize = 50;
+/// How soon a crash must have happened and been mended.
+const MENDED_WITHIN: Duration = Duration::from_secs(60);
 const QUEUES: [&str; 2] = ["default", "low"];
 
 type Attempts = Arc<Mutex<HashMap<(String, u32), u32>>>;
@@ -31,9 +37,12 @@ pub(crate) fn env() -> Env {
 /// A system under load.
 pub(crate) struct Load {
     pub(crate) system: AsynqSystem,
-    store: MemoryStore,
+    /// For a look at the storage that no fault touches.
+    look: Arc<dyn Connector>,
+    env: Env,
     attempts: Attempts,
-    enqueueing: JoinSet<()>,
+    enqueueing: JoinSet<usize>,
+    enough: CancellationToken,
 }
 
 /// Ends well, fails at first, panics at first, or takes its time; says which attempts ran.
@@ -53,17 +62,25 @@ async fn run_one(task: Task, attempts: Attempts) -> asynq_core::Result<()> {
 }
 
 impl Load {
-    /// Spawns a system on the connector, which must lead to the store, and begins to enqueue.
-    pub(crate) async fn start(store: MemoryStore, connector: impl Connector) -> Self {
+    /// Spawns a system on the connector and begins to enqueue. `look` leads to the same storage.
+    pub(crate) async fn start(look: impl Connector, connector: impl Connector, env: Env) -> Self {
         let attempts = Attempts::default();
         let seen = Arc::clone(&attempts);
+        let often = Duration::from_millis(100);
         let system = AsynqSystem::builder(connector)
-            .env(env())
+            .env(env.clone())
             .config(
                 ServerConfig::new()
                     .concurrency(20)
                     .queues([("default", 3), ("low", 1)])
-                    .retry_delay(RetryDelay::new(|_, _, _| Duration::from_secs(1))),
+                    .retry_delay(RetryDelay::new(|_, _, _| Duration::from_secs(1)))
+                    .heartbeat_interval(often)
+                    .syncer_interval(often)
+                    .delayed_task_check_interval(often)
+                    .recoverer_interval(often)
+                    .janitor_interval(often)
+                    .health_check(HealthCheck::new(|_| ()))
+                    .health_check_interval(often),
             )
             .intensity(Intensity {
                 restarts: 1000,
@@ -78,11 +95,13 @@ impl Load {
             .await
             .unwrap();
         let client = system.client();
+        let enough = CancellationToken::new();
         let mut enqueueing = JoinSet::new();
+        let stop = enough.clone();
         enqueueing.spawn(async move {
-            for chunk in 0..TASKS / 50 {
-                let tasks = (0..50).map(|i| {
-                    let number = chunk * 50 + i;
+            let mut sent = 0;
+            while sent < TASKS || !stop.is_cancelled() {
+                let tasks = (sent..sent + CHUNK).map(|number| {
                     let task = Task::new("t", number.to_string().as_bytes()).unwrap();
                     task.with_queue(QUEUES[usize::from(number % 3 == 0)])
                         .with_retention(Duration::from_secs(24 * 3600))
@@ -90,22 +109,62 @@ impl Load {
                 for answer in client.enqueue_many(tasks).await {
                     answer.unwrap();
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sent += CHUNK;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            sent
         });
         Self {
             system,
-            store,
+            look: Arc::new(look),
+            env,
             attempts,
             enqueueing,
+            enough,
         }
+    }
+
+    /// Crashes an actor of the system and waits until the tree has shown it running again.
+    pub(crate) async fn crash(&self, path: &str, crash: Crash) {
+        let names: Vec<_> = path.split('/').collect();
+        let restarts = || self.system.tree().unwrap().find(&names).unwrap().restarts;
+        let before = restarts();
+        let mut events = self.system.tree_events();
+        assert!(self.system.crash_actor(path, crash), "no actor at {path}");
+        match (path, crash) {
+            (_, Crash::Kill) => {}
+            // These hear of something only now and then.
+            ("maintenance", _) => drop(self.system.kill_actor("maintenance/janitor")),
+            ("work", _) => drop(self.system.kill_actor("work/syncer")),
+            ("maintenance/subscriber", _) => {
+                let storage = self.system.storage().await.unwrap();
+                let nobody = TaskId::new("nobody").unwrap();
+                storage.publish_cancellation(&nobody).await.unwrap();
+            }
+            _ => {}
+        }
+        let whole = format!("system/{path}");
+        let mended = async {
+            while restarts() == before {
+                match events.recv().await {
+                    Ok(event) if event.path == whole && event.state == ActorState::Restarting => {
+                        assert!(event.failure.is_some(), "{event:?}");
+                    }
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(MENDED_WITHIN, mended)
+            .await
+            .unwrap_or_else(|_| panic!("{path} was not restarted\n{:?}", self.system.tree()));
     }
 
     /// Waits until every task is settled, and checks that each came to its own end, no attempt ran
     /// twice, and nothing in the store contradicts itself.
     pub(crate) async fn balance(mut self) {
-        self.enqueueing.join_next().await.unwrap().unwrap();
-        let storage = self.store.open(env());
+        self.enough.cancel();
+        let sent = self.enqueueing.join_next().await.unwrap().unwrap();
+        let storage = self.look.connect(self.env.clone()).await.unwrap();
         let settled = async {
             loop {
                 let (mut completed, mut archived, mut open) = (0, 0, 0);
@@ -121,8 +180,8 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let tasks = TASKS as u64;
-        let ends = tokio::time::timeout(Duration::from_secs(1800), settled)
+        let tasks = sent as u64;
+        let ends = tokio::time::timeout(Duration::from_secs(600), settled)
             .await
             .expect("tasks are stuck");
         assert_eq!(ends, (tasks * 8 / 10, tasks / 10), "and a tenth was revoked");
@@ -131,7 +190,7 @@ impl Load {
         assert!(twice.is_empty(), "attempts that ran more than once: {twice:?}");
         assert_eq!(
             attempts.len(),
-            TASKS + TASKS * 2 / 10,
+            sent + sent * 2 / 10,
             "every task ran, two tenths of them twice"
         );
         for queue in QUEUES {
@@ -139,5 +198,6 @@ impl Load {
             assert_eq!(storage.audit(&queue, Default::default()).await.unwrap().items, []);
         }
         assert_eq!(self.system.shutdown().await, Exit::Stopped);
+        storage.close().await;
     }
 }

@@ -6,6 +6,7 @@ mod adoption;
 mod crash;
 mod faults;
 mod load;
+mod maintenance;
 mod stubborn;
 mod supervisor;
 mod system;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::{ConfigError, ConfigFault},
-    handler::{ErrorHandler, IsFailure, RetryDelay},
+    handler::{ErrorHandler, HealthCheck, IsFailure, RetryDelay},
     keys::DEFAULT_QUEUE,
     names::QueueName,
 };
@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub(crate) retry_delay: Option<RetryDelay>,
     pub(crate) is_failure: Option<IsFailure>,
     pub(crate) error_handler: Option<Arc<dyn ErrorHandler>>,
+    pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) health_check_interval: Duration,
 }
 
 impl Default for ServerConfig {
@@ -55,6 +57,8 @@ impl Default for ServerConfig {
             retry_delay: None,
             is_failure: None,
             error_handler: None,
+            health_check: None,
+            health_check_interval: Duration::from_secs(15),
         }
     }
 }
@@ -184,6 +188,20 @@ impl ServerConfig {
         self
     }
 
+    /// Who is told at intervals whether the storage answers. Default: nobody.
+    #[must_use]
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health_check = Some(check);
+        self
+    }
+
+    /// How often the storage's health is checked, 10 ms to 1 h. Default: 15 s.
+    #[must_use]
+    pub fn health_check_interval(mut self, interval: Duration) -> Self {
+        self.health_check_interval = interval;
+        self
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -246,6 +264,7 @@ impl ServerConfig {
                 10 * ms,
                 Duration::from_secs(60),
             ),
+            ("health_check_interval", self.health_check_interval, 10 * ms, hour),
         ] {
             if value < least || value > most {
                 fault(field, format!("must be {least:?} to {most:?}, not {value:?}"));
@@ -276,6 +295,8 @@ impl ServerConfig {
             retry_delay: self.retry_delay.clone(),
             is_failure: self.is_failure.clone(),
             error_handler: self.error_handler.clone(),
+            health_check: self.health_check.clone(),
+            health_check_interval: self.health_check_interval,
         })
     }
 }
@@ -309,6 +330,8 @@ pub struct Settings {
     pub retry_delay: Option<RetryDelay>,
     pub is_failure: Option<IsFailure>,
     pub error_handler: Option<Arc<dyn ErrorHandler>>,
+    pub health_check: Option<HealthCheck>,
+    pub health_check_interval: Duration,
 }
 
 impl fmt::Debug for Settings {

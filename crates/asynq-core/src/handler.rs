@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     entropy::Entropy,
-    error::{Error, Result},
+    error::{BrokerError, Error, Result},
     task::Task,
 };
 
@@ -110,6 +110,31 @@ impl IsFailure {
 impl fmt::Debug for IsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("IsFailure")
+    }
+}
+
+type HealthFn = dyn Fn(Option<&BrokerError>) + Send + Sync;
+
+/// Told at intervals how the storage is: `None` when it answers, else why not (Go:
+/// `HealthCheckFunc`).
+#[derive(Clone)]
+pub struct HealthCheck(Arc<HealthFn>);
+
+impl HealthCheck {
+    /// A function of the user's own; it must not block. A panic in it is caught and logged.
+    pub fn new(check: impl Fn(Option<&BrokerError>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// Tells it.
+    pub fn tell(&self, health: Option<&BrokerError>) {
+        (self.0)(health);
+    }
+}
+
+impl fmt::Debug for HealthCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HealthCheck")
     }
 }
 

@@ -28,7 +28,7 @@ pub use config::ServerConfig;
 pub use context::TaskContext;
 pub use entropy::Entropy;
 pub use error::{BoxError, BrokerError, ConfigError, EnqueueError, Error, Result, SettleError, TaskError};
-pub use handler::{ErrorHandler, Handler, IsFailure, RetryDelay};
+pub use handler::{ErrorHandler, Handler, HealthCheck, IsFailure, RetryDelay};
 pub use info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo};
 pub use inspect::Inspect;
 pub use message::TaskMessage;

@@ -1,0 +1,104 @@
+//! Crashes on request: how a system shows, under load, that it survives them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+/// How an actor is to crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Crash {
+    /// It is killed, at its next await point.
+    Kill = 1,
+    /// It panics while it handles its next message.
+    Panic = 2,
+    /// The handling of its next message ends in an error.
+    Error = 3,
+}
+
+/// An actor crashed because it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("crashed on request")]
+pub(crate) struct OnRequest;
+
+/// Lit from outside, it goes off when the actor handles its next message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fuse(Arc<AtomicU8>);
+
+impl Fuse {
+    pub(crate) fn light(&self, crash: Crash) {
+        self.0.store(crash as u8, Ordering::Relaxed);
+    }
+
+    /// # Panics
+    /// When it was lit so.
+    fn check(&self) -> Result<(), ActorProcessingErr> {
+        // In all cases but one there is nothing to do, and reading is cheap.
+        if self.0.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let lit = self.0.swap(0, Ordering::Relaxed);
+        assert!(lit != Crash::Panic as u8, "{OnRequest}");
+        if lit == 0 { Ok(()) } else { Err(Box::new(OnRequest)) }
+    }
+}
+
+/// An actor with a fuse; else it is the actor.
+pub(crate) struct Fused<A> {
+    pub(crate) actor: A,
+    pub(crate) fuse: Fuse,
+}
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl<A: Actor> Actor for Fused<A> {
+    type Msg = A::Msg;
+    type State = A::State;
+    type Arguments = A::Arguments;
+
+    async fn pre_start(&self, myself: ActorRef<A::Msg>, args: A::Arguments) -> Result<A::State, ActorProcessingErr> {
+        self.actor.pre_start(myself, args).await
+    }
+
+    async fn post_start(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        self.actor.post_start(myself, state).await
+    }
+
+    async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        self.actor.post_stop(myself, state).await
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: A::Msg,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.fuse.check()?;
+        self.actor.handle(myself, message, state).await
+    }
+
+    #[cfg(feature = "ractor-cluster")]
+    async fn handle_serialized(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: ractor::message::SerializedMessage,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.fuse.check()?;
+        self.actor.handle_serialized(myself, message, state).await
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<A::Msg>,
+        event: SupervisionEvent,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.fuse.check()?;
+        self.actor.handle_supervisor_evt(myself, event, state).await
+    }
+}
