@@ -26,8 +26,8 @@
 //! ```
 
 pub use asynq_actors::{
-    ActorState, AsynqSystem, AsynqSystemBuilder, BrokerHandle, ClientHandle, EnqueueMsg, Exit, TreeEvent, TreeNode,
-    supervisor,
+    ActorState, AsynqSystem, AsynqSystemBuilder, BrokerHandle, ClientHandle, Crash, EnqueueMsg, Exit, TreeEvent,
+    TreeNode, supervisor,
 };
 pub use asynq_core::{
     Connector, Env, Error, ErrorHandler, Handler, HealthCheck, IsFailure, Result, RetryDelay, ServerConfig, Task,

@@ -2,4 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[cfg(feature = "redis")]
+mod crash;
+#[cfg(feature = "redis")]
+#[path = "../../actors/tests/it/load.rs"]
+mod load;
+#[cfg(feature = "redis")]
 mod property;

@@ -13,7 +13,7 @@ use asynq_core::{BrokerError, QueueName, ServerConfig, Task, TaskId, TaskState};
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
-use crate::load::env;
+use crate::env;
 
 /// Counts runs, and how many there were at once.
 #[derive(Clone, Default)]

@@ -8,9 +8,10 @@ use asynq_core::Task;
 use asynq_memory::MemoryStore;
 use tokio::sync::mpsc;
 
-use crate::load::{Load, env};
+use crate::{env, load::Load};
 
 const TIMES: u64 = 4;
+const STORM: usize = 300;
 
 async fn survives(path: &str, crash: Crash) {
     let store = MemoryStore::new();
@@ -22,44 +23,15 @@ async fn survives(path: &str, crash: Crash) {
     load.balance().await;
 }
 
-macro_rules! crash_table {
-    ($($name:ident: $path:literal),+ $(,)?) => {
-        $(
-            mod $name {
-                use super::*;
+crate::load::crash_table!(#[tokio::test(start_paused = true)]);
 
-                #[tokio::test(start_paused = true)]
-                async fn killed() {
-                    survives($path, Crash::Kill).await;
-                }
-
-                #[tokio::test(start_paused = true)]
-                async fn panics() {
-                    survives($path, Crash::Panic).await;
-                }
-
-                #[tokio::test(start_paused = true)]
-                async fn errs() {
-                    survives($path, Crash::Error).await;
-                }
-            }
-        )+
-    };
-}
-
-crash_table! {
-    broker: "broker",
-    client: "client",
-    maintenance: "maintenance",
-    subscriber: "maintenance/subscriber",
-    forwarder: "maintenance/forwarder",
-    recoverer: "maintenance/recoverer",
-    janitor: "maintenance/janitor",
-    healthchecker: "maintenance/healthchecker",
-    work: "work",
-    heartbeater: "work/heartbeater",
-    syncer: "work/syncer",
-    processor: "work/processor",
+/// Random actors crash in random ways while tasks run: each task is settled exactly once all the same.
+#[tokio::test(start_paused = true)]
+async fn storm() {
+    let store = MemoryStore::new();
+    let load = Load::start(store.clone(), store, env()).await;
+    load.storm(STORM).await;
+    load.balance().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use asynq_core::{EnqueueError, Task, TaskState, broker::Connector, error::Broker
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op, Plan};
 
-use crate::load::{Load, env};
+use crate::{env, load::Load};
 
 const HOT: [Op; 4] = [Op::Enqueue, Op::Exchange, Op::ExtendLeases, Op::Adopt];
 

@@ -12,8 +12,7 @@ use asynq_actors::{
     supervisor::{Backoff, Intensity},
 };
 use asynq_core::{
-    Clock, Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env,
-    names::QueueName,
+    Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env, names::QueueName,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +25,6 @@ const MENDED_WITHIN: Duration = Duration::from_secs(60);
 const QUEUES: [&str; 2] = ["default", "low"];
 
 type Attempts = Arc<Mutex<HashMap<(String, u32), u32>>>;
-
-pub(crate) fn env() -> Env {
-    Env {
-        clock: Clock::tokio(),
-        entropy: Entropy::seeded(11),
-    }
-}
 
 /// A system under load.
 pub(crate) struct Load {
@@ -60,6 +52,66 @@ async fn run_one(task: Task, attempts: Attempts) -> asynq_core::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Every actor of the tree but its root.
+const ACTORS: [&str; 12] = [
+    "broker",
+    "client",
+    "maintenance",
+    "maintenance/subscriber",
+    "maintenance/forwarder",
+    "maintenance/recoverer",
+    "maintenance/janitor",
+    "maintenance/healthchecker",
+    "work",
+    "work/heartbeater",
+    "work/syncer",
+    "work/processor",
+];
+
+/// A row of tests for each of [`ACTORS`]; needs `survives(path, crash)` in scope.
+macro_rules! crash_table {
+    (#[$test:meta]) => {
+        crate::load::crash_table! {
+            [$test]
+            broker: "broker",
+            client: "client",
+            maintenance: "maintenance",
+            subscriber: "maintenance/subscriber",
+            forwarder: "maintenance/forwarder",
+            recoverer: "maintenance/recoverer",
+            janitor: "maintenance/janitor",
+            healthchecker: "maintenance/healthchecker",
+            work: "work",
+            heartbeater: "work/heartbeater",
+            syncer: "work/syncer",
+            processor: "work/processor",
+        }
+    };
+    ([$test:meta] $($name:ident: $path:literal),+ $(,)?) => {
+        $(
+            mod $name {
+                use super::*;
+
+                #[$test]
+                async fn killed() {
+                    survives($path, Crash::Kill).await;
+                }
+
+                #[$test]
+                async fn panics() {
+                    survives($path, Crash::Panic).await;
+                }
+
+                #[$test]
+                async fn errs() {
+                    survives($path, Crash::Error).await;
+                }
+            }
+        )+
+    };
+}
+pub(crate) use crash_table;
 
 impl Load {
     /// Spawns a system on the connector and begins to enqueue. `look` leads to the same storage.
@@ -157,6 +209,22 @@ impl Load {
         tokio::time::timeout(MENDED_WITHIN, mended)
             .await
             .unwrap_or_else(|_| panic!("{path} was not restarted\n{:?}", self.system.tree()));
+    }
+
+    /// Crashes random actors in random ways, so many times, without waiting for any to be mended.
+    pub(crate) async fn storm(&self, crashes: usize) {
+        let entropy = Entropy::seeded(31);
+        let pick = |most: usize| usize::try_from(entropy.below(most as u64)).unwrap();
+        for _ in 0..crashes {
+            let path = ACTORS[pick(ACTORS.len())];
+            let crash = [Crash::Kill, Crash::Panic, Crash::Error][pick(3)];
+            assert!(self.system.crash_actor(path, crash), "no actor at {path}");
+            tokio::time::sleep(Duration::from_millis(pick(60) as u64)).await;
+        }
+        let tree = self.system.tree().unwrap();
+        let restarts = |path: &&str| tree.find(&path.split('/').collect::<Vec<_>>()).unwrap().restarts;
+        let restarts: u64 = ACTORS.iter().map(restarts).sum();
+        assert!(restarts > crashes as u64 / 4, "{restarts} restarts\n{tree}");
     }
 
     /// Waits until every task is settled, and checks that each came to its own end, no attempt ran

@@ -10,3 +10,13 @@ mod maintenance;
 mod stubborn;
 mod supervisor;
 mod system;
+
+use asynq_core::{Clock, Entropy, broker::Env};
+
+/// Virtual time, and the same randomness in every run.
+fn env() -> Env {
+    Env {
+        clock: Clock::tokio(),
+        entropy: Entropy::seeded(11),
+    }
+}

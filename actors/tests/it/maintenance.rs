@@ -12,7 +12,7 @@ use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::load::env;
+use crate::env;
 
 /// A system whose handler tells that it began, and then does as it is told.
 async fn system(

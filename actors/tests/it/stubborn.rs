@@ -19,7 +19,7 @@ use asynq_core::{
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
-use crate::load::env;
+use crate::env;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
