@@ -13,6 +13,7 @@ use asynq_core::{BrokerError, Entropy};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::{
     distrust::{panic_text, report},
@@ -143,14 +144,15 @@ impl<C: Chore> Actor for ChoreActor<C> {
             ChoreMsg::Tick => {
                 while state.pass.try_join_next().is_some() {}
                 let chore = Arc::clone(&state.args.chore);
-                state.pass.spawn(async move {
+                let pass = async move {
                     let end = match AssertUnwindSafe(chore.pass()).catch_unwind().await {
                         Ok(result) => ChoreMsg::Done(result),
                         Err(panic) => ChoreMsg::Panicked(panic_text(&*panic)),
                     };
                     // Refused only when the actor is ending.
                     let _ = myself.cast(end);
-                });
+                };
+                state.pass.spawn(pass.in_current_span());
             }
             ChoreMsg::Done(Ok(wait)) => {
                 if state.failures > 0 {

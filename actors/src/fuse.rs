@@ -1,4 +1,5 @@
-//! Crashes on request: how a system shows, under load, that it survives them.
+//! What every supervised actor is wrapped in: a span with its path, and crashes on request, by
+//! which a system shows, under load, that it survives them.
 
 use std::sync::{
     Arc,
@@ -6,6 +7,7 @@ use std::sync::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::{Instrument as _, Span};
 
 /// How an actor is to crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +49,21 @@ impl Fuse {
     }
 }
 
-/// An actor with a fuse; else it is the actor.
+/// An actor with a fuse and a span; else it is the actor.
 pub(crate) struct Fused<A> {
-    pub(crate) actor: A,
-    pub(crate) fuse: Fuse,
+    actor: A,
+    fuse: Fuse,
+    span: Span,
+}
+
+impl<A> Fused<A> {
+    pub(crate) fn new(actor: A, path: &str, fuse: Fuse) -> Self {
+        Self {
+            actor,
+            fuse,
+            span: tracing::info_span!("actor", path),
+        }
+    }
 }
 
 #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
@@ -60,15 +73,18 @@ impl<A: Actor> Actor for Fused<A> {
     type Arguments = A::Arguments;
 
     async fn pre_start(&self, myself: ActorRef<A::Msg>, args: A::Arguments) -> Result<A::State, ActorProcessingErr> {
-        self.actor.pre_start(myself, args).await
+        let act = self.actor.pre_start(myself, args);
+        act.instrument(self.span.clone()).await
     }
 
     async fn post_start(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
-        self.actor.post_start(myself, state).await
+        let act = self.actor.post_start(myself, state);
+        act.instrument(self.span.clone()).await
     }
 
     async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
-        self.actor.post_stop(myself, state).await
+        let act = self.actor.post_stop(myself, state);
+        act.instrument(self.span.clone()).await
     }
 
     async fn handle(
@@ -78,7 +94,8 @@ impl<A: Actor> Actor for Fused<A> {
         state: &mut A::State,
     ) -> Result<(), ActorProcessingErr> {
         self.fuse.check()?;
-        self.actor.handle(myself, message, state).await
+        let act = self.actor.handle(myself, message, state);
+        act.instrument(self.span.clone()).await
     }
 
     #[cfg(feature = "ractor-cluster")]
@@ -89,7 +106,8 @@ impl<A: Actor> Actor for Fused<A> {
         state: &mut A::State,
     ) -> Result<(), ActorProcessingErr> {
         self.fuse.check()?;
-        self.actor.handle_serialized(myself, message, state).await
+        let act = self.actor.handle_serialized(myself, message, state);
+        act.instrument(self.span.clone()).await
     }
 
     async fn handle_supervisor_evt(
@@ -99,6 +117,7 @@ impl<A: Actor> Actor for Fused<A> {
         state: &mut A::State,
     ) -> Result<(), ActorProcessingErr> {
         self.fuse.check()?;
-        self.actor.handle_supervisor_evt(myself, event, state).await
+        let act = self.actor.handle_supervisor_evt(myself, event, state);
+        act.instrument(self.span.clone()).await
     }
 }

@@ -264,6 +264,7 @@ impl ProcessorState {
         table.set_closing(true);
         self.sleep.abort_all();
         let timeout = self.args.runner.settings.shutdown_timeout;
+        let timeout = table.hurry().map_or(timeout, |hurry| hurry.min(timeout));
         if !settle_until(&exchange, hold, &entropy, Instant::now() + timeout, true).await {
             tracing::info!(running = table.running_count(), "shutdown timeout is over, cancelling");
             table.cancel_running(CancelReason::Shutdown);

@@ -23,6 +23,7 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt as _;
+use tracing::Instrument as _;
 
 use crate::{
     broker::BrokerHandle,
@@ -102,6 +103,13 @@ impl Runner {
     pub(crate) fn start(self: &Arc<Self>, starts: Vec<Start>) {
         for start in starts {
             let (key, token) = (start.key.clone(), start.token.clone());
+            let span = tracing::info_span!(
+                "task",
+                queue = %key.0,
+                task_id = %key.1,
+                task_type = start.message.r#type,
+                retried = start.message.retried,
+            );
             // Made here, so that a run that is aborted before its first poll reports too.
             let guard = RunGuard {
                 runner: Arc::clone(self),
@@ -113,7 +121,7 @@ impl Runner {
                 clippy::disallowed_methods,
                 reason = "the run belongs to the in-flight table: its guard reports"
             )]
-            let run = tokio::spawn(Arc::clone(self).run(start, guard));
+            let run = tokio::spawn(Arc::clone(self).run(start, guard).instrument(span));
             self.table.set_abort(&key, &token, run.abort_handle());
         }
     }

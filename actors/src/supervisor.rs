@@ -16,6 +16,7 @@ use asynq_core::Entropy;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, Signal, SupervisionEvent};
 use tokio::time::Instant;
 
+use spec::Place;
 pub use spec::{Backoff, ChildSpec, Intensity, Restart, Shutdown, Strategy};
 
 use crate::{
@@ -181,7 +182,13 @@ impl SupervisorState {
             }
             let cell = child
                 .spec
-                .start(myself.clone(), self.args.tree.fuse(&child.path))
+                .start(
+                    myself.clone(),
+                    Place {
+                        path: &child.path,
+                        fuse: self.args.tree.fuse(&child.path),
+                    },
+                )
                 .await
                 .map_err(|failure| (index, failure))?;
             self.args.tree.set_cell(&child.path, cell.clone());

@@ -432,6 +432,12 @@ impl AsynqSystem {
         self.table.set_fetching(false);
     }
 
+    /// Whether tasks are being taken.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        self.table.is_fetching()
+    }
+
     /// Takes tasks again after [`stop_fetching`](Self::stop_fetching).
     pub fn resume_fetching(&self) {
         self.table.set_fetching(true);
@@ -446,6 +452,81 @@ impl AsynqSystem {
     pub async fn shutdown(&self) -> Exit {
         self.root.stop(None);
         self.wait().await
+    }
+
+    /// As [`shutdown`](Self::shutdown), but running tasks may go on for `timeout` at most, where that
+    /// is less than [`ServerConfig::shutdown_timeout`]; zero cancels them at once.
+    ///
+    /// # Cancel safety
+    /// Safe: the shutdown goes on.
+    pub async fn shutdown_within(&self, timeout: Duration) -> Exit {
+        self.table.set_hurry(timeout);
+        self.shutdown().await
+    }
+
+    /// Takes no more tasks, and waits until those taken have ended and their outcomes are written,
+    /// however long that takes. Enqueueing goes on, and so may fetching, with
+    /// [`resume_fetching`](Self::resume_fetching).
+    ///
+    /// # Cancel safety
+    /// Safe: fetching stays stopped.
+    pub async fn drain(&self) {
+        self.stop_fetching();
+        tokio::select! {
+            () = self.table.idle() => {}
+            _ = self.wait() => {}
+        }
+    }
+
+    /// Lives until a signal ends it, as a Go server's `Run`: TERM or INT shut the system down; TSTP
+    /// stops fetching, and all else goes on. Returns when the system has ended, by itself too. A
+    /// system installs signal handlers only here, at the first poll; they stay installed.
+    ///
+    /// # Errors
+    /// [`Error::Actor`] where the signals cannot be listened for.
+    ///
+    /// # Cancel safety
+    /// Safe: the system goes on, and signals are no longer heard.
+    #[cfg(unix)]
+    pub async fn run_until_signal(&self) -> Result<Exit> {
+        use rustix::process::Signal;
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let listen = |kind| signal(kind).map_err(|error| Error::Actor(error.into()));
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut stop = listen(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
+        loop {
+            tokio::select! {
+                exit = self.wait() => return Ok(exit),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = stop.recv() => {
+                    tracing::info!("told to stop: no more tasks are taken");
+                    self.stop_fetching();
+                }
+            }
+        }
+        tracing::info!("told to end: shutting down");
+        Ok(self.shutdown().await)
+    }
+
+    /// Lives until Ctrl-C ends it. Returns when the system has ended, by itself too.
+    ///
+    /// # Errors
+    /// [`Error::Actor`] where the signal cannot be listened for.
+    ///
+    /// # Cancel safety
+    /// Safe: the system goes on, and the signal is no longer heard.
+    #[cfg(not(unix))]
+    pub async fn run_until_signal(&self) -> Result<Exit> {
+        tokio::select! {
+            exit = self.wait() => Ok(exit),
+            heard = tokio::signal::ctrl_c() => {
+                heard.map_err(|error| Error::Actor(error.into()))?;
+                Ok(self.shutdown().await)
+            }
+        }
     }
 
     /// Waits for the end of the system, however it comes.

@@ -217,6 +217,8 @@ pub(crate) struct Table {
     slots: Arc<Semaphore>,
     fetching: AtomicBool,
     closing: AtomicBool,
+    /// How long runs may go on at a shutdown, where that is less than the setting.
+    hurry: Mutex<Option<Duration>>,
     in_flight: AtomicUsize,
     adoptions: AtomicUsize,
     changed: Notify,
@@ -230,6 +232,7 @@ impl Table {
             slots: Arc::new(Semaphore::new(concurrency)),
             fetching: AtomicBool::new(true),
             closing: AtomicBool::new(false),
+            hurry: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             adoptions: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -274,6 +277,28 @@ impl Table {
     /// had given up and was itself restarted, opens again.
     pub(crate) fn set_closing(&self, closing: bool) {
         self.closing.store(closing, Ordering::Release);
+    }
+
+    /// At the end of service runs may go on for at most so long.
+    pub(crate) fn set_hurry(&self, timeout: Duration) {
+        *self.hurry.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeout);
+    }
+
+    pub(crate) fn hurry(&self) -> Option<Duration> {
+        *self.hurry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing of ours is in flight: no call, no run, no outcome that is not written.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.is_waiting() && self.counts().is_idle() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Calls in flight.

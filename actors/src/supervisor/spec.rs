@@ -99,6 +99,12 @@ impl Backoff {
 
 type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
 
+/// Where in the tree a child is started.
+pub(crate) struct Place<'p> {
+    pub(crate) path: &'p str,
+    pub(crate) fuse: Fuse,
+}
+
 /// One child: how to start it, when to restart it, how to end it.
 #[derive(Clone)]
 pub struct ChildSpec {
@@ -106,16 +112,17 @@ pub struct ChildSpec {
     pub(crate) restart: Restart,
     pub(crate) shutdown: Shutdown,
     start_within: Duration,
-    start: Arc<dyn Fn(ActorCell, Fuse) -> Starting + Send + Sync>,
+    start: Arc<dyn Fn(ActorCell, Place<'_>) -> Starting + Send + Sync>,
 }
 
 impl ChildSpec {
     /// A permanent child that is given 5 s to stop. `make` is called for every start.
     pub fn new<A: Actor>(id: &'static str, make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static) -> Self {
-        Self::started_by(id, move |supervisor, fuse| {
+        Self::started_by(id, move |supervisor, place| {
             let (actor, arguments) = make();
+            let actor = Fused::new(actor, place.path, place.fuse);
             Box::pin(async move {
-                let (child, _) = Actor::spawn_linked(None, Fused { actor, fuse }, arguments, supervisor).await?;
+                let (child, _) = Actor::spawn_linked(None, actor, arguments, supervisor).await?;
                 Ok(child.get_cell())
             })
         })
@@ -128,9 +135,9 @@ impl ChildSpec {
         slot: Slot<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        Self::started_by(id, move |supervisor, fuse| {
+        Self::started_by(id, move |supervisor, place| {
             let (actor, arguments) = make();
-            let actor = Fused { actor, fuse };
+            let actor = Fused::new(actor, place.path, place.fuse);
             let slot = slot.clone();
             Box::pin(async move {
                 let (child, starting) = ActorRuntime::spawn_linked_instant(None, actor, arguments, supervisor)?;
@@ -145,7 +152,7 @@ impl ChildSpec {
         })
     }
 
-    fn started_by(id: &'static str, start: impl Fn(ActorCell, Fuse) -> Starting + Send + Sync + 'static) -> Self {
+    fn started_by(id: &'static str, start: impl Fn(ActorCell, Place<'_>) -> Starting + Send + Sync + 'static) -> Self {
         Self {
             id,
             restart: Restart::Permanent,
@@ -178,8 +185,8 @@ impl ChildSpec {
     }
 
     /// Starts the child; why not, in words. What makes it may be a user's own, so it is not trusted.
-    pub(crate) async fn start(&self, supervisor: ActorCell, fuse: Fuse) -> Result<ActorCell, String> {
-        let starting = AssertUnwindSafe(async { (self.start)(supervisor, fuse).await }).catch_unwind();
+    pub(crate) async fn start(&self, supervisor: ActorCell, place: Place<'_>) -> Result<ActorCell, String> {
+        let starting = AssertUnwindSafe(async { (self.start)(supervisor, place).await }).catch_unwind();
         match tokio::time::timeout(self.start_within, starting).await {
             Ok(Ok(Ok(cell))) => Ok(cell),
             Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => Err(shown(&*error)),

@@ -4,9 +4,11 @@
 
 mod adoption;
 mod crash;
+mod ends;
 mod faults;
 mod load;
 mod maintenance;
+mod spans;
 mod stubborn;
 mod supervisor;
 mod system;
