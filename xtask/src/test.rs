@@ -18,6 +18,15 @@ const STEP_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// How long one example may run.
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(120);
 
+/// The modes of ractor beside its plain one, which the tests of the runtime pass too. Without the long
+/// rows of crashes: those do not depend on the mode.
+const RACTOR_MODES: [&str; 3] = [
+    "ractor-async-trait",
+    "ractor-cluster",
+    "ractor-async-trait,ractor-cluster",
+];
+const NOT_IN_MODES: [&str; 2] = ["crash::", "faults::"];
+
 /// Runs everything; or, given arguments for the test programs, only these. The last line of output is the total.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     let mut report = Report::default();
@@ -33,6 +42,9 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         cargo_test(workspace, &tools, targets, args)
     });
     if args.is_empty() {
+        for mode in RACTOR_MODES {
+            report.tests(&format!("runtime with {mode}"), || ractor_mode(workspace, mode));
+        }
         report.tests("doc tests", || cargo_test(workspace, &tools, &["--doc"], args));
         examples(workspace, &tools, &mut report);
     }
@@ -48,8 +60,20 @@ fn cargo_test(workspace: &Workspace, tools: &[Tool], targets: &[&str], args: &[S
         .args(workspace.selection())
         .args(targets);
     cargo.arg("--").args(args).envs(variables(tools));
+    counted(&mut cargo)
+}
+
+fn ractor_mode(workspace: &Workspace, mode: &str) -> (Outcome, Counts) {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--no-fail-fast", "--package", "asynq-actors", "--lib", "--tests"]);
+    cargo.args(["--features", mode, "--"]);
+    cargo.args(NOT_IN_MODES.iter().flat_map(|name| ["--skip", name]));
+    counted(&mut cargo)
+}
+
+fn counted(cargo: &mut Command) -> (Outcome, Counts) {
     let mut counts = Counts::default();
-    let end = run::run_reading(&mut cargo, STEP_LIMIT, |line| {
+    let end = run::run_reading(cargo, STEP_LIMIT, |line| {
         run::write_out(line);
         if let Some(result) = Counts::parse(&String::from_utf8_lossy(line)) {
             counts += result;

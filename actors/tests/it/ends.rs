@@ -43,7 +43,7 @@ async fn state(store: &MemoryStore, id: &str) -> Option<(TaskState, u32)> {
         .task_info(&Default::default(), &TaskId::new(id).unwrap())
         .await
         .ok()?;
-    Some((info.state, u32::try_from(info.retried).unwrap()))
+    Some((info.state, info.retried))
 }
 
 #[tokio::test(start_paused = true)]

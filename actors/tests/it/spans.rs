@@ -22,6 +22,10 @@ use tracing_subscriber::{
 use crate::env;
 
 type Fields = BTreeMap<String, String>;
+/// Name and fields.
+type Span = (&'static str, Fields);
+/// The span that it was logged in, and its message.
+type Event = (Option<&'static str>, String);
 
 #[derive(Default)]
 struct Reader(Fields);
@@ -39,8 +43,8 @@ impl Visit for Reader {
 /// All spans that were opened, and the messages with the span that they were logged in.
 #[derive(Clone, Default)]
 struct Seen {
-    spans: Arc<Mutex<Vec<(&'static str, Fields)>>>,
-    events: Arc<Mutex<Vec<(Option<&'static str>, String)>>>,
+    spans: Arc<Mutex<Vec<Span>>>,
+    events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
