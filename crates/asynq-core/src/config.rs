@@ -14,6 +14,20 @@ pub const MAX_CONCURRENCY: usize = 1_000_000;
 /// The highest priority of a queue. Our limit.
 pub const MAX_PRIORITY: i32 = 1_000_000;
 
+/// What becomes of a task that no handler is registered for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnknownTask {
+    /// It fails with [`Error::HandlerNotFound`](crate::Error::HandlerNotFound), as in Go: a retry
+    /// is used up, and when none is left it is archived.
+    #[default]
+    Fail,
+    /// It is put back for 5 to 10 s, so that another server that knows the type can take it. No
+    /// retry is used up, and it is no failure: it goes round until somebody knows it, or it is
+    /// deleted.
+    GiveBack,
+}
+
 /// Settings of a server or an `AsynqSystem`. Setters never fail; [`validate`](Self::validate)
 /// reports every fault at once, and whatever takes a config calls it.
 ///
@@ -37,6 +51,7 @@ pub struct ServerConfig {
     pub(crate) error_handler: Option<Arc<dyn ErrorHandler>>,
     pub(crate) health_check: Option<HealthCheck>,
     pub(crate) health_check_interval: Duration,
+    pub(crate) unknown_task: UnknownTask,
 }
 
 impl Default for ServerConfig {
@@ -59,6 +74,7 @@ impl Default for ServerConfig {
             error_handler: None,
             health_check: None,
             health_check_interval: Duration::from_secs(15),
+            unknown_task: UnknownTask::Fail,
         }
     }
 }
@@ -202,6 +218,13 @@ impl ServerConfig {
         self
     }
 
+    /// What becomes of a task whose type has no handler here. Default: [`UnknownTask::Fail`].
+    #[must_use]
+    pub fn unknown_task(mut self, then: UnknownTask) -> Self {
+        self.unknown_task = then;
+        self
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -297,6 +320,7 @@ impl ServerConfig {
             error_handler: self.error_handler.clone(),
             health_check: self.health_check.clone(),
             health_check_interval: self.health_check_interval,
+            unknown_task: self.unknown_task,
         })
     }
 }
@@ -332,6 +356,7 @@ pub struct Settings {
     pub error_handler: Option<Arc<dyn ErrorHandler>>,
     pub health_check: Option<HealthCheck>,
     pub health_check_interval: Duration,
+    pub unknown_task: UnknownTask,
 }
 
 impl fmt::Debug for Settings {
