@@ -150,6 +150,8 @@ impl Runner {
             deadline,
             cancel: cancel.token.clone(),
             results: Arc::new(sink),
+            states: self.settings.states.clone(),
+            hold: std::sync::Weak::<()>::new(),
         });
         let task = Task::from_message(&message, Some(context));
         let verdict = if deadline <= self.env.clock.now() {

@@ -65,7 +65,14 @@ fn cargo_test(workspace: &Workspace, tools: &[Tool], targets: &[&str], args: &[S
 
 fn ractor_mode(workspace: &Workspace, mode: &str) -> (Outcome, Counts) {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--no-fail-fast", "--package", "asynq-actors", "--lib", "--tests"]);
+    cargo.args([
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "asynq-actors",
+        "--lib",
+        "--tests",
+    ]);
     cargo.args(["--features", mode, "--"]);
     cargo.args(NOT_IN_MODES.iter().flat_map(|name| ["--skip", name]));
     counted(&mut cargo)

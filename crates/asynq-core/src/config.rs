@@ -7,6 +7,7 @@ use crate::{
     handler::{ErrorHandler, HealthCheck, IsFailure, RetryDelay},
     keys::DEFAULT_QUEUE,
     names::QueueName,
+    states::States,
 };
 
 /// The most tasks one server runs at once. Our limit.
@@ -51,6 +52,7 @@ pub struct ServerConfig {
     pub(crate) error_handler: Option<Arc<dyn ErrorHandler>>,
     pub(crate) health_check: Option<HealthCheck>,
     pub(crate) health_check_interval: Duration,
+    pub(crate) states: States,
     pub(crate) unknown_task: UnknownTask,
 }
 
@@ -74,6 +76,7 @@ impl Default for ServerConfig {
             error_handler: None,
             health_check: None,
             health_check_interval: Duration::from_secs(15),
+            states: States::new(),
             unknown_task: UnknownTask::Fail,
         }
     }
@@ -225,6 +228,15 @@ impl ServerConfig {
         self
     }
 
+    /// A value that all handlers share, found by its type: by
+    /// [`State`](crate::extract::State) arguments and [`TaskContext::states`](crate::TaskContext::states)
+    /// (Go: `BaseContext`). One of each type.
+    #[must_use]
+    pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
+        self.states.insert(state);
+        self
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -320,6 +332,7 @@ impl ServerConfig {
             error_handler: self.error_handler.clone(),
             health_check: self.health_check.clone(),
             health_check_interval: self.health_check_interval,
+            states: self.states.clone(),
             unknown_task: self.unknown_task,
         })
     }
@@ -356,6 +369,7 @@ pub struct Settings {
     pub error_handler: Option<Arc<dyn ErrorHandler>>,
     pub health_check: Option<HealthCheck>,
     pub health_check_interval: Duration,
+    pub states: States,
     pub unknown_task: UnknownTask,
 }
 

@@ -1,6 +1,10 @@
 //! What a handler can see and do besides its task: the run it is part of.
 
-use std::{fmt, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Result, SettleError},
     names::{QueueName, TaskId},
+    states::States,
 };
 
 /// Where a handler's result goes. The runtime implements it over the broker.
@@ -34,6 +39,19 @@ struct Inner {
     deadline: DateTime<Utc>,
     cancel: CancellationToken,
     results: Arc<dyn ResultSink>,
+    states: States,
+    hold: Weak<dyn Any + Send + Sync>,
+}
+
+/// Keeps a run from being over: its task keeps its slot and its lease, and no outcome is written,
+/// until all of these are dropped. For code that cannot be broken off.
+#[derive(Clone)]
+pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] Option<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold")
+    }
 }
 
 /// What a [`TaskContext`] is made of.
@@ -53,6 +71,10 @@ pub struct ContextParts {
     pub cancel: CancellationToken,
     /// Where results go.
     pub results: Arc<dyn ResultSink>,
+    /// Values that handlers share.
+    pub states: States,
+    /// What the run waits for.
+    pub hold: Weak<dyn Any + Send + Sync>,
 }
 
 impl From<ContextParts> for TaskContext {
@@ -65,6 +87,8 @@ impl From<ContextParts> for TaskContext {
             deadline,
             cancel,
             results,
+            states,
+            hold,
         } = parts;
         Self(Arc::new(Inner {
             id,
@@ -74,6 +98,8 @@ impl From<ContextParts> for TaskContext {
             deadline,
             cancel,
             results,
+            states,
+            hold,
         }))
     }
 }
@@ -122,6 +148,19 @@ impl TaskContext {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancel.is_cancelled()
+    }
+
+    /// Keeps the run from being over until it is dropped; for code that cannot be broken off, on a
+    /// thread of its own. Without effect once the run is over.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        Hold(self.0.hold.upgrade())
+    }
+
+    /// The values that [`ServerConfig::state`](crate::ServerConfig::state) gave.
+    #[must_use]
+    pub fn states(&self) -> &States {
+        &self.0.states
     }
 
     /// Stores bytes as the task's result, replacing an earlier one; the number of bytes. The

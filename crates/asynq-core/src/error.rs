@@ -351,7 +351,7 @@ pub struct ConfigFault {
 ///
 /// In a handler, `?` on any boxable error works through [`Error::other`]; the answer decides what
 /// happens to the task: a plain error retries, [`Error::skip_retry`] archives,
-/// [`Error::revoke`] drops the task without retry or archive.
+/// [`Error::revoke`] drops the task without retry or archive, [`Error::snooze`] puts it off.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -382,6 +382,9 @@ pub enum Error {
     /// Drop the task: neither retry nor archive. Counts as processed, as in Go.
     #[error(transparent)]
     Revoke(BoxError),
+    /// Not now: the task is tried again after this time, and no retry is used up.
+    #[error("put off for {0:?}")]
+    Snooze(Duration),
     /// The handler panicked. The text is that of Go's `PanicError`.
     #[error("panic error cause by: {0}")]
     Panic(String),
@@ -422,6 +425,13 @@ impl Error {
     /// An end that drops the task (Go: an error that wraps `RevokeTask`).
     pub fn revoke(error: impl Into<BoxError>) -> Self {
         Self::Revoke(error.into())
+    }
+
+    /// Puts the task off: it is tried again after `delay` (to the second), and no retry is used up.
+    /// Ours; Go needs an `IsFailure` and a `RetryDelayFunc` for it.
+    #[must_use]
+    pub fn snooze(delay: Duration) -> Self {
+        Self::Snooze(delay)
     }
 
     /// Whether it says that the handler panicked (Go: `IsPanicError`).

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     entropy::Entropy,
-    error::{BrokerError, Error, Result},
+    error::{BrokerError, ConfigError, Error, Result},
     task::Task,
 };
 
@@ -22,8 +22,17 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// A plain error retries the task while retries are left, then archives it;
-    /// [`Error::skip_retry`] archives it now; [`Error::revoke`] drops it.
+    /// [`Error::skip_retry`] archives it now; [`Error::revoke`] drops it; [`Error::snooze`] puts it
+    /// off.
     async fn process_task(&self, task: Task) -> Result<()>;
+
+    /// What is wrong with how the handler was put together; a server looks before it starts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all faults. Default: none.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -41,6 +50,10 @@ where
 impl<H: Handler + ?Sized> Handler for Arc<H> {
     async fn process_task(&self, task: Task) -> Result<()> {
         (**self).process_task(task).await
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        (**self).check()
     }
 }
 

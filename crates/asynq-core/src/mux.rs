@@ -1,0 +1,334 @@
+//! [`ServeMux`]: the handler of each task by its type, with middleware around.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{
+    context::Hold,
+    error::{ConfigError, ConfigFault, Error, Result},
+    extract::{Rejection, Route},
+    handler::Handler,
+    patterns::Patterns,
+    states::States,
+    task::Task,
+};
+
+/// What becomes of a task whose payload a routed handler cannot read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadPayload {
+    /// It is archived with the reason: it will not be readable the next time either.
+    #[default]
+    Archive,
+    /// It fails as with any other error, and is tried again while retries are left.
+    Retry,
+}
+
+/// Something around every handler of a [`ServeMux`]: a timer, a limit, a transaction.
+///
+/// Async functions and closures from `(Task, Next)` to [`Result<()>`](Result) are middleware too.
+#[async_trait]
+pub trait Middleware: Send + Sync + 'static {
+    /// Runs the task by calling `next`, or does not.
+    ///
+    /// # Errors
+    /// The outcome of the run, as of any handler.
+    async fn process_task(&self, task: Task, next: Next) -> Result<()>;
+}
+
+#[async_trait]
+impl<F, Fut> Middleware for F
+where
+    F: Fn(Task, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<()>> + Send,
+{
+    async fn process_task(&self, task: Task, next: Next) -> Result<()> {
+        self(task, next).await
+    }
+}
+
+/// What comes after a middleware: the next one, at last the handler.
+pub struct Next {
+    around: Arc<[Arc<dyn Middleware>]>,
+    passed: usize,
+    handler: Arc<dyn Handler>,
+}
+
+impl Next {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What it returns.
+    ///
+    /// # Cancel safety
+    /// Dropped, the handler is dropped at its await point.
+    pub async fn run(mut self, task: Task) -> Result<()> {
+        match self.around.get(self.passed).cloned() {
+            Some(middleware) => {
+                self.passed += 1;
+                middleware.process_task(task, self).await
+            }
+            None => self.handler.process_task(task).await,
+        }
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Next({} of {})", self.passed, self.around.len())
+    }
+}
+
+type Endpoint = Arc<dyn Fn(&Task, &States) -> Arc<dyn Handler> + Send + Sync>;
+
+/// Chooses the handler of a task by its type, with the rules of Go's `ServeMux`: the longest
+/// pattern that is a prefix of the type wins; a type without one fails with `handler not found for
+/// task "type"`.
+///
+/// A mux is a handler itself, so it can be given to a server and to another mux. Faults of the
+/// registration (a blank pattern, one registered twice) are kept and refuse the start of the
+/// server, all at once; Go panics.
+///
+/// ```
+/// use asynq_core::{Handler, Task, mux::ServeMux};
+///
+/// let mut mux = ServeMux::new();
+/// mux.handle_func("email:", |task: Task| {
+///     println!("{}", task.get_type());
+///     Ok(())
+/// });
+/// mux.handle_async_func("image:resize", |task: Task| async move {
+///     println!("{}", task.get_type());
+///     Ok(())
+/// });
+/// assert!(mux.check().is_ok());
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// mux.process_task(Task::new("email:send", b"")?).await?;
+/// assert!(mux.process_task(Task::new("video", b"")?).await.is_err());
+/// # Ok::<(), asynq_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Default)]
+pub struct ServeMux {
+    handlers: Patterns<Entry>,
+    around: Arc<[Arc<dyn Middleware>]>,
+    states: States,
+    bad_payload: BadPayload,
+    faults: Vec<ConfigFault>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Handler(Arc<dyn Handler>),
+    Route(Endpoint),
+}
+
+impl ServeMux {
+    /// A mux without handlers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn insert(&mut self, pattern: &str, entry: Entry) -> &mut Self {
+        if let Err(error) = self.handlers.insert(pattern, entry) {
+            self.faults.push(ConfigFault {
+                field: "pattern",
+                problem: format!("{pattern:?} is refused: {error}"),
+            });
+        }
+        self
+    }
+
+    /// Registers a handler, another mux for example (Go: `Handle`).
+    pub fn handle(&mut self, pattern: &str, handler: impl Handler) -> &mut Self {
+        if let Err(error) = handler.check() {
+            self.faults.extend(error.faults);
+        }
+        self.insert(pattern, Entry::Handler(Arc::new(handler)))
+    }
+
+    /// Registers a function that is not async (Go: `HandleFunc`). It is called on a thread where it
+    /// may block, never on one that runs async tasks.
+    ///
+    /// A call that has begun cannot be broken off: past its deadline, or once it is cancelled, the
+    /// task keeps its slot and its lease until the function returns. Long ones look at
+    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled).
+    pub fn handle_func<F>(&mut self, pattern: &str, function: F) -> &mut Self
+    where
+        F: Fn(Task) -> Result<()> + Send + Sync + 'static,
+    {
+        self.insert(pattern, Entry::Handler(Arc::new(Blocking(Arc::new(function)))))
+    }
+
+    /// Registers an async function.
+    pub fn handle_async_func<F, Fut>(&mut self, pattern: &str, function: F) -> &mut Self
+    where
+        F: Fn(Task) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send,
+    {
+        self.insert(pattern, Entry::Handler(Arc::new(function)))
+    }
+
+    /// Registers an async function with extracted arguments, for the task type that one of them
+    /// stands for: a type with `#[derive(TaskPayload)]`. None or two of them are a compile error.
+    pub fn route<Args: 'static, R: Route<Args>>(&mut self, handler: R) -> &mut Self {
+        const {
+            assert!(
+                R::PAYLOADS > 0,
+                "no argument of this handler names a task type: take a payload with #[derive(TaskPayload)], or use `route_on`"
+            );
+            assert!(R::PAYLOADS < 2, "two arguments of this handler name a task type");
+        }
+        self.route_on(R::TASK_TYPE.unwrap_or_default(), handler)
+    }
+
+    /// Registers an async function with extracted arguments.
+    pub fn route_on<Args: 'static, R: Route<Args>>(&mut self, pattern: &str, handler: R) -> &mut Self {
+        let bad_payload = self.bad_payload;
+        let handler = Arc::new(handler);
+        let endpoint = move |_: &Task, states: &States| -> Arc<dyn Handler> {
+            Arc::new(Called {
+                route: Arc::clone(&handler),
+                states: states.clone(),
+                bad_payload,
+                args: std::marker::PhantomData::<fn(Args)>,
+            })
+        };
+        self.insert(pattern, Entry::Route(Arc::new(endpoint)))
+    }
+
+    /// Puts a middleware around all handlers, and around "not found", inside of those that are
+    /// there (Go: `Use`).
+    pub fn wrap(&mut self, middleware: impl Middleware) -> &mut Self {
+        let added = std::iter::once(Arc::new(middleware) as Arc<dyn Middleware>);
+        self.around = self.around.iter().cloned().chain(added).collect();
+        self
+    }
+
+    /// A value for [`State`](crate::extract::State) arguments. It goes before one of the same type
+    /// from [`ServerConfig::state`](crate::ServerConfig::state).
+    #[must_use]
+    pub fn with_state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// What becomes of tasks whose payload cannot be read; for the routes registered after this.
+    /// Default: [`BadPayload::Archive`].
+    #[must_use]
+    pub fn bad_payload(mut self, what: BadPayload) -> Self {
+        self.bad_payload = what;
+        self
+    }
+
+    /// The patterns, in the order of their bytes.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.handlers.iter().map(|(pattern, _)| pattern)
+    }
+}
+
+#[async_trait]
+impl Handler for ServeMux {
+    async fn process_task(&self, task: Task) -> Result<()> {
+        let handler = match self.handlers.find(task.get_type()) {
+            Some((_, Entry::Handler(handler))) => Arc::clone(handler),
+            Some((_, Entry::Route(endpoint))) => {
+                let outer = task.context().map(|context| context.states().clone());
+                endpoint(&task, &self.states.or(&outer.unwrap_or_default()))
+            }
+            None => Arc::new(NotFound),
+        };
+        let next = Next {
+            around: Arc::clone(&self.around),
+            passed: 0,
+            handler,
+        };
+        next.run(task).await
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError {
+            faults: self.faults.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for ServeMux {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeMux")
+            .field("patterns", &self.patterns().collect::<Vec<_>>())
+            .field("middleware", &self.around.len())
+            .field("states", &self.states)
+            .finish_non_exhaustive()
+    }
+}
+
+struct NotFound;
+
+#[async_trait]
+impl Handler for NotFound {
+    async fn process_task(&self, task: Task) -> Result<()> {
+        Err(Error::HandlerNotFound {
+            task_type: task.get_type().to_owned(),
+        })
+    }
+}
+
+/// A function with extracted arguments, about to be called.
+struct Called<R, Args> {
+    route: Arc<R>,
+    states: States,
+    bad_payload: BadPayload,
+    args: std::marker::PhantomData<fn(Args)>,
+}
+
+#[async_trait]
+impl<Args: 'static, R: Route<Args>> Handler for Called<R, Args> {
+    async fn process_task(&self, task: Task) -> Result<()> {
+        let run = match self.route.call(&task, &self.states) {
+            Ok(run) => run,
+            Err(Rejection::Payload(error)) if self.bad_payload == BadPayload::Archive => {
+                return Err(Error::skip_retry(error));
+            }
+            Err(Rejection::Payload(error)) => return Err(error),
+            Err(other) => return Err(Error::other(other)),
+        };
+        run.await
+    }
+}
+
+/// A function that may block.
+struct Blocking(Arc<dyn Fn(Task) -> Result<()> + Send + Sync>);
+
+#[async_trait]
+impl Handler for Blocking {
+    async fn process_task(&self, task: Task) -> Result<()> {
+        let function = Arc::clone(&self.0);
+        let hold: Option<Hold> = task.context().map(crate::TaskContext::hold);
+        let span = tracing::Span::current();
+        let call = tokio::task::spawn_blocking(move || {
+            // Its turn may come when the run is over.
+            if task.context().is_some_and(crate::TaskContext::is_cancelled) {
+                return Err(Error::Canceled);
+            }
+            let result = span.in_scope(|| function(task));
+            drop(hold);
+            result
+        });
+        match call.await {
+            Ok(result) => result,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is ending, and did not begin it.
+                Err(_) => Err(Error::Canceled),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
