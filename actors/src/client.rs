@@ -12,6 +12,7 @@ use asynq_core::{
     BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
     broker::{EnqueueRequest, Env, MAX_BATCH},
     compose::compose,
+    config::ClientSettings,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::{
@@ -26,12 +27,6 @@ use crate::{
     supervisor::{ChildSpec, Shutdown},
 };
 
-/// How many enqueues may wait for an answer in one system.
-pub(crate) const MAX_WAITING: usize = 4096;
-/// How many KiB of messages may wait for an answer in one system.
-pub(crate) const MAX_WAITING_KIB: u32 = 64 << 10;
-/// How long an enqueue is tried before it is given up.
-pub(crate) const ENQUEUE_WITHIN: Duration = Duration::from_secs(10);
 /// How much later a handle gives up an actor that does not answer.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
@@ -164,22 +159,24 @@ impl TryFrom<ClientMsg> for EnqueueMsg {
 struct Limits {
     items: Arc<Semaphore>,
     kib: Arc<Semaphore>,
+    most_kib: u32,
+    enqueue_within: Duration,
 }
 
 impl Limits {
-    fn kib(request: &EnqueueRequest) -> u32 {
+    fn kib(&self, request: &EnqueueRequest) -> u32 {
         let message = &request.message;
         let bytes = message.payload.len() + message.r#type.len() + 256;
         u32::try_from(bytes.div_ceil(1024))
-            .unwrap_or(MAX_WAITING_KIB)
-            .min(MAX_WAITING_KIB)
+            .unwrap_or(self.most_kib)
+            .min(self.most_kib)
     }
 
     async fn admit(&self, request: &EnqueueRequest) -> Result<Admission, EnqueueError> {
         let closed = |_| EnqueueError::Closed;
         let item = Arc::clone(&self.items).acquire_owned().await.map_err(closed)?;
         let bytes = Arc::clone(&self.kib)
-            .acquire_many_owned(Self::kib(request))
+            .acquire_many_owned(self.kib(request))
             .await
             .map_err(closed)?;
         Ok(Admission {
@@ -191,7 +188,7 @@ impl Limits {
         let full = |_| EnqueueError::Overloaded;
         let item = Arc::clone(&self.items).try_acquire_owned().map_err(full)?;
         let bytes = Arc::clone(&self.kib)
-            .try_acquire_many_owned(Self::kib(request))
+            .try_acquire_many_owned(self.kib(request))
             .map_err(full)?;
         Ok(Admission {
             _permits: Arc::new([item, bytes]),
@@ -208,10 +205,13 @@ pub struct ClientHandle {
 }
 
 impl ClientHandle {
-    pub(crate) fn new(env: Env) -> Self {
+    pub(crate) fn new(settings: &ClientSettings, env: Env) -> Self {
+        let kib = settings.max_waiting_bytes >> 10;
         let limits = Limits {
-            items: Arc::new(Semaphore::new(MAX_WAITING)),
-            kib: Arc::new(Semaphore::new(MAX_WAITING_KIB as usize)),
+            items: Arc::new(Semaphore::new(settings.max_waiting)),
+            kib: Arc::new(Semaphore::new(kib)),
+            most_kib: u32::try_from(kib).unwrap_or(u32::MAX),
+            enqueue_within: settings.enqueue_timeout,
         };
         Self {
             slot: Slot::new(),
@@ -225,7 +225,7 @@ impl ClientHandle {
     /// # Errors
     /// [`EnqueueError::Invalid`] before anything is sent; [`EnqueueError::DuplicateTask`],
     /// [`EnqueueError::TaskIdConflict`]; [`EnqueueError::Broker`] when the storage did not take it
-    /// within 10 s; [`EnqueueError::Unknown`] when it may have; [`EnqueueError::Closed`].
+    /// within [`enqueue_timeout`](asynq_core::ClientConfig::enqueue_timeout); [`EnqueueError::Unknown`] when it may have; [`EnqueueError::Closed`].
     ///
     /// # Cancel safety
     /// Not safe: the task may be enqueued all the same.
@@ -254,7 +254,18 @@ impl ClientHandle {
     /// # Cancel safety
     /// Not safe: the task may be enqueued all the same.
     pub async fn try_enqueue(&self, task: Task) -> Result<TaskInfo, EnqueueError> {
-        let request = compose(&task, &TaskOptions::new(), &self.env)?;
+        self.try_enqueue_with(task, &TaskOptions::new()).await
+    }
+
+    /// Enqueues a task with options of this call, or says at once that too many are waiting.
+    ///
+    /// # Errors
+    /// As [`try_enqueue`](Self::try_enqueue).
+    ///
+    /// # Cancel safety
+    /// Not safe: the task may be enqueued all the same.
+    pub async fn try_enqueue_with(&self, task: Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
+        let request = compose(&task, options, &self.env)?;
         let admission = self.limits.try_admit(&request)?;
         self.send(request, admission).await
     }
@@ -268,7 +279,7 @@ impl ClientHandle {
     }
 
     async fn send(&self, request: EnqueueRequest, admission: Admission) -> Result<TaskInfo, EnqueueError> {
-        let deadline = Instant::now() + ENQUEUE_WITHIN;
+        let deadline = Instant::now() + self.limits.enqueue_within;
         let id = TaskId::from_storage(&request.message.id);
         let mut ambiguous = false;
         let unknown = || EnqueueError::Unknown { id: id.clone() };
@@ -383,7 +394,7 @@ impl ClientState {
             Ok((admission, request)) => Some(Queued {
                 request,
                 reply,
-                deadline: Instant::now() + ENQUEUE_WITHIN,
+                deadline: Instant::now() + self.args.limits.enqueue_within,
                 ambiguous: false,
                 _admission: admission,
             }),

@@ -3,8 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
-    BrokerError, ConfigError, Connector, Error, Handler, QueueName, Result, ServerConfig, Storage, broker::Env,
-    config::Settings,
+    BrokerError, ClientConfig, ConfigError, Connector, Error, Handler, QueueName, Result, ServerConfig, Storage,
+    broker::Env,
+    config::{ClientSettings, Settings},
 };
 use ractor::{Actor, ActorCell, DerivedActorRef};
 use tokio::sync::watch;
@@ -54,6 +55,7 @@ pub enum Exit {
 pub struct AsynqSystemBuilder {
     connector: Arc<dyn Connector>,
     config: ServerConfig,
+    client_config: ClientConfig,
     handler: Option<HandlerRef>,
     env: Env,
     intensity: Intensity,
@@ -65,6 +67,13 @@ impl AsynqSystemBuilder {
     #[must_use]
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The settings of the client part. Default: [`ClientConfig::new`].
+    #[must_use]
+    pub fn client_config(mut self, config: ClientConfig) -> Self {
+        self.client_config = config;
         self
     }
 
@@ -114,15 +123,24 @@ impl AsynqSystemBuilder {
         self.start(Some(supervisor)).await
     }
 
+    /// All that is wrong with the settings, and with how the handler was put together.
+    fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
+        let handler = self.handler.as_ref().map_or(Ok(()), |handler| handler.0.check());
+        let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
+        let server = self.config.validate().map_err(|error| faults.extend(error.faults));
+        let client = self.client_config.validate().map_err(|error| faults.extend(error.faults));
+        match (server, client) {
+            (Ok(server), Ok(client)) if faults.is_empty() => Ok((server, client)),
+            _ => Err(ConfigError { faults }),
+        }
+    }
+
     async fn start(self, parent: Option<ActorCell>) -> Result<AsynqSystem> {
-        let settings = self
-            .config
-            .validate()
-            .map_err(|error: ConfigError| Error::Config(error))?;
+        let (settings, client_settings) = self.validate()?;
         let env = self.env.clone();
         let lending = Lending::new();
         let tree = Tree::new(env.clock.clone());
-        let client = ClientHandle::new(env.clone());
+        let client = ClientHandle::new(&client_settings, env.clone());
         let table = Arc::new(Table::new(settings.concurrency, env.clock.clone()));
         let exit = ExitCell::default();
         let exchange = Exchange {
@@ -334,6 +352,7 @@ impl AsynqSystem {
         AsynqSystemBuilder {
             connector: Arc::new(connector),
             config: ServerConfig::new(),
+            client_config: ClientConfig::new(),
             handler: None,
             env: Env::default(),
             intensity: Intensity::default(),
@@ -452,6 +471,11 @@ impl AsynqSystem {
     pub async fn shutdown(&self) -> Exit {
         self.root.stop(None);
         self.wait().await
+    }
+
+    /// Begins the end of the system as [`shutdown`](Self::shutdown) does, and does not wait for it.
+    pub fn stop(&self) {
+        self.root.stop(None);
     }
 
     /// As [`shutdown`](Self::shutdown), but running tasks may go on for `timeout` at most, where that

@@ -348,6 +348,96 @@ impl fmt::Debug for ServerConfig {
     }
 }
 
+/// Settings of a client, or of the client part of an `AsynqSystem`. Ours: Go's client has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    pub(crate) enqueue_timeout: Duration,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_waiting_bytes: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            enqueue_timeout: Duration::from_secs(10),
+            max_waiting: 4096,
+            max_waiting_bytes: 64 << 20,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// All defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long an enqueue is tried before it is given up, 10 ms to 1 h. Default: 10 s.
+    #[must_use]
+    pub fn enqueue_timeout(mut self, timeout: Duration) -> Self {
+        self.enqueue_timeout = timeout;
+        self
+    }
+
+    /// How many enqueues may wait for their answer at once, 1 to 1 000 000. Beyond it `enqueue`
+    /// waits and `try_enqueue` refuses. Default: 4096.
+    #[must_use]
+    pub fn max_waiting(mut self, tasks: usize) -> Self {
+        self.max_waiting = tasks;
+        self
+    }
+
+    /// How many bytes of them, 1 MiB to 1 GiB. One task counts at most this much. Default: 64 MiB.
+    #[must_use]
+    pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
+        self.max_waiting_bytes = bytes;
+        self
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all faults, each naming the field and its limits.
+    pub fn validate(&self) -> Result<ClientSettings, ConfigError> {
+        let mut faults = Vec::new();
+        let mut fault = |field, problem| faults.push(ConfigFault { field, problem });
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
+        if !(least..=most).contains(&self.enqueue_timeout) {
+            fault(
+                "enqueue_timeout",
+                format!("must be {least:?} to {most:?}, not {:?}", self.enqueue_timeout),
+            );
+        }
+        if !(1..=1_000_000).contains(&self.max_waiting) {
+            fault("max_waiting", format!("must be 1 to 1000000, not {}", self.max_waiting));
+        }
+        if !(1 << 20..=1 << 30).contains(&self.max_waiting_bytes) {
+            fault(
+                "max_waiting_bytes",
+                format!("must be 1048576 to 1073741824, not {}", self.max_waiting_bytes),
+            );
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        Ok(ClientSettings {
+            enqueue_timeout: self.enqueue_timeout,
+            max_waiting: self.max_waiting,
+            max_waiting_bytes: self.max_waiting_bytes,
+        })
+    }
+}
+
+/// A [`ClientConfig`] that was found good. What the runtime works with.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each field is the setting of the same name of ClientConfig")]
+pub struct ClientSettings {
+    pub enqueue_timeout: Duration,
+    pub max_waiting: usize,
+    pub max_waiting_bytes: usize,
+}
+
 /// A [`ServerConfig`] that was found good. What the runtime works with.
 #[derive(Clone)]
 #[allow(missing_docs, reason = "each field is the setting of the same name of ServerConfig")]
@@ -393,6 +483,16 @@ mod tests {
             settings.queues.into_iter().collect::<Vec<_>>(),
             [(QueueName::default(), 1)]
         );
+    }
+
+    #[test]
+    fn client_limits_are_checked() {
+        ClientConfig::new().validate().unwrap();
+        let bad = ClientConfig::new()
+            .enqueue_timeout(Duration::ZERO)
+            .max_waiting(0)
+            .max_waiting_bytes(1);
+        assert_eq!(bad.validate().unwrap_err().faults.len(), 3);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub mod wire;
 
 pub use broker::{Broker, Connector, Env, Storage};
 pub use clock::Clock;
-pub use config::{ServerConfig, UnknownTask};
+pub use config::{ClientConfig, ServerConfig, UnknownTask};
 pub use context::{Hold, TaskContext};
 pub use entropy::Entropy;
 pub use error::{BoxError, BrokerError, ConfigError, EnqueueError, Error, Result, SettleError, TaskError};
