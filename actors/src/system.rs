@@ -3,13 +3,15 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
-    BrokerError, ConfigError, Connector, Error, Handler, QueueName, Result, ServerConfig, Storage, broker::Env,
+    BrokerError, ConfigError, Connector, Error, GroupAggregator, Handler, QueueName, Result, ServerConfig, Storage,
+    broker::{Env, GroupLimits},
     config::Settings,
 };
 use ractor::{Actor, ActorCell, DerivedActorRef};
 use tokio::sync::watch;
 
 use crate::{
+    aggregator::{Aggregator, AggregatorRef, Job, Runs},
     broker::{Broker, BrokerArgs, BrokerHandle, Lending},
     chore::chore,
     client::{ClientHandle, EnqueueMsg},
@@ -55,6 +57,7 @@ pub struct AsynqSystemBuilder {
     connector: Arc<dyn Connector>,
     config: ServerConfig,
     handler: Option<HandlerRef>,
+    aggregator: Option<AggregatorRef>,
     env: Env,
     intensity: Intensity,
     backoff: Backoff,
@@ -68,10 +71,19 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// What runs the tasks. Without a handler the system only enqueues.
+    /// What runs the tasks. Without a handler the system takes none.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Some(HandlerRef(Arc::new(handler)));
+        self
+    }
+
+    /// What makes one task out of the tasks of a group, in all queues of the config. Without it
+    /// groups wait for another server. It needs no handler beside it; the tasks that it makes then
+    /// wait for another server's.
+    #[must_use]
+    pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
+        self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
         self
     }
 
@@ -143,8 +155,10 @@ impl AsynqSystemBuilder {
             ChildSpec::new("broker", move || (Broker, broker.clone())),
             client.spec(lending.handle()),
         ];
-        if let Some(handler) = self.handler.clone() {
+        if self.handler.is_some() || self.aggregator.is_some() {
             children.push(self.maintenance(&settings, &exchange, &tree));
+        }
+        if let Some(handler) = self.handler.clone() {
             children.push(self.work(&settings, handler, &exchange, &tree));
         }
         let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
@@ -245,7 +259,7 @@ impl AsynqSystemBuilder {
         };
         let janitor = Janitor {
             broker: broker.clone(),
-            queues,
+            queues: queues.clone(),
             interval: settings.janitor_interval,
             batch: settings.janitor_batch_size,
         };
@@ -255,6 +269,29 @@ impl AsynqSystemBuilder {
             chore("recoverer", PATH, recoverer, tree, entropy, CHORE_STOP),
             chore("janitor", PATH, janitor, tree, entropy, CHORE_STOP),
         ];
+        if let Some(aggregator) = self.aggregator.clone() {
+            let job = Job {
+                aggregator,
+                broker: broker.clone(),
+                limits: GroupLimits {
+                    grace: settings.group_grace_period,
+                    max_delay: settings.group_max_delay,
+                    max_size: settings.group_max_size,
+                },
+                timeout: settings.group_timeout,
+                env: self.env.clone(),
+            };
+            let aggregator = Aggregator {
+                job: Arc::new(job),
+                broker: broker.clone(),
+                queues,
+                interval: settings.group_check_interval,
+                wait_for_runs: settings.shutdown_timeout,
+                runs: Runs::new(),
+            };
+            let stop_within = aggregator.stop_within();
+            children.push(chore("aggregator", PATH, aggregator, tree, entropy, stop_within));
+        }
         if let Some(check) = settings.health_check.clone() {
             let healthchecker = Healthchecker {
                 broker: broker.clone(),
@@ -335,6 +372,7 @@ impl AsynqSystem {
             connector: Arc::new(connector),
             config: ServerConfig::new(),
             handler: None,
+            aggregator: None,
             env: Env::default(),
             intensity: Intensity::default(),
             backoff: Backoff::default(),
