@@ -13,7 +13,7 @@ use crate::slot::Slot;
 pub struct AggregateGroup {
     /// The group.
     pub group: String,
-    /// Its tasks, those that joined first at the front; at least one.
+    /// Its tasks, at least one; those that joined in an earlier second come first.
     pub tasks: Vec<Task>,
     /// Takes the one task, or why there is none. Dropped unanswered it is an error, and the tasks
     /// return to their group. Closed once nobody waits any longer, because of

@@ -30,8 +30,9 @@ pub const MAX_AGGREGATIONS: usize = 3;
 /// was lost to another server because the storage was away.
 #[async_trait]
 pub trait GroupAggregator: Send + Sync + 'static {
-    /// Makes one task out of `tasks`: type, payload and headers of the members, those that joined
-    /// first at the front; at least one. Called for up to [`MAX_AGGREGATIONS`] sets at once.
+    /// Makes one task out of `tasks`: type, payload and headers of the members, at least one; those
+    /// that joined in an earlier second come first. Called for up to [`MAX_AGGREGATIONS`] sets at
+    /// once.
     ///
     /// # Errors
     /// Any error leaves the tasks in their group.
