@@ -16,7 +16,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, GroupKey, QueueName, Storage, aggregator::MAX_AGGREGATIONS};
+use asynq_core::{
+    BrokerError, GroupKey, QueueName, Storage,
+    aggregator::MAX_AGGREGATIONS,
+    broker::{Env, GroupLimits},
+    config::Settings,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::{JoinError, JoinSet},
@@ -26,22 +31,44 @@ use tokio::{
 use crate::{broker::BrokerHandle, chore::Chore};
 
 pub use adapter::{AggregateGroup, AggregatorActor, AggregatorActorError};
-pub(crate) use run::{AggregatorRef, Job};
+pub(crate) use run::AggregatorRef;
+use run::Job;
 
 /// How long aborted runs may take to be gone; they are at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Aggregator {
-    pub(crate) job: Arc<Job>,
-    pub(crate) broker: BrokerHandle,
-    pub(crate) queues: Vec<QueueName>,
-    pub(crate) interval: Duration,
+    job: Arc<Job>,
+    queues: Vec<QueueName>,
+    interval: Duration,
     /// How long a stop waits for runs.
-    pub(crate) wait_for_runs: Duration,
-    pub(crate) runs: Runs,
+    wait_for_runs: Duration,
+    runs: Runs,
 }
 
 impl Aggregator {
+    pub(crate) fn new(aggregator: AggregatorRef, settings: &Settings, broker: BrokerHandle, env: Env) -> Self {
+        let limits = GroupLimits {
+            grace: settings.group_grace_period,
+            max_delay: settings.group_max_delay,
+            max_size: settings.group_max_size,
+        };
+        let job = Job {
+            aggregator,
+            broker,
+            limits,
+            timeout: settings.group_timeout,
+            env,
+        };
+        Self {
+            job: Arc::new(job),
+            queues: settings.queues.keys().cloned().collect(),
+            interval: settings.group_check_interval,
+            wait_for_runs: settings.shutdown_timeout,
+            runs: Runs::new(),
+        }
+    }
+
     /// What the actor may take to stop.
     pub(crate) fn stop_within(&self) -> Duration {
         self.wait_for_runs + 2 * ABORT_WITHIN
@@ -93,7 +120,7 @@ impl Chore for Aggregator {
     /// of which a part was taken.
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let began = Instant::now();
-        let storage = self.broker.storage().await?;
+        let storage = self.job.broker.storage().await?;
         let (mut groups, mut failure) = (VecDeque::new(), None);
         for queue in &self.queues {
             // One queue that cannot be served keeps no other from being served.
@@ -131,13 +158,13 @@ impl Chore for Aggregator {
 
 /// The runs of one system. They outlive the actor that began them, and are dropped with the system.
 #[derive(Debug)]
-pub(crate) struct Runs {
+struct Runs {
     under_way: Mutex<JoinSet<()>>,
     places: Arc<Semaphore>,
 }
 
 impl Runs {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             under_way: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_AGGREGATIONS)),

@@ -4,14 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
     BrokerError, ConfigError, Connector, Error, GroupAggregator, Handler, QueueName, Result, ServerConfig, Storage,
-    broker::{Env, GroupLimits},
-    config::Settings,
+    broker::Env, config::Settings,
 };
 use ractor::{Actor, ActorCell, DerivedActorRef};
 use tokio::sync::watch;
 
 use crate::{
-    aggregator::{Aggregator, AggregatorRef, Job, Runs},
+    aggregator::{Aggregator, AggregatorRef},
     broker::{Broker, BrokerArgs, BrokerHandle, Lending},
     chore::chore,
     client::{ClientHandle, EnqueueMsg},
@@ -259,7 +258,7 @@ impl AsynqSystemBuilder {
         };
         let janitor = Janitor {
             broker: broker.clone(),
-            queues: queues.clone(),
+            queues,
             interval: settings.janitor_interval,
             batch: settings.janitor_batch_size,
         };
@@ -270,25 +269,7 @@ impl AsynqSystemBuilder {
             chore("janitor", PATH, janitor, tree, entropy, CHORE_STOP),
         ];
         if let Some(aggregator) = self.aggregator.clone() {
-            let job = Job {
-                aggregator,
-                broker: broker.clone(),
-                limits: GroupLimits {
-                    grace: settings.group_grace_period,
-                    max_delay: settings.group_max_delay,
-                    max_size: settings.group_max_size,
-                },
-                timeout: settings.group_timeout,
-                env: self.env.clone(),
-            };
-            let aggregator = Aggregator {
-                job: Arc::new(job),
-                broker: broker.clone(),
-                queues,
-                interval: settings.group_check_interval,
-                wait_for_runs: settings.shutdown_timeout,
-                runs: Runs::new(),
-            };
+            let aggregator = Aggregator::new(aggregator, settings, broker.clone(), self.env.clone());
             let stop_within = aggregator.stop_within();
             children.push(chore("aggregator", PATH, aggregator, tree, entropy, stop_within));
         }

@@ -42,13 +42,13 @@ impl fmt::Debug for AggregatorRef {
 
 /// What runs need; shared by all of one system.
 #[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) aggregator: AggregatorRef,
-    pub(crate) broker: BrokerHandle,
-    pub(crate) limits: GroupLimits,
+pub(super) struct Job {
+    pub(super) aggregator: AggregatorRef,
+    pub(super) broker: BrokerHandle,
+    pub(super) limits: GroupLimits,
     /// How long the user's code may take for one set.
-    pub(crate) timeout: Duration,
-    pub(crate) env: Env,
+    pub(super) timeout: Duration,
+    pub(super) env: Env,
 }
 
 /// Why a set was not aggregated.
@@ -72,7 +72,7 @@ impl Job {
     /// Aggregates one set. A set for which that fails stays listed until its time is over, and is
     /// then handed back by the recoverer of any server, as in Go: the wait keeps an aggregator
     /// that fails from being called again and again at once.
-    pub(crate) async fn run(&self, set: AggregationSet) {
+    pub(super) async fn run(&self, set: AggregationSet) {
         let (queue, group, tasks) = (&set.queue, &set.group, set.tasks.len());
         match self.aggregate(&set).await {
             Ok(()) => tracing::debug!(%queue, %group, tasks, "aggregated"),
