@@ -1,6 +1,6 @@
 //! Kills and stops while sets are being aggregated.
 
-use asynq_actors::Exit;
+use asynq_actors::{Crash, Exit};
 use asynq_core::Task;
 use asynq_testing::faulty::{Fault, Op, Plan};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -9,14 +9,18 @@ use tokio::time::Instant;
 use super::kit::*;
 
 /// A run belongs to no actor: it goes on, and its set is aggregated once.
-async fn a_run_survives_the_kill_of(path: &str) {
+async fn a_run_survives(path: &str, crash: Crash) {
     let mut world = World::new([Act::Takes(5 * MINUTE)]);
     let system = world.spawn(quick()).await;
     world.add_all(&system, "g", &["a", "b"]).await;
     world.call().await;
     for _ in 0..3 {
-        pass(SECOND).await;
-        assert!(system.kill_actor(path), "no actor at {path}");
+        assert!(system.crash_actor(path, crash), "no actor at {path}");
+        // An actor crashes in these ways when it handles something.
+        if path == "maintenance" && crash != Crash::Kill {
+            assert!(system.kill_actor("maintenance/janitor"));
+        }
+        pass(2 * SECOND).await;
     }
     // The next incarnation looks at the groups, too.
     world.add(&system, "g", "c").await;
@@ -24,27 +28,29 @@ async fn a_run_survives_the_kill_of(path: &str) {
     assert_eq!(world.broken_off(), 0);
     assert_eq!(world.all_aggregated().await.sums, [names(&["a", "b"]), names(&["c"])]);
     world.no_more_calls();
-    let restarts = |path: &str| {
-        let tree = system.tree().unwrap();
-        tree.find(&path.split('/').collect::<Vec<_>>()).unwrap().restarts
-    };
-    assert!(restarts(path) >= 3, "{:?}", system.tree());
+    let tree = system.tree().unwrap();
+    let names: Vec<_> = path.split('/').collect();
+    assert_eq!(tree.find(&names).unwrap().restarts, 3, "{tree}");
     assert_eq!(system.shutdown().await, Exit::Stopped);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_aggregator_is_killed() {
-    a_run_survives_the_kill_of("maintenance/aggregator").await;
+async fn the_aggregator_crashes() {
+    for crash in [Crash::Kill, Crash::Panic, Crash::Error] {
+        a_run_survives("maintenance/aggregator", crash).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn maintenance_is_killed() {
-    a_run_survives_the_kill_of("maintenance").await;
+async fn maintenance_crashes() {
+    for crash in [Crash::Kill, Crash::Panic, Crash::Error] {
+        a_run_survives("maintenance", crash).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_broker_is_killed() {
-    a_run_survives_the_kill_of("broker").await;
+    a_run_survives("broker", Crash::Kill).await;
 }
 
 /// The storage is asked for a set, and the asker dies before the answer.

@@ -49,6 +49,12 @@ async fn a_panic_loses_no_task() {
     tried_again_after(Act::Panics).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn errors_and_panics_that_cannot_be_dropped_lose_no_task() {
+    tried_again_after(Act::FailsBadly).await;
+    tried_again_after(Act::PanicsBadly).await;
+}
+
 /// Go's nil.
 #[tokio::test(start_paused = true)]
 async fn a_result_without_a_type_loses_no_task() {
@@ -81,9 +87,8 @@ async fn an_aggregator_may_take_longer_than_the_set_lives() {
     system.shutdown().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_aggregator_that_hangs_is_broken_off() {
-    let mut world = World::new([Act::Hangs]);
+async fn broken_off_after(act: Act) {
+    let mut world = World::new([act]);
     let system = world.spawn(quick().group_timeout(5 * MINUTE)).await;
     world.add_all(&system, "g", &["a", "b"]).await;
     let first = world.call().await;
@@ -100,6 +105,12 @@ async fn an_aggregator_that_hangs_is_broken_off() {
     );
     assert_eq!(world.all_aggregated().await.sums, [names(&["a", "b"])]);
     system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aggregator_that_hangs_is_broken_off() {
+    broken_off_after(Act::Hangs).await;
+    broken_off_after(Act::HangsBadly).await;
 }
 
 /// A set that cannot be extended is another's when its time is over: the run ends before.

@@ -37,7 +37,11 @@ pub(super) const HANDED_BACK: Duration = Duration::from_secs(120 + 60 + 5);
 pub(super) enum Act {
     Well,
     Fails,
+    /// With an error that panics when it is shown or dropped.
+    FailsBadly,
     Panics,
+    /// With a value that panics when it is dropped.
+    PanicsBadly,
     /// Its task has no type, as Go's nil has none.
     Blank,
     /// Its task has an option that no task may have.
@@ -48,7 +52,27 @@ pub(super) enum Act {
     /// Until somebody releases it.
     Waits,
     Hangs,
+    /// And leaves behind what panics when it is dropped.
+    HangsBadly,
 }
+
+/// Neither to be shown nor to be dropped.
+#[derive(Debug)]
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("not to be dropped")
+    }
+}
+
+impl std::fmt::Display for Bad {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("not to be shown")
+    }
+}
+
+impl std::error::Error for Bad {}
 
 /// One call of the aggregator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,16 +124,21 @@ impl GroupAggregator for Scripted {
         self.calls.send(call).map_err(Error::other)?;
         let act = self.plan.lock().unwrap().pop_front().unwrap_or(Act::Well);
         match act {
-            Act::Well => {}
-            Act::Fails | Act::Panics | Act::Blank | Act::Refused | Act::Conflicts => under_way.1 = true,
             Act::Takes(time) => tokio::time::sleep(time).await,
             Act::Waits => self.releases.acquire().await.map_err(Error::other)?.forget(),
             Act::Hangs => std::future::pending().await,
+            Act::HangsBadly => {
+                let _bad = Bad;
+                std::future::pending().await
+            }
+            _ => {}
         }
         under_way.1 = true;
         match act {
             Act::Fails => Err(Error::other("no")),
+            Act::FailsBadly => Err(Error::other(Bad)),
             Act::Panics => panic!("told to panic"),
+            Act::PanicsBadly => std::panic::panic_any(Bad),
             Act::Blank => Ok(Task::from_message(&TaskMessage::default(), None)),
             Act::Refused => Ok(sum.with_timeout(Duration::from_millis(1))),
             Act::Conflicts => Ok(sum.with_task_id("taken")),
