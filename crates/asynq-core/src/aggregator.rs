@@ -63,7 +63,7 @@ type AggregateFn = dyn Fn(&str, &[Task]) -> Result<Task> + Send + Sync;
 ///
 /// It is called on a thread where it may block, never on one that runs async tasks. A call that
 /// has begun cannot be broken off: past its time limit its answer is dropped, and it counts among
-/// the [`MAX_AGGREGATIONS`] until it has really ended.
+/// the [`MAX_AGGREGATIONS`] until it has really ended; the end of the tokio runtime waits for it.
 ///
 /// ```
 /// use asynq_core::{GroupAggregatorFunc, Task};

@@ -123,7 +123,7 @@ async fn a_run_ends_with_the_time_of_its_set() {
     world.call().await;
     pass(2 * MINUTE - 2 * SECOND).await;
     assert_eq!(world.broken_off(), 0);
-    pass(2 * SECOND).await;
+    pass(3 * SECOND).await;
     assert_eq!(world.broken_off(), 1);
     assert_eq!(world.call().await.members, names(&["a"]));
     world.all_aggregated().await;
