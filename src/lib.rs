@@ -26,13 +26,23 @@
 //! ```
 
 pub use asynq_actors::{
-    ActorState, AsynqSystem, AsynqSystemBuilder, BrokerHandle, ClientHandle, Crash, EnqueueMsg, Exit, TreeEvent,
-    TreeNode, supervisor,
+    ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
+    ClientHandle, Crash, EnqueueMsg, Exit, TreeEvent, TreeNode, supervisor,
 };
 pub use asynq_core::{
-    Connector, Env, Error, ErrorHandler, Handler, HealthCheck, IsFailure, Result, RetryDelay, ServerConfig, Task,
-    TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info, inspect, names,
+    Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IsFailure, Result,
+    RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info,
+    inspect, names,
 };
+
+/// What a server may be given besides its handler.
+pub mod components {
+    /// Group aggregation: many tasks become one.
+    pub mod aggregator {
+        pub use asynq_actors::{AggregateGroup, AggregatorActor, AggregatorActorError};
+        pub use asynq_core::aggregator::{GroupAggregator, GroupAggregatorFunc, MAX_AGGREGATIONS};
+    }
+}
 
 /// Tasks and their options.
 pub mod task {

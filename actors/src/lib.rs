@@ -15,6 +15,7 @@ macro_rules! message {
 }
 pub(crate) use message;
 
+mod aggregator;
 mod broker;
 mod chore;
 mod client;
@@ -38,6 +39,7 @@ mod table;
 mod timer;
 mod tree;
 
+pub use aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub use broker::BrokerHandle;
 pub use client::{ClientHandle, EnqueueMsg};
 pub use fuse::Crash;

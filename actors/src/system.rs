@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
-    BrokerError, ClientConfig, ConfigError, Connector, Error, Handler, QueueName, Result, ServerConfig, Storage,
+    BrokerError, ClientConfig, ConfigError, Connector, Error, GroupAggregator, Handler, QueueName, Result,
+    ServerConfig, Storage,
     broker::Env,
     config::{ClientSettings, Settings},
 };
@@ -11,6 +12,7 @@ use ractor::{Actor, ActorCell, DerivedActorRef};
 use tokio::sync::watch;
 
 use crate::{
+    aggregator::{Aggregator, AggregatorRef},
     broker::{Broker, BrokerArgs, BrokerHandle, Lending},
     chore::chore,
     client::{ClientHandle, EnqueueMsg},
@@ -57,6 +59,7 @@ pub struct AsynqSystemBuilder {
     config: ServerConfig,
     client_config: ClientConfig,
     handler: Option<HandlerRef>,
+    aggregator: Option<AggregatorRef>,
     env: Env,
     intensity: Intensity,
     backoff: Backoff,
@@ -77,10 +80,19 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// What runs the tasks. Without a handler the system only enqueues.
+    /// What runs the tasks. Without a handler the system takes none.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Some(HandlerRef(Arc::new(handler)));
+        self
+    }
+
+    /// What makes one task out of the tasks of a group, in all queues of the config. Without it
+    /// groups wait for another server. It needs no handler beside it; the tasks that it makes then
+    /// wait for another server's.
+    #[must_use]
+    pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
+        self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
         self
     }
 
@@ -128,7 +140,10 @@ impl AsynqSystemBuilder {
         let handler = self.handler.as_ref().map_or(Ok(()), |handler| handler.0.check());
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
         let server = self.config.validate().map_err(|error| faults.extend(error.faults));
-        let client = self.client_config.validate().map_err(|error| faults.extend(error.faults));
+        let client = self
+            .client_config
+            .validate()
+            .map_err(|error| faults.extend(error.faults));
         match (server, client) {
             (Ok(server), Ok(client)) if faults.is_empty() => Ok((server, client)),
             _ => Err(ConfigError { faults }),
@@ -161,8 +176,10 @@ impl AsynqSystemBuilder {
             ChildSpec::new("broker", move || (Broker, broker.clone())),
             client.spec(lending.handle()),
         ];
-        if let Some(handler) = self.handler.clone() {
+        if self.handler.is_some() || self.aggregator.is_some() {
             children.push(self.maintenance(&settings, &exchange, &tree));
+        }
+        if let Some(handler) = self.handler.clone() {
             children.push(self.work(&settings, handler, &exchange, &tree));
         }
         let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
@@ -273,6 +290,11 @@ impl AsynqSystemBuilder {
             chore("recoverer", PATH, recoverer, tree, entropy, CHORE_STOP),
             chore("janitor", PATH, janitor, tree, entropy, CHORE_STOP),
         ];
+        if let Some(aggregator) = self.aggregator.clone() {
+            let aggregator = Aggregator::new(aggregator, settings, broker.clone(), self.env.clone());
+            let stop_within = aggregator.stop_within();
+            children.push(chore("aggregator", PATH, aggregator, tree, entropy, stop_within));
+        }
         if let Some(check) = settings.health_check.clone() {
             let healthchecker = Healthchecker {
                 broker: broker.clone(),
@@ -354,6 +376,7 @@ impl AsynqSystem {
             config: ServerConfig::new(),
             client_config: ClientConfig::new(),
             handler: None,
+            aggregator: None,
             env: Env::default(),
             intensity: Intensity::default(),
             backoff: Backoff::default(),

@@ -15,6 +15,13 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     text.map(|text| decode(&text).map_err(D::Error::custom)).transpose()
 }
 
+/// A list of them; nil is empty.
+pub(crate) fn deserialize_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+    let texts = Vec::<Option<String>>::deserialize(deserializer)?;
+    let bytes = texts.iter().map(|text| decode(text.as_deref().unwrap_or_default()));
+    bytes.collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     STANDARD.decode(text)
 }

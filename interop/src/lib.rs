@@ -34,5 +34,5 @@ pub use dump::{DumpedKey, DumpedValue, ScoredMember, dump};
 pub use inspector::{GoGroup, GoInspector, GoQueueInfo, GoServerInfo, GoWorker};
 pub use process::{GoError, GoErrorKind, PATIENCE};
 pub use program::program;
-pub use server::{GoEvent, GoRun, GoServer, GoServerBuilder};
+pub use server::{GoAggregation, GoEvent, GoRun, GoServer, GoServerBuilder};
 pub use task::{GoTask, GoTaskInfo, VECTORS};

@@ -64,6 +64,16 @@ impl GoServerBuilder {
         self.flag("retry-delay-ms", delay.as_millis())
     }
 
+    /// Aggregates groups in which no task joined for so long, at least 1 s.
+    pub fn group_grace(self, quiet: Duration) -> Self {
+        self.flag("group-grace", quiet.as_millis())
+    }
+
+    /// With how many tasks a group is full.
+    pub fn group_max_size(self, tasks: u32) -> Self {
+        self.flag("group-max-size", tasks)
+    }
+
     /// What the library logs to its standard error: `debug` to `fatal`.
     pub fn log_level(self, level: &str) -> Self {
         self.flag("log-level", level)
@@ -111,6 +121,8 @@ pub enum GoEvent {
     Start(GoRun),
     /// The handler returned; its outcome is not in Redis yet.
     End(GoRun),
+    /// The aggregator was called; what it made is not in Redis yet.
+    Aggregate(GoAggregation),
     /// `Stop` returned.
     Stopped,
     /// `Shutdown` returned.
@@ -143,6 +155,18 @@ pub struct GoRun {
     /// The text of its error; empty if there is none.
     #[serde(default)]
     pub error: String,
+    /// When.
+    pub at_unix_nanos: i64,
+}
+
+/// One call of the aggregator.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct GoAggregation {
+    /// The group.
+    pub group: String,
+    /// The payloads of its tasks, oldest first.
+    #[serde(deserialize_with = "base64_bytes::deserialize_list")]
+    pub payloads: Vec<Vec<u8>>,
     /// When.
     pub at_unix_nanos: i64,
 }
@@ -236,11 +260,22 @@ impl GoServer {
     /// # Panics
     /// If that does not happen.
     pub async fn ended(&mut self, id: &str) -> GoRun {
+        self.ended_like(&format!("end of {id}"), |run| run.id == id).await
+    }
+
+    /// Waits until the handler returns for such a task. Its outcome is in Redis some time later.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    ///
+    /// # Cancel safety
+    /// Safe: no end is lost.
+    pub async fn ended_like(&mut self, what: &str, wanted: impl Fn(&GoRun) -> bool) -> GoRun {
         let wanted = |event: &GoEvent| match event {
-            GoEvent::End(run) if run.id == id => Some(run.clone()),
+            GoEvent::End(run) if wanted(run) => Some(run.clone()),
             _ => None,
         };
-        self.expect(&format!("end of {id}"), PATIENCE, wanted).await
+        self.expect(what, PATIENCE, wanted).await
     }
 
     /// Stops taking tasks.

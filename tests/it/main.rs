@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[cfg(feature = "redis")]
+mod aggregation;
+#[cfg(feature = "redis")]
 mod crash;
 #[cfg(feature = "redis")]
 #[path = "../../actors/tests/it/load.rs"]

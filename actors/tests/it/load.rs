@@ -54,7 +54,7 @@ async fn run_one(task: Task, attempts: Attempts) -> asynq_core::Result<()> {
 }
 
 /// Every actor of the tree but its root.
-const ACTORS: [&str; 12] = [
+const ACTORS: [&str; 13] = [
     "broker",
     "client",
     "maintenance",
@@ -62,6 +62,7 @@ const ACTORS: [&str; 12] = [
     "maintenance/forwarder",
     "maintenance/recoverer",
     "maintenance/janitor",
+    "maintenance/aggregator",
     "maintenance/healthchecker",
     "work",
     "work/heartbeater",
@@ -81,6 +82,7 @@ macro_rules! crash_table {
             forwarder: "maintenance/forwarder",
             recoverer: "maintenance/recoverer",
             janitor: "maintenance/janitor",
+            aggregator: "maintenance/aggregator",
             healthchecker: "maintenance/healthchecker",
             work: "work",
             heartbeater: "work/heartbeater",
@@ -132,7 +134,8 @@ impl Load {
                     .recoverer_interval(often)
                     .janitor_interval(often)
                     .health_check(HealthCheck::new(|_| ()))
-                    .health_check_interval(often),
+                    .health_check_interval(often)
+                    .group_check_interval(often),
             )
             .intensity(Intensity {
                 restarts: 1000,
@@ -143,6 +146,7 @@ impl Load {
                 most: Duration::from_millis(50),
             })
             .handler(move |task: Task| run_one(task, Arc::clone(&seen)))
+            .aggregator(|group: String, _: Vec<Task>| async { Task::without_payload(group) })
             .spawn()
             .await
             .unwrap();

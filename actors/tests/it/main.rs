@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod adoption;
+mod aggregation;
 mod crash;
 mod ends;
 mod faults;

@@ -12,7 +12,7 @@ use crate::{
     error::TaskError,
     keys,
     message::TaskMessage,
-    names::{GroupKey, QueueName, TaskId},
+    names::{GroupKey, QueueName, TaskId, TaskType},
     options::{
         DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MAX_RETRIES, MIN_DURATION, ProcessAt,
         TaskOptions,
@@ -25,6 +25,8 @@ use crate::{
 /// # Errors
 /// [`TaskError`] names the field and the limit.
 pub fn compose(task: &Task, call: &TaskOptions, env: &Env) -> Result<EnqueueRequest, TaskError> {
+    // A task that came from the storage may have any type.
+    TaskType::new(task.get_type())?;
     let options = task.options().merged(call);
     let queue = match &options.queue {
         Some(name) => QueueName::new(name)?,
@@ -246,6 +248,11 @@ mod tests {
         );
         assert_eq!(
             Task::new(" ", b"").unwrap_err().to_string(),
+            "task type must contain one or more characters"
+        );
+        let stored = Task::from_message(&TaskMessage::default(), None);
+        assert_eq!(
+            compose(&stored, &TaskOptions::new(), &env()).unwrap_err().to_string(),
             "task type must contain one or more characters"
         );
     }

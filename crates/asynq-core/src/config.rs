@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    error::{ConfigError, ConfigFault},
+    error::{ConfigError, ConfigFault, Result},
     handler::{ErrorHandler, HealthCheck, IsFailure, RetryDelay},
     keys::DEFAULT_QUEUE,
     names::QueueName,
+    options::{DEFAULT_TIMEOUT, MAX_DURATION, MIN_DURATION},
     states::States,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 pub const MAX_CONCURRENCY: usize = 1_000_000;
 /// The highest priority of a queue. Our limit.
 pub const MAX_PRIORITY: i32 = 1_000_000;
+/// The longest wait between two looks at the groups, where none is set.
+const GROUP_CHECK_INTERVAL: Duration = Duration::from_secs(7);
 
 /// What becomes of a task that no handler is registered for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,8 +32,9 @@ pub enum UnknownTask {
     GiveBack,
 }
 
-/// Settings of a server or an `AsynqSystem`. Setters never fail; [`validate`](Self::validate)
-/// reports every fault at once, and whatever takes a config calls it.
+/// Settings of a server or an `AsynqSystem`. Setters never fail, but for
+/// [`group_grace_period`](Self::group_grace_period); [`validate`](Self::validate) reports every
+/// fault at once, and whatever takes a config calls it.
 ///
 /// Names and defaults are those of Go's `asynq.Config` unless said otherwise.
 #[derive(Clone)]
@@ -47,6 +51,11 @@ pub struct ServerConfig {
     pub(crate) recoverer_interval: Duration,
     pub(crate) recover_grace: Duration,
     pub(crate) syncer_interval: Duration,
+    pub(crate) group_grace_period: Duration,
+    pub(crate) group_max_delay: Duration,
+    pub(crate) group_max_size: u32,
+    pub(crate) group_check_interval: Option<Duration>,
+    pub(crate) group_timeout: Duration,
     pub(crate) retry_delay: Option<RetryDelay>,
     pub(crate) is_failure: Option<IsFailure>,
     pub(crate) error_handler: Option<Arc<dyn ErrorHandler>>,
@@ -71,6 +80,11 @@ impl Default for ServerConfig {
             recoverer_interval: Duration::from_secs(60),
             recover_grace: crate::broker::RECOVER_GRACE,
             syncer_interval: Duration::from_secs(1),
+            group_grace_period: Duration::from_secs(60),
+            group_max_delay: Duration::ZERO,
+            group_max_size: 0,
+            group_check_interval: None,
+            group_timeout: DEFAULT_TIMEOUT,
             retry_delay: None,
             is_failure: None,
             error_handler: None,
@@ -185,6 +199,56 @@ impl ServerConfig {
         self
     }
 
+    /// How long no task must have joined a group before its tasks are aggregated, 1 s to 100 years;
+    /// fractions of a second are cut. Each new task begins it anew. Default: 1 min.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) outside of this range (Go panics). The only setter
+    /// that can fail.
+    pub fn group_grace_period(mut self, quiet: Duration) -> Result<Self> {
+        if !(MIN_DURATION..=MAX_DURATION).contains(&quiet) {
+            let fault = ConfigFault {
+                field: "group_grace_period",
+                problem: outside(MIN_DURATION, MAX_DURATION, quiet),
+            };
+            return Err(ConfigError { faults: vec![fault] }.into());
+        }
+        self.group_grace_period = quiet;
+        Ok(self)
+    }
+
+    /// How long the oldest task of a group may wait, even if others keep joining: 0 (no limit) or
+    /// 1 s to 100 years; fractions of a second are cut. Default: no limit.
+    #[must_use]
+    pub fn group_max_delay(mut self, delay: Duration) -> Self {
+        self.group_max_delay = delay;
+        self
+    }
+
+    /// With how many tasks a group is full: so many, the oldest, are then aggregated at once, and
+    /// never more together. 0: no limit, which is the default.
+    #[must_use]
+    pub fn group_max_size(mut self, tasks: u32) -> Self {
+        self.group_max_size = tasks;
+        self
+    }
+
+    /// How often groups are looked at, 10 ms to 1 h. Default: 7 s, or the grace period if that is
+    /// shorter (as in Go, where it cannot be set).
+    #[must_use]
+    pub fn group_check_interval(mut self, interval: Duration) -> Self {
+        self.group_check_interval = Some(interval);
+        self
+    }
+
+    /// How long the aggregator may take for the tasks of one set, 1 s to 24 h; beyond it they
+    /// return to their group. Default: 30 min (in Go 2 min, a constant).
+    #[must_use]
+    pub fn group_timeout(mut self, limit: Duration) -> Self {
+        self.group_timeout = limit;
+        self
+    }
+
     /// How long to wait before the next attempt of a failed task. Default: Go's formula, see
     /// [`default_retry_delay`](crate::handler::default_retry_delay).
     #[must_use]
@@ -275,6 +339,9 @@ impl ServerConfig {
             Duration::from_secs(3600),
             Duration::from_secs(24 * 3600),
         );
+        let group_check_interval = self
+            .group_check_interval
+            .unwrap_or(GROUP_CHECK_INTERVAL.min(self.group_grace_period));
         for (field, value, least, most) in [
             ("task_check_interval", self.task_check_interval, ms, hour),
             (
@@ -300,10 +367,17 @@ impl ServerConfig {
                 Duration::from_secs(60),
             ),
             ("health_check_interval", self.health_check_interval, 10 * ms, hour),
+            ("group_check_interval", group_check_interval, 10 * ms, hour),
+            ("group_timeout", self.group_timeout, MIN_DURATION, day),
         ] {
             if value < least || value > most {
-                fault(field, format!("must be {least:?} to {most:?}, not {value:?}"));
+                fault(field, outside(least, most, value));
             }
+        }
+        let delay = self.group_max_delay;
+        if !delay.is_zero() && !(MIN_DURATION..=MAX_DURATION).contains(&delay) {
+            let problem = outside(MIN_DURATION, MAX_DURATION, delay);
+            fault("group_max_delay", format!("{problem}; 0 is no limit"));
         }
         if !(1..=10_000).contains(&self.janitor_batch_size) {
             fault(
@@ -327,6 +401,11 @@ impl ServerConfig {
             recoverer_interval: self.recoverer_interval,
             recover_grace: self.recover_grace,
             syncer_interval: self.syncer_interval,
+            group_grace_period: self.group_grace_period,
+            group_max_delay: Some(delay).filter(|delay| !delay.is_zero()),
+            group_max_size: Some(self.group_max_size).filter(|size| *size > 0),
+            group_check_interval,
+            group_timeout: self.group_timeout,
             retry_delay: self.retry_delay.clone(),
             is_failure: self.is_failure.clone(),
             error_handler: self.error_handler.clone(),
@@ -336,6 +415,10 @@ impl ServerConfig {
             unknown_task: self.unknown_task,
         })
     }
+}
+
+fn outside(least: Duration, most: Duration, value: Duration) -> String {
+    format!("must be {least:?} to {most:?}, not {value:?}")
 }
 
 impl fmt::Debug for ServerConfig {
@@ -454,6 +537,11 @@ pub struct Settings {
     pub recoverer_interval: Duration,
     pub recover_grace: Duration,
     pub syncer_interval: Duration,
+    pub group_grace_period: Duration,
+    pub group_max_delay: Option<Duration>,
+    pub group_max_size: Option<u32>,
+    pub group_check_interval: Duration,
+    pub group_timeout: Duration,
     pub retry_delay: Option<RetryDelay>,
     pub is_failure: Option<IsFailure>,
     pub error_handler: Option<Arc<dyn ErrorHandler>>,
@@ -493,6 +581,48 @@ mod tests {
             .max_waiting(0)
             .max_waiting_bytes(1);
         assert_eq!(bad.validate().unwrap_err().faults.len(), 3);
+    }
+
+    #[test]
+    fn groups_are_looked_at_as_often_as_in_go() {
+        let settings = ServerConfig::new().validate().unwrap();
+        assert_eq!(settings.group_grace_period, Duration::from_secs(60));
+        assert_eq!((settings.group_max_delay, settings.group_max_size), (None, None));
+        assert_eq!(settings.group_check_interval, Duration::from_secs(7));
+        let quick = ServerConfig::new()
+            .group_grace_period(Duration::from_secs(2))
+            .unwrap()
+            .group_max_delay(Duration::from_secs(300))
+            .group_max_size(100);
+        let settings = quick.clone().validate().unwrap();
+        assert_eq!(settings.group_check_interval, Duration::from_secs(2));
+        assert_eq!(settings.group_max_delay, Some(Duration::from_secs(300)));
+        assert_eq!(settings.group_max_size, Some(100));
+        let quick = quick.group_check_interval(Duration::from_millis(10));
+        assert_eq!(
+            quick.validate().unwrap().group_check_interval,
+            Duration::from_millis(10)
+        );
+    }
+
+    #[test]
+    fn bad_settings_of_groups_are_refused() {
+        let refused = |text: String, expected: &str| assert_eq!(text, format!("invalid configuration: {expected}"));
+        for grace in [Duration::ZERO, Duration::from_millis(999), Duration::MAX] {
+            let error = ServerConfig::new().group_grace_period(grace).unwrap_err();
+            let expected = format!("group_grace_period must be 1s to 3153600000s, not {grace:?}");
+            refused(error.to_string(), &expected);
+        }
+        let bad = ServerConfig::new()
+            .group_check_interval(Duration::ZERO)
+            .group_timeout(Duration::from_millis(999))
+            .group_max_delay(Duration::from_millis(1));
+        refused(
+            bad.validate().unwrap_err().to_string(),
+            "group_check_interval must be 10ms to 3600s, not 0ns; \
+             group_timeout must be 1s to 86400s, not 999ms; \
+             group_max_delay must be 1s to 3153600000s, not 1ms; 0 is no limit",
+        );
     }
 
     #[test]

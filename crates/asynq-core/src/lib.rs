@@ -3,6 +3,7 @@
 //! This crate knows tasks, options, names, keys, the wire format and the two traits through which
 //! storage is reached: [`Broker`] and [`Inspect`]. It knows neither actors nor Redis.
 
+pub mod aggregator;
 pub mod broker;
 pub mod clock;
 pub mod compose;
@@ -26,6 +27,7 @@ pub mod states;
 pub mod task;
 pub mod wire;
 
+pub use aggregator::{GroupAggregator, GroupAggregatorFunc};
 pub use broker::{Broker, Connector, Env, Storage};
 pub use clock::Clock;
 pub use config::{ClientConfig, ServerConfig, UnknownTask};

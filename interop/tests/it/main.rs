@@ -4,6 +4,7 @@
 //! its own. What another process does is waited for by looking again until it is there, since it cannot tell.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod aggregation;
 mod connections;
 mod driver;
 mod go_enqueues;

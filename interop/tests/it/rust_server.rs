@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use asynq::{AsynqSystem, Error, IsFailure, Result, RetryDelay, ServerConfig, Task, error::BoxError};
+use asynq::{
+    AsynqSystem, Error, GroupAggregatorFunc, IsFailure, Result, RetryDelay, ServerConfig, Task, error::BoxError,
+};
 use asynq_interop::{GoRun, PATIENCE};
 use asynq_testing::RedisServer;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -69,8 +71,15 @@ impl RustServer {
             .shutdown_timeout(settings.shutdown_timeout)
             .retry_delay(RetryDelay::new(move |_, _, _| retry_delay))
             .is_failure(IsFailure::new(is_failure));
-        let system = AsynqSystem::builder(connector(redis))
-            .config(config)
+        let config = match settings.aggregate_after {
+            Some(grace) => config.group_grace_period(grace).unwrap(),
+            None => config,
+        };
+        let mut builder = AsynqSystem::builder(connector(redis)).config(config.group_max_size(settings.group_max_size));
+        if settings.aggregate_after.is_some() {
+            builder = builder.aggregator(GroupAggregatorFunc::new(aggregate));
+        }
+        let system = builder
             .handler(move |task: Task| {
                 let told = told.clone();
                 async move { run(&task, &told).await }
@@ -87,26 +96,31 @@ impl RustServer {
     }
 
     pub(crate) async fn started(&mut self, id: &str) -> GoRun {
-        self.expect(Moment::Start, id).await
+        self.expect(Moment::Start, id, |run| run.id == id).await
     }
 
     pub(crate) async fn ended(&mut self, id: &str) -> GoRun {
-        self.expect(Moment::End, id).await
+        self.ended_like(id, |run| run.id == id).await
     }
 
-    async fn expect(&mut self, moment: Moment, id: &str) -> GoRun {
+    /// Cancel safe: no end is lost.
+    pub(crate) async fn ended_like(&mut self, what: &str, wanted: impl Fn(&GoRun) -> bool) -> GoRun {
+        self.expect(Moment::End, what, wanted).await
+    }
+
+    async fn expect(&mut self, moment: Moment, what: &str, wanted: impl Fn(&GoRun) -> bool) -> GoRun {
         loop {
             let found = self
                 .waiting
                 .iter()
-                .position(|(when, run)| *when == moment && run.id == id);
+                .position(|(when, run)| *when == moment && wanted(run));
             if let Some(index) = found {
                 return self.waiting.remove(index).1;
             }
             match tokio::time::timeout(PATIENCE, self.arrivals.recv()).await {
                 Ok(arrival) => self.waiting.push(arrival.unwrap()),
                 Err(_) => panic!(
-                    "our server: no {moment:?} of {id}; {:?} {:#?}",
+                    "our server: no {moment:?} of {what}; {:?} {:#?}",
                     self.system, self.waiting
                 ),
             }
@@ -121,6 +135,11 @@ impl RustServer {
         let starts = self.waiting.iter().filter(|(moment, _)| *moment == Moment::Start);
         starts.map(|(_, run)| run.id.clone()).collect()
     }
+}
+
+fn aggregate(group: &str, tasks: &[Task]) -> Result<Task> {
+    let payloads: Vec<_> = tasks.iter().map(Task::get_payload).collect();
+    Task::new(format!("aggregated:{group}"), &payloads.join(&b"\n"[..]))
 }
 
 async fn run(task: &Task, told: &mpsc::UnboundedSender<(Moment, GoRun)>) -> Result<()> {

@@ -83,6 +83,11 @@ pub(crate) struct Settings {
     pub(crate) retry_delay: Duration,
     pub(crate) forward_every: Duration,
     pub(crate) shutdown_timeout: Duration,
+    /// The grace period, if groups are aggregated: payloads joined with newlines, in a task of type
+    /// `aggregated:<group>`.
+    pub(crate) aggregate_after: Option<Duration>,
+    /// With how many tasks a group is full; 0: never.
+    pub(crate) group_max_size: u32,
     /// Of ours; Go's program has its library's default, 8 s.
     pub(crate) janitor_every: Duration,
 }
@@ -96,6 +101,8 @@ impl Default for Settings {
             retry_delay: Duration::from_secs(3600),
             forward_every: Duration::from_millis(100),
             shutdown_timeout: Duration::from_secs(5),
+            aggregate_after: None,
+            group_max_size: 0,
             janitor_every: Duration::from_millis(500),
         }
     }
@@ -128,6 +135,10 @@ impl Runner {
                     .retry_delay(settings.retry_delay)
                     .shutdown_timeout(settings.shutdown_timeout);
                 let server = if settings.strict { server.strict() } else { server };
+                let server = match settings.aggregate_after {
+                    Some(grace) => server.group_grace(grace).group_max_size(settings.group_max_size),
+                    None => server,
+                };
                 Self::Go(Box::new(server.start().await))
             }
             Side::Rust => Self::Rust(RustServer::start(&pair.redis, settings).await),
@@ -147,6 +158,14 @@ impl Runner {
         match self {
             Self::Go(server) => server.ended(id).await,
             Self::Rust(server) => server.ended(id).await,
+        }
+    }
+
+    /// Waits until the handler returns for such a task.
+    pub(crate) async fn ended_like(&mut self, what: &str, wanted: impl Fn(&GoRun) -> bool) -> GoRun {
+        match self {
+            Self::Go(server) => server.ended_like(what, wanted).await,
+            Self::Rust(server) => server.ended_like(what, wanted).await,
         }
     }
 

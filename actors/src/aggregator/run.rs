@@ -1,0 +1,184 @@
+//! One run of the user's aggregator: one set of tasks becomes one task, or none is changed.
+
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{
+    BrokerError, EnqueueError, Error, GroupAggregator, Task, TaskError, TaskOptions,
+    broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, Env, GroupLimits, LeaseUntil},
+    compose::compose,
+};
+use futures::FutureExt as _;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    broker::BrokerHandle,
+    distrust::{drop_quietly, panic_text, report, shown},
+};
+
+/// How often a set is extended while the user's code runs: three may fail and it is still ours.
+const EXTEND_EVERY: Duration = Duration::from_secs(AGGREGATION_SET_LIFETIME.as_secs() / 4);
+/// The wait after an extension that failed.
+const EXTEND_AGAIN: Duration = Duration::from_secs(1);
+/// The waits after a result that was not taken: doubling from the first to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+pub(crate) struct AggregatorRef(pub(crate) Arc<dyn GroupAggregator>);
+
+impl fmt::Debug for AggregatorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupAggregator")
+    }
+}
+
+/// What runs need; shared by all of one system.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) aggregator: AggregatorRef,
+    pub(super) broker: BrokerHandle,
+    pub(super) limits: GroupLimits,
+    /// How long the user's code may take for one set.
+    pub(super) timeout: Duration,
+    pub(super) env: Env,
+}
+
+/// Why a set was not aggregated.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("the aggregator failed")]
+    Failed(#[source] Error),
+    #[error("the aggregator panicked: {0}")]
+    Panicked(String),
+    #[error("the aggregator took longer than {0:?}")]
+    TimedOut(Duration),
+    #[error("the aggregated task is not valid")]
+    Invalid(#[source] TaskError),
+    #[error("the set could not be kept for longer")]
+    Lost(#[source] BrokerError),
+    #[error("the aggregated task was not enqueued")]
+    NotEnqueued(#[source] EnqueueError),
+}
+
+impl Job {
+    /// Aggregates one set. A set for which that fails stays listed until its time is over, and is
+    /// then handed back by the recoverer of any server, as in Go: the wait keeps an aggregator
+    /// that fails from being called again and again at once.
+    pub(super) async fn run(&self, set: AggregationSet) {
+        let (queue, group, tasks) = (&set.queue, &set.group, set.tasks.len());
+        match self.aggregate(&set).await {
+            Ok(()) => tracing::debug!(%queue, %group, tasks, "aggregated"),
+            Err(error) => {
+                tracing::error!(
+                    %queue, %group, tasks, error = %shown(&error),
+                    "not aggregated; the tasks return to their group when the time of their set is over"
+                );
+                drop_quietly(error);
+            }
+        }
+    }
+
+    async fn aggregate(&self, set: &AggregationSet) -> Result<(), RunError> {
+        let until = AtomicI64::new(set.until.0);
+        let task = self.call(set, &until).await?;
+        // As in Go, whatever queue the task names.
+        let queue = TaskOptions::new().queue(set.queue.as_str());
+        let result = compose(&task, &queue, &self.env).map_err(RunError::Invalid)?;
+        let end = LeaseUntil(until.load(Ordering::Relaxed)).instant();
+        timeout(self.env.clock.until(end), self.finish(set, result))
+            .await
+            .unwrap_or_else(|_| Err(RunError::Lost(gone(set))))
+    }
+
+    /// The user's code, while the set is ours and the time is not over.
+    async fn call(&self, set: &AggregationSet, until: &AtomicI64) -> Result<Task, RunError> {
+        let tasks: Vec<Task> = set.tasks.iter().map(|task| Task::from_message(task, None)).collect();
+        let call = AssertUnwindSafe(async { self.aggregator.0.aggregate(set.group.as_str(), &tasks).await });
+        let mut call = Box::pin(call.catch_unwind());
+        let answer = tokio::select! {
+            biased;
+            answer = &mut call => match answer {
+                Ok(answer) => answer.map_err(RunError::Failed),
+                Err(panic) => {
+                    let text = panic_text(&*panic);
+                    drop_quietly(panic);
+                    Err(RunError::Panicked(text))
+                }
+            },
+            lost = self.keep(set, until) => Err(RunError::Lost(lost)),
+            () = sleep(self.timeout) => Err(RunError::TimedOut(self.timeout)),
+        };
+        drop_quietly(call);
+        answer
+    }
+
+    /// Extends the set again and again; returns only when it is no longer ours, and why.
+    async fn keep(&self, set: &AggregationSet, until: &AtomicI64) -> BrokerError {
+        loop {
+            let end = LeaseUntil(until.load(Ordering::Relaxed)).instant();
+            match timeout(self.env.clock.until(end), self.extend(set)).await {
+                Ok(Ok(extended)) => until.store(extended.0, Ordering::Relaxed),
+                Ok(Err(error)) => return error,
+                // Whether it was handed back is not known, only that it may have been.
+                Err(_) => return gone(set),
+            }
+        }
+    }
+
+    /// Extends the set when it is time to, however often that takes.
+    async fn extend(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
+        sleep(EXTEND_EVERY).await;
+        loop {
+            let answer = match self.broker.storage().await {
+                Ok(storage) => storage.extend_aggregation(set).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(queue = %set.queue, group = %set.group, error = %report(&error), "set not extended");
+                    sleep(EXTEND_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Puts the result in the place of the set. One request and its token, however often it is
+    /// sent, so an answer that was lost neither loses the result nor doubles it (SAFETY rule 3).
+    async fn finish(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<(), RunError> {
+        let (mut wait, mut ambiguous) = (FIRST_RETRY, false);
+        loop {
+            let answer = match self.broker.storage().await {
+                Ok(storage) => storage.finish_aggregation(set, result.clone()).await,
+                Err(error) => Err(error.into()),
+            };
+            match answer {
+                Ok(_) => return Ok(()),
+                // It was taken, and is settled and gone already.
+                Err(EnqueueError::Broker(BrokerError::AggregationSetGone { .. })) if ambiguous => return Ok(()),
+                Err(EnqueueError::Broker(error)) if error.is_retryable() => {
+                    tracing::debug!(queue = %set.queue, group = %set.group, error = %report(&error), "result not taken");
+                    ambiguous |= error.is_ambiguous();
+                }
+                Err(error) => return Err(RunError::NotEnqueued(error)),
+            }
+            sleep(wait / 2 + self.env.entropy.up_to(wait / 2)).await;
+            wait = (wait * 2).min(LAST_RETRY);
+        }
+    }
+}
+
+fn gone(set: &AggregationSet) -> BrokerError {
+    BrokerError::AggregationSetGone {
+        queue: set.queue.clone(),
+        group: set.group.clone(),
+    }
+}

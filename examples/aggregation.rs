@@ -1,0 +1,87 @@
+//! Many tasks become one: notifications are gathered by user and sent together as one mail.
+//!
+//! ```text
+//! cargo run --example aggregation                                      # embedded broker, no server
+//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example aggregation    # the same on Redis
+//! ```
+//!
+//! Expected: three of alice's notifications are a full group and become a mail at the next look;
+//! her fourth, and both of bob's, become mails after a quiet second. Those of one second come in
+//! any order. It ends by itself with status 0.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq::{
+    AsynqSystem, Connector, GroupAggregatorFunc, ServerConfig,
+    error::{Error, Result},
+    memory::MemoryStore,
+    task::Task,
+};
+use tokio::sync::mpsc;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let connector = connector()?;
+    println!("broker: {}", connector.describe());
+
+    let config = ServerConfig::new()
+        .group_grace_period(Duration::from_secs(1))?
+        .group_max_delay(Duration::from_secs(10))
+        .group_max_size(3);
+    let (sent, mut mails) = mpsc::unbounded_channel();
+    let system = AsynqSystem::builder(connector)
+        .config(config)
+        .aggregator(GroupAggregatorFunc::new(|group, tasks| {
+            println!("one mail for {group} out of {} notifications", tasks.len());
+            let lines = tasks.iter().map(|t| t.get_payload()).collect::<Vec<_>>();
+            let mail = Task::new(format!("mail:{group}"), &lines.join(&b"\n"[..]))?;
+            Ok(mail.with_max_retry(5))
+        }))
+        .handler(move |mail: Task| {
+            let sent = sent.clone();
+            async move {
+                let text = String::from_utf8_lossy(mail.get_payload()).into_owned();
+                println!("sending {}: {:?}", mail.get_type(), text.lines().collect::<Vec<_>>());
+                sent.send(text.lines().count()).map_err(Error::other)
+            }
+        })
+        .spawn()
+        .await?;
+
+    let client = system.client();
+    let notifications = [
+        ("alice", "bob follows you"),
+        ("bob", "alice wrote"),
+        ("alice", "carol wrote"),
+        ("alice", "dave likes it"),
+        ("bob", "carol follows you"),
+        ("alice", "erin wrote"),
+    ];
+    for (user, text) in notifications {
+        let info = client
+            .enqueue(Task::new("notification", text.as_bytes())?.with_group(user))
+            .await?;
+        println!("enqueued {} for {user}, now {}: {text}", info.task_type, info.state);
+    }
+
+    let mut told = 0;
+    while told < notifications.len() {
+        told += mails
+            .recv()
+            .await
+            .ok_or(Error::other("the system ended before its tasks"))?;
+    }
+    println!("ended: {:?}", system.shutdown().await);
+    Ok(())
+}
+
+fn connector() -> Result<Arc<dyn Connector>> {
+    #[cfg(feature = "redis")]
+    if let Ok(url) = std::env::var("REDIS_URL") {
+        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
+    }
+    Ok(Arc::new(MemoryStore::new()))
+}
