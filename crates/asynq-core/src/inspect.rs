@@ -201,7 +201,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The names of all queues, sorted.
     async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
 
-    /// A queue at this moment.
+    /// A queue at this moment. A counter that is not a number reads as 0;
+    /// [`audit`](Self::audit) tells of it.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`].

@@ -26,9 +26,9 @@ pub(crate) fn extend(data: &mut Data, batch: &[LeaseRef], now: DateTime<Utc>) ->
         ours?;
         let leases = &mut data.queue(&lease.queue).lease;
         // Without a lease, which is damage, the run goes on under the one it knows, until heal has
-        // put one in place.
+        // put one in place. Nothing is written, so nothing more is claimed.
         let Some(score) = leases.score(&lease.id) else {
-            return Ok(new);
+            return Ok(lease.until);
         };
         let until = new.max(LeaseUntil(score));
         leases.insert(lease.id.clone(), until.0);

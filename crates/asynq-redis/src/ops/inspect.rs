@@ -80,21 +80,31 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
 
     let mut reply = Reply::of_script("queue_info", numbers?)?;
     let mut info = QueueInfo::empty(queue.clone(), now);
-    let mut number = || Ok::<u64, BrokerError>(u64::try_from(reply.maybe_int()?.unwrap_or(0)).unwrap_or(0));
+    let mut number = || Ok::<u64, BrokerError>(u64::try_from(reply.int()?).unwrap_or(0));
     info.pending = number()?;
     info.active = number()?;
     info.scheduled = number()?;
     info.retry = number()?;
     info.archived = number()?;
     info.completed = number()?;
-    info.processed = number()?;
-    info.failed = number()?;
-    info.processed_total = number()?;
-    info.failed_total = number()?;
-    info.paused = number()? == 1;
-    info.groups = number()?;
-    info.aggregating = number()?;
-    let since = reply.maybe_int()?.filter(|since| *since > 0);
+    let mut counter = |name: &str| {
+        let value = reply.bytes()?;
+        let read = std::str::from_utf8(&value)
+            .ok()
+            .and_then(|digits| digits.parse::<i64>().ok());
+        if read.is_none() && !value.is_empty() {
+            tracing::warn!(%queue, counter = name, "a counter is not a number and reads as 0");
+        }
+        Ok::<u64, BrokerError>(u64::try_from(read.unwrap_or(0)).unwrap_or(0))
+    };
+    info.processed = counter("processed today")?;
+    info.failed = counter("failed today")?;
+    info.processed_total = counter("processed")?;
+    info.failed_total = counter("failed")?;
+    info.paused = reply.int()? == 1;
+    info.groups = u64::try_from(reply.int()?).unwrap_or(0);
+    info.aggregating = u64::try_from(reply.int()?).unwrap_or(0);
+    let since = reply.text()?.parse::<i64>().ok().filter(|since| *since > 0);
     info.latency = since.map_or(Duration::ZERO, |since| {
         Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
     });
