@@ -19,6 +19,8 @@ use crate::{
     inspect::Inspect,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
+    progress::Progress,
+    tree::{ServerIdentity, TreeNode},
 };
 
 /// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
@@ -553,6 +555,13 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Removes a server and its workers.
     async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError>;
 
+    /// Publishes the supervision tree of a server for `ttl` (whole seconds, at least 1; 10 s are usual),
+    /// in place of the one before.
+    async fn write_tree(&self, server: &ServerIdentity, tree: &TreeNode, ttl: Duration) -> Result<(), BrokerError>;
+
+    /// Removes the supervision tree of a server.
+    async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError>;
+
     /// Publishes the entries of a scheduler for `ttl` (whole seconds, at least 1).
     async fn write_scheduler_entries(
         &self,
@@ -573,6 +582,14 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Writes what a handler calls its result; the number of bytes. Only while the task is active
     /// under our claim (pitfalls G12).
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError>;
+
+    /// Writes how far the run of a task has come, which [`TaskInfo::progress`] shows. Only while the task
+    /// is active under our claim, as [`write_result`](Self::write_result).
+    ///
+    /// # Errors
+    /// [`SettleError::NotOurs`] when the task is no longer ours. A progress beyond its
+    /// [limits](Progress::check) is refused: [`BrokerError::Refused`].
+    async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError>;
 
     /// Asks all servers to cancel a running task. Best effort, no answer.
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError>;

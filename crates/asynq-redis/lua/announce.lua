@@ -1,5 +1,5 @@
--- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers
--- (A.24 to A.26).
+-- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers,
+-- asynq:x:trees (A.24 to A.26), and takes names out that ended.
 --
 -- KEYS  1 index
 -- ARGV  1 name, 2 when it ends in s, 3 now in s

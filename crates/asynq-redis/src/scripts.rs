@@ -39,7 +39,7 @@ scripts! {
     ADOPT = "adopt" ["container" "aside"];
     /// Lease extension.
     EXTEND_LEASES = "extend_leases" ["container"];
-    /// Results of handlers.
+    /// Results of handlers, and how far they have come.
     WRITE_RESULT = "write_result" ["container"];
     /// Delayed tasks that are due.
     FORWARD = "forward" ["container" "chunks" "aside"];
@@ -71,6 +71,8 @@ scripts! {
     WRITE_SERVER = "write_server" ["chunks"];
     /// The entries of a scheduler.
     WRITE_ENTRIES = "write_entries" ["chunks"];
+    /// The supervision tree of a server.
+    WRITE_TREE = "write_tree" [];
     /// The history of a scheduler entry.
     RECORD_EVENT = "record_event" ["container"];
     /// Whether a task may be taken.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::ZSet;
 
-/// One of `asynq:servers`, `asynq:workers` and `asynq:schedulers`, with the keys that it lists.
+/// One of `asynq:servers`, `asynq:workers`, `asynq:schedulers` and `asynq:x:trees`, with the keys that it lists.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// Key names; score: the Unix second at which the entry ends.

@@ -11,6 +11,7 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest, TaskPage},
     keys,
     names::{QueueName, TaskId},
+    progress::Progress,
 };
 use chrono::{DateTime, Utc};
 use futures::future::{join, join3};
@@ -160,6 +161,7 @@ pub(crate) async fn list_tasks(
             looked += 1;
             let (raw_id, score, damage) = (reply.bytes()?, reply.maybe_int()?, reply.damage()?);
             let (msg, result, lease) = (reply.bytes()?, reply.bytes()?, reply.maybe_int()?);
+            let progress = reply.bytes()?;
             let read = match damage {
                 Some(kind) => Err((TaskId::from_storage(&String::from_utf8_lossy(&raw_id)), kind)),
                 None => decode(queue, &raw_id, msg),
@@ -173,6 +175,7 @@ pub(crate) async fn list_tasks(
                     };
                     let mut info = TaskInfo::from_message(queue, &id, &message, state, due, Some(result.into()));
                     info.is_orphaned = state == TaskState::Active && is_over(lease, now);
+                    info.progress = Progress::decode(&progress);
                     listed.tasks.push(info);
                 }
                 Err(poisoned) => listed.poisoned.push(poisoned),
@@ -249,6 +252,7 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
         _ => score.and_then(from_unix_secs),
     };
     let mut info = TaskInfo::from_message(queue, id, &message, state, due, Some(result.into()));
+    info.progress = Progress::decode(&reply.bytes()?);
     info.is_orphaned = state == TaskState::Active && is_over(lease, now);
     Ok(info)
 }

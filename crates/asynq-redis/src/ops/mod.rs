@@ -19,6 +19,7 @@ pub(crate) mod result;
 pub(crate) mod scheduler_state;
 pub(crate) mod server_state;
 pub(crate) mod settle;
+pub(crate) mod tree;
 pub(crate) mod watch;
 
 use asynq_core::names::QueueName;

@@ -8,6 +8,7 @@ use asynq_core::{
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{ListFilter, PageRequest},
+    tree::{ActorState, ServerIdentity, TreeNode},
 };
 use asynq_testing::request::{group, id, queue, request};
 use bytes::Bytes;
@@ -37,6 +38,7 @@ const PINNED: &[(&str, &str)] = &[
     ("reclaim_sets", "groups_are_aggregated"),
     ("announce", "servers_and_schedulers_are_seen"),
     ("write_server", "servers_and_schedulers_are_seen"),
+    ("write_tree", "servers_and_schedulers_are_seen"),
     ("write_entries", "servers_and_schedulers_are_seen"),
     ("record_event", "servers_and_schedulers_are_seen"),
     ("probe_pending", "reads_work"),
@@ -373,7 +375,13 @@ async fn servers_and_schedulers_are_seen() {
     };
     let ttl = Duration::from_secs(10);
     bench.storage.write_server_state(&server, &[], ttl).await.unwrap();
+    let identity = ServerIdentity::from(&server);
     assert_eq!(bench.storage.servers().await.unwrap(), [server]);
+    let tree = TreeNode::new("system", ActorState::Running, now);
+    for _ in 0..2 {
+        bench.storage.write_tree(&identity, &tree, ttl).await.unwrap();
+        assert_eq!(bench.storage.trees().await.unwrap()[0].tree, tree);
+    }
     let entry = SchedulerEntry {
         id: "e".into(),
         spec: "@every 1m".into(),

@@ -226,6 +226,21 @@ macro_rules! __conformance_cases {
                 a_result_survives_retry_and_completion
                 a_result_is_written_only_while_the_task_is_ours
             }
+            progress {
+                progress_is_a_field_of_our_own
+                progress_is_of_one_run
+                progress_is_written_only_while_the_task_is_ours
+                progress_beyond_the_limits_is_refused
+                a_progress_that_cannot_be_read_is_none
+            }
+            trees {
+                a_tree_is_stored_as_json_with_an_end
+                trees_are_read_as_written
+                a_cleared_tree_leaves_nothing
+                a_tree_that_ended_is_not_shown
+                a_ttl_is_at_least_one_second
+                an_unreadable_tree_is_left_out
+            }
             cancellation {
                 every_subscriber_hears_every_id
                 a_cancel_for_nobody_is_lost
