@@ -46,7 +46,17 @@ async fn settings_reach_the_server() {
     let server = RedisServer::start().await;
     let mut client = server.client().await;
     client
-        .ok(&["ACL", "SETUSER", "ann", "on", ">p@w", "~asynq:*", "&asynq:*", "+@all"])
+        .ok(&[
+            "ACL",
+            "SETUSER",
+            "ann",
+            "on",
+            ">p@w",
+            "~asynq:*",
+            "resetchannels",
+            "&asynq:*",
+            "+@all",
+        ])
         .await;
     let connection = to(&server.address())
         .username("ann")
