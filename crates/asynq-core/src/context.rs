@@ -188,9 +188,9 @@ impl TaskContext {
     }
 
     /// Tells how far the run has come, in per cent (0 to 100) and in words (at most
-    /// [`MAX_PROGRESS_NOTE`](progress::MAX_PROGRESS_NOTE) bytes, may be empty), in place of what was told before. Tools show it as
-    /// [`TaskInfo::progress`](crate::TaskInfo::progress); Go asynq does not know it. Each call is a write
-    /// to the storage: once a second is plenty.
+    /// [`MAX_PROGRESS_NOTE`](progress::MAX_PROGRESS_NOTE) bytes, may be empty), in place of what was told
+    /// before. Tools show it as [`TaskInfo::progress`](crate::TaskInfo::progress); Go asynq does not know
+    /// it. Each call is a write to the storage: once a second is plenty.
     ///
     /// # Errors
     /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) inside [`Error::Invalid`], without any effect,
