@@ -14,8 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_core::{
-    Error, Handler, SettleError, Task, TaskContext, TaskMessage,
-    broker::{CallToken, Env, Outcome},
+    Clock, Error, Handler, Progress, SettleError, Task, TaskContext, TaskMessage,
+    broker::{CallToken, Env, LeaseRef, Outcome},
     config::Settings,
     context::{ContextParts, ResultSink},
     handler::default_retry_delay,
@@ -82,6 +82,7 @@ impl Drop for RunGuard {
 
 struct Results {
     broker: BrokerHandle,
+    clock: Clock,
     table: Arc<Table>,
     key: Key,
     token: CallToken,
@@ -90,11 +91,24 @@ struct Results {
 #[async_trait]
 impl ResultSink for Results {
     async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
-        let lease = self
-            .table
-            .lease_of(&self.key, &self.token)
-            .ok_or(SettleError::NotOurs)?;
-        self.broker.storage().await?.write_result(&lease, result).await
+        self.broker.storage().await?.write_result(&self.lease()?, result).await
+    }
+
+    async fn progress(&self, percent: u8, note: String) -> Result<(), SettleError> {
+        let at = self.clock.now();
+        let progress = Progress { percent, note, at };
+        self.broker
+            .storage()
+            .await?
+            .write_progress(&self.lease()?, progress)
+            .await
+    }
+}
+
+impl Results {
+    /// As it is once the storage is there: it may have been extended while it was waited for.
+    fn lease(&self) -> Result<LeaseRef, SettleError> {
+        self.table.lease_of(&self.key, &self.token).ok_or(SettleError::NotOurs)
     }
 }
 
@@ -138,6 +152,7 @@ impl Runner {
         } = start;
         let sink = Results {
             broker: self.broker.clone(),
+            clock: self.env.clock.clone(),
             table: Arc::clone(&self.table),
             key: key.clone(),
             token,

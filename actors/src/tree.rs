@@ -6,78 +6,12 @@ use std::{
 };
 
 use asynq_core::Clock;
+pub use asynq_core::{ActorState, TreeNode};
 use chrono::{DateTime, Utc};
 use ractor::ActorCell;
-use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::fuse::Fuse;
-
-/// What an actor of the tree is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ActorState {
-    /// Running.
-    Running,
-    /// Crashed, waiting for its restart.
-    Restarting,
-    /// Not started yet, or ended and not to be restarted.
-    Stopped,
-    /// A supervisor that gave up, or could not start.
-    Failed,
-}
-
-/// One actor of the tree with what is below it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct TreeNode {
-    /// Its name among its siblings.
-    pub name: String,
-    /// What it is doing.
-    pub state: ActorState,
-    /// Since when.
-    pub since: DateTime<Utc>,
-    /// How often it was restarted.
-    pub restarts: u64,
-    /// How it last crashed.
-    pub last_failure: Option<String>,
-    /// What it says of itself: `connecting`, `polling` …
-    pub note: Option<String>,
-    /// Its children, in the order they are started.
-    pub children: Vec<TreeNode>,
-}
-
-impl TreeNode {
-    /// The node at a path of names below this one: `["work", "processor"]`.
-    #[must_use]
-    pub fn find(&self, path: &[&str]) -> Option<&TreeNode> {
-        let Some((first, rest)) = path.split_first() else {
-            return Some(self);
-        };
-        self.children.iter().find(|child| child.name == *first)?.find(rest)
-    }
-}
-
-impl fmt::Display for TreeNode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn line(node: &TreeNode, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "{:indent$}{} {:?}", "", node.name, node.state, indent = depth * 2)?;
-            if node.restarts > 0 {
-                write!(f, " restarts={}", node.restarts)?;
-            }
-            if let Some(note) = &node.note {
-                write!(f, " ({note})")?;
-            }
-            if let Some(failure) = &node.last_failure {
-                write!(f, " last failure: {failure}")?;
-            }
-            writeln!(f)?;
-            node.children.iter().try_for_each(|child| line(child, depth + 1, f))
-        }
-        line(self, 0, f)
-    }
-}
 
 /// A change of the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,7 +79,7 @@ impl Drop for Branch {
                 ActorState::Running => below || node.path == self.path,
                 // Its own restart is its parent's affair.
                 ActorState::Restarting => below,
-                ActorState::Stopped | ActorState::Failed => false,
+                _ => false,
             };
             if shown_alive {
                 self.tree.change(node, ActorState::Stopped, None);
@@ -271,23 +205,17 @@ impl Tree {
                 .rsplit_once('/')
                 .is_some_and(|(parent, _)| parent == node.path)
         };
-        TreeNode {
-            name: node
-                .path
-                .rsplit_once('/')
-                .map_or(node.path.as_str(), |(_, name)| name)
-                .to_owned(),
-            state: node.state,
-            since: node.since,
-            restarts: node.restarts,
-            last_failure: node.last_failure.clone(),
-            note: node.note.clone(),
-            children: all
-                .iter()
-                .filter(below)
-                .map(|child| Self::assemble(child, all))
-                .collect(),
-        }
+        let name = node.path.rsplit_once('/').map_or(node.path.as_str(), |(_, name)| name);
+        let mut shown = TreeNode::new(name, node.state, node.since);
+        shown.restarts = node.restarts;
+        shown.last_failure.clone_from(&node.last_failure);
+        shown.note.clone_from(&node.note);
+        shown.children = all
+            .iter()
+            .filter(below)
+            .map(|child| Self::assemble(child, all))
+            .collect();
+        shown
     }
 
     /// The changes from now on. A reader that falls more than 256 behind is told so and goes on.

@@ -92,6 +92,9 @@ async fn success_deletes_the_task_or_keeps_it_for_its_retention() {
             if let Some(context) = task.context() {
                 assert_eq!((context.retried(), context.max_retry()), (0, 25));
                 assert_eq!(context.write_result("fine").await?, 4);
+                let refused = context.set_progress(101, "").await.unwrap_err();
+                assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
+                context.set_progress(50, "half").await?;
             }
             let _ = ran.send(task.get_type().to_owned());
             Ok(())
@@ -109,6 +112,8 @@ async fn success_deletes_the_task_or_keeps_it_for_its_retention() {
     until_gone(&*storage, &plain).await;
     let kept = until(&*storage, &kept, TaskState::Completed).await;
     assert_eq!(kept.result.as_deref(), Some(&b"fine"[..]));
+    let progress = kept.progress.clone().unwrap();
+    assert_eq!((progress.percent, progress.note.as_str()), (50, "half"));
     assert!(kept.completed_at.is_some());
     until_gone(&*storage, &kept).await;
     let info = storage.queue_info(&QueueName::default()).await.unwrap();

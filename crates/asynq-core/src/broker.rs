@@ -19,6 +19,8 @@ use crate::{
     inspect::Inspect,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
+    progress::Progress,
+    tree::{ServerIdentity, TreeNode},
 };
 
 /// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
@@ -35,6 +37,9 @@ pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How many enqueue events are kept for a scheduler entry.
 pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
+/// The highest score that is written: above it, a score does not hold every whole number. Later times
+/// are taken as this one, in 285 million years.
+pub const MAX_SCORE: i64 = 1 << 53;
 /// How many tasks one call moves at most, whatever was asked for (SAFETY rule 7).
 pub const MAX_BATCH: u32 = 200;
 /// How many bytes of messages one call carries at most, the first item excepted.
@@ -221,7 +226,8 @@ pub struct Poison {
 pub struct Exchanged {
     /// One answer for each settlement, in order.
     pub settled: Vec<Result<(), SettleError>>,
-    /// The tasks that are now ours, in the order they are to be started.
+    /// The tasks that are now ours, in the order they are to be started: queue by queue as they were
+    /// wanted, within a queue in the order of the take, longest waiting first.
     pub leased: Vec<LeasedTask>,
     /// What lay in the way and was put aside.
     pub poisoned: Vec<Poison>,
@@ -310,8 +316,11 @@ pub struct Healed {
     pub stale_leases: Vec<TaskId>,
     /// Groups that were missing from the index (pitfalls G4, G5).
     pub regrouped: Vec<GroupKey>,
+    /// Keys of aggregation sets that nobody knew of any more; they are listed again, for another
+    /// [`AGGREGATION_SET_LIFETIME`], and then handed back to their groups.
+    pub relisted_sets: Vec<String>,
     /// Tasks that stood in no container, or in one that contradicts their state; they now stand
-    /// where their state says.
+    /// where their state says, once.
     pub relisted: Vec<TaskId>,
     /// Keys of unique locks whose owner has no task, removed.
     pub unlocked: Vec<String>,
@@ -326,6 +335,7 @@ impl Healed {
         self.leased.is_empty()
             && self.stale_leases.is_empty()
             && self.regrouped.is_empty()
+            && self.relisted_sets.is_empty()
             && self.relisted.is_empty()
             && self.unlocked.is_empty()
             && self.poisoned.is_empty()
@@ -456,8 +466,9 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Not safe: run it in a task that belongs to the in-flight table.
     async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged;
 
-    /// Finds the tasks that a call without answer took from a queue and gives them a new lease.
-    /// Makes sure first that the lost call can no longer run (`CLIENT KILL` of its connection).
+    /// Finds the tasks that a call without answer took from a queue, longest waiting first, and gives
+    /// them a new lease; none is shortened, so it is the one now in force. Makes sure first that the lost
+    /// call can no longer run (`CLIENT KILL` of its connection).
     ///
     /// # Errors
     /// Any [`BrokerError`]; call it again.
@@ -469,11 +480,18 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         true
     }
 
-    /// Extends leases to `now` + 30 s; never shortens, never re-creates one. As many answers as
-    /// items: the lease now written, or [`SettleError::NotOurs`].
+    /// Extends leases to `now` + 30 s; never shortens, never re-creates one (SAFETY rule 8). As many
+    /// answers as items: the lease now in force, or [`SettleError::NotOurs`].
+    ///
+    /// A task of ours whose lease is missing is still ours (SAFETY rule 2), but nothing was written: the
+    /// answer is the lease that the claim already names. [`heal`](Self::heal) puts one in place, which
+    /// the next extension finds.
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>>;
 
     /// Looks at the queues and, if there is nothing, leaves a watch on them.
+    ///
+    /// For [`WatchKind::Delayed`] what is there is nothing new, due or not: the watch tells of changes
+    /// only. So set it first and [forward](Self::forward) after, which also tells the next due time.
     ///
     /// # Errors
     /// [`BrokerError::Unsupported`] where only polling is to be had.
@@ -537,6 +555,13 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Removes a server and its workers.
     async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError>;
 
+    /// Publishes the supervision tree of a server for `ttl` (whole seconds, at least 1; 10 s are usual),
+    /// in place of the one before.
+    async fn write_tree(&self, server: &ServerIdentity, tree: &TreeNode, ttl: Duration) -> Result<(), BrokerError>;
+
+    /// Removes the supervision tree of a server.
+    async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError>;
+
     /// Publishes the entries of a scheduler for `ttl` (whole seconds, at least 1).
     async fn write_scheduler_entries(
         &self,
@@ -557,6 +582,14 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Writes what a handler calls its result; the number of bytes. Only while the task is active
     /// under our claim (pitfalls G12).
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError>;
+
+    /// Writes how far the run of a task has come, which [`TaskInfo::progress`] shows. Only while the task
+    /// is active under our claim, as [`write_result`](Self::write_result).
+    ///
+    /// # Errors
+    /// [`SettleError::NotOurs`] when the task is no longer ours. A progress beyond its
+    /// [limits](Progress::check) is refused: [`BrokerError::Refused`].
+    async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError>;
 
     /// Asks all servers to cancel a running task. Best effort, no answer.
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError>;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Result, SettleError},
     names::{QueueName, TaskId},
+    progress,
     states::States,
 };
 
@@ -25,6 +26,13 @@ pub trait ResultSink: Send + Sync + 'static {
     /// # Errors
     /// [`SettleError::NotOurs`] when the task is no longer ours.
     async fn write(&self, result: Bytes) -> Result<usize, SettleError>;
+
+    /// Stores how far the run has come, in per cent and in words, with the time now. The values keep to
+    /// the limits of [`Progress`](crate::Progress).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    async fn progress(&self, percent: u8, note: String) -> Result<(), SettleError>;
 }
 
 /// One run of one task. Cheap to clone.
@@ -177,6 +185,27 @@ impl TaskContext {
             return Err(Error::Canceled);
         }
         Ok(self.0.results.write(result.into()).await?)
+    }
+
+    /// Tells how far the run has come, in per cent (0 to 100) and in words (at most
+    /// [`MAX_PROGRESS_NOTE`](progress::MAX_PROGRESS_NOTE) bytes, may be empty), in place of what was told
+    /// before. Tools show it as [`TaskInfo::progress`](crate::TaskInfo::progress); Go asynq does not know
+    /// it. Each call is a write to the storage: once a second is plenty.
+    ///
+    /// # Errors
+    /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) inside [`Error::Invalid`], without any effect,
+    /// for values beyond the limits; [`Error::Canceled`] when the run is to end; [`Error::Settle`] when
+    /// the task is no longer ours or the storage failed.
+    ///
+    /// # Cancel safety
+    /// Not safe: it may have been written.
+    pub async fn set_progress(&self, percent: u8, note: impl Into<String>) -> Result<()> {
+        let note = note.into();
+        progress::check(percent, &note)?;
+        if self.is_cancelled() {
+            return Err(Error::Canceled);
+        }
+        Ok(self.0.results.progress(percent, note).await?)
     }
 }
 

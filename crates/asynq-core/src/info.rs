@@ -9,6 +9,7 @@ use crate::{
     clock::from_unix_secs,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
+    progress::Progress,
     state::TaskState,
 };
 
@@ -53,10 +54,12 @@ pub struct TaskInfo {
     pub completed_at: Option<DateTime<Utc>>,
     /// What its handler wrote.
     pub result: Option<Bytes>,
+    /// How far its run has come, or the last one had, if its handler said so.
+    pub progress: Option<Progress>,
 }
 
 impl TaskInfo {
-    /// The view of a stored message. `queue` and `id` are where it was found.
+    /// The view of a stored message, without progress. `queue` and `id` are where it was found.
     #[must_use]
     pub fn from_message(
         queue: &QueueName,
@@ -85,6 +88,7 @@ impl TaskInfo {
             retention: secs(message.retention),
             completed_at: from_unix_secs(message.completed_at),
             result: result.filter(|bytes| !bytes.is_empty()),
+            progress: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
     state::TaskState,
+    tree::PublishedTree,
 };
 
 /// Which page of a list. Pages count from 1; out-of-range values are clamped (pitfalls G29).
@@ -201,7 +202,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The names of all queues, sorted.
     async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
 
-    /// A queue at this moment.
+    /// A queue at this moment. A counter that is not a number reads as 0;
+    /// [`audit`](Self::audit) tells of it.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`].
@@ -246,6 +248,10 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
 
     /// What the living servers are running.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError>;
+
+    /// The supervision trees of the living servers of ours, by host, process and server. What cannot be
+    /// read is left out.
+    async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError>;
 
     /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at
     /// the moment of its own atomic look.

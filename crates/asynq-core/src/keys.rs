@@ -153,8 +153,13 @@ pub mod own {
     /// Task hash: the lease that an adoption wrote (Unix seconds), so that adopting can be repeated
     /// when its own answer was lost. Cleared with [`TAKE`] and by the next take.
     pub const ADOPT: &str = "x:adopt";
+    /// Task hash: how far its run has come, as JSON. Cleared by the next take.
+    pub const PROGRESS: &str = "x:progress";
     /// Task hash: the token of the request that enqueued the task (SAFETY rule 3).
     pub const ENQ: &str = "x:enq";
+
+    /// ZSET of [`tree`] keys; score: the Unix second at which the tree ends.
+    pub const TREES: &str = "asynq:x:trees";
 
     /// ZSET of quarantined ids; score: Unix seconds of the quarantine.
     #[must_use]
@@ -168,7 +173,7 @@ pub mod own {
         format!("asynq:{{{queue}}}:x:quarantine:{id}")
     }
 
-    /// The supervision tree of a server as JSON.
+    /// The supervision tree of a server as JSON, with its identity.
     #[must_use]
     pub fn tree(host: &str, pid: i32, server_id: &str) -> String {
         format!("asynq:x:tree:{{{host}:{pid}:{server_id}}}")

@@ -6,6 +6,7 @@ use prost::Message as _;
 pub use asynq_proto::TaskMessage;
 
 use crate::{
+    broker::MAX_SCORE,
     error::PoisonKind,
     names::{QueueName, TaskId},
 };
@@ -50,6 +51,12 @@ pub fn failed(message: &TaskMessage, error: &str, at_secs: i64, counts: bool) ->
     message
 }
 
+/// Until when a task that succeeds now is kept, in Unix seconds.
+#[must_use]
+pub fn kept_until(message: &TaskMessage, now_secs: i64) -> i64 {
+    now_secs.saturating_add(message.retention).min(MAX_SCORE)
+}
+
 /// The message of a task that succeeded and is kept.
 #[must_use]
 pub fn completed(message: &TaskMessage, at_secs: i64) -> TaskMessage {
@@ -82,6 +89,19 @@ mod tests {
             Err(PoisonKind::Undecodable)
         );
         assert_eq!(decode_for(bytes, &queue, &id), Ok(message));
+    }
+
+    #[test]
+    fn a_retention_without_end_ends_at_the_highest_score() {
+        let kept = |retention| {
+            let message = TaskMessage {
+                retention,
+                ..Default::default()
+            };
+            kept_until(&message, 1_700_000_000)
+        };
+        assert_eq!(kept(60), 1_700_000_060);
+        assert_eq!((kept(i64::MAX), kept(MAX_SCORE)), (MAX_SCORE, MAX_SCORE));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use asynq_core::{
     error::{BrokerError, EnqueueError, SettleError},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
+    progress::Progress,
     raw::RawState,
+    tree::{ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -264,6 +266,14 @@ impl Broker for MemoryBroker {
         self.with(|data, _| publish::clear_server(data, server))
     }
 
+    async fn write_tree(&self, server: &ServerIdentity, tree: &TreeNode, ttl: Duration) -> Result<(), BrokerError> {
+        self.with(|data, now| publish::write_tree(data, server, tree, ttl, now))?
+    }
+
+    async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::clear_tree(data, server))
+    }
+
     async fn write_scheduler_entries(
         &self,
         scheduler_id: &str,
@@ -287,6 +297,10 @@ impl Broker for MemoryBroker {
 
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
         self.with_queue(&lease.queue, |queue, _| lease::write_result(queue, lease, result))
+    }
+
+    async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError> {
+        self.with_queue(&lease.queue, |queue, _| lease::write_progress(queue, lease, &progress))
     }
 
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError> {

@@ -6,6 +6,7 @@ use asynq_core::{
     info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{QueueName, TaskId},
+    tree::PublishedTree,
 };
 
 use crate::{
@@ -56,6 +57,10 @@ impl Inspect for MemoryBroker {
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
         self.with(|data, now| publish::workers(data, now))?
+    }
+
+    async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
+        self.with(|data, now| publish::trees(data, now))?
     }
 
     async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

@@ -7,13 +7,14 @@
 --       7 most entries to look at, 8 most bytes of messages (the first excepted),
 --       9 now in s
 -- returns {index to go on at (-1: done, -2: lost the place, begin anew), id before it,
---          tasks: id, msg ..., unusable ids: id, kind ...}
+--          tasks: id, msg, lease now in force in s ..., unusable ids: id, kind ...}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- Ours is what carries the token, is active, and has a lease absent or not above the one that the
 -- call wrote: Go never clears our field, it may have recovered and taken the task since. x:adopt
 -- holds the lease that an adoption wrote, so that adopting can be repeated when its own answer was
--- lost. One take leaves its ids side by side, so the walk ends behind them.
+-- lost. One take leaves its ids side by side, so the walk ends behind them. A lease is never
+-- shortened, even if the caller's clock was set back.
 
 local prefix, token, lost = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local active, lease = KEYS[1], KEYS[2]
@@ -51,7 +52,12 @@ for i, id in ipairs(ids) do
         end
         tasks[#tasks + 1] = id
         tasks[#tasks + 1] = msg
-        leases[#leases + 1] = ARGV[4]
+        local ends = ARGV[4]
+        if score and tonumber(score) > tonumber(ends) then
+          ends = score
+        end
+        tasks[#tasks + 1] = ends
+        leases[#leases + 1] = ends
         leases[#leases + 1] = id
       end
     end
@@ -70,10 +76,10 @@ if #leases > 0 or #broken > 0 then
     put_aside(prefix, broken[i], ARGV[9])
   end
   for i = 1, #leases, 2000 do
-    redis.call('ZADD', lease, 'GT', unpack(leases, i, math.min(i + 1999, #leases)))
+    redis.call('ZADD', lease, unpack(leases, i, math.min(i + 1999, #leases)))
   end
-  for i = 1, #tasks, 2 do
-    redis.call('HSET', prefix .. 't:' .. tasks[i], 'x:adopt', ARGV[4])
+  for i = 1, #leases, 2 do
+    redis.call('HSET', prefix .. 't:' .. leases[i + 1], 'x:adopt', leases[i])
   end
 end
 if done or seen == 0 then

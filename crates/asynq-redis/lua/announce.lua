@@ -1,17 +1,18 @@
--- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers
--- (A.24 to A.26).
+-- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers,
+-- asynq:x:trees (A.24 to A.26), and takes names out that ended.
 --
 -- KEYS  1 index
--- ARGV  1 name, 2 when it ends in s
+-- ARGV  1 name, 2 when it ends in s, 3 now in s
 -- returns status OK
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A server must be seen when Redis is full as well: the first write frees.
+-- A server must be seen when Redis is full as well: the first write frees. It is the one by which Go's
+-- readers clean up (B.19); a fleet without any does it here.
 
 local bad = misfit({ KEYS[1], 'zset' })
 if bad then
   return wrong_type(bad)
 end
-redis.call('ZREM', KEYS[1], '')
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 return redis.status_reply('OK')

@@ -4,8 +4,11 @@
 -- ARGV  1 queue prefix, 2 list or zset, 3 index to begin at, 4 most ids, 5 most bytes of messages (the
 --       first excepted)
 -- returns {index to go on at (-1: done), for each id: id, kind, state, msg, 1 if it has a lease else 0,
---       keys of all its containers if it stands in several, told once, else none ...}
+--       1 if it may stand in another container, too, else 0 ...}
 --       kinds: n no key, h not a hash, m no message, '' usable
+--
+-- An id that stands in one place, where its hash leads to, costs no more than that. audit_places.lua
+-- looks for the others: of two groups, one is not the group in the hash.
 
 local prefix, container, start, most = ARGV[1], KEYS[10], tonumber(ARGV[3]), tonumber(ARGV[4])
 local range = ARGV[2] == 'list' and 'LRANGE' or 'ZRANGE'
@@ -29,21 +32,11 @@ for _, id in ipairs(ids) do
     break
   end
   looked = looked + 1
-  -- Told once: by the first of the containers, or by a group that the hash does not name.
-  local found, named = places(id, group), false
-  for _, place in ipairs(found) do
-    named = named or place == container
-  end
-  if not named then
-    found[#found + 1] = container
-  end
-  if #found < 2 or (named and found[1] ~= container) then
-    found = {}
-  end
+  local found = places(id, group)
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, kind, state, msg
   reply[n + 5] = type(redis.pcall('ZSCORE', KEYS[3], id)) == 'string' and 1 or 0
-  reply[n + 6] = found
+  reply[n + 6] = (#found == 1 and found[1] == container) and 0 or 1
 end
 if looked < #ids or #ids == most then
   reply[1] = start + looked

@@ -4,7 +4,7 @@
 -- ARGV  1 queue prefix, 2 pattern of the queue's keys, 3 cursor of SCAN, 4 about how many keys of the
 --       database to look at
 -- returns {cursor to go on at ('0': done), number of keys of the queue, findings ...}, a finding is one of
---       {unlisted, id, state}   a task in no container
+--       {unlisted, id}          a task that may stand in no container; audit_places.lua looks further
 --       {since, id, state}      pending_since does not fit the state
 --       {gathered, key}         a group or aggregation set, whose ids are to be looked at
 --       {group, name}           a group with tasks that is not in the index
@@ -28,9 +28,8 @@ local function look_at_task(id, key)
   if (task[3] and true or false) ~= (state == 'pending') then
     reply[#reply + 1] = { 'since', id, state }
   end
-  local found, all = places(id, task[2])
-  if #found == 0 and all then
-    reply[#reply + 1] = { 'unlisted', id, state }
+  if #places(id, task[2]) == 0 then
+    reply[#reply + 1] = { 'unlisted', id }
   end
 end
 

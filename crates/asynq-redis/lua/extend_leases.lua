@@ -3,13 +3,14 @@
 -- KEYS  1 lease
 -- ARGV  1 queue prefix, 2 new lease in s, 3 number of fences, then for each: token, highest lease
 --       written in s; then number of items, then for each: id, number of its fence from 1
--- returns codes, one character an item: 1 extended, 2 ours and above the new lease already,
---       0 not ours, h the task key is not a hash, s its state is missing or unknown
+-- returns {codes, for each code 2 in order: the lease in force in s ...}; codes are one character an
+--       item: 1 extended, 2 ours and above the new lease already, 3 ours and without a lease, 0 not
+--       ours, h the task key is not a hash, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- The fence is that of exchange.lua. A lease is never shortened (GT) and one that is there is only
--- extended (XX). Where it is missing the task is still ours; heal.lua puts a lease in place, and the
--- next extension finds it.
+-- extended (XX). Where it is missing the task is still ours, under what we wrote before; heal.lua puts
+-- a lease in place, and the next extension finds it.
 
 local STATES = {
   pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
@@ -25,7 +26,7 @@ local scores = redis.pcall('ZMSCORE', lease, unpack(ids))
 if scores.err then
   return wrong_type(lease)
 end
-local codes, extended = {}, {}
+local codes, extended, reply = {}, {}, { '' }
 for i = 1, n do
   local id, fence = ids[i], 2 + 2 * tonumber(ARGV[first + 2 * i])
   local task = redis.pcall('HMGET', prefix .. 't:' .. id, 'x:take', 'state')
@@ -34,11 +35,16 @@ for i = 1, n do
     code = 'h'
   elseif task[2] == 'active' and task[1] == ARGV[fence] then
     if not scores[i] then
-      code = '1'
+      code = '3'
     elseif tonumber(scores[i]) <= tonumber(ARGV[fence + 1]) then
-      code = tonumber(scores[i]) > tonumber(ARGV[2]) and '2' or '1'
-      extended[#extended + 1] = ARGV[2]
-      extended[#extended + 1] = id
+      if tonumber(scores[i]) > tonumber(ARGV[2]) then
+        code = '2'
+        reply[#reply + 1] = scores[i]
+      else
+        code = '1'
+        extended[#extended + 1] = ARGV[2]
+        extended[#extended + 1] = id
+      end
     end
   elseif task[1] == ARGV[fence] and task[2] ~= 'active' and not STATES[task[2]] then
     code = 's'
@@ -50,4 +56,5 @@ if #extended > 0 then
   redis.call('ZREM', lease, '')
   redis.call('ZADD', lease, 'XX', 'GT', unpack(extended))
 end
-return table.concat(codes)
+reply[1] = table.concat(codes)
+return reply

@@ -1,77 +1,62 @@
--- heal_keys: looks at the keys of a queue, a part in each call, and repairs hashes that stand in no
--- container, groups missing from the index (pitfalls G4, G5), and locks without owner (SAFETY rule 8).
+-- heal_keys: looks at the keys of a queue, a part in each call: puts groups missing from the index
+-- back (pitfalls G4, G5), and aggregation sets missing from theirs; removes locks without owner
+-- (SAFETY rule 8).
 --
 -- KEYS  as in include/places.lua
--- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 pattern of the queue's keys, 5 cursor of SCAN,
---       6 about how many keys of the database to look at
--- returns {cursor to go on at ('0': from the start), ids put where their state says, groups put into
---       the index, locks removed, put aside: id, kind ...}
---       kinds: h not a hash, m no message, s its state is missing or unknown
+-- ARGV  1 queue prefix, 2 when a set that is listed again is handed back in s,
+--       3 pattern of the queue's keys, 4 cursor of SCAN, 5 about how many keys of the database to look at
+-- returns {cursor to go on at ('0': from the start), ids of tasks that may stand in no container,
+--       groups put into the index, sets listed again, locks removed}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A task without a container becomes what its state says; one whose time is not known any more is due
--- now, an active one gets a lease that ends now.
+-- What may stand in no container is left to relist.lua.
 
-local prefix, now = ARGV[1], ARGV[2]
+local prefix = ARGV[1]
 local bad = misplaced()
 if bad then
   return wrong_type(bad)
 end
-local relisted, regrouped, unlocked, aside = {}, {}, {}, {}
-
-local function relist(id, key, state, group)
-  redis.call('ZREM', KEYS[3], '')
-  if state == 'active' then
-    redis.call('LPUSH', KEYS[2], id)
-    redis.call('ZADD', KEYS[3], 'NX', now, id)
-  elseif SET_OF[state] then
-    redis.call('ZADD', SET_OF[state], now, id)
-  elseif state == 'aggregating' and group and group ~= '' then
-    redis.call('ZADD', prefix .. 'g:' .. group, now, id)
-    redis.call('SADD', KEYS[8], group)
-  else
-    redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-    redis.call('HDEL', key, 'x:take', 'x:adopt')
-    redis.call('LPUSH', KEYS[1], id)
-  end
-  relisted[#relisted + 1] = id
-end
+local UUID = '^' .. string.rep('%x', 8) .. ('%-' .. string.rep('%x', 4)):rep(3) .. '%-' .. string.rep('%x', 12) .. '$'
+local doubtful, regrouped, relisted, unlocked = {}, {}, {}, {}
 
 local function look_at_task(id, key)
   local task = redis.pcall('HMGET', key, 'state', 'group')
-  local kind = nil
   if task.err then
-    kind, task = 'h', {}
-  elseif redis.call('HEXISTS', key, 'msg') == 0 then
-    kind = 'm'
-  elseif not STATES[task[1]] then
-    kind = 's'
-  end
-  local group = task[2] or nil
-  if group and not holds(prefix .. 'g:' .. group, 'zset') then
-    return
+    task = {}
   end
   -- Nearly all stand where their state says: look there first.
-  if not kind and SET_OF[task[1]] and redis.call('ZSCORE', SET_OF[task[1]], id) then
+  local set = SET_OF[task[1]]
+  if set and redis.call('ZSCORE', set, id) then
     return
   end
-  local found, all = places(id, group)
-  if #found > 0 or not all then
-    return
-  elseif kind then
-    redis.call('ZREM', KEYS[3], id)
-    put_aside(prefix, id, now)
-    aside[#aside + 1] = id
-    aside[#aside + 1] = kind
-  else
-    relist(id, key, task[1], group)
+  if #places(id, task[2]) == 0 then
+    doubtful[#doubtful + 1] = id
   end
 end
 
+-- The group that the hashes of a group's or set's tasks name; nil if the first ten do not tell.
+local function named_by_tasks(key)
+  for _, id in ipairs(redis.call('ZRANGE', key, 0, 9)) do
+    local group = redis.pcall('HGET', prefix .. 't:' .. id, 'group')
+    if type(group) == 'string' and group ~= '' then
+      return group
+    end
+  end
+  return nil
+end
+
 local function look_at_group(name, key)
-  if redis.call('TYPE', key).ok == 'zset' and not redis.call('ZSCORE', KEYS[9], key)
-    and redis.call('SISMEMBER', KEYS[8], name) == 0 then
-    redis.call('ZREM', KEYS[3], '')
+  if redis.call('TYPE', key).ok ~= 'zset' or redis.call('ZSCORE', KEYS[9], key)
+    or redis.call('SISMEMBER', KEYS[8], name) == 1 then
+    return
+  end
+  redis.call('ZREM', KEYS[3], '')
+  -- A group may be called after a colon and a UUID, too: its tasks tell.
+  local group, set = string.match(name, '^(.*):([^:]*)$')
+  if group and string.match(set, UUID) and (named_by_tasks(key) or group) == group then
+    redis.call('ZADD', KEYS[9], ARGV[2], key)
+    relisted[#relisted + 1] = key
+  else
     redis.call('SADD', KEYS[8], name)
     regrouped[#regrouped + 1] = name
   end
@@ -85,7 +70,7 @@ local function look_at_lock(key)
   end
 end
 
-local page = redis.call('SCAN', ARGV[5], 'MATCH', ARGV[4], 'COUNT', ARGV[6])
+local page = redis.call('SCAN', ARGV[4], 'MATCH', ARGV[3], 'COUNT', ARGV[5])
 local done = {}
 for _, key in ipairs(page[2]) do
   local suffix = string.sub(key, #prefix + 1)
@@ -100,4 +85,4 @@ for _, key in ipairs(page[2]) do
   end
   done[key] = true
 end
-return { page[1], relisted, regrouped, unlocked, aside }
+return { page[1], doubtful, regrouped, relisted, unlocked }

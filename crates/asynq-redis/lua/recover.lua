@@ -7,10 +7,10 @@
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- The lease is tested again for each item: a task whose owner lives after all, or that another
--- server recovered, answers 0.
+-- server recovered, answers 0. A stranger's fraction was floored when it was read.
 
 local codes, later, _, note = settle(10, tonumber(ARGV[9]), function(fence, _, score)
-  return score == tonumber(fence)
+  return score and math.floor(score) == tonumber(fence)
 end)
 if not codes then
   return wrong_type(later)

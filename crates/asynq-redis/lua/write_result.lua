@@ -1,7 +1,9 @@
--- write_result: stores what a handler calls its result (A.28), while the task is active and ours.
+-- write_result: stores what a handler calls its result (A.28), or how far it has come, while the task is
+-- active and ours.
 --
 -- KEYS  1 task, 2 lease
--- ARGV  1 id, 2 token of the take, 3 highest lease written in s, 4 result
+-- ARGV  1 id, 2 token of the take, 3 highest lease written in s, 4 field of the hash (`result`,
+--       `x:progress`), 5 value
 -- returns '1' written, '0' not ours, 'h' the task key is not a hash, 's' its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
@@ -25,5 +27,5 @@ end
 if score and tonumber(score) > tonumber(ARGV[3]) then
   return '0'
 end
-redis.call('HSET', KEYS[1], 'result', ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[4], ARGV[5])
 return '1'

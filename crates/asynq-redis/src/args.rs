@@ -63,10 +63,10 @@ pub(crate) fn keys_of(queue: &QueueName, suffixes: &[&str]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The pattern that SCAN finds the queue's keys by.
-pub(crate) fn pattern_of(queue: &QueueName) -> String {
+/// The pattern that SCAN finds the queue's keys by whose suffix begins so.
+pub(crate) fn pattern_of(queue: &QueueName, suffix: &str) -> String {
     let mut pattern = String::new();
-    for c in keys::queue_prefix(queue).chars() {
+    for c in keys::of_queue(queue, suffix).chars() {
         if matches!(c, '*' | '?' | '[' | ']' | '\\') {
             pattern.push('\\');
         }
@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn a_pattern_means_the_name_and_nothing_else() {
         let queue = QueueName::new(r"a*b?[c]\").unwrap();
-        assert_eq!(pattern_of(&queue), r"asynq:{a\*b\?\[c\]\\}:*");
+        assert_eq!(pattern_of(&queue, ""), r"asynq:{a\*b\?\[c\]\\}:*");
+        assert_eq!(pattern_of(&queue, "g:"), r"asynq:{a\*b\?\[c\]\\}:g:*");
     }
 }

@@ -21,6 +21,8 @@ use asynq_core::{
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{GroupKey, QueueName, TaskId},
+    progress::Progress,
+    tree::{PublishedTree, ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -217,6 +219,14 @@ impl Broker for RedisBroker {
         ops::server_state::clear(&self.core, server).await
     }
 
+    async fn write_tree(&self, server: &ServerIdentity, tree: &TreeNode, ttl: Duration) -> Result<(), BrokerError> {
+        ops::tree::write(&self.core, server, tree, ttl).await
+    }
+
+    async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
+        ops::tree::clear(&self.core, server).await
+    }
+
     async fn write_scheduler_entries(
         &self,
         scheduler_id: &str,
@@ -240,6 +250,10 @@ impl Broker for RedisBroker {
 
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
         ops::result::write(&self.core, lease, result).await
+    }
+
+    async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError> {
+        ops::result::write_progress(&self.core, lease, &progress).await
     }
 
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError> {
@@ -300,6 +314,10 @@ impl Inspect for RedisBroker {
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
         ops::server_state::workers(&self.core).await
+    }
+
+    async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
+        ops::tree::trees(&self.core).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

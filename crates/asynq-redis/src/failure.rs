@@ -112,6 +112,16 @@ pub(crate) fn split(answer: Value) -> Result<Value, ErrorReply> {
     }
 }
 
+/// Whether an error reply inside of an answer says that the server does not write.
+pub(crate) fn says_read_only(answer: &Value) -> bool {
+    match answer {
+        Value::Array(values) | Value::Set(values) => values.iter().any(says_read_only),
+        Value::Map(pairs) => pairs.iter().any(|(_, value)| says_read_only(value)),
+        Value::ServerError(error) => ErrorReply::from(error).inner_code() == "READONLY",
+        _ => false,
+    }
+}
+
 /// What an error of the redis crate means. `sent`: the command may have reached the server.
 pub(crate) fn classify(error: RedisError, sent: bool) -> BrokerError {
     match error.kind() {

@@ -36,7 +36,7 @@ pub(crate) use self::{script::Script, settings::Settings};
 pub(crate) use crate::watcher::Probe;
 use crate::{
     clock_sync,
-    failure::{ErrorReply, classify, without_effect},
+    failure::{ErrorReply, classify, says_read_only, without_effect},
     pubsub::Subscriptions,
     watcher::Watcher,
 };
@@ -152,7 +152,7 @@ impl Link {
     pub(crate) async fn command(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
         let wire = self.core.wire().await?;
         let answer = wire.ask(cmd, name_of(cmd).into()).await?;
-        answer.map_err(|reply| self.core.refused(reply))
+        self.core.heard(answer)
     }
 
     /// Sends commands in one write; as many answers as commands.
@@ -169,10 +169,7 @@ impl Link {
             }
         };
         match wire.ask_all(cmds, "pipeline").await {
-            Ok(answers) => answers
-                .into_iter()
-                .map(|answer| answer.map_err(|reply| self.core.refused(reply)))
-                .collect(),
+            Ok(answers) => answers.into_iter().map(|answer| self.core.heard(answer)).collect(),
             Err(error) => cmds.iter().map(|_| Err(classify(error.clone(), true))).collect(),
         }
     }
@@ -311,7 +308,21 @@ impl Core {
                 return Err(self.refused(why));
             }
         }
-        answer.map_err(|reply| self.refused(reply))
+        self.heard(answer)
+    }
+
+    /// The answer to a call, as the caller gets it. That a server does not write shows in an error reply
+    /// inside of an array, too.
+    fn heard(&self, answer: Result<Value, ErrorReply>) -> Result<Value, BrokerError> {
+        match answer {
+            Ok(value) => {
+                if says_read_only(&value) {
+                    self.elsewhere.notify_one();
+                }
+                Ok(value)
+            }
+            Err(reply) => Err(self.refused(reply)),
+        }
     }
 
     /// An error reply to a call, as the caller gets it.

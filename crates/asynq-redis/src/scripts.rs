@@ -39,7 +39,7 @@ scripts! {
     ADOPT = "adopt" ["container" "aside"];
     /// Lease extension.
     EXTEND_LEASES = "extend_leases" ["container"];
-    /// Results of handlers.
+    /// Results of handlers, and how far they have come.
     WRITE_RESULT = "write_result" ["container"];
     /// Delayed tasks that are due.
     FORWARD = "forward" ["container" "chunks" "aside"];
@@ -47,8 +47,10 @@ scripts! {
     EXPIRED = "expired" ["container" "chunks" "aside"];
     /// Active entries and leases.
     HEAL = "heal" ["container" "chunks" "aside" "places"];
-    /// Hashes, groups and locks.
-    HEAL_KEYS = "heal_keys" ["container" "aside" "places"];
+    /// Groups, sets and locks.
+    HEAL_KEYS = "heal_keys" ["container" "places"];
+    /// Tasks that do not stand where their state says.
+    RELIST = "relist" ["container" "aside" "places"];
     /// Completed tasks whose retention is over.
     DELETE_EXPIRED = "delete_expired" ["container" "chunks"];
     /// Groups with tasks.
@@ -69,6 +71,8 @@ scripts! {
     WRITE_SERVER = "write_server" ["chunks"];
     /// The entries of a scheduler.
     WRITE_ENTRIES = "write_entries" ["chunks"];
+    /// The supervision tree of a server.
+    WRITE_TREE = "write_tree" [];
     /// The history of a scheduler entry.
     RECORD_EVENT = "record_event" ["container"];
     /// Whether a task may be taken.
@@ -85,6 +89,8 @@ scripts! {
     TASK_INFO = "task_info" ["aside"];
     /// The ids of a container against their tasks.
     AUDIT_CONTAINER = "audit_container" ["container" "aside" "places"];
+    /// Where tasks stand.
+    AUDIT_PLACES = "audit_places" ["container" "places"];
     /// Leases against active tasks.
     AUDIT_LEASES = "audit_leases" ["container" "places"];
     /// The index of groups against the groups.
@@ -172,6 +178,16 @@ mod tests {
                 "XX', 'EX",
             ] {
                 assert!(!script.source.contains(new), "{} uses {new}", script.name);
+            }
+        }
+    }
+
+    /// A key may hold any bytes, and an error reply must be text: `wrong_type` puts the key into an array.
+    #[test]
+    fn no_script_makes_an_error_reply_of_its_own() {
+        for (script, _) in ALL {
+            for made in ["error_reply", "error(", "assert(", "err ="] {
+                assert!(!script.source.contains(made), "{} uses {made}", script.name);
             }
         }
     }

@@ -28,6 +28,7 @@ mod groups;
 mod heal;
 mod janitor;
 mod leases;
+mod progress;
 mod queues;
 mod recover;
 mod results;
@@ -36,6 +37,7 @@ mod scheduler_state;
 mod server_state;
 mod settle;
 mod tasks;
+mod trees;
 mod unique;
 mod watch;
 

@@ -52,11 +52,14 @@ pub enum Op {
     ReclaimAggregationSets,
     WriteServerState,
     ClearServerState,
+    WriteTree,
+    ClearTree,
     WriteSchedulerEntries,
     ClearSchedulerEntries,
     RecordEnqueueEvent,
     ClearSchedulerHistory,
     WriteResult,
+    WriteProgress,
     PublishCancellation,
     SubscribeCancellations,
     Ping,
@@ -69,6 +72,7 @@ pub enum Op {
     Unpause,
     Servers,
     Workers,
+    Trees,
     Audit,
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Data {
     pub workers: Published,
     /// `asynq:schedulers` and what it lists.
     pub schedulers: Published,
+    /// `asynq:x:trees` and what it lists.
+    pub trees: Published,
     /// `asynq:scheduler_history:<id>`, by id; score: when the event was.
     pub history: BTreeMap<String, ZSet<Bytes>>,
     /// Keys outside of all queues that hold another type than the layout says, or that it does not
@@ -64,7 +66,7 @@ impl Data {
 
     /// When a key ends; `None`: never, or there is no such key.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
-        let published = [&self.servers, &self.workers, &self.schedulers]
+        let published = [&self.servers, &self.workers, &self.schedulers, &self.trees]
             .into_iter()
             .find_map(|of| of.expiry(key));
         published.or_else(|| self.queues.values().find_map(|queue| queue.expiry(key)))

@@ -26,11 +26,12 @@ impl Data {
         }
         self.misfits.remove(key);
         let published = [
-            (keys::SERVERS, &mut self.servers),
-            (keys::WORKERS, &mut self.workers),
-            (keys::SCHEDULERS, &mut self.schedulers),
+            (keys::SERVERS, keys::SERVERS, &mut self.servers),
+            (keys::WORKERS, keys::WORKERS, &mut self.workers),
+            (keys::SCHEDULERS, keys::SCHEDULERS, &mut self.schedulers),
+            (own::TREES, "asynq:x:tree", &mut self.trees),
         ];
-        for (index, published) in published {
+        for (index, entries, published) in published {
             if key == index {
                 published.index = ZSet::default();
                 match value {
@@ -40,7 +41,7 @@ impl Data {
                 }
                 return Ok(());
             }
-            if key.strip_prefix(index).is_some_and(|rest| rest.starts_with(":{")) {
+            if key.strip_prefix(entries).is_some_and(|rest| rest.starts_with(":{")) {
                 published.set(key, value, None);
                 return Ok(());
             }
@@ -110,7 +111,7 @@ impl Queue {
     fn put(&mut self, suffix: &str, value: RawValue) -> Result<Option<RawValue>, BrokerError> {
         if let Some(id) = suffix.strip_prefix("x:quarantine:") {
             let found = match value {
-                RawValue::Hash(_) => Quarantined::Task(task(value)?),
+                RawValue::Hash(_) => Quarantined::Task(Box::new(task(value)?)),
                 other => Quarantined::Misfit(other),
             };
             self.quarantined.insert(TaskId::from_storage(id), found);
@@ -186,6 +187,7 @@ fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
                 let until = number(&value).ok_or_else(|| unsupported("an x:adopt that is not a number"))?;
                 task.adopted = Some(until);
             }
+            own::PROGRESS => task.progress = Some(value),
             own::ENQ => {
                 let token = u64::from_str_radix(&string(value)?, 16);
                 task.enq = Some(token.map_err(|_| unsupported("an x:enq that is not 16 hex digits"))?);

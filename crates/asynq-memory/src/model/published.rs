@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::ZSet;
 
-/// One of `asynq:servers`, `asynq:workers` and `asynq:schedulers`, with the keys that it lists.
+/// One of `asynq:servers`, `asynq:workers`, `asynq:schedulers` and `asynq:x:trees`, with the keys that it lists.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// Key names; score: the Unix second at which the entry ends.
@@ -16,9 +16,11 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Replaces what is published under a key. `None` publishes the name alone.
+    /// Replaces what is published under a key. `None` publishes the name alone. Names that ended leave
+    /// the index.
     pub(crate) fn put(&mut self, key: &str, value: Option<RawValue>, ttl_secs: i64, now: DateTime<Utc>) {
         self.values.retain(|_, value| stands(value, now));
+        self.index.remove_below(now.timestamp());
         self.index
             .insert(key.to_owned(), now.timestamp().saturating_add(ttl_secs));
         self.set(

@@ -68,7 +68,7 @@ pub(crate) struct Queue {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Quarantined {
     /// A task hash.
-    Task(TaskHash),
+    Task(Box<TaskHash>),
     /// Another type.
     Misfit(RawValue),
 }
@@ -270,7 +270,7 @@ impl Queue {
     /// without data leaves nothing to keep. The caller takes the id out of its container.
     pub(crate) fn put_aside(&mut self, id: &TaskId, kind: PoisonKind, now: DateTime<Utc>) -> Poison {
         let found = match self.tasks.remove(id) {
-            Some(task) => Some(Quarantined::Task(task)),
+            Some(task) => Some(Quarantined::Task(Box::new(task))),
             None => self.misfits.remove(&format!("t:{id}")).map(Quarantined::Misfit),
         };
         if let Some(found) = found {

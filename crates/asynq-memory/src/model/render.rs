@@ -25,6 +25,7 @@ impl Data {
             (keys::SERVERS, &self.servers),
             (keys::WORKERS, &self.workers),
             (keys::SCHEDULERS, &self.schedulers),
+            (own::TREES, &self.trees),
         ] {
             published.render(index, now, &mut state);
         }
@@ -113,6 +114,7 @@ impl TaskHash {
             (field::RESULT, self.result.clone()),
             (own::TAKE, self.take.as_deref().map(text)),
             (own::ADOPT, self.adopted.map(decimal)),
+            (own::PROGRESS, self.progress.clone()),
             (own::ENQ, self.enq.map(|token| text(&format!("{token:016x}")))),
         ];
         let present = fields

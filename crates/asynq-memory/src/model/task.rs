@@ -29,6 +29,8 @@ pub(crate) struct TaskHash {
     pub take: Option<Arc<str>>,
     /// `x:adopt`: the lease that an adoption wrote.
     pub adopted: Option<i64>,
+    /// `x:progress`: how far its run has come.
+    pub progress: Option<Bytes>,
     /// `x:enq`: the token of the request that enqueued it.
     pub enq: Option<u64>,
     /// Fields of strangers.

@@ -84,6 +84,13 @@ impl<M: Clone + Eq + Ord + Hash> ZSet<M> {
         due.map(|(member, score)| (member.clone(), score)).collect()
     }
 
+    /// ZREMRANGEBYSCORE -inf (`score`.
+    pub(crate) fn remove_below(&mut self, score: i64) {
+        while self.first().is_some_and(|(_, lowest)| lowest < score) {
+            self.pop_lowest(1);
+        }
+    }
+
     /// Takes the `count` lowest entries out.
     pub(crate) fn pop_lowest(&mut self, count: usize) -> Vec<(M, i64)> {
         let lowest: Vec<_> = self
@@ -137,7 +144,9 @@ mod tests {
         }
         assert_eq!(set.up_to(2, 10).len(), 3);
         assert_eq!(set.up_to(2, 2), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
-        assert_eq!(set.pop_lowest(3).len(), 3);
+        set.remove_below(2);
+        assert_eq!(members(&set), [("b", 2), ("c", 2), ("d", 3)]);
+        assert_eq!(set.pop_lowest(2).len(), 2);
         assert_eq!(members(&set), [("d", 3)]);
     }
 }

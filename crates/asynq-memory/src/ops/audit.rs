@@ -155,7 +155,7 @@ fn check_groups(queue: &Queue, breaches: &mut Vec<Breach>) {
     }));
 }
 
-fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     let dash = |index: usize| matches!(index, 8 | 13 | 18 | 23);
     text.len() == 36
         && text

@@ -180,6 +180,7 @@ fn lease(queue: &mut Queue, id: &TaskId, token: &Arc<str>, until: i64) {
     let Some(task) = queue.tasks.get_mut(id) else { return };
     task.enter(TaskState::Active);
     task.take = Some(Arc::clone(token));
+    task.progress = None;
     queue.active.push_front(id.clone());
     queue.lease.insert(id.clone(), until);
 }

@@ -1,16 +1,17 @@
 //! What crashed writers left behind. The whole queue is looked at in one step, and at most so many
 //! entries of each kind are repaired; Redis, which must not be held up, looks at a part in each call.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use asynq_core::{
     TaskState,
-    broker::{Healed, RECOVER_GRACE},
+    broker::{AGGREGATION_SET_LIFETIME, Healed},
     error::{BrokerError, PoisonKind},
     names::{GroupKey, TaskId},
 };
 use chrono::{DateTime, Utc};
 
+use super::audit::is_uuid;
 use crate::model::{End, Queue};
 
 /// Repairs one queue: first active tasks and leases, then hashes, groups and locks.
@@ -31,7 +32,7 @@ pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<
     forget_empty_groups(queue);
     heal_leases(queue, limit, now, &mut healed);
     heal_hashes(queue, limit, now, &mut healed);
-    heal_groups(queue, limit, &mut healed);
+    heal_groups(queue, limit, now, &mut healed);
     heal_locks(queue, limit, now, &mut healed);
     Ok(healed)
 }
@@ -81,14 +82,6 @@ fn heal_leases(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
         .filter(|(id, _)| !is_active(id))
         .map(|(id, _)| id.clone());
     let stale: Vec<TaskId> = stale.take(limit).collect();
-    // A live owner's task that stands nowhere: once its lease is long over, nobody could recover it.
-    let listed: HashSet<&TaskId> = queue.active.iter().collect();
-    let over = now.timestamp() - RECOVER_GRACE.as_secs().cast_signed();
-    let overdue = queue.lease.iter().take_while(|(_, score)| *score <= over);
-    let unlisted = overdue
-        .filter(|(id, _)| is_active(id) && !listed.contains(id))
-        .map(|(id, _)| id.clone());
-    let unlisted: Vec<TaskId> = unlisted.take(limit).collect();
 
     for id in &stale {
         queue.lease.remove(id);
@@ -114,10 +107,6 @@ fn heal_leases(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
                 healed.relisted.push(id);
             }
         }
-    }
-    for id in unlisted {
-        queue.active.push_front(id.clone());
-        healed.relisted.push(id);
     }
 }
 
@@ -212,18 +201,39 @@ fn forget_empty_groups(queue: &mut Queue) {
     }
 }
 
-/// Groups that have tasks stand in the index (pitfalls G4, G5).
-fn heal_groups(queue: &mut Queue, limit: usize, healed: &mut Healed) {
-    let is_set = |name: &str| queue.aggregation_sets.contains(&queue.key(&format!("g:{name}")));
+/// Groups that have tasks stand in the index (pitfalls G4, G5), and so do aggregation sets in theirs.
+fn heal_groups(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
+    let set_key = |name: &str| queue.key(&format!("g:{name}"));
     let missing = queue
         .gathered
         .keys()
-        .filter(|name| !queue.groups.contains(*name) && !is_set(name));
-    let missing: Vec<String> = missing.take(limit).cloned().collect();
-    for name in missing {
-        healed.regrouped.push(GroupKey::from_storage(&name));
-        queue.groups.insert(name);
+        .filter(|name| !queue.groups.contains(*name) && !queue.aggregation_sets.contains(&set_key(name)));
+    let missing: Vec<(String, bool)> = missing
+        .take(limit)
+        .map(|name| (name.clone(), is_set(queue, name)))
+        .collect();
+    let until = (now + AGGREGATION_SET_LIFETIME).timestamp();
+    for (name, is_set) in missing {
+        if is_set {
+            let key = queue.key(&format!("g:{name}"));
+            queue.aggregation_sets.insert(key.clone(), until);
+            healed.relisted_sets.push(key);
+        } else {
+            healed.regrouped.push(GroupKey::from_storage(&name));
+            queue.groups.insert(name);
+        }
     }
+}
+
+/// Whether a name that stands in no index is that of an aggregation set: a group may be called after a
+/// colon and a UUID, too, so its tasks tell, the first ten.
+fn is_set(queue: &Queue, name: &str) -> bool {
+    let Some((group, set)) = name.rsplit_once(':') else {
+        return false;
+    };
+    let members = queue.gathered.get(name).into_iter().flat_map(|set| set.iter()).take(10);
+    let mut named = members.filter_map(|(id, _)| queue.tasks.get(id)?.group.as_deref());
+    is_uuid(set) && named.find(|named| !named.is_empty()).unwrap_or(group) == group
 }
 
 /// A lock whose owner has no task is removed.

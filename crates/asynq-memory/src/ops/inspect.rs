@@ -10,6 +10,7 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest, TaskPage},
     keys,
     names::{QueueName, TaskId},
+    progress::Progress,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -79,10 +80,15 @@ pub(crate) fn queue_info(data: &mut Data, name: &QueueName, now: DateTime<Utc>) 
     Ok(info)
 }
 
+fn progress_of(task: &TaskHash) -> Option<Progress> {
+    Progress::decode(task.progress.as_ref()?)
+}
+
 fn size_of(task: &TaskHash) -> usize {
     let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
     task.message_len()
         + task.result.as_ref().map_or(0, Bytes::len)
+        + task.progress.as_ref().map_or(0, Bytes::len)
         + text(&task.unique_key)
         + text(&task.group)
         + task
@@ -128,6 +134,7 @@ pub(crate) fn list_tasks(
             Ok((task, message)) => {
                 let mut info = TaskInfo::from_message(name, &id, &message, state, due, task.result.clone());
                 info.is_orphaned = state == TaskState::Active && is_over(queue, &id, now);
+                info.progress = progress_of(task);
                 listed.tasks.push(info);
             }
             Err(kind) => listed.poisoned.push((id, kind)),
@@ -204,6 +211,7 @@ pub(crate) fn task_info(
     };
     let mut info = TaskInfo::from_message(name, id, &message, state, due, task.result.clone());
     info.is_orphaned = state == TaskState::Active && is_over(queue, id, now);
+    info.progress = progress_of(task);
     Ok(info)
 }
 

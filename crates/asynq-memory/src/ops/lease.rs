@@ -7,6 +7,7 @@ use asynq_core::{
     broker::{CallRecord, LeaseRef, LeaseUntil, LeasedTask, Poison},
     error::{BrokerError, SettleError},
     names::TaskId,
+    progress::Progress,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -26,9 +27,9 @@ pub(crate) fn extend(data: &mut Data, batch: &[LeaseRef], now: DateTime<Utc>) ->
         ours?;
         let leases = &mut data.queue(&lease.queue).lease;
         // Without a lease, which is damage, the run goes on under the one it knows, until heal has
-        // put one in place.
+        // put one in place. Nothing is written, so nothing more is claimed.
         let Some(score) = leases.score(&lease.id) else {
-            return Ok(new);
+            return Ok(lease.until);
         };
         let until = new.max(LeaseUntil(score));
         leases.insert(lease.id.clone(), until.0);
@@ -86,6 +87,19 @@ fn is_from(queue: &Queue, id: &TaskId, call: &CallRecord) -> bool {
     let taken = task.is(TaskState::Active) && task.take.as_deref() == Some(call.token.as_str());
     let ours = |score| score <= call.lease_until.0 || Some(score) == task.adopted;
     taken && queue.lease.score(id).is_none_or(ours)
+}
+
+/// Writes how far a run has come, while the task is ours.
+pub(crate) fn write_progress(queue: &mut Queue, lease: &LeaseRef, progress: &Progress) -> Result<(), SettleError> {
+    progress
+        .check()
+        .map_err(|error| BrokerError::Refused { source: error.into() })?;
+    fence(queue, lease)?;
+    queue.check(&["lease"])?;
+    if let Some(task) = queue.tasks.get_mut(&lease.id) {
+        task.progress = Some(progress.encode());
+    }
+    Ok(())
 }
 
 /// Writes what a handler calls its result, while the task is ours (pitfalls G12).

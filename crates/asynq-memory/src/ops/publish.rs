@@ -6,9 +6,10 @@ use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,
     error::BrokerError,
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, WorkerInfo},
-    keys,
+    keys::{self, own},
     names::TaskId,
     raw::RawValue,
+    tree::{PublishedTree, ServerIdentity, TreeNode},
     wire,
 };
 use bytes::Bytes;
@@ -98,6 +99,42 @@ pub(crate) fn workers(data: &Data, now: DateTime<Utc>) -> Result<Vec<WorkerInfo>
         }
     }
     Ok(workers)
+}
+
+/// Publishes the supervision tree of a server.
+pub(crate) fn write_tree(
+    data: &mut Data,
+    server: &ServerIdentity,
+    tree: &TreeNode,
+    ttl: Duration,
+    now: DateTime<Utc>,
+) -> Result<(), BrokerError> {
+    data.check(own::TREES)?;
+    let json = PublishedTree::new(server, tree.clone()).encode();
+    data.trees
+        .put(&tree_key(server), Some(RawValue::String(json)), whole_secs(ttl), now);
+    Ok(())
+}
+
+/// Removes the supervision tree of a server.
+pub(crate) fn clear_tree(data: &mut Data, server: &ServerIdentity) {
+    data.trees.remove(&tree_key(server));
+}
+
+fn tree_key(server: &ServerIdentity) -> String {
+    own::tree(&server.host, server.pid, &server.server_id)
+}
+
+/// The trees that live. Undecodable ones are skipped.
+pub(crate) fn trees(data: &Data, now: DateTime<Utc>) -> Result<Vec<PublishedTree>, BrokerError> {
+    data.check(own::TREES)?;
+    let decode = |value: &RawValue| match value {
+        RawValue::String(json) => PublishedTree::decode(json),
+        _ => None,
+    };
+    let mut trees: Vec<_> = data.trees.living(now).filter_map(decode).collect();
+    trees.sort_by(PublishedTree::by_server);
+    Ok(trees)
 }
 
 /// Publishes the entries of a scheduler. Each is pushed to the head, so the list runs backwards.

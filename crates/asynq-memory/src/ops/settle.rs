@@ -103,7 +103,7 @@ fn complete(queue: &mut Queue, id: &TaskId, message: &TaskMessage, now: DateTime
     }
     queue
         .completed
-        .insert(id.clone(), now.timestamp().saturating_add(message.retention));
+        .insert(id.clone(), message::kept_until(message, now.timestamp()));
     queue.free_lock(&message.unique_key, id, now);
     queue.count(false, now);
 }

@@ -39,13 +39,23 @@ local function misplaced()
   })
 end
 
+-- The keys of the listed aggregation sets, the first thousand.
+local function listed_sets()
+  if seen[KEYS[9]] == nil then
+    local sets = redis.pcall('ZRANGE', KEYS[9], 0, 999)
+    seen[KEYS[9]] = sets.err and {} or sets
+  end
+  return seen[KEYS[9]]
+end
+
 -- The keys of all containers that an id stands in, in order, twice if it stands there twice, and
--- whether all could be searched. `group` is the group in its hash.
+-- whether both lists could be searched. Of groups and sets only those of `group` are looked at,
+-- the group in its hash; see whereabouts.
 local function places(id, group)
-  local found, all = {}, true
+  local found, searched = {}, true
   for _, list in ipairs(LISTS) do
     local times = in_list(list, id)
-    all = all and times ~= nil
+    searched = searched and times ~= nil
     for _ = 1, times or 0 do
       found[#found + 1] = list
     end
@@ -57,13 +67,8 @@ local function places(id, group)
   end
   if group and group ~= '' then
     local key = ARGV[1] .. 'g:' .. group
-    if seen[KEYS[9]] == nil then
-      seen[KEYS[9]] = redis.pcall('ZRANGE', KEYS[9], 0, 999)
-      table.sort(seen[KEYS[9]])
-    end
-    all = all and not seen[KEYS[9]].err and #seen[KEYS[9]] < 1000
     local of_group = { key }
-    for _, set in ipairs(seen[KEYS[9]]) do
+    for _, set in ipairs(listed_sets()) do
       if set ~= key and string.sub(set, 1, #key + 1) == key .. ':' then
         of_group[#of_group + 1] = set
       end
@@ -74,5 +79,30 @@ local function places(id, group)
       end
     end
   end
-  return found, all
+  return found, searched
+end
+
+-- The same, and the groups and sets beyond those, wherever the id may stand: the `n` keys from
+-- ARGV[first] on, which the caller has found by SCAN, and the sets that were listed since.
+local function whereabouts(id, group, first, n)
+  local known, searched = places(id, group)
+  local others, looked = {}, {}
+  for _, place in ipairs(known) do
+    looked[place] = true
+  end
+  local function look(key)
+    if not looked[key] then
+      looked[key] = true
+      if type(redis.pcall('ZSCORE', key, id)) == 'string' then
+        others[#others + 1] = key
+      end
+    end
+  end
+  for i = first, first + n - 1 do
+    look(ARGV[i])
+  end
+  for _, set in ipairs(listed_sets()) do
+    look(set)
+  end
+  return known, others, searched
 end

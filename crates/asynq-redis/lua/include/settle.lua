@@ -67,9 +67,12 @@ local function settle(first, n, holds_fence)
 
   -- Write: out of active first. It frees memory, so it runs under maxmemory too, and it shows
   -- whether the id stood there at all; if not, nothing else of the item is touched.
-  local left, steps, later = {}, 0, false
+  -- An id that stands there twice is ended once.
+  local left, ended, steps, later = {}, {}, 0, false
   for i = 1, n do
-    if codes[i] == '1' then
+    if codes[i] == '1' and ended[ids[i]] then
+      codes[i] = '0'
+    elseif codes[i] == '1' then
       local id, from = ids[i], -1
       if steps > tonumber(ARGV[8]) then
         codes[i], later = '+', true
@@ -88,6 +91,7 @@ local function settle(first, n, holds_fence)
           codes[i] = '0'
         else
           left[#left + 1] = id
+          ended[id] = true
         end
       end
     end
@@ -101,7 +105,7 @@ local function settle(first, n, holds_fence)
   local function write(id, state, msg)
     local key = prefix .. 't:' .. id
     redis.call('HSET', key, 'msg', msg, 'state', state)
-    redis.call('HDEL', key, 'x:take', 'x:adopt')
+    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt')
   end
   for i = 1, n do
     if codes[i] == '1' then

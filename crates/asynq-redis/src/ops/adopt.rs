@@ -36,7 +36,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
         Err(error) => return Err(error),
     }
     let until = LeaseUntil::from_now(core.now());
-    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut found: Vec<(Vec<u8>, Vec<u8>, LeaseUntil)> = Vec::new();
     let (mut position, mut before, mut restarts) = (0, Vec::new(), 0);
     loop {
         let entries = if restarts < RESTARTS { ENTRIES } else { i64::MAX >> 8 };
@@ -61,10 +61,10 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
         let mut tasks = reply.list()?;
         let fruitless = tasks.is_empty();
         while !tasks.is_empty() {
-            let (id, msg) = (tasks.bytes()?, tasks.bytes()?);
+            let (id, msg, until) = (tasks.bytes()?, tasks.bytes()?, LeaseUntil(tasks.int()?));
             // A walk that began anew meets some again.
-            if !found.iter().any(|(known, _)| *known == id) {
-                found.push((id, msg));
+            if !found.iter().any(|(known, _, _)| *known == id) {
+                found.push((id, msg, until));
             }
         }
         for (id, kind) in reply.list()?.damaged()? {
@@ -83,7 +83,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
 
     let mut adopted = Vec::with_capacity(found.len());
     // The list shows the last one taken first.
-    for (raw_id, msg) in found.into_iter().rev() {
+    for (raw_id, msg, until) in found.into_iter().rev() {
         match decode(queue, &raw_id, msg) {
             Ok((id, message)) => {
                 let lease = LeaseRef {

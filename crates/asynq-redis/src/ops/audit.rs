@@ -12,7 +12,12 @@ use asynq_core::{
     names::{QueueName, TaskId},
 };
 
-use super::{exchange::decode, heal::places, inspect};
+use super::{
+    exchange::decode,
+    gathered::{gathered, tasks_a_call},
+    heal::places,
+    inspect,
+};
 use crate::{
     args::{Args, bound, keys_of, pattern_of},
     broker::Core,
@@ -103,9 +108,10 @@ async fn container(
     let value = core.link.eval(&scripts::AUDIT_CONTAINER, keys, args.done()).await?;
     let mut reply = Reply::of_script("audit_container", value)?;
     let next = reply.int()?;
+    let mut doubtful = Vec::new();
     while !reply.is_empty() {
         let (raw_id, damage, found) = (reply.bytes()?, reply.damage()?, reply.text()?);
-        let (msg, has_lease, containers) = (reply.bytes()?, reply.int()? == 1, reply.list()?.texts()?);
+        let (msg, has_lease, elsewhere) = (reply.bytes()?, reply.int()? == 1, reply.int()? == 1);
         let id = TaskId::from_storage(&String::from_utf8_lossy(&raw_id));
         match damage.map_or_else(|| decode(queue, &raw_id, msg).map_err(|(_, kind)| kind).map(drop), Err) {
             Err(kind) => {
@@ -128,8 +134,17 @@ async fn container(
         if state == TaskState::Active && !has_lease {
             items.push(Breach::NoLease { id: id.clone() });
         }
-        if !containers.is_empty() {
-            items.push(Breach::Duplicated { id, containers });
+        if elsewhere {
+            doubtful.push(raw_id);
+        }
+    }
+    let groups = keys::group_prefix(queue);
+    for found in whereabouts(core, queue, doubtful).await? {
+        if let Some(containers) = found.told_by(&key, &groups) {
+            items.push(Breach::Duplicated {
+                id: found.id,
+                containers,
+            });
         }
     }
     Ok(if next < 0 {
@@ -137,6 +152,69 @@ async fn container(
     } else {
         vec![Step::Container { key, state, from: next }]
     })
+}
+
+/// Where a task stands, of all the places there are.
+struct Whereabouts {
+    id: TaskId,
+    state: String,
+    /// It has a key, and could be looked for everywhere.
+    is_sure: bool,
+    /// Where its hash leads to, once for each time.
+    known: Vec<String>,
+    /// Groups and sets beyond those.
+    others: Vec<String>,
+}
+
+impl Whereabouts {
+    /// All places, if there are several; told once, by the first container whose look at the task
+    /// shows that something is wrong.
+    fn told_by(&self, container: &str, groups: &str) -> Option<Vec<String>> {
+        let teller = if self.known.len() > 1 {
+            &self.known
+        } else {
+            &self.others
+        };
+        let told = self.known.len() + self.others.len() > 1 && teller.first().is_some_and(|first| first == container);
+        told.then(|| {
+            let all = self.known.iter().chain(&self.others).cloned();
+            let (mut groups, mut containers): (Vec<_>, Vec<_>) = all.partition(|key| key.starts_with(groups));
+            groups.sort();
+            containers.append(&mut groups);
+            containers
+        })
+    }
+}
+
+/// Looks for tasks everywhere.
+async fn whereabouts(core: &Core, queue: &QueueName, ids: Vec<Vec<u8>>) -> Result<Vec<Whereabouts>, BrokerError> {
+    let mut all = Vec::with_capacity(ids.len());
+    if ids.is_empty() {
+        return Ok(all);
+    }
+    let Some(groups) = gathered(core, queue).await? else {
+        return Ok(all);
+    };
+    for part in ids.chunks(tasks_a_call(groups.len())) {
+        let mut args = Args::with_capacity(2 + groups.len() + part.len()).text(&keys::queue_prefix(queue));
+        args.push_count(groups.len());
+        groups.iter().chain(part).for_each(|name| args.push(name));
+        let value = core
+            .link
+            .eval(&scripts::AUDIT_PLACES, places(queue), args.done())
+            .await?;
+        let mut reply = Reply::of_script("audit_places", value)?;
+        for id in part {
+            all.push(Whereabouts {
+                id: TaskId::from_storage(&String::from_utf8_lossy(id)),
+                state: reply.text()?,
+                is_sure: reply.int()? == 1,
+                known: reply.list()?.texts()?,
+                others: reply.list()?.texts()?,
+            });
+        }
+    }
+    Ok(all)
 }
 
 async fn leases(core: &Core, queue: &QueueName, from: i64, items: &mut Vec<Breach>) -> Result<Vec<Step>, BrokerError> {
@@ -198,7 +276,7 @@ async fn keys_of_queue(
 ) -> Result<Vec<Step>, BrokerError> {
     let args = Args::with_capacity(4)
         .text(&keys::queue_prefix(queue))
-        .text(&pattern_of(queue))
+        .text(&pattern_of(queue, ""))
         .text(&cursor)
         .int(KEYS);
     let value = core.link.eval(&scripts::AUDIT_KEYS, places(queue), args.done()).await?;
@@ -210,14 +288,11 @@ async fn keys_of_queue(
             items.push(Breach::UnlistedQueue { queue: queue.clone() });
         }
     }
-    let mut steps = Vec::new();
+    let (mut steps, mut doubtful) = (Vec::new(), Vec::new());
     while !reply.is_empty() {
         let mut finding = reply.list()?;
         match finding.text()?.as_str() {
-            "unlisted" => items.push(Breach::Unlisted {
-                id: finding.id()?,
-                state: finding.text()?,
-            }),
+            "unlisted" => doubtful.push(finding.bytes()?),
             "since" => items.push(Breach::PendingSince {
                 id: finding.id()?,
                 state: finding.text()?,
@@ -247,6 +322,14 @@ async fn keys_of_queue(
                 found: finding.text()?,
             }),
             other => return Err(protocol("audit_keys", format!("{other:?} is no finding"))),
+        }
+    }
+    for found in whereabouts(core, queue, doubtful).await? {
+        if found.is_sure && found.known.len() + found.others.len() == 0 {
+            items.push(Breach::Unlisted {
+                id: found.id,
+                state: found.state,
+            });
         }
     }
     if cursor != "0" {

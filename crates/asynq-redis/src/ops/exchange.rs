@@ -83,16 +83,10 @@ pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlem
     answer
 }
 
-/// Splits the work by queue. Several wants for one queue add up.
+/// Splits the work by queue, in the order of the wants, then of the outcomes. Several wants for one
+/// queue add up.
 fn split(settle: &[Settlement], want: Vec<Want>) -> Vec<Part> {
-    let mut parts: Vec<Part> = super::by_queue(settle.iter().map(|settlement| &settlement.lease.queue))
-        .into_iter()
-        .map(|part| Part {
-            queue: part.queue,
-            items: part.items,
-            want: 0,
-        })
-        .collect();
+    let mut parts: Vec<Part> = Vec::new();
     for Want { queue, max } in want {
         match parts.iter_mut().find(|part| part.queue == queue) {
             Some(part) => part.want = part.want.saturating_add(max),
@@ -101,6 +95,12 @@ fn split(settle: &[Settlement], want: Vec<Want>) -> Vec<Part> {
                 items: Vec::new(),
                 want: max,
             }),
+        }
+    }
+    for super::Part { queue, items } in super::by_queue(settle.iter().map(|settlement| &settlement.lease.queue)) {
+        match parts.iter_mut().find(|part| part.queue == queue) {
+            Some(part) => part.items = items,
+            None => parts.push(Part { queue, items, want: 0 }),
         }
     }
     parts

@@ -107,7 +107,7 @@ async fn read(core: &Core, set: &AggregationSet) -> Result<Vec<Arc<TaskMessage>>
     let AggregationSet { queue, group, .. } = set;
     let key = keys::aggregation_set(queue, group, &set.id);
     let mut tasks = Vec::new();
-    let mut rank = 0;
+    let (mut rank, mut emptied) = (0, false);
     while rank >= 0 {
         let args = Args::with_capacity(5)
             .text(&keys::queue_prefix(queue))
@@ -131,11 +131,16 @@ async fn read(core: &Core, set: &AggregationSet) -> Result<Vec<Arc<TaskMessage>>
                     // Those behind it moved up.
                     let gone = quarantine::put_aside(core, queue, &raw_id, kind, Fence::Member(&key)).await;
                     rank -= i64::from(gone && rank > 0);
+                    emptied |= gone;
                 }
             }
         }
         for (id, kind) in reply.list()?.damaged()? {
             tracing::warn!(%queue, %id, %kind, "a task cannot be used and was put aside");
+        }
+        // One more look takes a set off the list that has nothing left in it.
+        if rank == -1 && tasks.is_empty() && std::mem::take(&mut emptied) {
+            rank = 0;
         }
     }
     if rank == -2 {

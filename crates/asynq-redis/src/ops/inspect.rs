@@ -11,6 +11,7 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest, TaskPage},
     keys,
     names::{QueueName, TaskId},
+    progress::Progress,
 };
 use chrono::{DateTime, Utc};
 use futures::future::{join, join3};
@@ -80,21 +81,31 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
 
     let mut reply = Reply::of_script("queue_info", numbers?)?;
     let mut info = QueueInfo::empty(queue.clone(), now);
-    let mut number = || Ok::<u64, BrokerError>(u64::try_from(reply.maybe_int()?.unwrap_or(0)).unwrap_or(0));
+    let mut number = || Ok::<u64, BrokerError>(u64::try_from(reply.int()?).unwrap_or(0));
     info.pending = number()?;
     info.active = number()?;
     info.scheduled = number()?;
     info.retry = number()?;
     info.archived = number()?;
     info.completed = number()?;
-    info.processed = number()?;
-    info.failed = number()?;
-    info.processed_total = number()?;
-    info.failed_total = number()?;
-    info.paused = number()? == 1;
-    info.groups = number()?;
-    info.aggregating = number()?;
-    let since = reply.maybe_int()?.filter(|since| *since > 0);
+    let mut counter = |name: &str| {
+        let value = reply.bytes()?;
+        let read = std::str::from_utf8(&value)
+            .ok()
+            .and_then(|digits| digits.parse::<i64>().ok());
+        if read.is_none() && !value.is_empty() {
+            tracing::warn!(%queue, counter = name, "a counter is not a number and reads as 0");
+        }
+        Ok::<u64, BrokerError>(u64::try_from(read.unwrap_or(0)).unwrap_or(0))
+    };
+    info.processed = counter("processed today")?;
+    info.failed = counter("failed today")?;
+    info.processed_total = counter("processed")?;
+    info.failed_total = counter("failed")?;
+    info.paused = reply.int()? == 1;
+    info.groups = u64::try_from(reply.int()?).unwrap_or(0);
+    info.aggregating = u64::try_from(reply.int()?).unwrap_or(0);
+    let since = reply.text()?.parse::<i64>().ok().filter(|since| *since > 0);
     info.latency = since.map_or(Duration::ZERO, |since| {
         Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
     });
@@ -150,6 +161,7 @@ pub(crate) async fn list_tasks(
             looked += 1;
             let (raw_id, score, damage) = (reply.bytes()?, reply.maybe_int()?, reply.damage()?);
             let (msg, result, lease) = (reply.bytes()?, reply.bytes()?, reply.maybe_int()?);
+            let progress = reply.bytes()?;
             let read = match damage {
                 Some(kind) => Err((TaskId::from_storage(&String::from_utf8_lossy(&raw_id)), kind)),
                 None => decode(queue, &raw_id, msg),
@@ -163,6 +175,7 @@ pub(crate) async fn list_tasks(
                     };
                     let mut info = TaskInfo::from_message(queue, &id, &message, state, due, Some(result.into()));
                     info.is_orphaned = state == TaskState::Active && is_over(lease, now);
+                    info.progress = Progress::decode(&progress);
                     listed.tasks.push(info);
                 }
                 Err(poisoned) => listed.poisoned.push(poisoned),
@@ -239,6 +252,7 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
         _ => score.and_then(from_unix_secs),
     };
     let mut info = TaskInfo::from_message(queue, id, &message, state, due, Some(result.into()));
+    info.progress = Progress::decode(&reply.bytes()?);
     info.is_orphaned = state == TaskState::Active && is_over(lease, now);
     Ok(info)
 }

@@ -12,7 +12,7 @@ use super::by_queue;
 use crate::{
     args::{Args, keys_of},
     broker::Core,
-    reply::{again, codes, protocol},
+    reply::{Reply, again, check_codes, protocol},
     scripts,
 };
 
@@ -76,20 +76,25 @@ async fn extend_some(
         .link
         .eval(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done())
         .await;
-    match answer.and_then(|value| codes(OPERATION, value, items.len())) {
-        Ok(codes) => {
-            let read = |index: usize, code| match code {
+    let read = answer.and_then(|value| {
+        let mut reply = Reply::of_script(OPERATION, value)?;
+        let codes = check_codes(OPERATION, reply.bytes()?, items.len())?;
+        let mut results = Vec::with_capacity(items.len());
+        for (index, code) in items.iter().zip(codes) {
+            let result = match code {
                 b'1' => Ok(until),
                 // Never shortened: it was above already.
-                b'2' => Ok(until.max(batch[index].until)),
+                b'2' => Ok(LeaseUntil(reply.int()?)),
+                // Nothing was written, so nothing more is claimed.
+                b'3' => Ok(batch[*index].until),
                 code => Err(refusal(OPERATION, code)),
             };
-            items
-                .iter()
-                .zip(codes)
-                .map(|(index, code)| (*index, read(*index, code)))
-                .collect()
+            results.push((*index, result));
         }
+        Ok(results)
+    });
+    match read {
+        Ok(results) => results,
         Err(error) => items
             .iter()
             .map(|index| (*index, Err(SettleError::Broker(again(&error)))))

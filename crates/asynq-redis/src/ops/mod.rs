@@ -7,6 +7,7 @@ pub(crate) mod cancel;
 pub(crate) mod enqueue;
 pub(crate) mod exchange;
 pub(crate) mod forward;
+pub(crate) mod gathered;
 pub(crate) mod groups;
 pub(crate) mod heal;
 pub(crate) mod inspect;
@@ -18,6 +19,7 @@ pub(crate) mod result;
 pub(crate) mod scheduler_state;
 pub(crate) mod server_state;
 pub(crate) mod settle;
+pub(crate) mod tree;
 pub(crate) mod watch;
 
 use asynq_core::names::QueueName;

@@ -1,6 +1,11 @@
-//! What handlers call their result.
+//! What handlers call their result, and how far they have come.
 
-use asynq_core::{broker::LeaseRef, error::SettleError, keys};
+use asynq_core::{
+    broker::LeaseRef,
+    error::{BrokerError, SettleError},
+    keys::{self, field, own},
+    progress::Progress,
+};
 use bytes::Bytes;
 
 use super::lease::refusal;
@@ -10,18 +15,30 @@ const OPERATION: &str = "write_result";
 
 pub(crate) async fn write(core: &Core, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
     let length = result.len();
-    let mut args = Args::with_capacity(4)
+    write_field(core, lease, field::RESULT, result).await.map(|()| length)
+}
+
+pub(crate) async fn write_progress(core: &Core, lease: &LeaseRef, progress: &Progress) -> Result<(), SettleError> {
+    progress
+        .check()
+        .map_err(|error| BrokerError::Refused { source: error.into() })?;
+    write_field(core, lease, own::PROGRESS, progress.encode()).await
+}
+
+async fn write_field(core: &Core, lease: &LeaseRef, field: &str, value: Bytes) -> Result<(), SettleError> {
+    let mut args = Args::with_capacity(5)
         .text(lease.id.as_str())
         .text(lease.token.as_str())
-        .int(lease.until.0);
-    args.push_owned(result.into());
+        .int(lease.until.0)
+        .text(field);
+    args.push_owned(value.into());
     let keys = vec![
         keys::task(&lease.queue, &lease.id).into_bytes(),
         keys::of_queue(&lease.queue, "lease").into_bytes(),
     ];
     let value = core.link.eval(&scripts::WRITE_RESULT, keys, args.done()).await?;
     match codes(OPERATION, value, 1)?.first() {
-        Some(b'1') => Ok(length),
+        Some(b'1') => Ok(()),
         code => Err(refusal(OPERATION, code.copied().unwrap_or_default())),
     }
 }

@@ -34,11 +34,13 @@ fn keys_for(server: &ServerInfo) -> (String, String) {
     )
 }
 
-/// Puts a name into an index, until `ttl_secs` from now.
+/// Puts a name into an index, until `ttl_secs` from now, and takes names out that ended.
 pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64) -> Result<(), BrokerError> {
-    let args = Args::with_capacity(2)
+    let now = core.now().timestamp();
+    let args = Args::with_capacity(3)
         .text(name)
-        .int(core.now().timestamp().saturating_add(ttl_secs));
+        .int(now.saturating_add(ttl_secs))
+        .int(now);
     let value = core
         .link
         .eval(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done())
@@ -113,7 +115,7 @@ async fn living(core: &Core, index: &'static str) -> Result<Vec<Vec<u8>>, Broker
 }
 
 /// Reads what the names lead to. What has ended meanwhile or is of another type is left out.
-async fn read(core: &Core, index: &'static str, command: &str) -> Result<Vec<Value>, BrokerError> {
+pub(crate) async fn read(core: &Core, index: &'static str, command: &str) -> Result<Vec<Value>, BrokerError> {
     let names = living(core, index).await?;
     let commands: Vec<_> = names
         .iter()
@@ -134,7 +136,7 @@ async fn read(core: &Core, index: &'static str, command: &str) -> Result<Vec<Val
     Ok(values)
 }
 
-/// The servers that live. Only reads: dead names are left to their owners and to Go's readers.
+/// The servers that live. Only reads: dead names are left to those who announce theirs.
 pub(crate) async fn servers(core: &Core) -> Result<Vec<ServerInfo>, BrokerError> {
     let values = read(core, keys::SERVERS, "GET").await?;
     let found = values.into_iter().filter_map(|value| bytes("GET", value).ok());

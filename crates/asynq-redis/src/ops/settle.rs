@@ -72,7 +72,7 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
         Outcome::Done { retain: true } if message.retention > 0 => {
             args.push("c");
             args.push(lock_of(queue, message));
-            args.push_int(now.saturating_add(message.retention));
+            args.push_int(message::kept_until(message, now));
             args.push_owned(message::encode(&message::completed(message, now)).into());
         }
         Outcome::Done { .. } => {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     Broker, BrokerError, Connector, Env, Error, Storage,
-    broker::{Wake, WatchKind},
+    broker::{CallRecord, Outcome, Settlement, Wake, Want, WatchKind},
 };
 use asynq_redis::{RedisBroker, RedisConnectionType};
 use asynq_testing::{
@@ -46,7 +46,17 @@ async fn settings_reach_the_server() {
     let server = RedisServer::start().await;
     let mut client = server.client().await;
     client
-        .ok(&["ACL", "SETUSER", "ann", "on", ">p@w", "~asynq:*", "&asynq:*", "+@all"])
+        .ok(&[
+            "ACL",
+            "SETUSER",
+            "ann",
+            "on",
+            ">p@w",
+            "~asynq:*",
+            "resetchannels",
+            "&asynq:*",
+            "+@all",
+        ])
         .await;
     let connection = to(&server.address())
         .username("ann")
@@ -174,4 +184,65 @@ async fn tls() {
     );
     let insecure = RedisBroker::new(to(&server.tls_url()).tls_insecure()).await.unwrap();
     insecure.ping().await.unwrap();
+}
+
+/// SAFETY 1: where a user may not end connections, an adoption cannot be final. A take that comes late all
+/// the same is found by adopting once more.
+#[tokio::test]
+async fn without_the_right_to_end_connections_a_late_take_is_found_later() {
+    let server = RedisServer::start().await;
+    let mut admin = server.client().await;
+    let rights = [
+        "-client",
+        "+client|id",
+        "+client|setname",
+        "+client|tracking",
+        "+client|caching",
+    ];
+    let user = ["ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all"];
+    admin.ok(&[&user[..], &rights[..]].concat()).await;
+    let proxy = Proxy::start(&server).await;
+    let connector = to(&proxy.url()).username("ann").password("pw");
+    let broker = RedisBroker::new(connector).await.unwrap();
+    let late = RedisBroker::new(to(&server.url())).await.unwrap();
+    enqueue(&broker, "a").await.unwrap();
+    assert!(broker.adoption_is_final(), "as far as is known");
+
+    let lost = broker.begin();
+    proxy.cut_all();
+    // What adopts has another connection.
+    let again = async {
+        while broker.ping().await.is_err() || broker.begin().connection == lost.connection {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, again).await.unwrap();
+    assert!(broker.adopt(&queue("q"), &lost).await.unwrap().is_empty());
+    assert!(!broker.adoption_is_final());
+
+    // The server comes to what was sent on the lost connection.
+    let call = CallRecord {
+        connection: late.begin().connection,
+        ..lost.clone()
+    };
+    let want = Want {
+        queue: queue("q"),
+        max: 1,
+    };
+    assert_eq!(late.exchange(&call, Vec::new(), vec![want]).await.leased.len(), 1);
+    let adopted = broker.adopt(&queue("q"), &lost).await.unwrap();
+    assert_eq!(adopted.len(), 1);
+    assert_eq!((&adopted[0].lease.id, &adopted[0].lease.token), (&id("a"), &lost.token));
+    let done = Settlement {
+        lease: adopted[0].lease.clone(),
+        message: Arc::clone(&adopted[0].message),
+        outcome: Outcome::Done { retain: false },
+    };
+    let answer = broker.exchange(&broker.begin(), vec![done], Vec::new()).await;
+    assert!(answer.settled[0].is_ok(), "{:?}", answer.settled[0]);
+
+    // With the right, one adoption is enough.
+    assert!(late.adoption_is_final());
+    late.adopt(&queue("q"), &lost).await.unwrap();
+    assert!(late.adoption_is_final());
 }

@@ -26,7 +26,7 @@ async fn state(bench: &mut Bench) -> RawState {
 }
 
 /// A queue with a task in each state, and an expired lease.
-async fn full_queue() -> Bench {
+pub(crate) async fn full_queue() -> Bench {
     let bench = Bench::start().await;
     bench.enqueue(vec![request("q", "active").retention(60)]).await;
     bench.take(1).await;
@@ -140,7 +140,7 @@ async fn a_container_of_the_wrong_type_is_named_and_nothing_is_written() {
 }
 
 /// The claim on the task that [`full_queue`] took; its lease is long over, and nobody took it.
-async fn active(bench: &Bench) -> asynq_core::broker::LeasedTask {
+pub(crate) async fn active(bench: &Bench) -> asynq_core::broker::LeasedTask {
     let expired = bench
         .storage
         .expired(&q(), RECOVER_GRACE, 10)
@@ -393,4 +393,34 @@ async fn an_audit_finds_what_a_check_of_the_raw_keys_finds() {
             .iter()
             .any(|breach| breach.to_string().contains("forgotten"))
     );
+}
+
+/// A stranger's lease with a fraction is over like any other, and its task is recovered.
+#[tokio::test]
+async fn a_lease_with_a_fraction_is_recovered() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    bench.take(1).await;
+    bench.raw(&["ZADD", &key("lease"), "1700000000.75", "a"]).await;
+    let found = bench.storage.expired(&q(), RECOVER_GRACE, 10).await.unwrap().tasks;
+    assert_eq!(found[0].until.0, 1_700_000_000);
+    let batch = found.into_iter().map(|task| Recovery {
+        task,
+        outcome: Outcome::Requeue,
+    });
+    bench.storage.recover(batch.collect()).await.remove(0).unwrap();
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+/// What is no number where one belongs is none, and hides nothing.
+#[tokio::test]
+async fn a_pending_since_that_is_no_number_is_no_latency() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    bench.advance(5);
+    for value in ["", "soon", "-7"] {
+        bench.raw(&["HSET", &key("t:a"), "pending_since", value]).await;
+        let info = bench.storage.queue_info(&q()).await.unwrap();
+        assert_eq!((info.latency, info.pending), (Duration::ZERO, 1), "{value:?}");
+    }
 }

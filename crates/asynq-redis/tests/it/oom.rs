@@ -8,6 +8,7 @@ use asynq_core::{
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{ListFilter, PageRequest},
+    tree::{ActorState, ServerIdentity, TreeNode},
 };
 use asynq_testing::request::{group, id, queue, request};
 use bytes::Bytes;
@@ -26,6 +27,7 @@ const PINNED: &[(&str, &str)] = &[
     ("recover", "the_dead_are_recovered"),
     ("heal", "stores_heal"),
     ("heal_keys", "stores_heal"),
+    ("relist", "what_stands_nowhere_is_put_back"),
     ("forward", "maintenance_goes_on"),
     ("delete_expired", "maintenance_goes_on"),
     ("groups", "groups_are_aggregated"),
@@ -36,6 +38,7 @@ const PINNED: &[(&str, &str)] = &[
     ("reclaim_sets", "groups_are_aggregated"),
     ("announce", "servers_and_schedulers_are_seen"),
     ("write_server", "servers_and_schedulers_are_seen"),
+    ("write_tree", "servers_and_schedulers_are_seen"),
     ("write_entries", "servers_and_schedulers_are_seen"),
     ("record_event", "servers_and_schedulers_are_seen"),
     ("probe_pending", "reads_work"),
@@ -45,6 +48,7 @@ const PINNED: &[(&str, &str)] = &[
     ("list_tasks", "reads_work"),
     ("task_info", "reads_work"),
     ("audit_container", "reads_work"),
+    ("audit_places", "reads_work"),
     ("audit_leases", "reads_work"),
     ("audit_groups", "reads_work"),
     ("audit_keys", "reads_work"),
@@ -236,6 +240,61 @@ async fn stores_heal() {
     assert_eq!(bench.audit(&q()).await, []);
 }
 
+/// Each repair by itself: what comes first in a script must be a write that frees.
+#[tokio::test]
+async fn what_stands_nowhere_is_put_back() {
+    let set = key("g:g:0f0f0f0f-aaaa-4bbb-8ccc-0123456789ab");
+    let (a, active, retry, group) = (key("t:a"), key("active"), key("retry"), key("g:g"));
+    let all = [key("pending"), key("scheduled")];
+    let becomes = |state: &str| vec![vec!["HSET".to_owned(), a.clone(), "state".into(), state.into()]];
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let cases = [
+        becomes("pending"),
+        becomes("active"),
+        becomes("retry"),
+        becomes("archived"),
+        vec![words(&["HSET", &a, "state", "aggregating", "group", "g"])],
+        becomes("unknown"),
+        vec![words(&["HDEL", &a, "msg"])],
+        // In `active` alone, and there besides another place.
+        vec![words(&["LPUSH", &active, "a"])],
+        vec![
+            words(&["LPUSH", &active, "a"]),
+            words(&["HSET", &a, "state", "retry"]),
+            words(&["ZADD", &retry, "7", "a"]),
+        ],
+        // A forgotten group, and a forgotten set.
+        vec![
+            words(&["HSET", &a, "state", "aggregating", "group", "g"]),
+            words(&["ZADD", &group, "7", "a"]),
+        ],
+        vec![
+            words(&["HSET", &a, "state", "aggregating", "group", "g"]),
+            words(&["ZADD", &set, "7", "a"]),
+        ],
+    ];
+    for case in cases {
+        let mut bench = Bench::start().await;
+        bench.enqueue(vec![request("q", "a").at(bench.after(60))]).await;
+        bench.raw(&["DEL", &all[0], &all[1]]).await;
+        for command in &case {
+            bench.raw(&command.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        }
+        fill(&mut bench).await;
+        assert!(!bench.storage.heal(&q(), 1000).await.unwrap().is_empty(), "{case:?}");
+        assert_eq!(
+            bench
+                .audit(&q())
+                .await
+                .iter()
+                .filter(|breach| !matches!(breach, asynq_core::inspect::Breach::PendingSince { .. }))
+                .count(),
+            0,
+            "{case:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn maintenance_goes_on() {
     let mut bench = Bench::start().await;
@@ -316,7 +375,13 @@ async fn servers_and_schedulers_are_seen() {
     };
     let ttl = Duration::from_secs(10);
     bench.storage.write_server_state(&server, &[], ttl).await.unwrap();
+    let identity = ServerIdentity::from(&server);
     assert_eq!(bench.storage.servers().await.unwrap(), [server]);
+    let tree = TreeNode::new("system", ActorState::Running, now);
+    for _ in 0..2 {
+        bench.storage.write_tree(&identity, &tree, ttl).await.unwrap();
+        assert_eq!(bench.storage.trees().await.unwrap()[0].tree, tree);
+    }
     let entry = SchedulerEntry {
         id: "e".into(),
         spec: "@every 1m".into(),
@@ -340,6 +405,8 @@ async fn servers_and_schedulers_are_seen() {
 async fn reads_work() {
     let mut bench = Bench::start().await;
     bench.enqueue_ids(&["a"]).await;
+    bench.raw(&["ZADD", &key("g:g"), "7", "a"]).await;
+    bench.raw(&["SADD", &key("groups"), "g"]).await;
     // The connection for watches proves itself by a write, once.
     bench
         .storage
@@ -362,7 +429,7 @@ async fn reads_work() {
         1
     );
     bench.storage.task_info(&q(), &id("a")).await.unwrap();
-    assert_eq!(bench.audit(&q()).await, []);
+    assert_eq!(bench.audit(&q()).await.len(), 2, "a wrong state, and twice");
     assert!(bench.audit_pages(&q()).await > 1);
     for kind in [WatchKind::Pending, WatchKind::Delayed] {
         bench.storage.watch(&[q(), queue("other")], kind).await.unwrap();

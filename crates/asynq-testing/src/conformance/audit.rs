@@ -304,3 +304,61 @@ pub(super) async fn a_large_queue_is_audited_to_the_end(fx: &Fixture) {
         .count();
     assert_eq!((dangling, found.len()), (5, 5), "{found:#?}");
 }
+
+/// Invariant 2: a task in two groups is found, whichever its hash names; one in a single group stands
+/// somewhere.
+pub(super) async fn a_task_in_two_groups_is_found(fx: &Fixture) {
+    fx.leaves_damage();
+    fx.enqueue(request(Q, "a").group("g1")).await;
+    fx.enqueue_ids(&["b"]).await;
+    let containers = |suffixes: &[&str]| -> Vec<String> { suffixes.iter().map(|suffix| key(suffix)).collect() };
+    let set = "g:g1:0f0f0f0f-aaaa-4bbb-8ccc-0123456789ab";
+    // Where `a` and `b` stand, besides where they should.
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["g:g2"], &["g:g1", "g:g2"]),
+        (&["g:g2", "g:g3"], &["g:g1", "g:g2", "g:g3"]),
+        (&[set], &["g:g1", set]),
+        (&[set, "g:g0"], &["g:g0", "g:g1", set]),
+    ];
+    for (places, expected) in cases {
+        let breach = Breach::Duplicated {
+            id: id("a"),
+            containers: containers(expected),
+        };
+        finds(fx, |state| insert_all(state, places, "a"), breach).await;
+        let mut found: Vec<String> = containers(places);
+        found.sort();
+        found.insert(0, key("pending"));
+        let breach = Breach::Duplicated {
+            id: id("b"),
+            containers: found,
+        };
+        finds(fx, |state| insert_all(state, places, "b"), breach).await;
+    }
+    // In two groups, neither of which its hash names; told once.
+    fx.edit(|state| {
+        state.remove(&key("g:g1"));
+        insert_all(state, &["g:g2", "g:g3"], "a");
+    })
+    .await;
+    let found = fx.audit(&queue(Q)).await;
+    let told: Vec<_> = found
+        .iter()
+        .filter(|breach| matches!(breach, Breach::Duplicated { .. } | Breach::Unlisted { .. }))
+        .collect();
+    let breach = Breach::Duplicated {
+        id: id("a"),
+        containers: containers(&["g:g2", "g:g3"]),
+    };
+    assert_eq!(told, [&breach]);
+    fx.edit(|state| drop(state.remove(&key("g:g3")))).await;
+    let found = fx.audit(&queue(Q)).await;
+    let stands = |breach: &Breach| !matches!(breach, Breach::Duplicated { .. } | Breach::Unlisted { .. });
+    assert!(found.iter().all(stands), "{found:#?}");
+}
+
+fn insert_all(state: &mut RawState, suffixes: &[&str], id: &str) {
+    for suffix in suffixes {
+        state.insert(key(suffix), zset(&[(id, 5)]));
+    }
+}

@@ -70,6 +70,7 @@ macro_rules! __conformance_cases {
                 a_group_with_colons_comes_back_under_its_name
                 only_stale_sets_are_handed_back
                 a_damaged_member_harms_only_itself
+                a_set_without_usable_tasks_is_not_listed
             }
             exchange {
                 a_taken_task_is_active_with_a_lease_and_our_token
@@ -90,6 +91,7 @@ macro_rules! __conformance_cases {
                 what_cannot_be_used_is_put_aside
                 a_task_key_that_is_no_hash_is_put_aside
                 a_container_of_the_wrong_type_fails_its_queue_alone
+                tasks_come_in_the_order_of_the_wants
             }
             settle {
                 done_deletes_the_task
@@ -109,6 +111,8 @@ macro_rules! __conformance_cases {
                 a_full_total_starts_again
                 a_damaged_counter_harms_no_outcome
                 a_container_of_the_wrong_type_refuses_outcomes
+                a_foreign_pending_since_goes_with_the_outcome
+                a_retention_without_end_is_kept_for_ever
             }
             archive {
                 an_archived_task_keeps_its_retries
@@ -138,6 +142,8 @@ macro_rules! __conformance_cases {
                 an_adoption_can_be_repeated
                 a_new_take_clears_the_mark_of_an_adoption
                 adoption_walks_all_of_active
+                an_id_twice_in_active_is_ended_once
+                an_adoption_tells_the_lease_in_force
             }
             leases {
                 an_extension_writes_a_new_lease
@@ -184,6 +190,10 @@ macro_rules! __conformance_cases {
                 an_active_id_that_lives_elsewhere_leaves_active
                 a_lock_without_owner_is_removed
                 looks_that_follow_get_everywhere
+                a_task_in_another_group_is_not_listed_again
+                an_active_id_that_waits_in_another_group_leaves_active
+                a_lost_entry_of_a_set_is_made_anew
+                a_group_that_is_called_like_a_set_is_a_group
             }
             janitor {
                 a_completed_task_goes_when_its_retention_is_over
@@ -200,6 +210,7 @@ macro_rules! __conformance_cases {
                 a_server_that_does_not_beat_is_not_shown
                 a_ttl_is_whole_seconds_and_at_least_one
                 an_unreadable_server_is_left_out
+                dead_names_leave_the_indexes
             }
             scheduler_state {
                 entries_are_stored_as_go_stores_them
@@ -214,6 +225,21 @@ macro_rules! __conformance_cases {
                 a_result_is_written_into_the_hash
                 a_result_survives_retry_and_completion
                 a_result_is_written_only_while_the_task_is_ours
+            }
+            progress {
+                progress_is_a_field_of_our_own
+                progress_is_of_one_run
+                progress_is_written_only_while_the_task_is_ours
+                progress_beyond_the_limits_is_refused
+                a_progress_that_cannot_be_read_is_none
+            }
+            trees {
+                a_tree_is_stored_as_json_with_an_end
+                trees_are_read_as_written
+                a_cleared_tree_leaves_nothing
+                a_tree_that_ended_is_not_shown
+                a_ttl_is_at_least_one_second
+                an_unreadable_tree_is_left_out
             }
             cancellation {
                 every_subscriber_hears_every_id
@@ -234,6 +260,7 @@ macro_rules! __conformance_cases {
                 a_pause_is_a_key_with_its_second
                 a_second_pause_is_told
                 a_pause_is_of_one_queue
+                a_counter_that_is_no_number_reads_as_none
             }
             tasks {
                 lists_begin_at_the_tail
@@ -261,6 +288,7 @@ macro_rules! __conformance_cases {
                 an_unlisted_queue_is_found
                 a_wrong_type_is_found
                 a_large_queue_is_audited_to_the_end
+                a_task_in_two_groups_is_found
             }
             watch {
                 what_is_there_is_told_at_once

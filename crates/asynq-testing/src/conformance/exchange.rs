@@ -348,3 +348,23 @@ pub(super) async fn a_container_of_the_wrong_type_fails_its_queue_alone(fx: &Fix
         .await;
     }
 }
+
+/// The contract of `Exchanged`: tasks come queue by queue as they were wanted, whatever is settled in
+/// the same call.
+pub(super) async fn tasks_come_in_the_order_of_the_wants(fx: &Fixture) {
+    let want = |name: &str, max| Want {
+        queue: queue(name),
+        max,
+    };
+    fx.enqueue(request("a", "a1")).await;
+    let call = fx.storage.begin();
+    let running = fx.storage.exchange(&call, Vec::new(), vec![want("a", 1)]).await.leased;
+    for (name, id) in [("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("c", "c1")] {
+        fx.enqueue(request(name, id)).await;
+    }
+    let wants = vec![want("c", 2), want("a", 2), want("b", 1), want("b", 1)];
+    let settle = vec![settlement(&running[0], DONE)];
+    let answer = fx.storage.exchange(&fx.storage.begin(), settle, wants).await;
+    assert_eq!(ids(&answer.leased), ["c1", "a2", "a3", "b1", "b2"]);
+    assert_eq!(answer.exhausted, [queue("c")]);
+}

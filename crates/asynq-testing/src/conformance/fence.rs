@@ -351,3 +351,73 @@ pub(super) async fn adoption_walks_all_of_active(fx: &Fixture) {
     let adopted = fx.storage.adopt(&queue(Q), &lost.unwrap()).await.unwrap();
     assert_eq!(ids(&adopted), expected);
 }
+
+/// SAFETY 2: an id that stands in `active` twice, which is damage, is ended once.
+pub(super) async fn an_id_twice_in_active_is_ended_once(fx: &Fixture) {
+    let (mut processed, mut failed) = (0, 0);
+    for (n, outcome) in outcomes(fx.after(60)).into_iter().enumerate() {
+        let name = format!("id{n}");
+        let task = fx.running(request(Q, &name).retention(60)).await;
+        fx.edit(|state| drop(state.insert(key("active"), list(&[&name, &name]))))
+            .await;
+        let settle = vec![settlement(&task, outcome.clone()), settlement(&task, outcome.clone())];
+        let settled = fx.exchange(settle, 0).await.settled;
+        assert!(settled[0].is_ok(), "{outcome:?}: {settled:?}");
+        assert!(
+            matches!(settled[1], Err(SettleError::NotOurs)),
+            "{outcome:?}: {settled:?}"
+        );
+        processed += i64::from(outcome != Outcome::Requeue);
+        failed += i64::from(matches!(outcome, Outcome::Retry { .. } | Outcome::Archive { .. }));
+        let raw = fx.raw().await;
+        let counters = ["processed", "failed"].map(|suffix| raw.string(suffix).unwrap_or_else(|| "0".into()));
+        assert_eq!(counters, [processed.to_string(), failed.to_string()], "{outcome:?}");
+        // The other entry is healed.
+        while !fx.storage.heal(&queue(Q), 100).await.unwrap().is_empty() {}
+        assert!(fx.raw().await.list("active").is_empty(), "{outcome:?}");
+        fx.take(1)
+            .await
+            .iter()
+            .for_each(|task| assert_eq!(task.lease.id, id(&name)));
+        fx.edit(|state| {
+            [
+                "active",
+                "lease",
+                &format!("t:{name}"),
+                "retry",
+                "archived",
+                "completed",
+            ]
+            .iter()
+            .for_each(|suffix| drop(state.remove(&key(suffix))));
+        })
+        .await;
+    }
+}
+
+/// SAFETY 1, 8: an adoption never shortens a lease, though its clock was set back; it tells the one in
+/// force.
+pub(super) async fn an_adoption_tells_the_lease_in_force(fx: &Fixture) {
+    fx.enqueue_ids(&["a", "b"]).await;
+    let call = fx.storage.begin();
+    take_for(fx, &call, 2).await;
+    // What an adoption by a clock ahead of ours wrote.
+    let ahead = fx.secs() + 300;
+    fx.edit(|state| {
+        set_score(state, "lease", "a", ahead);
+        set_field(state, "a", "x:adopt", Some(bytes(ahead.to_string())));
+    })
+    .await;
+    let adopted = fx.storage.adopt(&queue(Q), &call).await.unwrap();
+    let told: Vec<_> = adopted.iter().map(|task| task.lease.until.0).collect();
+    assert_eq!((ids(&adopted), told), (vec!["a", "b"], vec![ahead, fx.secs() + 30]));
+    let raw = fx.raw().await;
+    assert_eq!(
+        raw.zset("lease"),
+        [("b".to_owned(), fx.secs() + 30), ("a".to_owned(), ahead)]
+    );
+    assert_eq!(raw.task("a").field("x:adopt"), Some(ahead.to_string()));
+    for task in &adopted {
+        fx.settled(task, DONE).await;
+    }
+}

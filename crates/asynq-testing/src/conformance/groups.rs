@@ -372,3 +372,21 @@ pub(super) async fn a_damaged_member_harms_only_itself(fx: &Fixture) {
     assert_eq!(raw.zset("x:quarantine"), [("b".to_owned(), fx.secs())]);
     assert!(!raw.has_task("a") && !raw.has_task("b") && !raw.has_task("c"));
 }
+
+/// Promise 4: a group of tasks that cannot be used leaves no set behind.
+pub(super) async fn a_set_without_usable_tasks_is_not_listed(fx: &Fixture) {
+    add(fx, &["a", "b"]).await;
+    fx.edit(|state| {
+        set_field(state, "a", "msg", Some(Bytes::from_static(b"\xff\xff")));
+        set_field(state, "b", "msg", Some(Bytes::from_static(b"\xff\xff")));
+    })
+    .await;
+    assert!(try_collect(fx, NOW).await.is_none());
+    let raw = fx.raw().await;
+    assert_eq!(
+        (raw.zset("aggregation_sets"), raw.zset("g:g")),
+        (Vec::new(), Vec::new())
+    );
+    assert!(raw.q().set("groups").is_empty());
+    assert_eq!(raw.zset("x:quarantine").len(), 2);
+}

@@ -14,6 +14,7 @@ async fn heal(fx: &Fixture) -> Healed {
         all.leased.extend(healed.leased);
         all.stale_leases.extend(healed.stale_leases);
         all.regrouped.extend(healed.regrouped);
+        all.relisted_sets.extend(healed.relisted_sets);
         all.relisted.extend(healed.relisted);
         all.unlocked.extend(healed.unlocked);
         all.poisoned.extend(healed.poisoned);
@@ -209,4 +210,103 @@ pub(super) async fn looks_that_follow_get_everywhere(fx: &Fixture) {
         leased += fx.storage.heal(&queue(Q), 7).await.unwrap().leased.len();
     }
     assert_eq!((leased, fx.raw().await.zset("lease").len()), (60, 60));
+}
+
+/// Takes a task out of one sorted set and puts it into another.
+fn move_task(state: &mut asynq_core::raw::RawState, id: &str, from: &str, to: &str) {
+    let left: Vec<_> = match state.remove(&key(from)) {
+        Some(RawValue::ZSet(entries)) => entries.into_iter().filter(|(member, _)| member != id).collect(),
+        other => panic!("{from}: {other:?}"),
+    };
+    state.insert(key(from), RawValue::ZSet(left));
+    state.insert(key(to), zset(&[(id, 5)]));
+}
+
+/// Promise 2: a task that stands in a group that its hash does not name stands somewhere, whether that
+/// group is in the index or not.
+pub(super) async fn a_task_in_another_group_is_not_listed_again(fx: &Fixture) {
+    for in_index in [true, false] {
+        for (state, from) in [(TaskState::Aggregating, "g:g"), (TaskState::Retry, "retry")] {
+            let id = format!("{state}-{in_index}");
+            fx.task_in(&id, state).await;
+            fx.enqueue(request(Q, &format!("stays-{id}")).group("g")).await;
+            let other = format!("g:other-{id}");
+            fx.edit(|raw| {
+                move_task(raw, &id, from, &other);
+                set_field(raw, &id, "state", Some(bytes("aggregating")));
+                let Some(RawValue::Set(groups)) = raw.get_mut(&key("groups")) else {
+                    panic!("no groups")
+                };
+                if in_index {
+                    groups.insert(bytes(&other[2..]));
+                }
+            })
+            .await;
+            let healed = heal(fx).await;
+            assert!(healed.relisted.is_empty() && healed.poisoned.is_empty(), "{healed:?}");
+            let raw = fx.raw().await;
+            assert_eq!(raw.zset(&other), [(id.clone(), 5)]);
+            let elsewhere = [raw.zset("g:g"), raw.zset("retry")].concat();
+            assert!(!elsewhere.iter().any(|(of, _)| *of == id), "{elsewhere:?}");
+        }
+    }
+}
+
+/// Promise 2: an id in `active` whose task waits in any group leaves `active`.
+pub(super) async fn an_active_id_that_waits_in_another_group_leaves_active(fx: &Fixture) {
+    fx.enqueue(request(Q, "a").group("g")).await;
+    fx.edit(|state| {
+        move_task(state, "a", "g:g", "g:other");
+        state.insert(key("groups"), RawValue::Set([bytes("other")].into()));
+        state.insert(key("active"), list(&["a"]));
+        state.insert(key("lease"), zset(&[("a", 1000)]));
+    })
+    .await;
+    assert_eq!(heal(fx).await.relisted, [id("a")]);
+    let raw = fx.raw().await;
+    assert_eq!((raw.list("active").len(), raw.zset("lease").len()), (0, 0));
+    assert_eq!(
+        (raw.zset("g:other").len(), raw.task("a").state()),
+        (1, "aggregating".to_owned())
+    );
+}
+
+/// Promise 2: an aggregation set that lost its entry is listed again and its tasks are not; it goes
+/// back to its group in the end, each task once.
+pub(super) async fn a_lost_entry_of_a_set_is_made_anew(fx: &Fixture) {
+    for id in ["a", "b", "c"] {
+        fx.enqueue(request(Q, id).group("g")).await;
+    }
+    let limits = asynq_core::broker::GroupLimits {
+        grace: Duration::ZERO,
+        max_delay: None,
+        max_size: Some(2),
+    };
+    let collected = fx.storage.collect_group(&queue(Q), &group("g"), limits).await;
+    let set = collected.unwrap().unwrap();
+    let set_key = key(&format!("g:g:{}", set.id));
+    fx.edit(|state| drop(state.remove(&key("aggregation_sets")))).await;
+    let healed = heal(fx).await;
+    assert_eq!(healed.relisted_sets, [set_key.as_str()]);
+    assert!(healed.relisted.is_empty() && healed.regrouped.is_empty(), "{healed:?}");
+    assert_eq!(fx.raw().await.zset("aggregation_sets"), [(set_key, fx.secs() + 120)]);
+    // Its owner may live and go on.
+    fx.storage.extend_aggregation(&set).await.unwrap();
+    fx.advance(121);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let raw = fx.raw().await;
+    let tasks: Vec<_> = raw.zset("g:g").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(tasks, ["a", "b", "c"]);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+}
+
+/// G4: a group may be called like a set; what its tasks say decides.
+pub(super) async fn a_group_that_is_called_like_a_set_is_a_group(fx: &Fixture) {
+    let name = "user:0f0f0f0f-aaaa-4bbb-8ccc-0123456789ab";
+    fx.enqueue(request(Q, "a").group(name)).await;
+    fx.edit(|state| drop(state.remove(&key("groups")))).await;
+    let healed = heal(fx).await;
+    assert_eq!(healed.regrouped, [group(name)]);
+    assert!(healed.relisted_sets.is_empty());
+    assert_eq!(fx.raw().await.q().set("groups"), [name]);
 }

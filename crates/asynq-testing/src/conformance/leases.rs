@@ -82,23 +82,27 @@ pub(super) async fn an_extension_never_shortens(fx: &Fixture) {
     let mut task = fx.running(request(Q, "a")).await;
     let until = fx.secs() + 300;
     fx.edit(|state| set_score(state, "lease", "a", until)).await;
-    task.lease.until = asynq_core::broker::LeaseUntil(until);
+    task.lease.until = asynq_core::broker::LeaseUntil(until + 7);
     let before = fx.raw().await;
     let extended = fx.storage.extend_leases(vec![task.lease.clone()]).await.remove(0);
-    assert!(extended.is_ok(), "it is ours: {extended:?}");
+    assert_eq!(extended.unwrap().0, until, "the lease in force");
     before.assert_same(&fx.raw().await);
 }
 
-/// Pitfalls 5.2: an extension never makes a lease anew, neither of a finished task nor of one that
-/// lost it.
+/// Pitfalls 5.2, SAFETY 2 and 8: an extension never makes a lease anew, neither of a finished task nor
+/// of one that lost it. The latter is still ours, under no more than we wrote: whoever takes it over
+/// meanwhile writes a higher lease than that.
 pub(super) async fn an_extension_never_makes_a_lease(fx: &Fixture) {
     let done = fx.running(request(Q, "a")).await;
     fx.settled(&done, DONE).await;
     let lost = fx.running(request(Q, "b")).await;
     fx.edit(|state| drop(state.remove(&key("lease")))).await;
+    fx.advance(7);
     let before = fx.raw().await;
+    let claim = lost.lease.until;
     let answers = fx.storage.extend_leases(vec![done.lease, lost.lease]).await;
     assert!(matches!(answers[0], Err(SettleError::NotOurs)));
+    assert!(matches!(answers[1], Ok(until) if until == claim), "{:?}", answers[1]);
     before.assert_same(&fx.raw().await);
     fx.storage.heal(&queue(Q), 10).await.unwrap();
 }

@@ -185,3 +185,42 @@ pub(super) async fn a_pause_is_of_one_queue(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     assert_eq!(ids(&fx.take(1).await), ["a"]);
 }
+
+/// B.2, DESIGN promise 4: a counter that is not a number reads as none and hides no other; the audit
+/// tells of it.
+pub(super) async fn a_counter_that_is_no_number_reads_as_none(fx: &Fixture) {
+    fx.leaves_damage();
+    for (id, outcome) in [("a", DONE), ("b", archive())] {
+        let task = fx.running(request(Q, id)).await;
+        fx.settled(&task, outcome).await;
+    }
+    let whole = fx.raw().await;
+    let day = asynq_core::keys::day(fx.now());
+    let counters = [
+        "processed".to_owned(),
+        "failed".to_owned(),
+        format!("processed:{day}"),
+        format!("failed:{day}"),
+    ];
+    for (nth, damaged) in counters.iter().enumerate() {
+        for value in ["many", "", "1e3", "99999999999999999999"] {
+            fx.edit(|state| drop(state.insert(key(damaged), string(value)))).await;
+            let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+            let mut expected = [2, 1, 2, 1];
+            expected[nth] = 0;
+            assert_eq!(
+                [info.processed_total, info.failed_total, info.processed, info.failed],
+                expected,
+                "{damaged}: {value:?}"
+            );
+        }
+        fx.edit(|state| drop(state.insert(key(damaged), string("many")))).await;
+        let told = asynq_core::inspect::Breach::Counter {
+            key: key(damaged),
+            problem: "not a number".into(),
+        };
+        let found = fx.audit(&queue(Q)).await;
+        assert!(found.contains(&told), "{found:#?}");
+        fx.edit(|state| *state = whole.state.clone()).await;
+    }
+}

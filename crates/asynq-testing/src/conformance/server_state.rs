@@ -205,3 +205,28 @@ pub(super) async fn an_unreadable_server_is_left_out(fx: &Fixture) {
     assert_eq!(fx.storage.servers().await.unwrap(), [server(fx, "s1")]);
     assert_eq!(fx.storage.workers().await.unwrap(), [worker(fx, "s1", "a")]);
 }
+
+/// B.19: names that ended leave the indexes when another server announces itself, so that none pile up
+/// where no Go program reads.
+pub(super) async fn dead_names_leave_the_indexes(fx: &Fixture) {
+    write(fx, "s1", &["a"]).await;
+    fx.storage.write_scheduler_entries("c1", &[], TTL).await.unwrap();
+    let names = async |index: &str| match fx.raw().await.state.remove(index) {
+        Some(RawValue::ZSet(entries)) => entries.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        other => panic!("{index}: {other:?}"),
+    };
+    // One that ends now still lives.
+    for (later, living) in [(10, 2), (1, 1)] {
+        fx.advance(later);
+        write(fx, "s2", &[]).await;
+        fx.storage.write_scheduler_entries("c2", &[], TTL).await.unwrap();
+        for (index, name) in [
+            ("asynq:servers", "asynq:servers:{h:7:s2}"),
+            ("asynq:workers", "asynq:workers:{h:7:s2}"),
+            ("asynq:schedulers", "asynq:schedulers:{c2}"),
+        ] {
+            let found = names(index).await;
+            assert_eq!((found.len(), found.last()), (living, Some(&bytes(name))), "{index}");
+        }
+    }
+}

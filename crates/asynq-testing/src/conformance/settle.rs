@@ -366,3 +366,34 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_outcomes(fx: &Fixture)
         fx.settled(task, outcome).await;
     }
 }
+
+/// Invariant 3, A.9: `pending_since` is there while the task is pending. What a stranger left on a
+/// running task goes with its end; Go's own transitions leave none.
+pub(super) async fn a_foreign_pending_since_goes_with_the_outcome(fx: &Fixture) {
+    for outcome in [DONE, retry(fx.after(60)), archive()] {
+        let task = fx.running(request(Q, "a").retention(60)).await;
+        fx.edit(|state| set_field(state, "a", "pending_since", Some(bytes("7"))))
+            .await;
+        fx.settled(&task, outcome.clone()).await;
+        assert_eq!(
+            fx.raw().await.task("a").names(),
+            ["msg", "state", "x:enq"],
+            "{outcome:?}"
+        );
+        fx.edit(|state| {
+            ["t:a", "retry", "archived", "completed"]
+                .iter()
+                .for_each(|suffix| drop(state.remove(&key(suffix))));
+        })
+        .await;
+    }
+}
+
+/// A retention beyond what a score can hold ends at the highest score there is.
+pub(super) async fn a_retention_without_end_is_kept_for_ever(fx: &Fixture) {
+    let task = fx.running(request(Q, "a").retention(i64::MAX)).await;
+    fx.settled(&task, DONE).await;
+    let highest = asynq_core::broker::MAX_SCORE;
+    assert_eq!(fx.raw().await.zset("completed"), [("a".to_owned(), highest)]);
+    assert_eq!(fx.storage.delete_expired(&queue(Q), 10).await.unwrap(), 0);
+}

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use asynq_core::{
-    BrokerError, GroupInfo, Inspect, QueueInfo, QueueName, ServerInfo, Storage, TaskId, TaskInfo, WorkerInfo,
+    BrokerError, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId, TaskInfo,
+    WorkerInfo,
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
 };
 
@@ -51,6 +52,10 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
         self.faults.guard(Op::Workers, self.inner.workers()).await
+    }
+
+    async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
+        self.faults.guard(Op::Trees, self.inner.trees()).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynq_core::{
-    Broker, BrokerError, EnqueueError, GroupKey, QueueName, ServerInfo, SettleError, Storage, TaskId, TaskInfo,
-    WorkerInfo,
+    Broker, BrokerError, EnqueueError, GroupKey, Progress, QueueName, ServerIdentity, ServerInfo, SettleError, Storage,
+    TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
         LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
@@ -248,6 +248,16 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             .await
     }
 
+    async fn write_tree(&self, server: &ServerIdentity, tree: &TreeNode, ttl: Duration) -> Result<(), BrokerError> {
+        self.faults
+            .guard(Op::WriteTree, self.inner.write_tree(server, tree, ttl))
+            .await
+    }
+
+    async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
+        self.faults.guard(Op::ClearTree, self.inner.clear_tree(server)).await
+    }
+
     async fn write_scheduler_entries(
         &self,
         scheduler_id: &str,
@@ -282,6 +292,12 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
         self.faults
             .guard(Op::WriteResult, self.inner.write_result(lease, result))
+            .await
+    }
+
+    async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError> {
+        self.faults
+            .guard(Op::WriteProgress, self.inner.write_progress(lease, progress))
             .await
     }
 

@@ -295,3 +295,38 @@ async fn without_faults_it_is_the_storage_itself() {
         asynq_testing::conformance::run(&Transparent, case.name).await;
     }
 }
+
+#[tokio::test]
+async fn trees_and_progress_pass_through_and_fail_when_told() {
+    use asynq_core::{ActorState, Progress, ServerIdentity, TreeNode};
+    let (faults, broker) = faulty();
+    let server = ServerIdentity {
+        host: "h".into(),
+        pid: 7,
+        server_id: "s".into(),
+    };
+    let (now, ttl) = (chrono::Utc::now(), Duration::from_secs(10));
+    let tree = TreeNode::new("system", ActorState::Running, now);
+    faults.next(Op::WriteTree, Fault::unavailable());
+    let failed = broker.write_tree(&server, &tree, ttl).await;
+    assert!(matches!(failed, Err(BrokerError::Unavailable { .. })), "{failed:?}");
+    assert!(broker.trees().await.unwrap().is_empty());
+    broker.write_tree(&server, &tree, ttl).await.unwrap();
+    assert_eq!(broker.trees().await.unwrap()[0].tree, tree);
+    faults.next(Op::ClearTree, Fault::LoseReply);
+    assert!(broker.clear_tree(&server).await.is_err());
+    faults.next(Op::Trees, Fault::unavailable());
+    assert!(broker.trees().await.is_err());
+    assert!(broker.trees().await.unwrap().is_empty());
+    enqueue(&broker, "a").await.unwrap();
+    let lease = exchange(&broker, &[], 1).await.leased.remove(0).lease;
+    let progress = Progress {
+        percent: 50,
+        note: String::new(),
+        at: now,
+    };
+    faults.next(Op::WriteProgress, Fault::LoseReply);
+    assert!(broker.write_progress(&lease, progress.clone()).await.is_err());
+    let info = broker.task_info(&lease.queue, &lease.id).await.unwrap();
+    assert_eq!((info.progress, faults.calls(Op::WriteProgress)), (Some(progress), 1));
+}

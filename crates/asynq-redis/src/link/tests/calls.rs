@@ -301,3 +301,24 @@ async fn large_and_binary_arguments_pass() {
         Value::Array(vec![Value::BulkString(large), Value::BulkString(vec![0, 255, 10, 13])])
     );
 }
+
+#[tokio::test]
+async fn a_replica_that_says_so_inside_of_an_answer_is_left_as_well() {
+    static NESTED: Script = Script::new("nested", "return { 'x', { redis.pcall('SET', KEYS[1], 'x') } }");
+    let server = RedisServer::start().await;
+    let link = open(&server.url()).await;
+    let mut client = server.client().await;
+    client.ok(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let before = link.connection();
+    let answer = link.eval(&NESTED, vec![b"n".to_vec()], vec![]).await.unwrap();
+    assert!(
+        matches!(&answer, Value::Array(values) if values.len() == 2),
+        "{answer:?}"
+    );
+    replaced(&link, before).await;
+    client.ok(&["REPLICAOF", "NO", "ONE"]).await;
+    let before = link.connection();
+    let answer = link.eval(&NESTED, vec![b"n".to_vec()], vec![]).await.unwrap();
+    assert!(!format!("{answer:?}").contains("READONLY"), "{answer:?}");
+    assert_eq!(link.connection(), before);
+}

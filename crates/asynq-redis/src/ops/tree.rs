@@ -1,0 +1,61 @@
+//! The supervision trees that servers publish.
+
+use std::time::Duration;
+
+use asynq_core::{
+    error::BrokerError,
+    keys::own,
+    tree::{PublishedTree, ServerIdentity, TreeNode},
+};
+use futures::future::join;
+
+use super::server_state::{announce, read, whole_secs};
+use crate::{
+    args::Args,
+    broker::Core,
+    reply::{bytes, scalar},
+    scripts,
+};
+
+fn key_of(server: &ServerIdentity) -> String {
+    own::tree(&server.host, server.pid, &server.server_id)
+}
+
+pub(crate) async fn write(
+    core: &Core,
+    server: &ServerIdentity,
+    tree: &TreeNode,
+    ttl: Duration,
+) -> Result<(), BrokerError> {
+    let (key, ttl) = (key_of(server), whole_secs(ttl));
+    let mut args = Args::with_capacity(2).int(ttl);
+    args.push_owned(PublishedTree::new(server, tree.clone()).encode().into());
+    let keys = vec![key.clone().into_bytes()];
+    let (listed, written) = join(
+        announce(core, own::TREES, &key, ttl),
+        core.link.eval(&scripts::WRITE_TREE, keys, args.done()),
+    )
+    .await;
+    listed?;
+    scalar("write_tree", written?).map(drop)
+}
+
+pub(crate) async fn clear(core: &Core, server: &ServerIdentity) -> Result<(), BrokerError> {
+    let key = key_of(server);
+    let (mut remove, mut delete) = (redis::cmd("ZREM"), redis::cmd("DEL"));
+    remove.arg(own::TREES).arg(&key);
+    delete.arg(&key);
+    core.link
+        .pipeline(&[remove, delete])
+        .await
+        .into_iter()
+        .try_for_each(|answer| answer.map(drop))
+}
+
+pub(crate) async fn trees(core: &Core) -> Result<Vec<PublishedTree>, BrokerError> {
+    let values = read(core, own::TREES, "GET").await?;
+    let found = values.into_iter().filter_map(|value| bytes("GET", value).ok());
+    let mut trees: Vec<_> = found.filter_map(|json| PublishedTree::decode(&json)).collect();
+    trees.sort_by(PublishedTree::by_server);
+    Ok(trees)
+}
