@@ -283,13 +283,13 @@ impl Tree {
         self.node(&mut self.lock(), path).fuse.clone()
     }
 
-    /// The path of the actor that is meant by a path in which a `/` within a name may stand as it
-    /// is. Where two paths then read the same, the one that is meant literally.
-    pub(crate) fn resolve(&self, path: &str) -> Option<String> {
+    /// The newest incarnation of the actor at a path in which a `/` within a name may stand as it
+    /// is, with the path as the tree has it. Where two read the same, the one meant literally.
+    pub(crate) fn resolve(&self, path: &str) -> Option<(String, ActorCell)> {
         let nodes = self.lock();
         let exact = nodes.iter().find(|node| node.path == path);
         let meant = exact.or_else(|| nodes.iter().find(|node| plain(&node.path) == path))?;
-        Some(meant.path.clone())
+        Some((meant.path.clone(), meant.cell.clone()?))
     }
 
     /// What the actor says of itself. The same again is no change.

@@ -7,7 +7,7 @@ use ractor::{Actor, ActorCell, ActorRuntime, SpawnErr};
 use tokio::task::AbortHandle;
 
 use crate::{
-    distrust::{panic_text, shown},
+    distrust::{drop_quietly, panic_text, shown},
     fuse::{Fuse, Fused},
     slot::Slot,
 };
@@ -173,7 +173,10 @@ impl ChildSpec {
         })
     }
 
-    fn started_by(id: impl Into<Arc<str>>, start: impl Fn(ActorCell, Place<'_>) -> Starting + Send + Sync + 'static) -> Self {
+    fn started_by(
+        id: impl Into<Arc<str>>,
+        start: impl Fn(ActorCell, Place<'_>) -> Starting + Send + Sync + 'static,
+    ) -> Self {
         Self {
             id: id.into(),
             own_wait: None,
@@ -217,9 +220,14 @@ impl ChildSpec {
     /// The child's own wait before a restart, where it has one.
     pub(crate) fn own_wait(&self, failure: &str) -> Option<Duration> {
         let wait = self.own_wait.as_ref()?;
-        std::panic::catch_unwind(AssertUnwindSafe(|| wait(failure)))
-            .inspect_err(|panic| tracing::error!(child = %self.id, panic = panic_text(&**panic), "back-off panicked"))
-            .ok()
+        match std::panic::catch_unwind(AssertUnwindSafe(|| wait(failure))) {
+            Ok(wait) => Some(wait),
+            Err(panic) => {
+                tracing::error!(child = %self.id, panic = panic_text(&*panic), "wait before a restart panicked");
+                drop_quietly(panic);
+                None
+            }
+        }
     }
 
     /// Starts the child; why not, in words. What makes it may be a user's own, so it is not trusted.

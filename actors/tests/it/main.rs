@@ -6,6 +6,7 @@ mod adoption;
 mod crash;
 mod ends;
 mod faults;
+mod handler_actors;
 mod load;
 mod maintenance;
 mod spans;
