@@ -24,10 +24,57 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! Tasks may also be given to actors of the user's own, which keep state from task to task, see
+//! [`HandlerActorSpec`]:
+//!
+//! ```
+//! use asynq::{AsynqSystem, HandleTask, HandlerActorSpec, memory::MemoryStore, task::Task};
+//! use ractor::{Actor, ActorProcessingErr, ActorRef};
+//!
+//! struct Counter;
+//!
+//! #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+//! impl Actor for Counter {
+//!     type Msg = HandleTask;
+//!     type State = u32;
+//!     type Arguments = ();
+//!
+//!     async fn pre_start(&self, _: ActorRef<HandleTask>, (): ()) -> Result<u32, ActorProcessingErr> {
+//!         Ok(0)
+//!     }
+//!
+//!     async fn handle(
+//!         &self,
+//!         _: ActorRef<HandleTask>,
+//!         task: HandleTask,
+//!         count: &mut u32,
+//!     ) -> Result<(), ActorProcessingErr> {
+//!         // `None`: it is too late, the task was cancelled or ran out of time.
+//!         if let Some((task, reply)) = task.start() {
+//!             *count += 1;
+//!             println!("{} is number {count}", task.get_type());
+//!             reply.send(Ok(()));
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> asynq::error::Result<()> {
+//!     let system = AsynqSystem::builder(MemoryStore::new())
+//!         .handler_actor(HandlerActorSpec::new("count:", || (Counter, ())))
+//!         .spawn()
+//!         .await?;
+//!     system.client().enqueue(Task::new("count:sheep", b"")?).await?;
+//!     system.shutdown().await;
+//!     Ok(())
+//! }
+//! ```
 
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
-    ClientHandle, Crash, EnqueueMsg, Exit, TreeEvent, TreeNode, supervisor,
+    ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, TaskReply, TreeEvent, TreeNode, supervisor,
 };
 pub use asynq_core::{
     Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IsFailure, Result,
@@ -62,7 +109,7 @@ pub mod error {
 
 /// Settings of servers and systems.
 pub mod config {
-    pub use asynq_core::config::{MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig};
+    pub use asynq_core::config::{MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, UnknownTask};
 }
 
 /// The seam to a task's storage.

@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_core::{
-    Clock, Error, Handler, Progress, SettleError, Task, TaskContext, TaskMessage,
+    Clock, Error, Progress, SettleError, Task, TaskContext, TaskMessage,
     broker::{CallToken, Env, LeaseRef, Outcome},
     config::Settings,
     context::{ContextParts, ResultSink},
@@ -29,6 +29,7 @@ use crate::{
     broker::BrokerHandle,
     distrust::{drop_quietly, panic_text, trusting},
     processor::Nudge,
+    router::{Handled, PutBack, Router},
     table::{Cancel, CancelReason, End, Key, Start, Table},
 };
 
@@ -38,7 +39,7 @@ const ERROR_HANDLER_WITHIN: Duration = Duration::from_secs(30);
 /// What runs need; shared by all of one system.
 #[derive(Debug)]
 pub(crate) struct Runner {
-    pub(crate) handler: HandlerRef,
+    pub(crate) router: Router,
     pub(crate) settings: Settings,
     pub(crate) env: Env,
     pub(crate) table: Arc<Table>,
@@ -46,18 +47,9 @@ pub(crate) struct Runner {
     pub(crate) nudge: Nudge,
 }
 
-#[derive(Clone)]
-pub(crate) struct HandlerRef(pub(crate) Arc<dyn Handler>);
-
-impl std::fmt::Debug for HandlerRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Handler")
-    }
-}
-
 /// How a run came to its end.
 enum Verdict {
-    Returned(Result<(), Error>),
+    Returned(Handled),
     Deadline,
     Requested,
     LeaseLost,
@@ -168,20 +160,21 @@ impl Runner {
             states: self.settings.states.clone(),
             hold: std::sync::Weak::<()>::new(),
         });
-        let task = Task::from_message(&message, Some(context));
+        let task = Task::from_message(&message, Some(context.clone()));
         let verdict = if deadline <= self.env.clock.now() {
             Verdict::Deadline
         } else {
-            self.attempt(task.clone(), &cancel, &valid_until, deadline).await
+            self.attempt(task.clone(), &context, &cancel, &valid_until).await
         };
         // Whatever the handler spawned sees that the run is over.
         cancel.token.cancel();
         let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
         guard.end = Some(match verdict {
-            Verdict::Returned(Ok(())) => End::Outcome(Outcome::Done { retain: true }),
+            Verdict::Returned(Handled::Ended(Ok(()))) => End::Outcome(Outcome::Done { retain: true }),
             // A handler that gave up because of the shutdown has not failed.
-            Verdict::Returned(Err(Error::Canceled)) if shutting_down => End::Outcome(Outcome::Requeue),
-            Verdict::Returned(Err(error)) => End::Outcome(self.failure(&message, &task, error).await),
+            Verdict::Returned(Handled::Ended(Err(Error::Canceled))) if shutting_down => End::Outcome(Outcome::Requeue),
+            Verdict::Returned(Handled::Ended(Err(error))) => End::Outcome(self.failure(&message, &task, error).await),
+            Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(&message, back)),
             Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
             Verdict::Requested => End::Outcome(self.failure(&message, &task, Error::Canceled).await),
             Verdict::LeaseLost => {
@@ -195,8 +188,9 @@ impl Runner {
     }
 
     /// Runs the handler until it returns, or must not go on.
-    async fn attempt(&self, task: Task, cancel: &Cancel, valid_until: &AtomicI64, deadline: DateTime<Utc>) -> Verdict {
-        let work = AssertUnwindSafe(async move { self.handler.0.process_task(task).await });
+    async fn attempt(&self, task: Task, context: &TaskContext, cancel: &Cancel, valid_until: &AtomicI64) -> Verdict {
+        let deadline = context.deadline();
+        let work = AssertUnwindSafe(self.router.run(task, context));
         let mut work = Box::pin(work.catch_unwind());
         let verdict = loop {
             let lease_end = lease_end(valid_until.load(Ordering::Relaxed));
@@ -207,7 +201,7 @@ impl Runner {
                 returned = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
                     let text = panic_text(&*panic);
                     drop_quietly(panic);
-                    Err(Error::Panic(format!("panic: {text}")))
+                    Handled::Ended(Err(Error::Panic(format!("panic: {text}"))))
                 })),
                 // After a shutdown's cancel the handler may go on until it is aborted.
                 () = cancel.token.cancelled(), if !shutting_down => match cancel.reason() {
@@ -228,6 +222,16 @@ impl Runner {
         };
         drop_quietly(work);
         verdict
+    }
+
+    /// Nobody ran it: it comes back, and it is no failure.
+    fn put_back(&self, message: &TaskMessage, PutBack { after, why }: PutBack) -> Outcome {
+        tracing::debug!(queue = %message.queue, task = %message.id, ?after, why, "task put back");
+        Outcome::Retry {
+            at: self.env.clock.now() + after,
+            error: why,
+            is_failure: false,
+        }
     }
 
     /// What becomes of a failed task (Go: `processor.go`, `handleFailedMessage`).

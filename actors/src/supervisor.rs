@@ -22,7 +22,7 @@ pub use spec::{Backoff, ChildSpec, Intensity, Restart, Shutdown, Strategy};
 use crate::{
     distrust::{drop_quietly, shown},
     timer::Timer,
-    tree::{ActorState, Branch, Tree},
+    tree::{ActorState, Branch, Tree, child_path},
 };
 
 /// How long a killed child may take to be gone; it then is not waited for any longer.
@@ -125,7 +125,7 @@ pub struct SupervisorState {
     children: Vec<Child>,
     restarts: VecDeque<Instant>,
     /// However the supervisor ends: nothing of it runs on, and the tree says so.
-    _branch: Branch,
+    branch: Branch,
 }
 
 impl std::fmt::Debug for Child {
@@ -140,17 +140,17 @@ impl std::fmt::Debug for Child {
 impl SupervisorState {
     fn new(args: SupervisorArgs) -> Result<Self, SupervisorError> {
         let mut names = HashSet::new();
-        if let Some(twice) = args.children.iter().find(|spec| !names.insert(spec.id)) {
+        if let Some(twice) = args.children.iter().find(|spec| !names.insert(&*spec.id)) {
             return Err(SupervisorError::DuplicateChild {
+                child: twice.id.to_string(),
                 supervisor: args.path,
-                child: twice.id.to_owned(),
             });
         }
         let children = args
             .children
             .iter()
             .map(|spec| Child {
-                path: format!("{}/{}", args.path, spec.id),
+                path: child_path(&args.path, &spec.id),
                 spec: spec.clone(),
                 cell: None,
                 gone: false,
@@ -166,8 +166,27 @@ impl SupervisorState {
             args,
             children,
             restarts: VecDeque::new(),
-            _branch: branch,
+            branch,
         })
+    }
+
+    /// The start of all children. One that fails is the end, unless crashes never count and it is
+    /// not the first time that this supervisor runs: then it is tried again as after a crash.
+    async fn start_all(&mut self, myself: &ActorRef<SupervisorMsg>) -> Result<(), (usize, String)> {
+        let (mut first, last) = (0, self.children.len());
+        while let Err((failed, failure)) = self.start(first, last, &myself.get_cell()).await {
+            if self.branch.is_first() || !self.args.intensity.is_unlimited() {
+                return Err((failed, failure));
+            }
+            let planned = self.plan_restart(myself, failed, failure).await;
+            planned.map_err(|error| (failed, error.to_string()))?;
+            if self.args.strategy != Strategy::OneForOne {
+                // The others are part of that plan.
+                return Ok(());
+            }
+            first = failed + 1;
+        }
+        Ok(())
     }
 
     /// Starts the children from `first` to `last` that are not running.
@@ -261,14 +280,16 @@ impl SupervisorState {
                 times.pop_front();
             }
         };
-        forget(&mut self.restarts);
-        self.restarts.push_back(now);
-        let path = self.children[index].path.clone();
-        if self.restarts.len() > restarts as usize {
-            return Err(self.give_up(index, failure).await);
+        if !self.args.intensity.is_unlimited() {
+            forget(&mut self.restarts);
+            self.restarts.push_back(now);
+            if self.restarts.len() > restarts as usize {
+                return Err(self.give_up(index, failure).await);
+            }
         }
+        let path = &self.children[index].path;
         tracing::warn!(actor = %path, %failure, "actor ended, to be restarted");
-        self.args.tree.set(&path, ActorState::Restarting, Some(failure));
+        self.args.tree.set(path, ActorState::Restarting, Some(failure.clone()));
         let (first, last) = match self.args.strategy {
             Strategy::OneForOne => (index, index),
             Strategy::RestForOne => {
@@ -281,13 +302,13 @@ impl SupervisorState {
             }
         };
         let child = &mut self.children[index];
-        forget(&mut child.recent);
-        let delay = self
-            .args
-            .backoff
-            .delay(u32::try_from(child.recent.len()).unwrap_or(u32::MAX));
-        child.recent.push_back(now);
-        let delay = delay / 2 + self.args.entropy.up_to(delay / 2);
+        let delay = child.spec.own_wait(&failure).unwrap_or_else(|| {
+            forget(&mut child.recent);
+            let attempt = u32::try_from(child.recent.len()).unwrap_or(u32::MAX);
+            child.recent.push_back(now);
+            let delay = self.args.backoff.delay(attempt);
+            delay / 2 + self.args.entropy.up_to(delay / 2)
+        });
         let child = &mut self.children[first];
         child.generation += 1;
         let message = SupervisorMsg {
@@ -309,7 +330,7 @@ impl SupervisorState {
             .set(&child.path, ActorState::Stopped, Some(failure.clone()));
         let error = SupervisorError::IntensityExceeded {
             supervisor: self.args.path.clone(),
-            child: child.spec.id.to_owned(),
+            child: child.spec.id.to_string(),
             failure,
             restarts,
             within,
@@ -380,8 +401,7 @@ impl Actor for Supervisor {
             Box::new(error)
         };
         let mut state = SupervisorState::new(args).map_err(refuse)?;
-        let last = state.children.len();
-        if let Err((failed, failure)) = state.start(0, last, &myself.get_cell()).await {
+        if let Err((failed, failure)) = state.start_all(&myself).await {
             let failed = &state.children[failed];
             state
                 .args
@@ -389,7 +409,7 @@ impl Actor for Supervisor {
                 .set(&failed.path, ActorState::Stopped, Some(failure.clone()));
             let error = SupervisorError::StartFailed {
                 supervisor: state.args.path.clone(),
-                child: failed.spec.id.to_owned(),
+                child: failed.spec.id.to_string(),
                 failure,
             };
             state.stop_down_to(0, ActorState::Stopped).await;

@@ -19,12 +19,14 @@ use crate::{
     exchange::Exchange,
     forwarder::Forwarder,
     fuse::Crash,
+    handler_actor::{self, HandlerActorSpec},
     healthchecker::Healthchecker,
     heartbeater::{Heartbeater, Identity, host},
     janitor::Janitor,
     processor::{self, Nudge, ProcessorArgs},
     recoverer::Recoverer,
-    run::{HandlerRef, Runner},
+    router::{HandlerRef, Router},
+    run::Runner,
     subscriber::{self, SubscriberArgs},
     supervisor::{
         Backoff, ChildSpec, ExitCell, Intensity, Shutdown, Strategy, Supervisor, SupervisorArgs, SupervisorError,
@@ -60,6 +62,7 @@ pub struct AsynqSystemBuilder {
     client_config: ClientConfig,
     handler: Option<HandlerRef>,
     aggregator: Option<AggregatorRef>,
+    handler_actors: Vec<HandlerActorSpec>,
     env: Env,
     intensity: Intensity,
     backoff: Backoff,
@@ -80,7 +83,8 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// What runs the tasks. Without a handler the system takes none.
+    /// What runs the tasks that no [handler actor](Self::handler_actor) is for. Without any handler
+    /// the system takes none.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Some(HandlerRef(Arc::new(handler)));
@@ -93,6 +97,14 @@ impl AsynqSystemBuilder {
     #[must_use]
     pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
+        self
+    }
+
+    /// An actor type that runs the tasks whose type begins with its pattern. May be called for
+    /// several patterns; the longest that matches wins, and goes before the plain handler.
+    #[must_use]
+    pub fn handler_actor(mut self, spec: HandlerActorSpec) -> Self {
+        self.handler_actors.push(spec);
         self
     }
 
@@ -135,7 +147,7 @@ impl AsynqSystemBuilder {
         self.start(Some(supervisor)).await
     }
 
-    /// All that is wrong with the settings, and with how the handler was put together.
+    /// All that is wrong with the settings, and with how the handlers were put together.
     fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
         let handler = self.handler.as_ref().map_or(Ok(()), |handler| handler.0.check());
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
@@ -144,6 +156,7 @@ impl AsynqSystemBuilder {
             .client_config
             .validate()
             .map_err(|error| faults.extend(error.faults));
+        faults.extend(handler_actor::check(&self.handler_actors));
         match (server, client) {
             (Ok(server), Ok(client)) if faults.is_empty() => Ok((server, client)),
             _ => Err(ConfigError { faults }),
@@ -176,11 +189,12 @@ impl AsynqSystemBuilder {
             ChildSpec::new("broker", move || (Broker, broker.clone())),
             client.spec(lending.handle()),
         ];
-        if self.handler.is_some() || self.aggregator.is_some() {
+        let takes = self.handler.is_some() || !self.handler_actors.is_empty();
+        if takes || self.aggregator.is_some() {
             children.push(self.maintenance(&settings, &exchange, &tree));
         }
-        if let Some(handler) = self.handler.clone() {
-            children.push(self.work(&settings, handler, &exchange, &tree));
+        if takes {
+            children.push(self.work(&settings, &exchange, &tree)?);
         }
         let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
         let spawned = match parent {
@@ -231,25 +245,10 @@ impl AsynqSystemBuilder {
     }
 
     fn branch(&self, id: &'static str, children: Vec<ChildSpec>, tree: &Tree) -> ChildSpec {
-        let within = SLACK
-            + children
-                .iter()
-                .map(|child| match child.shutdown {
-                    Shutdown::Stop(within) | Shutdown::Drain(within) => within + SLACK,
-                    Shutdown::Kill => SLACK,
-                })
-                .sum::<Duration>();
-        let args = self.supervisor(format!("{ROOT}/{id}"), children, tree, ExitCell::default());
-        let fresh = move || {
-            (
-                Supervisor,
-                SupervisorArgs {
-                    exit: ExitCell::default(),
-                    ..args.clone()
-                },
-            )
-        };
-        ChildSpec::new(id, fresh).shutdown(Shutdown::Stop(within))
+        nested(
+            id,
+            self.supervisor(format!("{ROOT}/{id}"), children, tree, ExitCell::default()),
+        )
     }
 
     fn maintenance(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> ChildSpec {
@@ -306,8 +305,28 @@ impl AsynqSystemBuilder {
         self.branch("maintenance", children, tree)
     }
 
-    fn work(&self, settings: &Settings, handler: HandlerRef, exchange: &Exchange, tree: &Tree) -> ChildSpec {
+    /// The instances of all handler actors, where there are any, and who finds them. Their crashes
+    /// never count (SAFETY rule 18).
+    fn handlers(&self, settings: &Settings, tree: &Tree) -> Result<(Option<ChildSpec>, Router)> {
+        const PATH: &str = "system/work/handlers";
+        let (actors, instances) = handler_actor::build(&self.handler_actors, PATH, tree, &self.env)?;
+        let child = (!instances.is_empty()).then(|| {
+            let args = SupervisorArgs {
+                intensity: Intensity::UNLIMITED,
+                ..self.supervisor(PATH.to_owned(), instances, tree, ExitCell::default())
+            };
+            nested("handlers", args)
+        });
+        let entropy = self.env.entropy.clone();
+        Ok((
+            child,
+            Router::new(actors, self.handler.clone(), settings.unknown_task, entropy),
+        ))
+    }
+
+    fn work(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> Result<ChildSpec> {
         const PATH: &str = "system/work";
+        let (handlers, router) = self.handlers(settings, tree)?;
         let entropy = &self.env.entropy;
         let heartbeater = Heartbeater {
             table: Arc::clone(&exchange.table),
@@ -332,7 +351,7 @@ impl AsynqSystemBuilder {
             interval: settings.syncer_interval,
         };
         let runner = Runner {
-            handler,
+            router,
             settings: settings.clone(),
             env: self.env.clone(),
             table: Arc::clone(&exchange.table),
@@ -345,13 +364,32 @@ impl AsynqSystemBuilder {
             tree: tree.clone(),
             path: format!("{PATH}/processor"),
         };
-        let children = vec![
+        let mut children = vec![
             chore("heartbeater", PATH, heartbeater, tree, entropy, CHORE_STOP),
             chore("syncer", PATH, syncer, tree, entropy, CHORE_STOP),
-            processor::spec(processor),
         ];
-        self.branch("work", children, tree)
+        children.extend(handlers);
+        children.push(processor::spec(processor));
+        Ok(self.branch("work", children, tree))
     }
+}
+
+/// A supervisor as a child; it may take as long to stop as its children together.
+fn nested(id: &'static str, args: SupervisorArgs) -> ChildSpec {
+    let within = SLACK
+        + args
+            .children
+            .iter()
+            .map(|child| match child.shutdown {
+                Shutdown::Stop(within) | Shutdown::Drain(within) => within + SLACK,
+                Shutdown::Kill => SLACK,
+            })
+            .sum::<Duration>();
+    let fresh = move || {
+        let exit = ExitCell::default();
+        (Supervisor, SupervisorArgs { exit, ..args.clone() })
+    };
+    ChildSpec::new(id, fresh).shutdown(Shutdown::Stop(within))
 }
 
 /// A running supervision tree. Cheap to clone; the tree lives until it is shut down, or the
@@ -377,6 +415,7 @@ impl AsynqSystem {
             client_config: ClientConfig::new(),
             handler: None,
             aggregator: None,
+            handler_actors: Vec::new(),
             env: Env::default(),
             intensity: Intensity::default(),
             backoff: Backoff::default(),
@@ -436,8 +475,10 @@ impl AsynqSystem {
         self.tree.events()
     }
 
-    /// Kills one actor, named by its path below the root: `work/processor`. Its supervisor restarts
-    /// it; no task is lost. The button for an actor that hangs. `false` when there is no such actor.
+    /// Kills one actor, named by its path below the root: `work/processor`,
+    /// `work/handlers/email:send#0`. Its supervisor restarts it; no task is lost. The button for an
+    /// actor that hangs. A `/` within a name may stand as it is, or as `%2F` as in
+    /// [`TreeEvent::path`](crate::TreeEvent::path). `false` when there is no such actor.
     pub fn kill_actor(&self, path: &str) -> bool {
         self.crash_actor(path, Crash::Kill)
     }
@@ -446,7 +487,7 @@ impl AsynqSystem {
     /// application lives with it. `false` when there is no such actor.
     pub fn crash_actor(&self, path: &str, crash: Crash) -> bool {
         let path = format!("{ROOT}/{path}");
-        let Some(actor) = self.tree.cell(&path) else {
+        let Some((path, actor)) = self.tree.resolve(&path) else {
             return false;
         };
         match crash {

@@ -1,6 +1,7 @@
 //! The live supervision tree: what runs, since when, how often it was restarted and why.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -16,12 +17,33 @@ use crate::fuse::Fuse;
 /// A change of the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TreeEvent {
-    /// The names from the root to the actor, joined by `/`.
+    /// The names from the root to the actor, joined by `/`. Within a name, `/` stands as `%2F` and
+    /// `%` as `%25`.
     pub path: String,
     /// What it does now.
     pub state: ActorState,
     /// How it crashed, where that is the change.
     pub failure: Option<String>,
+    /// What it says of itself now; a change of this alone is a change too.
+    pub note: Option<String>,
+}
+
+/// The path of a child; whatever its name, it is one segment.
+pub(crate) fn child_path(parent: &str, id: &str) -> String {
+    if id.contains(['/', '%']) {
+        format!("{parent}/{}", id.replace('%', "%25").replace('/', "%2F"))
+    } else {
+        format!("{parent}/{id}")
+    }
+}
+
+/// A path, or a segment of one, with its names as they are.
+fn plain(path: &str) -> Cow<'_, str> {
+    if path.contains('%') {
+        Cow::Owned(path.replace("%2F", "/").replace("%25", "%"))
+    } else {
+        Cow::Borrowed(path)
+    }
 }
 
 struct Node {
@@ -56,6 +78,13 @@ pub(crate) struct Branch {
     tree: Tree,
     path: String,
     incarnation: u64,
+}
+
+impl Branch {
+    /// Whether no supervisor has entered at this path before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.incarnation == 1
+    }
 }
 
 impl Drop for Branch {
@@ -149,6 +178,7 @@ impl Tree {
             path: node.path.clone(),
             state,
             failure,
+            note: node.note.clone(),
         });
     }
 
@@ -187,8 +217,29 @@ impl Tree {
         self.node(&mut self.lock(), path).fuse.clone()
     }
 
+    /// The newest incarnation of the actor at a path in which a `/` within a name may stand as it
+    /// is, with the path as the tree has it. Where two read the same, the one meant literally.
+    pub(crate) fn resolve(&self, path: &str) -> Option<(String, ActorCell)> {
+        let nodes = self.lock();
+        let exact = nodes.iter().find(|node| node.path == path);
+        let meant = exact.or_else(|| nodes.iter().find(|node| plain(&node.path) == path))?;
+        Some((meant.path.clone(), meant.cell.clone()?))
+    }
+
+    /// What the actor says of itself. The same again is no change.
     pub(crate) fn note(&self, path: &str, note: Option<&str>) {
-        self.node(&mut self.lock(), path).note = note.map(str::to_owned);
+        let mut nodes = self.lock();
+        let node = self.node(&mut nodes, path);
+        if node.note.as_deref() == note {
+            return;
+        }
+        node.note = note.map(str::to_owned);
+        let _ = self.0.events.send(TreeEvent {
+            path: node.path.clone(),
+            state: node.state,
+            failure: None,
+            note: node.note.clone(),
+        });
     }
 
     /// The tree as it is now; `None` before the first start.
@@ -206,7 +257,7 @@ impl Tree {
                 .is_some_and(|(parent, _)| parent == node.path)
         };
         let name = node.path.rsplit_once('/').map_or(node.path.as_str(), |(_, name)| name);
-        let mut shown = TreeNode::new(name, node.state, node.since);
+        let mut shown = TreeNode::new(plain(name).into_owned(), node.state, node.since);
         shown.restarts = node.restarts;
         shown.last_failure.clone_from(&node.last_failure);
         shown.note.clone_from(&node.note);
@@ -301,6 +352,46 @@ mod tests {
         assert_eq!(
             tree.snapshot().unwrap().find(&["a"]).unwrap().state,
             ActorState::Running
+        );
+    }
+
+    #[test]
+    fn a_name_is_one_segment_of_its_path_whatever_is_in_it() {
+        let tree = Tree::new(Clock::system());
+        let ids = ["a", "a/b", "50%", "%2F", "a%2Fb"];
+        let paths = ids.map(|id| child_path("s", id));
+        assert_eq!(paths[1..], ["s/a%2Fb", "s/50%25", "s/%252F", "s/a%252Fb"]);
+        let _branch = tree.enter("s", paths.iter().map(String::as_str));
+        tree.set("s/a/b", ActorState::Running, None);
+        let root = tree.snapshot().unwrap();
+        assert_eq!(root.children.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ids);
+        assert_eq!(root.find(&["a/b"]).unwrap().state, ActorState::Stopped);
+        assert_eq!(root.find(&["a", "b"]).unwrap().state, ActorState::Running);
+    }
+
+    #[test]
+    fn a_note_is_told_once() {
+        let tree = Tree::new(Clock::system());
+        tree.set("s", ActorState::Running, None);
+        let mut events = tree.events();
+        for note in [Some("polling"), Some("polling"), Some("watching"), None, None] {
+            tree.note("s", note);
+        }
+        tree.note("s", Some("watching"));
+        tree.set("s", ActorState::Restarting, Some("boom".into()));
+        let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok())
+            .map(|event| (event.state, event.note))
+            .collect();
+        let note = |text: &str| (ActorState::Running, Some(text.to_owned()));
+        assert_eq!(
+            told,
+            [
+                note("polling"),
+                note("watching"),
+                (ActorState::Running, None),
+                note("watching"),
+                (ActorState::Restarting, None)
+            ]
         );
     }
 

@@ -7,7 +7,7 @@ use ractor::{Actor, ActorCell, ActorRuntime, SpawnErr};
 use tokio::task::AbortHandle;
 
 use crate::{
-    distrust::{panic_text, shown},
+    distrust::{drop_quietly, panic_text, shown},
     fuse::{Fuse, Fused},
     slot::Slot,
 };
@@ -48,13 +48,28 @@ pub enum Shutdown {
 }
 
 /// How many restarts are normal. One more, and the supervisor stops its children in order and
-/// fails upward.
+/// fails upward. See also [`UNLIMITED`](Self::UNLIMITED).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
     /// So many restarts …
     pub restarts: u32,
     /// … within this time.
     pub within: Duration,
+}
+
+impl Intensity {
+    /// Crashes never count: the supervisor restarts each child for ever and never gives up. For
+    /// children that fail by what they are given, not by what they are (SAFETY rule 18). A child
+    /// that cannot be started when the supervisor itself is started again is tried again as after
+    /// a crash; the very first start must succeed all the same.
+    pub const UNLIMITED: Self = Self {
+        restarts: u32::MAX,
+        within: Duration::from_secs(60),
+    };
+
+    pub(crate) fn is_unlimited(self) -> bool {
+        self.restarts == u32::MAX
+    }
 }
 
 impl Default for Intensity {
@@ -97,6 +112,7 @@ impl Backoff {
     }
 }
 
+type OwnWait = Arc<dyn Fn(&str) -> Duration + Send + Sync>;
 type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
 
 /// Where in the tree a child is started.
@@ -108,16 +124,21 @@ pub(crate) struct Place<'p> {
 /// One child: how to start it, when to restart it, how to end it.
 #[derive(Clone)]
 pub struct ChildSpec {
-    pub(crate) id: &'static str,
+    pub(crate) id: Arc<str>,
     pub(crate) restart: Restart,
     pub(crate) shutdown: Shutdown,
+    own_wait: Option<OwnWait>,
     start_within: Duration,
     start: Arc<dyn Fn(ActorCell, Place<'_>) -> Starting + Send + Sync>,
 }
 
 impl ChildSpec {
-    /// A permanent child that is given 5 s to stop. `make` is called for every start.
-    pub fn new<A: Actor>(id: &'static str, make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static) -> Self {
+    /// A permanent child that is given 5 s to stop. `make` is called for every start. The id may
+    /// be any text; in paths of the tree a `/` in it is written `%2F`, and a `%` as `%25`.
+    pub fn new<A: Actor>(
+        id: impl Into<Arc<str>>,
+        make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> Self {
         Self::started_by(id, move |supervisor, place| {
             let (actor, arguments) = make();
             let actor = Fused::new(actor, place.path, place.fuse);
@@ -131,7 +152,7 @@ impl ChildSpec {
     /// Like [`new`](Self::new); each incarnation is published in the slot before it runs, so that
     /// handles follow restarts and nothing that its first acts bring about misses it.
     pub fn published<A: Actor>(
-        id: &'static str,
+        id: impl Into<Arc<str>>,
         slot: Slot<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
@@ -152,9 +173,13 @@ impl ChildSpec {
         })
     }
 
-    fn started_by(id: &'static str, start: impl Fn(ActorCell, Place<'_>) -> Starting + Send + Sync + 'static) -> Self {
+    fn started_by(
+        id: impl Into<Arc<str>>,
+        start: impl Fn(ActorCell, Place<'_>) -> Starting + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            id,
+            id: id.into(),
+            own_wait: None,
             restart: Restart::Permanent,
             shutdown: Shutdown::Stop(Duration::from_secs(5)),
             start_within: Duration::from_secs(30),
@@ -166,6 +191,14 @@ impl ChildSpec {
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
+        self
+    }
+
+    /// How long to wait before a restart, asked with how the child ended, in place of the
+    /// supervisor's [`Backoff`] and its jitter. A panic in it is caught; the back-off applies then.
+    #[must_use]
+    pub fn restart_after(mut self, wait: impl Fn(&str) -> Duration + Send + Sync + 'static) -> Self {
+        self.own_wait = Some(Arc::new(wait));
         self
     }
 
@@ -182,6 +215,19 @@ impl ChildSpec {
     pub fn start_within(mut self, limit: Duration) -> Self {
         self.start_within = limit;
         self
+    }
+
+    /// The child's own wait before a restart, where it has one.
+    pub(crate) fn own_wait(&self, failure: &str) -> Option<Duration> {
+        let wait = self.own_wait.as_ref()?;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| wait(failure))) {
+            Ok(wait) => Some(wait),
+            Err(panic) => {
+                tracing::error!(child = %self.id, panic = panic_text(&*panic), "wait before a restart panicked");
+                drop_quietly(panic);
+                None
+            }
+        }
     }
 
     /// Starts the child; why not, in words. What makes it may be a user's own, so it is not trusted.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use asynq_actors::{
-    ActorState, AsynqSystem, Crash, Exit,
+    ActorState, AsynqSystem, AsynqSystemBuilder, Crash, Exit,
     supervisor::{Backoff, Intensity},
 };
 use asynq_core::{
@@ -24,7 +24,7 @@ const CHUNK: usize = 50;
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
 const QUEUES: [&str; 2] = ["default", "low"];
 
-type Attempts = Arc<Mutex<HashMap<(String, u32), u32>>>;
+pub(crate) type Attempts = Arc<Mutex<HashMap<(String, u32), u32>>>;
 
 /// A system under load.
 pub(crate) struct Load {
@@ -38,7 +38,7 @@ pub(crate) struct Load {
 }
 
 /// Ends well, fails at first, panics at first, or takes its time; says which attempts ran.
-async fn run_one(task: Task, attempts: Attempts) -> asynq_core::Result<()> {
+pub(crate) async fn run_one(task: Task, attempts: Attempts) -> asynq_core::Result<()> {
     let context = task.context().expect("inside a handler");
     let (id, retried) = (context.id().to_string(), context.retried());
     *attempts.lock().unwrap().entry((id, retried)).or_default() += 1;
@@ -118,10 +118,22 @@ pub(crate) use crash_table;
 impl Load {
     /// Spawns a system on the connector and begins to enqueue. `look` leads to the same storage.
     pub(crate) async fn start(look: impl Connector, connector: impl Connector, env: Env) -> Self {
+        let plain = |builder: AsynqSystemBuilder, seen: Attempts| {
+            builder.handler(move |task: Task| run_one(task, Arc::clone(&seen)))
+        };
+        Self::start_with(look, connector, env, plain).await
+    }
+
+    /// The same with other handlers, which call [`run_one`].
+    pub(crate) async fn start_with(
+        look: impl Connector,
+        connector: impl Connector,
+        env: Env,
+        serve: impl FnOnce(AsynqSystemBuilder, Attempts) -> AsynqSystemBuilder,
+    ) -> Self {
         let attempts = Attempts::default();
-        let seen = Arc::clone(&attempts);
         let often = Duration::from_millis(100);
-        let system = AsynqSystem::builder(connector)
+        let builder = AsynqSystem::builder(connector)
             .env(env.clone())
             .config(
                 ServerConfig::new()
@@ -145,11 +157,8 @@ impl Load {
                 first: Duration::from_millis(5),
                 most: Duration::from_millis(50),
             })
-            .handler(move |task: Task| run_one(task, Arc::clone(&seen)))
-            .aggregator(|group: String, _: Vec<Task>| async { Task::without_payload(group) })
-            .spawn()
-            .await
-            .unwrap();
+            .aggregator(|group: String, _: Vec<Task>| async { Task::without_payload(group) });
+        let system = serve(builder, Arc::clone(&attempts)).spawn().await.unwrap();
         let client = system.client();
         let enough = CancellationToken::new();
         let mut enqueueing = JoinSet::new();
@@ -233,7 +242,17 @@ impl Load {
 
     /// Waits until every task is settled, and checks that each came to its own end, no attempt ran
     /// twice, and nothing in the store contradicts itself.
-    pub(crate) async fn balance(mut self) {
+    pub(crate) async fn balance(self) {
+        let (sent, attempts) = self.settle().await;
+        assert_eq!(
+            attempts,
+            sent + sent * 2 / 10,
+            "every task ran, two tenths of them twice"
+        );
+    }
+
+    /// The same where crashes of handlers cost attempts: how many tasks and attempts there were.
+    pub(crate) async fn settle(mut self) -> (usize, usize) {
         self.enough.cancel();
         let sent = self.enqueueing.join_next().await.unwrap().unwrap();
         let storage = self.look.connect(self.env.clone()).await.unwrap();
@@ -260,16 +279,12 @@ impl Load {
         let attempts = self.attempts.lock().unwrap().clone();
         let twice: Vec<_> = attempts.iter().filter(|(_, runs)| **runs != 1).collect();
         assert!(twice.is_empty(), "attempts that ran more than once: {twice:?}");
-        assert_eq!(
-            attempts.len(),
-            sent + sent * 2 / 10,
-            "every task ran, two tenths of them twice"
-        );
         for queue in QUEUES {
             let queue = QueueName::new(queue).unwrap();
             assert_eq!(storage.audit(&queue, Default::default()).await.unwrap().items, []);
         }
         assert_eq!(self.system.shutdown().await, Exit::Stopped);
         storage.close().await;
+        (sent, attempts.len())
     }
 }

@@ -7,6 +7,7 @@ mod aggregation;
 mod crash;
 mod ends;
 mod faults;
+mod handler_actors;
 mod load;
 mod maintenance;
 mod spans;

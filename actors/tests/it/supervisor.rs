@@ -6,3 +6,4 @@ mod property;
 mod starting;
 mod stopping;
 mod strategies;
+mod unlimited;

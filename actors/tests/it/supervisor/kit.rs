@@ -207,9 +207,9 @@ impl World {
     }
 
     /// A permanent child that does as it is told.
-    pub(crate) fn child(&self, name: &'static str) -> ChildSpec {
-        let world = self.clone();
-        ChildSpec::new(name, move || (Probe, (name.to_owned(), world.clone())))
+    pub(crate) fn child(&self, name: &str) -> ChildSpec {
+        let (world, probe) = (self.clone(), name.to_owned());
+        ChildSpec::new(name, move || (Probe, (probe.clone(), world.clone())))
     }
 
     pub(crate) fn children(&self, names: &[&'static str]) -> Vec<ChildSpec> {

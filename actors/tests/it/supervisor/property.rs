@@ -57,6 +57,7 @@ fn settings() -> impl Generated<Value = Settings> {
     ];
     let intensity = prop_oneof![
         2 => Just(Intensity { restarts: 1000, within: Duration::from_secs(60) }),
+        1 => Just(Intensity::UNLIMITED),
         1 => (0_u32..4, 1_u64..20).prop_map(|(restarts, secs)| Intensity {
             restarts,
             within: Duration::from_secs(secs)

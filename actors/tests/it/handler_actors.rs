@@ -1,0 +1,8 @@
+//! Handler actors on the embedded broker. All time is virtual.
+
+mod answers;
+mod crashes;
+mod kit;
+mod limits;
+mod routing;
+mod suspension;
