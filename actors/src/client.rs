@@ -159,6 +159,7 @@ impl TryFrom<ClientMsg> for EnqueueMsg {
 struct Limits {
     items: Arc<Semaphore>,
     kib: Arc<Semaphore>,
+    most_items: usize,
     most_kib: u32,
     enqueue_within: Duration,
 }
@@ -210,6 +211,7 @@ impl ClientHandle {
         let limits = Limits {
             items: Arc::new(Semaphore::new(settings.max_waiting)),
             kib: Arc::new(Semaphore::new(kib)),
+            most_items: settings.max_waiting,
             most_kib: u32::try_from(kib).unwrap_or(u32::MAX),
             enqueue_within: settings.enqueue_timeout,
         };
@@ -314,6 +316,11 @@ impl ClientHandle {
     #[must_use]
     pub fn actor(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
         self.slot.get().map(|actor| actor.get_derived())
+    }
+
+    /// How many enqueues wait for their answer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.limits.most_items - self.limits.items.available_permits().min(self.limits.most_items)
     }
 
     pub(crate) fn close(&self) {

@@ -1,4 +1,5 @@
-//! The heartbeater: extends the leases of what is in flight, and shows the server to the tools.
+//! The heartbeater: extends the leases of what is in flight, and shows the server and its tree to
+//! the tools.
 //!
 //! Nobody sends it anything. It waits for one extension and one write per beat. On a restart
 //! nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
@@ -6,10 +7,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, ServerInfo, SettleError, Storage, WorkerInfo, info::ServerStatus};
+use asynq_core::{BrokerError, ServerInfo, SettleError, Storage, WorkerInfo, info::ServerStatus, tree::ServerIdentity};
 use chrono::{DateTime, Utc};
 
-use crate::{broker::BrokerHandle, chore::Chore, table::Table};
+use crate::{broker::BrokerHandle, chore::Chore, table::Table, tree::Tree};
 
 /// The wait after a failure never exceeds this (SAFETY rule 16).
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub(crate) struct Heartbeater {
     pub(crate) broker: BrokerHandle,
     pub(crate) identity: Identity,
     pub(crate) interval: Duration,
+    pub(crate) tree: Tree,
 }
 
 impl Heartbeater {
@@ -95,7 +97,13 @@ impl Heartbeater {
         let server = self.server(workers.len());
         // The entry lives for two beats, in whole seconds.
         let ttl = Duration::from_secs((self.interval * 2).as_secs().max(2));
-        let write = storage.write_server_state(&server, &workers, ttl);
+        let write = async {
+            storage.write_server_state(&server, &workers, ttl).await?;
+            match self.tree.snapshot() {
+                Some(tree) => storage.write_tree(&ServerIdentity::from(&server), &tree, ttl).await,
+                None => Ok(()),
+            }
+        };
         match tokio::time::timeout(SHOW_WITHIN, write).await {
             Ok(written) => written,
             Err(_) => Err(BrokerError::Unavailable { source: None }),
@@ -141,7 +149,11 @@ impl Chore for Heartbeater {
     }
 
     async fn last(&self) {
-        let clear = async { self.broker.storage().await?.clear_server_state(&self.server(0)).await };
+        let clear = async {
+            let (storage, server) = (self.broker.storage().await?, self.server(0));
+            storage.clear_tree(&ServerIdentity::from(&server)).await?;
+            storage.clear_server_state(&server).await
+        };
         match tokio::time::timeout(LAST_WITHIN, clear).await {
             Ok(Ok(())) => {}
             // The entry goes by itself when its time is over.

@@ -96,6 +96,9 @@ impl Recoverer {
                 leased = ?healed.leased,
                 stale_leases = ?healed.stale_leases,
                 regrouped = ?healed.regrouped,
+                relisted = ?healed.relisted,
+                relisted_sets = ?healed.relisted_sets,
+                unlocked = ?healed.unlocked,
                 "repaired what a crashed writer left behind"
             );
         }

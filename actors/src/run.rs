@@ -6,7 +6,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -23,6 +23,7 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 use crate::{
@@ -55,21 +56,40 @@ enum Verdict {
     LeaseLost,
 }
 
-/// Tells the table, whatever happens to the future.
-struct RunGuard {
+/// The end of a run, whatever happens to its future: it comes when nobody holds this any longer,
+/// the code that the handler cannot break off included.
+struct Ending {
     runner: Arc<Runner>,
     key: Key,
     token: CallToken,
-    end: Option<End>,
+    end: Mutex<Option<End>>,
+    /// Goes first: the slot is free when the handler has really ended; then the table is told.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for RunGuard {
+impl Ending {
+    fn set(&self, end: End) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+}
+
+impl Drop for Ending {
     fn drop(&mut self) {
-        // Dropped without an end: aborted, so the task was not run to an end.
-        let end = self.end.take().unwrap_or(End::Outcome(Outcome::Requeue));
+        self.permit = None;
+        let end = self.end.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // None: the run was aborted, so the task was not run to an end.
+        let end = end.unwrap_or(End::Outcome(Outcome::Requeue));
         self.runner.table.finish(&self.key, &self.token, end);
         self.runner.nudge.nudge();
     }
+}
+
+/// What a run works with.
+struct Work {
+    message: Arc<TaskMessage>,
+    cancel: Cancel,
+    valid_until: Arc<AtomicI64>,
+    deadline: DateTime<Utc>,
 }
 
 struct Results {
@@ -108,40 +128,53 @@ impl Runner {
     /// Starts the runs of tasks that wait for it.
     pub(crate) fn start(self: &Arc<Self>, starts: Vec<Start>) {
         for start in starts {
-            let (key, token) = (start.key.clone(), start.token.clone());
+            let Start {
+                key,
+                token,
+                message,
+                cancel,
+                valid_until,
+                deadline,
+                permit,
+            } = start;
             let span = tracing::info_span!(
                 "task",
                 queue = %key.0,
                 task_id = %key.1,
-                task_type = start.message.r#type,
-                retried = start.message.retried,
+                task_type = message.r#type,
+                retried = message.retried,
             );
-            // Made here, so that a run that is aborted before its first poll reports too.
-            let guard = RunGuard {
+            // Made here, so that a run that is aborted before its first poll ends too.
+            let ending = Arc::new(Ending {
                 runner: Arc::clone(self),
                 key: key.clone(),
                 token: token.clone(),
-                end: None,
+                end: Mutex::default(),
+                permit: Some(permit),
+            });
+            let work = Work {
+                message,
+                cancel,
+                valid_until,
+                deadline,
             };
             #[expect(
                 clippy::disallowed_methods,
-                reason = "the run belongs to the in-flight table: its guard reports"
+                reason = "the run belongs to the in-flight table, which is told of its end"
             )]
-            let run = tokio::spawn(Arc::clone(self).run(start, guard).instrument(span));
+            let run = tokio::spawn(Arc::clone(self).run(work, ending).instrument(span));
             self.table.set_abort(&key, &token, run.abort_handle());
         }
     }
 
-    async fn run(self: Arc<Self>, start: Start, mut guard: RunGuard) {
-        let Start {
-            key,
-            token,
+    async fn run(self: Arc<Self>, work: Work, ending: Arc<Ending>) {
+        let Work {
             message,
             cancel,
             valid_until,
             deadline,
-            permit,
-        } = start;
+        } = work;
+        let (key, token) = (ending.key.clone(), ending.token.clone());
         let sink = Results {
             broker: self.broker.clone(),
             clock: self.env.clock.clone(),
@@ -158,7 +191,7 @@ impl Runner {
             cancel: cancel.token.clone(),
             results: Arc::new(sink),
             states: self.settings.states.clone(),
-            hold: std::sync::Weak::<()>::new(),
+            hold: Arc::downgrade(&ending) as Weak<_>,
         });
         let task = Task::from_message(&message, Some(context.clone()));
         let verdict = if deadline <= self.env.clock.now() {
@@ -169,10 +202,14 @@ impl Runner {
         // Whatever the handler spawned sees that the run is over.
         cancel.token.cancel();
         let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
-        guard.end = Some(match verdict {
+        let end = match verdict {
             Verdict::Returned(Handled::Ended(Ok(()))) => End::Outcome(Outcome::Done { retain: true }),
             // A handler that gave up because of the shutdown has not failed.
             Verdict::Returned(Handled::Ended(Err(Error::Canceled))) if shutting_down => End::Outcome(Outcome::Requeue),
+            Verdict::Returned(Handled::Ended(Err(error @ Error::Snooze(after)))) => {
+                let why = error.to_string();
+                End::Outcome(self.put_back(&message, PutBack { after, why }))
+            }
             Verdict::Returned(Handled::Ended(Err(error))) => End::Outcome(self.failure(&message, &task, error).await),
             Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(&message, back)),
             Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
@@ -181,10 +218,8 @@ impl Runner {
                 tracing::warn!(queue = %key.0, task = %key.1, "lease lost before the task ended, nothing is written");
                 End::LeaseLost
             }
-        });
-        // The slot is free when the handler has really ended; then the table is told.
-        drop(permit);
-        drop(guard);
+        };
+        ending.set(end);
     }
 
     /// Runs the handler until it returns, or must not go on.
@@ -228,7 +263,7 @@ impl Runner {
     fn put_back(&self, message: &TaskMessage, PutBack { after, why }: PutBack) -> Outcome {
         tracing::debug!(queue = %message.queue, task = %message.id, ?after, why, "task put back");
         Outcome::Retry {
-            at: self.env.clock.now() + after,
+            at: self.env.clock.now() + after.min(asynq_core::options::MAX_DURATION),
             error: why,
             is_failure: false,
         }

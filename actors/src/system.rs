@@ -196,6 +196,8 @@ impl AsynqSystemBuilder {
         if takes {
             children.push(self.work(&settings, &exchange, &tree)?);
         }
+        let waiting = client.clone();
+        tree.set_backlog("system/client", move || waiting.waiting());
         let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
         let spawned = match parent {
             Some(parent) => Actor::spawn_linked(None, Supervisor, root, parent).await,
@@ -332,6 +334,7 @@ impl AsynqSystemBuilder {
             table: Arc::clone(&exchange.table),
             broker: exchange.broker.clone(),
             interval: settings.heartbeat_interval,
+            tree: tree.clone(),
             identity: Identity {
                 host: host(),
                 pid: i32::try_from(std::process::id()).unwrap_or(0),
@@ -346,6 +349,10 @@ impl AsynqSystemBuilder {
                 start_time: self.env.clock.now(),
             },
         };
+        for (actor, stuck) in [("processor", false), ("syncer", true)] {
+            let table = Arc::clone(&exchange.table);
+            tree.set_backlog(&format!("{PATH}/{actor}"), move || table.unsettled(stuck));
+        }
         let syncer = Syncer {
             exchange: exchange.clone(),
             interval: settings.syncer_interval,

@@ -568,6 +568,16 @@ impl Table {
         counts
     }
 
+    /// How many outcomes are not written: those whose write failed, or those of the first offer.
+    pub(crate) fn unsettled(&self, failed: bool) -> usize {
+        let state = self.lock();
+        let tried = state.entries.values().filter_map(|entry| match entry.phase {
+            Phase::Finished { attempts, .. } | Phase::Claimed { attempts, .. } => Some(attempts > 0),
+            _ => None,
+        });
+        tried.filter(|tried| *tried == failed).count()
+    }
+
     // --- Finished and Claimed --------------------------------------------------------------
 
     /// How many outcomes wait for their first offer.

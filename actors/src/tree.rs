@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -61,8 +62,12 @@ struct Node {
     fuse: Fuse,
 }
 
+type Gauge = Box<dyn Fn() -> usize + Send + Sync>;
+
 struct Inner {
     clock: Clock,
+    /// How much waits for an actor, by its path.
+    backlogs: Mutex<Vec<(String, Gauge)>>,
     /// A supervisor stands before its children, and they in start order.
     nodes: Mutex<Vec<Node>>,
     events: broadcast::Sender<TreeEvent>,
@@ -126,6 +131,7 @@ impl Tree {
     pub fn new(clock: Clock) -> Self {
         Self(Arc::new(Inner {
             clock,
+            backlogs: Mutex::default(),
             nodes: Mutex::new(Vec::new()),
             events: broadcast::Sender::new(256),
         }))
@@ -245,11 +251,26 @@ impl Tree {
     /// The tree as it is now; `None` before the first start.
     #[must_use]
     pub fn snapshot(&self) -> Option<TreeNode> {
+        let backlogs = self.backlogs();
         let nodes = self.lock();
-        Some(Self::assemble(nodes.first()?, &nodes))
+        Some(Self::assemble(nodes.first()?, &nodes, &backlogs))
     }
 
-    fn assemble(node: &Node, all: &[Node]) -> TreeNode {
+    /// From now on the actor's backlog is shown.
+    pub(crate) fn set_backlog(&self, path: &str, gauge: impl Fn() -> usize + Send + Sync + 'static) {
+        let mut backlogs = self.0.backlogs.lock().unwrap_or_else(PoisonError::into_inner);
+        backlogs.push((path.to_owned(), Box::new(gauge)));
+    }
+
+    fn backlogs(&self) -> HashMap<String, u64> {
+        let backlogs = self.0.backlogs.lock().unwrap_or_else(PoisonError::into_inner);
+        backlogs
+            .iter()
+            .map(|(path, gauge)| (path.clone(), u64::try_from(gauge()).unwrap_or(u64::MAX)))
+            .collect()
+    }
+
+    fn assemble(node: &Node, all: &[Node], backlogs: &HashMap<String, u64>) -> TreeNode {
         let below = |child: &&Node| {
             child
                 .path
@@ -261,10 +282,11 @@ impl Tree {
         shown.restarts = node.restarts;
         shown.last_failure.clone_from(&node.last_failure);
         shown.note.clone_from(&node.note);
+        shown.backlog = backlogs.get(&node.path).copied();
         shown.children = all
             .iter()
             .filter(below)
-            .map(|child| Self::assemble(child, all))
+            .map(|child| Self::assemble(child, all, backlogs))
             .collect();
         shown
     }

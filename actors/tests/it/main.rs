@@ -4,6 +4,7 @@
 
 mod adoption;
 mod aggregation;
+mod blocking;
 mod crash;
 mod ends;
 mod faults;

@@ -363,6 +363,55 @@ async fn raw_enqueue_messages_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_is_put_off_uses_up_no_retry() {
+    let store = MemoryStore::new();
+    let began = tokio::time::Instant::now();
+    let system = spawn(&store, config(), move |_: Task| async move {
+        if began.elapsed() < 3 * MINUTE {
+            return Err(Error::snooze(2 * MINUTE));
+        }
+        Err(Error::snooze(Duration::MAX))
+    })
+    .await;
+    let info = system.client().enqueue(task("t").with_max_retry(0)).await.unwrap();
+    let storage = system.storage().await.unwrap();
+    let first = until(&*storage, &info, TaskState::Retry).await;
+    assert_eq!((first.retried, first.last_error.as_str()), (0, "put off for 120s"));
+    tokio::time::sleep(5 * MINUTE).await;
+    let last = storage.task_info(&info.queue, &info.id).await.unwrap();
+    assert_eq!((last.state, last.retried), (TaskState::Retry, 0));
+    let due = last.next_process_at.unwrap();
+    assert!(due > chrono::Utc::now() + chrono::TimeDelta::days(365), "{due}");
+    let counted = storage.queue_info(&info.queue).await.unwrap();
+    assert_eq!(counted.failed_total, 0);
+    system.shutdown().await;
+    no_breach(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tree_is_published_and_goes_with_the_system() {
+    let store = MemoryStore::new();
+    let system = spawn(&store, config(), |_: Task| async { Ok(()) }).await;
+    let storage = system.storage().await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    let mut trees = storage.trees().await.unwrap();
+    assert_eq!(trees.len(), 1);
+    let published = trees.remove(0);
+    let servers = storage.servers().await.unwrap();
+    assert_eq!(published.server_id, servers[0].server_id);
+    let processor = published.tree.find(&["work", "processor"]).unwrap();
+    assert_eq!(
+        (processor.note.as_deref(), processor.backlog),
+        (Some("watching"), Some(0))
+    );
+    assert_eq!(published.tree.find(&["client"]).unwrap().backlog, Some(0));
+    let names = |tree: &asynq_actors::TreeNode| tree.children.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&published.tree), names(&system.tree().unwrap()));
+    system.shutdown().await;
+    assert!(store.open(env()).trees().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_configuration_is_refused_with_all_its_faults() {
     let error = AsynqSystem::builder(MemoryStore::new())
         .config(ServerConfig::new().concurrency(0).queues([("", 1)]))
