@@ -186,7 +186,7 @@ type obedientHandler struct {
 type orders struct {
 	Do         string `json:"do"`
 	Error      string `json:"error"`       // fail, fail_times, skip_retry, not_failure, panic, result
-	N          int    `json:"n"`           // fail_times
+	N          int    `json:"n"`           // fail_times, sleep
 	MS         millis `json:"ms"`          // sleep
 	Data       string `json:"data"`        // result
 	DataBase64 []byte `json:"data_base64"` // result, instead of data
@@ -248,7 +248,9 @@ func obey(ctx context.Context, task *asynq.Task, order orders, retried int) (out
 	case "panic":
 		return outcomePanic, order.err("panicked")
 	case "sleep":
-		time.Sleep(time.Duration(order.MS))
+		if order.N == 0 || retried < order.N {
+			time.Sleep(time.Duration(order.MS))
+		}
 	case "wait_cancel":
 		<-ctx.Done()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {

@@ -15,13 +15,24 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     text.map(|text| decode(&text).map_err(D::Error::custom)).transpose()
 }
 
-/// A list of them; nil is empty.
-pub(crate) fn deserialize_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
-    let texts = Vec::<Option<String>>::deserialize(deserializer)?;
-    let bytes = texts.iter().map(|text| decode(text.as_deref().unwrap_or_default()));
-    bytes.collect::<Result<_, _>>().map_err(D::Error::custom)
-}
-
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     STANDARD.decode(text)
+}
+
+/// A list of them; nil is empty.
+pub(crate) mod list {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(crate) fn serialize<S: Serializer>(list: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().map(|bytes| STANDARD.encode(bytes)))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let texts = Vec::<Option<String>>::deserialize(deserializer)?;
+        let bytes = texts
+            .iter()
+            .map(|text| super::decode(text.as_deref().unwrap_or_default()));
+        bytes.collect::<Result<_, _>>().map_err(D::Error::custom)
+    }
 }

@@ -1,16 +1,15 @@
-//! Go asynq as a peer in tests: builds the program in `interop/go` and drives it over pipes.
+//! Go asynq as a peer in tests: builds the program in `interop/go` and drives it over pipes. Beside it a
+//! server of ours that is driven in the same way, `asynq-interop-worker`, with the handler that both have.
 //!
 //! Each type here is one running program, or one run of it; the shapes are those of
 //! `interop/go/README.md`. A program that cannot be built, fails or stays silent is a panic that shows what
 //! it said on its standard error. Children are killed when their value is dropped.
 //!
-//! This library knows nothing of our own crates; its tests pair them with Go.
-//!
 //! ```no_run
 //! # async fn example() {
-//! use asynq_interop::{GoClient, GoServer, GoTask};
+//! use asynq_interop::{GoClient, GoTask, ServerProcess};
 //!
-//! let mut server = GoServer::builder("127.0.0.1:6379").start().await;
+//! let mut server = ServerProcess::go("127.0.0.1:6379").start().await;
 //! let mut client = GoClient::start("127.0.0.1:6379").await;
 //! let info = client.enqueue(&GoTask::new("t").payload(br#"{"do":"ok"}"#)).await;
 //! assert_eq!(server.ended(&info.id).await.outcome, "ok");
@@ -22,7 +21,9 @@ mod base64_bytes;
 mod bench;
 mod client;
 mod dump;
+mod events;
 mod inspector;
+mod obedient;
 mod process;
 mod program;
 mod server;
@@ -31,8 +32,10 @@ mod task;
 pub use bench::{GoDrain, GoFill, bench_drain, bench_enqueue};
 pub use client::GoClient;
 pub use dump::{DumpedKey, DumpedValue, ScoredMember, dump};
+pub use events::{Events, GoAggregation, GoEvent, GoRun};
 pub use inspector::{GoGroup, GoInspector, GoQueueInfo, GoServerInfo, GoWorker};
+pub use obedient::{is_failure, obey};
 pub use process::{GoError, GoErrorKind, PATIENCE};
 pub use program::program;
-pub use server::{GoAggregation, GoEvent, GoRun, GoServer, GoServerBuilder};
+pub use server::{ServerProcess, ServerProcessBuilder};
 pub use task::{GoTask, GoTaskInfo, VECTORS};

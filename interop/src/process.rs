@@ -4,10 +4,12 @@ use std::{
     fmt,
     fs::File,
     os::unix::fs::FileExt as _,
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -84,21 +86,31 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a subcommand on the Redis at this address.
+    /// Starts a subcommand of the Go program on the Redis at this address.
     pub(crate) async fn start(subcommand: &str, address: &str, args: &[String]) -> Self {
-        let stderr = tempfile::tempfile().unwrap_or_else(|error| panic!("no file for what Go says: {error}"));
-        let complaints = Complaints(stderr);
         let mut command = Command::new(program().await);
-        command.arg(subcommand).args(["--redis", address]).args(args);
+        command.arg(subcommand);
+        Self::spawn(format!("asynq-interop {subcommand}"), command, address, args)
+    }
+
+    /// Starts a server of ours on the Redis at this URL.
+    pub(crate) fn worker(program: &Path, url: &str, args: &[String]) -> Self {
+        Self::spawn("asynq-interop-worker".to_owned(), Command::new(program), url, args)
+    }
+
+    fn spawn(name: String, mut command: Command, address: &str, args: &[String]) -> Self {
+        let stderr = tempfile::tempfile().unwrap_or_else(|error| panic!("no file for what {name} says: {error}"));
+        let complaints = Complaints(stderr);
+        command.args(["--redis", address]).args(args);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(complaints.writer());
         command.kill_on_drop(true);
         let spawned = command.spawn();
-        let mut child = spawned.unwrap_or_else(|error| panic!("cannot start the Go program: {error}"));
+        let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Self {
-            name: format!("asynq-interop {subcommand}"),
+            name,
             stdin: child.stdin.take(),
             stdout: child.stdout.take().map(|pipe| BufReader::new(pipe).lines()),
             child,
@@ -195,6 +207,17 @@ impl Process {
         }
     }
 
+    /// Sends a signal to the program, which must live.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let Some(pid) = pid else {
+            panic!("{} has ended\n{}", self.name, self.complaints)
+        };
+        if let Err(error) = kill_process(pid, signal) {
+            panic!("{} does not get {signal:?}: {error}", self.name);
+        }
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub(crate) async fn kill(&mut self) {
         if let Err(error) = self.child.kill().await {
@@ -205,7 +228,7 @@ impl Process {
 
 /// Reads a line of JSON.
 pub(crate) fn parse<T: DeserializeOwned>(line: &str) -> T {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("the Go program said {line:?}: {error}"))
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("the program said {line:?}: {error}"))
 }
 
 /// The standard error of a program.
@@ -215,7 +238,7 @@ pub(crate) struct Complaints(File);
 impl Complaints {
     fn clone_file(&self) -> File {
         let cloned = self.0.try_clone();
-        cloned.unwrap_or_else(|error| panic!("no file for what Go says: {error}"))
+        cloned.unwrap_or_else(|error| panic!("no file for what the program says: {error}"))
     }
 
     fn writer(&self) -> Stdio {

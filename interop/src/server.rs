@@ -1,24 +1,34 @@
-//! A Go server whose handler does what the payload says.
+//! A server in a process of its own, Go's or ours, whose handler does what the payload says.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use rustix::process::Signal;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    base64_bytes,
+    events::{Events, GoEvent, GoRun},
     process::{Complaints, PATIENCE, Process, parse},
 };
 
-/// How a Go server is to be started. What is not set takes the library's default.
+/// What runs as a server.
+#[derive(Clone, Debug)]
+enum Program {
+    /// `serve` of the Go program.
+    Go,
+    /// `asynq-interop-worker`.
+    Worker(PathBuf),
+}
+
+/// How a server is to be started. What is not set takes the default of its library.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct GoServerBuilder {
+pub struct ServerProcessBuilder {
+    program: Program,
     address: String,
     args: Vec<String>,
 }
 
-impl GoServerBuilder {
+impl ServerProcessBuilder {
     fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.args.push(format!("--{name}={}", value.to_string()));
         self
@@ -74,7 +84,22 @@ impl GoServerBuilder {
         self.flag("group-max-size", tasks)
     }
 
-    /// What the library logs to its standard error: `debug` to `fatal`.
+    /// How often tasks of dead servers are looked for. Ours alone, as are the two below: Go's cannot be changed.
+    pub fn recoverer_interval(self, interval: Duration) -> Self {
+        self.flag("recoverer-interval", interval.as_millis())
+    }
+
+    /// How long a lease must have been over before its task is taken from its owner.
+    pub fn recover_grace(self, grace: Duration) -> Self {
+        self.flag("recover-grace", grace.as_millis())
+    }
+
+    /// How often leases are extended.
+    pub fn heartbeat_interval(self, interval: Duration) -> Self {
+        self.flag("heartbeat-interval", interval.as_millis())
+    }
+
+    /// What the library logs to its standard error: `debug` to `error`.
     pub fn log_level(self, level: &str) -> Self {
         self.flag("log-level", level)
     }
@@ -83,8 +108,11 @@ impl GoServerBuilder {
     ///
     /// # Panics
     /// If it does not come up.
-    pub async fn start(self) -> GoServer {
-        let mut process = Process::start("serve", &self.address, &self.args).await;
+    pub async fn start(self) -> ServerProcess {
+        let mut process = match &self.program {
+            Program::Go => Process::start("serve", &self.address, &self.args).await,
+            Program::Worker(path) => Process::worker(path, &self.address, &self.args),
+        };
         let mut output = process.take_output();
         let (events, arrivals) = mpsc::unbounded_channel();
         let mut reader = JoinSet::new();
@@ -96,13 +124,11 @@ impl GoServerBuilder {
                 }
             }
         });
-        let mut server = GoServer {
+        let mut server = ServerProcess {
             complaints: process.complaints(),
             process,
             _reader: reader,
-            arrivals,
-            waiting: Vec::new(),
-            history: Vec::new(),
+            events: Events::new(arrivals),
         };
         server
             .expect("ready", PATIENCE, |event| (*event == GoEvent::Ready).then_some(()))
@@ -111,82 +137,30 @@ impl GoServerBuilder {
     }
 }
 
-/// What a Go server tells.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum GoEvent {
-    /// It is listed and can be told to cancel tasks. Always the first.
-    Ready,
-    /// The handler was called.
-    Start(GoRun),
-    /// The handler returned; its outcome is not in Redis yet.
-    End(GoRun),
-    /// The aggregator was called; what it made is not in Redis yet.
-    Aggregate(GoAggregation),
-    /// `Stop` returned.
-    Stopped,
-    /// `Shutdown` returned.
-    Closed,
-}
-
-/// One run of a handler.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct GoRun {
-    /// The task's type.
-    pub r#type: String,
-    /// Its id.
-    pub id: String,
-    /// Its queue.
-    pub queue: String,
-    /// Its payload.
-    #[serde(with = "base64_bytes")]
-    pub payload: Option<Vec<u8>>,
-    /// Its headers.
-    pub headers: BTreeMap<String, String>,
-    /// Retries it has had.
-    pub retried: i64,
-    /// Retries it may have.
-    pub max_retry: i64,
-    /// When the run must have ended.
-    pub deadline_unix_nanos: i64,
-    /// What the handler did; empty at the start.
-    #[serde(default)]
-    pub outcome: String,
-    /// The text of its error; empty if there is none.
-    #[serde(default)]
-    pub error: String,
-    /// When.
-    pub at_unix_nanos: i64,
-}
-
-/// One call of the aggregator.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct GoAggregation {
-    /// The group.
-    pub group: String,
-    /// The payloads of its tasks, oldest first.
-    #[serde(deserialize_with = "base64_bytes::deserialize_list")]
-    pub payloads: Vec<Vec<u8>>,
-    /// When.
-    pub at_unix_nanos: i64,
-}
-
-/// `asynq.Server` in a process of its own. Killed when dropped.
+/// A server in a process of its own. Killed when dropped.
 #[derive(Debug)]
-pub struct GoServer {
+pub struct ServerProcess {
     process: Process,
     complaints: Complaints,
     _reader: JoinSet<()>,
-    arrivals: mpsc::UnboundedReceiver<GoEvent>,
-    /// Told and not yet expected.
-    waiting: Vec<GoEvent>,
-    history: Vec<GoEvent>,
+    events: Events,
 }
 
-impl GoServer {
-    /// How to start a server on the Redis at `host:port`, or at a URL. It logs errors only.
-    pub fn builder(address: &str) -> GoServerBuilder {
-        GoServerBuilder {
+impl ServerProcess {
+    /// How to start `asynq.Server` on the Redis at `host:port`, or at a URL. It logs errors only.
+    pub fn go(address: &str) -> ServerProcessBuilder {
+        Self::builder(Program::Go, address)
+    }
+
+    /// How to start a server of ours on the Redis at a URL: `program` is the path of `asynq-interop-worker`,
+    /// which Cargo tells to tests alone. It logs errors only.
+    pub fn worker(program: impl AsRef<OsStr>, url: &str) -> ServerProcessBuilder {
+        Self::builder(Program::Worker(program.as_ref().into()), url)
+    }
+
+    fn builder(program: Program, address: &str) -> ServerProcessBuilder {
+        ServerProcessBuilder {
+            program,
             address: address.to_owned(),
             args: Vec::new(),
         }
@@ -200,15 +174,7 @@ impl GoServer {
 
     /// What it has told so far and nobody expected, in order.
     pub fn unexpected(&mut self) -> &[GoEvent] {
-        while let Ok(event) = self.arrivals.try_recv() {
-            self.keep(event);
-        }
-        &self.waiting
-    }
-
-    fn keep(&mut self, event: GoEvent) {
-        self.history.push(event.clone());
-        self.waiting.push(event);
+        self.events.unexpected()
     }
 
     /// Waits for an event that is wanted. Each event is given once; those that are not wanted stay for
@@ -216,31 +182,11 @@ impl GoServer {
     ///
     /// # Panics
     /// If it does not come in time, or the program ends first.
+    ///
+    /// # Cancel safety
+    /// Safe: no event is lost.
     pub async fn expect<T>(&mut self, what: &str, within: Duration, wanted: impl Fn(&GoEvent) -> Option<T>) -> T {
-        let deadline = Instant::now() + within;
-        let mut looked_at = 0;
-        loop {
-            let found = self.waiting[looked_at..].iter().enumerate();
-            let found = found
-                .filter_map(|(index, event)| Some((looked_at + index, wanted(event)?)))
-                .next();
-            if let Some((index, value)) = found {
-                self.waiting.remove(index);
-                return value;
-            }
-            looked_at = self.waiting.len();
-            match tokio::time::timeout_at(deadline, self.arrivals.recv()).await {
-                Ok(Some(event)) => self.keep(event),
-                Ok(None) => panic!(
-                    "the Go server ended before {what}; {}\n{:#?}",
-                    self.complaints, self.history
-                ),
-                Err(_) => panic!(
-                    "the Go server: no {what} in {within:?}; {}\n{:#?}",
-                    self.complaints, self.history
-                ),
-            }
-        }
+        self.events.expect(what, within, &self.complaints, wanted).await
     }
 
     /// Waits until the handler is called for the task.
@@ -248,11 +194,7 @@ impl GoServer {
     /// # Panics
     /// If that does not happen.
     pub async fn started(&mut self, id: &str) -> GoRun {
-        let wanted = |event: &GoEvent| match event {
-            GoEvent::Start(run) if run.id == id => Some(run.clone()),
-            _ => None,
-        };
-        self.expect(&format!("start of {id}"), PATIENCE, wanted).await
+        self.events.started(id, &self.complaints).await
     }
 
     /// Waits until the handler returns for the task. Its outcome is in Redis some time later.
@@ -271,11 +213,7 @@ impl GoServer {
     /// # Cancel safety
     /// Safe: no end is lost.
     pub async fn ended_like(&mut self, what: &str, wanted: impl Fn(&GoRun) -> bool) -> GoRun {
-        let wanted = |event: &GoEvent| match event {
-            GoEvent::End(run) if wanted(run) => Some(run.clone()),
-            _ => None,
-        };
-        self.expect(what, PATIENCE, wanted).await
+        self.events.ended_like(what, &self.complaints, wanted).await
     }
 
     /// Stops taking tasks.
@@ -288,22 +226,37 @@ impl GoServer {
             .await;
     }
 
-    /// Shuts down in order, and waits for the end of the program.
+    /// Shuts down in order, and waits for the end of the program. All that it ever told, in order.
     ///
     /// # Panics
     /// If it does not end well.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(mut self) -> Vec<GoEvent> {
         self.process.say("shutdown").await;
         self.expect("closed", PATIENCE, |event| (*event == GoEvent::Closed).then_some(()))
             .await;
         self.process.finish().await;
+        self.events.until_end().await
     }
 
-    /// Ends the program with SIGKILL: it writes and removes nothing more.
+    /// Sends SIGTERM, upon which a server of ours shuts down, and waits for the end of the program. All that it
+    /// ever told, in order.
+    ///
+    /// # Panics
+    /// If it does not end well.
+    pub async fn terminate(mut self) -> Vec<GoEvent> {
+        self.process.signal(Signal::TERM);
+        self.expect("closed", PATIENCE, |event| (*event == GoEvent::Closed).then_some(()))
+            .await;
+        self.process.finish().await;
+        self.events.until_end().await
+    }
+
+    /// Ends the program with SIGKILL: it writes and removes nothing more. All that it ever told, in order.
     ///
     /// # Panics
     /// If it cannot be killed.
-    pub async fn kill(mut self) {
+    pub async fn kill(mut self) -> Vec<GoEvent> {
         self.process.kill().await;
+        self.events.until_end().await
     }
 }

@@ -5,9 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod aggregation;
+mod cancel;
 mod connections;
 mod driver;
+mod fleet;
 mod go_enqueues;
+mod idle;
 mod kinds;
 mod locks;
 mod outcomes;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asynq::{TaskState, names::TaskId};
+use asynq::TaskState;
 use asynq_interop::{GoTask, GoTaskInfo};
 use chrono::Utc;
 
@@ -312,26 +312,6 @@ async fn handover(first: Side) {
     client
         .enqueue(&task.payload(r#"{"do":"fail_times","n":1,"error":"not today"}"#))
         .await;
-    runner.shutdown().await;
-}
-
-#[tokio::test]
-async fn our_cancellation_reaches_a_go_server() {
-    let mut pair = Pair::start().await;
-    let mut client = Producer::start(Side::Rust, &pair.redis).await;
-    let mut runner = Runner::start(Side::Go, &pair, &Settings::default()).await;
-    let info = client
-        .enqueue(&GoTask::new("t").payload(r#"{"do":"wait_cancel"}"#))
-        .await;
-    runner.started(&info.id).await;
-    assert_eq!(pair.queue("default").await.active, 1);
-    pair.storage
-        .publish_cancellation(&TaskId::new(&info.id).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(runner.ended(&info.id).await.outcome, "canceled");
-    let failed = pair.until("default", &info.id, TaskState::Retry).await;
-    assert_eq!((failed.last_err.as_str(), failed.retried), ("context canceled", 1));
     runner.shutdown().await;
 }
 

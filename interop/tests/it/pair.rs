@@ -191,6 +191,16 @@ impl Pair {
         (info.processed, info.failed)
     }
 
+    /// Makes the lease of an active task one that ended a minute ago. The lease as it is then, in Unix seconds.
+    pub(crate) async fn let_lease_expire(&self, queue: &str, id: &str) -> i64 {
+        let then = Utc::now().timestamp() - 60;
+        let leases = format!("asynq:{{{queue}}}:lease");
+        let change = ["ZADD", &leases, "XX", "CH", &then.to_string(), id];
+        let changed = self.redis.client().await.ok(&change).await.int();
+        assert_eq!(changed, 1, "{id} has a lease");
+        then
+    }
+
     /// The keys that are not about servers, at rest.
     pub(crate) async fn raw(&self) -> RawState {
         self.redis.client().await.raw_state().await

@@ -8,31 +8,21 @@ use asynq_core::{
     broker::{LeaseUntil, LeasedTask, Outcome, Settlement, Want},
     error::SettleError,
 };
-use asynq_interop::{GoServer, GoTask};
-use chrono::Utc;
+use asynq_interop::{GoTask, ServerProcess};
 
 use crate::{
     pair::{Pair, queue_name},
     sides::{Producer, Runner, Settings, Side},
 };
 
-const LEASES: &str = "asynq:{default}:lease";
-const EXPIRED: &str = "asynq: task lease expired";
-
-/// The lease as it is then.
-async fn let_lease_expire(pair: &Pair, id: &str) -> LeaseUntil {
-    let then = Utc::now().timestamp() - 60;
-    let change = ["ZADD", LEASES, "XX", "CH", &then.to_string(), id];
-    let changed = pair.redis.client().await.ok(&change).await.int();
-    assert_eq!(changed, 1, "{id} has a lease");
-    LeaseUntil(then)
-}
+/// The last error of a task that was recovered.
+pub(crate) const EXPIRED: &str = "asynq: task lease expired";
 
 #[tokio::test]
 async fn we_recover_the_tasks_of_a_killed_go_server() {
     let mut pair = Pair::start().await;
     let mut client = Producer::start(Side::Go, &pair.redis).await;
-    let mut server = GoServer::builder(&pair.redis.address()).start().await;
+    let mut server = ServerProcess::go(&pair.redis.address()).start().await;
     for (id, retries) in [("retried", 25), ("archived", 0)] {
         client
             .enqueue(
@@ -47,7 +37,7 @@ async fn we_recover_the_tasks_of_a_killed_go_server() {
     server.kill().await;
     for id in ["retried", "archived"] {
         assert_eq!(pair.look("default", id).await.unwrap().state, "active");
-        let_lease_expire(&pair, id).await;
+        pair.let_lease_expire("default", id).await;
         assert!(pair.look("default", id).await.unwrap().is_orphaned);
     }
     let left = pair.list("default", TaskState::Active).await;
@@ -108,7 +98,7 @@ async fn go_recovers_our_tasks_and_our_late_words_are_refused() {
     client.enqueue(&task).await;
     let mut dead = take(&pair).await;
     assert_eq!(pair.look("default", "a").await.unwrap().state, "active");
-    dead.lease.until = let_lease_expire(&pair, "a").await;
+    dead.lease.until = LeaseUntil(pair.let_lease_expire("default", "a").await);
 
     let late = [
         Outcome::Done { retain: true },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynq::{AsynqSystem, Exit, error::EnqueueError};
-use asynq_interop::{GoClient, GoErrorKind, GoEvent, GoRun, GoServer, GoTask, GoTaskInfo};
+use asynq_interop::{GoClient, GoErrorKind, GoEvent, GoRun, GoTask, GoTaskInfo, ServerProcess, ServerProcessBuilder};
 use asynq_testing::RedisServer;
 
 use crate::{
@@ -75,6 +75,19 @@ impl Producer {
     }
 }
 
+/// How to start a server of the side in a process of its own.
+pub(crate) fn process(side: Side, redis: &RedisServer) -> ServerProcessBuilder {
+    match side {
+        Side::Go => ServerProcess::go(&redis.url()),
+        Side::Rust => worker(&redis.url()),
+    }
+}
+
+/// How to start a server of ours in a process of its own.
+pub(crate) fn worker(url: &str) -> ServerProcessBuilder {
+    ServerProcess::worker(env!("CARGO_BIN_EXE_asynq-interop-worker"), url)
+}
+
 /// How a server is to be started.
 pub(crate) struct Settings {
     pub(crate) queues: Vec<(&'static str, i32)>,
@@ -119,15 +132,15 @@ impl Settings {
 
 /// A server of either side, with the obedient handler.
 pub(crate) enum Runner {
-    Go(Box<GoServer>),
-    Rust(RustServer),
+    Go(Box<ServerProcess>),
+    Rust(Box<RustServer>),
 }
 
 impl Runner {
     pub(crate) async fn start(side: Side, pair: &Pair, settings: &Settings) -> Self {
         match side {
             Side::Go => {
-                let server = GoServer::builder(&pair.redis.address())
+                let server = ServerProcess::go(&pair.redis.address())
                     .queues(settings.queues.iter().copied())
                     .concurrency(settings.concurrency)
                     .task_check_interval(Duration::from_millis(50))
@@ -141,7 +154,7 @@ impl Runner {
                 };
                 Self::Go(Box::new(server.start().await))
             }
-            Side::Rust => Self::Rust(RustServer::start(&pair.redis, settings).await),
+            Side::Rust => Self::Rust(Box::new(RustServer::start(&pair.redis, settings).await)),
         }
     }
 
@@ -173,11 +186,8 @@ impl Runner {
     pub(crate) fn unexpected(&mut self) -> Vec<String> {
         match self {
             Self::Go(server) => {
-                let starts = server.unexpected().iter().filter_map(|event| match event {
-                    GoEvent::Start(run) => Some(run.id.clone()),
-                    _ => None,
-                });
-                starts.collect()
+                let starts = server.unexpected().iter().filter_map(GoEvent::start);
+                starts.map(|run| run.id.clone()).collect()
             }
             Self::Rust(server) => server.unexpected(),
         }
@@ -185,7 +195,7 @@ impl Runner {
 
     pub(crate) async fn shutdown(self) {
         match self {
-            Self::Go(server) => server.shutdown().await,
+            Self::Go(server) => drop(server.shutdown().await),
             Self::Rust(server) => assert_eq!(server.system.shutdown().await, Exit::Stopped),
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use asynq::{AsynqSystem, ServerConfig, Task, TaskState};
-use asynq_interop::{GoEvent, GoServer, GoTask};
+use asynq_interop::{GoEvent, GoTask, ServerProcess};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -25,7 +25,7 @@ async fn both_sides_share_the_work() {
         retry_delay: Duration::ZERO,
         ..Settings::default()
     };
-    let mut gos = GoServer::builder(&pair.redis.address())
+    let mut gos = ServerProcess::go(&pair.redis.address())
         .concurrency(settings.concurrency)
         .task_check_interval(Duration::from_millis(20))
         .delayed_task_check_interval(settings.forward_every)
@@ -54,10 +54,8 @@ async fn both_sides_share_the_work() {
     let by_go: Vec<_> = gos
         .unexpected()
         .iter()
-        .filter_map(|event| match event {
-            GoEvent::Start(run) => Some(run.id.clone()),
-            _ => None,
-        })
+        .filter_map(GoEvent::start)
+        .map(|run| run.id.clone())
         .collect();
     let by_us = ours.unexpected();
     assert!(
