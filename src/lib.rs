@@ -72,14 +72,18 @@
 //! }
 //! ```
 
+pub mod client;
+pub mod inspector;
+pub mod server;
+
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
     ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, TaskReply, TreeEvent, TreeNode, supervisor,
 };
 pub use asynq_core::{
     Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IsFailure, Result,
-    RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info,
-    inspect, names,
+    RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, extract, handler,
+    info, inspect, names,
 };
 
 /// What a server may be given besides its handler.
@@ -93,10 +97,44 @@ pub mod components {
 
 /// Tasks and their options.
 pub mod task {
+    #[cfg(feature = "json")]
+    pub use asynq_core::TaskPayload;
     pub use asynq_core::{
-        Task, TaskContext, TaskInfo, TaskOptions, TaskState,
+        IntoTask, Task, TaskContext, TaskInfo, TaskOptions, TaskState,
         options::{DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MAX_RETRIES, MIN_DURATION},
     };
+}
+
+/// Which handler a task goes to, by its type.
+pub mod serve_mux {
+    pub use asynq_core::mux::{BadPayload, Middleware, Next, ServeMux};
+}
+
+/// Where the layout in the storage has its words.
+pub mod base {
+    /// Keys and states.
+    pub mod keys {
+        pub use asynq_core::TaskState;
+    }
+}
+
+/// What most programs need.
+pub mod prelude {
+    #[cfg(feature = "redis")]
+    pub use crate::redis::RedisConnectionType;
+    pub use crate::{
+        AsynqSystem,
+        client::Client,
+        config::ServerConfig,
+        error::{Error, Result},
+        extract::State,
+        memory::MemoryStore,
+        serve_mux::ServeMux,
+        server::{Handler, Server, ServerBuilder},
+        task::{IntoTask, Task, TaskContext, TaskInfo, TaskOptions},
+    };
+    #[cfg(feature = "json")]
+    pub use crate::{extract::Json, task::TaskPayload};
 }
 
 /// The public error and the enums of each boundary.
@@ -109,7 +147,7 @@ pub mod error {
 
 /// Settings of servers and systems.
 pub mod config {
-    pub use asynq_core::config::{MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, UnknownTask};
+    pub use asynq_core::config::{ClientConfig, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, UnknownTask};
 }
 
 /// The seam to a task's storage.

@@ -4,6 +4,8 @@
 #[cfg(feature = "redis")]
 mod aggregation;
 #[cfg(feature = "redis")]
+mod classic;
+#[cfg(feature = "redis")]
 mod crash;
 #[cfg(feature = "redis")]
 #[path = "../../actors/tests/it/load.rs"]

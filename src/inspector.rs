@@ -1,0 +1,184 @@
+//! [`Inspector`]: looks at queues and tasks, and acts on them.
+
+use std::{fmt, sync::Arc};
+
+use asynq_core::{
+    BrokerError, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo, TaskState, WorkerInfo,
+    inspect::{ListFilter, PageRequest},
+    tree::PublishedTree,
+};
+
+/// Looks at queues and tasks, and acts on them (Go: `asynq.Inspector`), through any broker. Cheap
+/// to clone.
+///
+/// ```
+/// use asynq::{base::keys::TaskState, client::Client, inspector::Inspector, memory::MemoryStore, task::Task};
+/// use std::sync::Arc;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> asynq::error::Result<()> {
+/// let store = MemoryStore::new();
+/// let client = Client::new(store.clone()).await?;
+/// client.enqueue(Task::new("email:send", b"42")?).await?;
+///
+/// let inspector = Inspector::new(Arc::new(store.open(Default::default())));
+/// let stats = inspector.get_queue_stats("default").await?;
+/// assert_eq!((stats.pending, stats.active), (1, 0));
+/// let tasks = inspector.list_tasks("default", TaskState::Pending, 1, 10).await?;
+/// assert_eq!(tasks[0].task_type, "email:send");
+/// inspector.pause_queue("default").await?;
+/// assert!(inspector.get_queue_stats("default").await?.paused);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Inspector<B: Inspect + ?Sized>(Arc<B>);
+
+impl<B: Inspect + ?Sized> Inspector<B> {
+    /// An inspector over a broker.
+    #[must_use]
+    pub fn new(broker: Arc<B>) -> Self {
+        Self(broker)
+    }
+
+    /// The names of all queues, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn queues(&self) -> Result<Vec<QueueName>> {
+        Ok(self.0.queues().await?)
+    }
+
+    /// A queue at this moment: how many tasks in each state, its counters, whether it is paused.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a blank name;
+    /// [`BrokerError::QueueNotFound`] inside [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn get_queue_stats(&self, queue: &str) -> Result<QueueInfo> {
+        Ok(self.0.queue_info(&QueueName::new(queue)?).await?)
+    }
+
+    /// A page of tasks in one state: page numbers count from 1, a page has at most 10 000 tasks.
+    /// Tasks whose data cannot be read are left out. For aggregating tasks see
+    /// [`list_group`](Self::list_group).
+    ///
+    /// # Errors
+    /// As [`get_queue_stats`](Self::get_queue_stats); [`BrokerError::GroupRequired`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn list_tasks(&self, queue: &str, state: TaskState, page: u32, size: u32) -> Result<Vec<TaskInfo>> {
+        self.list(queue, &ListFilter::State(state), page, size).await
+    }
+
+    /// A page of the tasks that wait in a group.
+    ///
+    /// # Errors
+    /// As [`list_tasks`](Self::list_tasks), and [`Error::Invalid`](crate::Error::Invalid) for a
+    /// blank group.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn list_group(&self, queue: &str, group: &str, page: u32, size: u32) -> Result<Vec<TaskInfo>> {
+        self.list(queue, &ListFilter::Group(GroupKey::new(group)?), page, size)
+            .await
+    }
+
+    async fn list(&self, queue: &str, filter: &ListFilter, page: u32, size: u32) -> Result<Vec<TaskInfo>> {
+        let queue = QueueName::new(queue)?;
+        let page = PageRequest::new(page, size);
+        Ok(self.0.list_tasks(&queue, filter, page).await?.tasks)
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`] inside
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn get_task_info(&self, queue: &str, id: &str) -> Result<TaskInfo> {
+        Ok(self.0.task_info(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+    }
+
+    /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on. A queue that is
+    /// paused stays so.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker); [`Error::Invalid`](crate::Error::Invalid) for a
+    /// blank name.
+    ///
+    /// # Cancel safety
+    /// Safe: it was paused, or was not.
+    pub async fn pause_queue(&self, queue: &str) -> Result<()> {
+        match self.0.pause(&QueueName::new(queue)?).await {
+            Ok(()) | Err(BrokerError::AlreadyPaused { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends a pause, if there is one.
+    ///
+    /// # Errors
+    /// As [`pause_queue`](Self::pause_queue).
+    ///
+    /// # Cancel safety
+    /// Safe: it was ended, or was not.
+    pub async fn unpause_queue(&self, queue: &str) -> Result<()> {
+        match self.0.unpause(&QueueName::new(queue)?).await {
+            Ok(()) | Err(BrokerError::NotPaused { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The servers that live, Go's and ours.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn servers(&self) -> Result<Vec<ServerInfo>> {
+        Ok(self.0.servers().await?)
+    }
+
+    /// What they are running.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
+        Ok(self.0.workers().await?)
+    }
+
+    /// The supervision trees of our servers.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn trees(&self) -> Result<Vec<PublishedTree>> {
+        Ok(self.0.trees().await?)
+    }
+}
+
+impl<B: Inspect + ?Sized> Clone for Inspector<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Inspect + ?Sized> fmt::Debug for Inspector<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inspector").field(&self.0).finish()
+    }
+}

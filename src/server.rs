@@ -1,0 +1,284 @@
+//! [`Server`]: takes tasks from their queues and runs them.
+
+use std::{fmt, sync::Arc};
+
+use asynq_actors::{AsynqSystem, Exit};
+pub use asynq_core::Handler;
+use asynq_core::{
+    ConfigError, Connector, Error, GroupAggregator, Result, ServerConfig, broker::Env, config::Settings,
+    error::ConfigFault,
+};
+
+/// Takes tasks from their queues and runs them (Go: `asynq.Server`).
+///
+/// A thin face over an [`AsynqSystem`], which lives in it from [`start`](Self::start) to
+/// [`shutdown`](Self::shutdown). It begins once: for another life make another server.
+///
+/// ```no_run
+/// use asynq::{config::ServerConfig, memory::MemoryStore, server::Server, task::Task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> asynq::error::Result<()> {
+/// let config = ServerConfig::new().concurrency(4).queues([("critical", 6), ("default", 3)]);
+/// let mut server = Server::new(MemoryStore::new(), config).await?;
+/// // Until TERM or INT.
+/// server
+///     .run(|task: Task| async move {
+///         println!("{}", task.get_type());
+///         Ok(())
+///     })
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    connector: Arc<dyn Connector>,
+    config: ServerConfig,
+    aggregator: Option<Arc<dyn GroupAggregator>>,
+    life: Life,
+}
+
+enum Life {
+    New,
+    Active(AsynqSystem),
+    Closed,
+}
+
+impl Server {
+    /// A server that is not started yet, on the storage that the connector opens.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all faults of the settings at once.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn new(connector: impl Connector, config: ServerConfig) -> Result<Self> {
+        let _: Settings = config.validate()?;
+        Ok(Self {
+            connector: Arc::new(connector),
+            config,
+            aggregator: None,
+            life: Life::New,
+        })
+    }
+
+    /// What makes one task out of the tasks of a group. To be set before the start.
+    pub fn set_group_aggregator(&mut self, aggregator: impl GroupAggregator) {
+        self.aggregator = Some(Arc::new(aggregator));
+    }
+
+    /// Starts, lives until TERM or INT, and shuts down; TSTP stops fetching, as in Go. Returns as
+    /// well when the server has ended otherwise.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because a part of
+    /// it failed again and again.
+    ///
+    /// # Cancel safety
+    /// Not safe: dropped, the server goes on as after [`start`](Self::start).
+    pub async fn run(&mut self, handler: impl Handler) -> Result<()> {
+        self.start(handler).await?;
+        let Life::Active(system) = &self.life else {
+            return Err(Error::Lifecycle("Server closed"));
+        };
+        let exit = system.run_until_signal().await;
+        self.life = Life::Closed;
+        ended_well(exit?)
+    }
+
+    /// Starts, and returns when all of it runs. The storage is connected to in the background, and
+    /// tried again as long as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all
+    /// faults of the handler (see [`ServeMux`](crate::serve_mux::ServeMux)) at once;
+    /// [`Error::Actor`] when its actors cannot start.
+    ///
+    /// # Cancel safety
+    /// Not safe: it may have started.
+    pub async fn start(&mut self, handler: impl Handler) -> Result<()> {
+        match &self.life {
+            Life::New => {}
+            Life::Active(system) if system.is_fetching() => {
+                return Err(Error::Lifecycle("the server is already running"));
+            }
+            Life::Active(_) => {
+                return Err(Error::Lifecycle(
+                    "the server is in the stopped state. Waiting for shutdown.",
+                ));
+            }
+            Life::Closed => return Err(Error::Lifecycle("Server closed")),
+        }
+        let mut builder = AsynqSystem::builder(Arc::clone(&self.connector))
+            .config(self.config.clone())
+            .handler(handler);
+        if let Some(aggregator) = self.aggregator.clone() {
+            builder = builder.aggregator(aggregator);
+        }
+        self.life = Life::Active(builder.spawn().await?);
+        Ok(())
+    }
+
+    /// Takes no more tasks; those taken run on. Without effect unless it runs.
+    pub fn stop(&self) {
+        if let Life::Active(system) = &self.life {
+            system.stop_fetching();
+        }
+    }
+
+    /// Ends: running tasks may go on for the shutdown timeout, are then cancelled and given back.
+    /// Without effect unless it runs.
+    ///
+    /// # Cancel safety
+    /// Safe: the shutdown goes on.
+    pub async fn shutdown(&mut self) {
+        if let Life::Active(system) = &self.life {
+            system.shutdown().await;
+            self.life = Life::Closed;
+        }
+    }
+
+    /// Whether the storage answers. A closed server answers for itself, as in Go.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] says why not.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ping(&self) -> Result<()> {
+        match &self.life {
+            Life::Active(system) => system.ping().await,
+            Life::New => {
+                let storage = self.connector.connect(Env::default()).await?;
+                let answer = storage.ping().await;
+                storage.close().await;
+                Ok(answer?)
+            }
+            Life::Closed => Ok(()),
+        }
+    }
+
+    /// The runtime of a running server: its tree, its client, its events.
+    #[must_use]
+    pub fn system(&self) -> Option<&AsynqSystem> {
+        match &self.life {
+            Life::Active(system) => Some(system),
+            _ => None,
+        }
+    }
+}
+
+fn ended_well(exit: Exit) -> Result<()> {
+    match exit {
+        Exit::Stopped => Ok(()),
+        Exit::Failed(error) => Err(Error::Actor(error.into())),
+        other => Err(Error::Actor(format!("the server ended otherwise: {other:?}").into())),
+    }
+}
+
+impl Drop for Server {
+    /// A server that was started is shut down in the background.
+    fn drop(&mut self) {
+        if let Life::Active(system) = &self.life {
+            system.stop();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let life = match &self.life {
+            Life::New => "new",
+            Life::Active(_) => "active",
+            Life::Closed => "closed",
+        };
+        f.debug_struct("Server")
+            .field("storage", &self.connector.describe())
+            .field("config", &self.config)
+            .field("life", &life)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts a [`Server`] together.
+///
+/// ```
+/// use asynq::{config::ServerConfig, memory::MemoryStore, server::ServerBuilder};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> asynq::error::Result<()> {
+/// let server = ServerBuilder::new()
+///     .redis_config(MemoryStore::new())
+///     .server_config(ServerConfig::new().concurrency(4))
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct ServerBuilder {
+    connector: Option<Arc<dyn Connector>>,
+    config: ServerConfig,
+    aggregator: Option<Arc<dyn GroupAggregator>>,
+}
+
+impl ServerBuilder {
+    /// Nothing set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which storage: a Redis connection, or an embedded store. Required.
+    #[must_use]
+    pub fn redis_config(mut self, connector: impl Connector) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// The settings. Default: [`ServerConfig::new`].
+    #[must_use]
+    pub fn server_config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What makes one task out of the tasks of a group. Default: nothing does.
+    #[must_use]
+    pub fn group_aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
+        self.aggregator = Some(Arc::new(aggregator));
+        self
+    }
+
+    /// The server, not started yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all faults at once.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn build(self) -> Result<Server> {
+        let mut faults = self.config.validate().err().map_or_else(Vec::new, |error| error.faults);
+        let Some(connector) = self.connector else {
+            faults.push(ConfigFault {
+                field: "redis_config",
+                problem: "is required".to_owned(),
+            });
+            return Err(ConfigError { faults }.into());
+        };
+        if !faults.is_empty() {
+            return Err(ConfigError { faults }.into());
+        }
+        let mut server = Server::new(connector, self.config).await?;
+        server.aggregator = self.aggregator;
+        Ok(server)
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
