@@ -123,6 +123,10 @@ impl FromTask for TaskId {
 
 /// What a task handler may return: nothing, or a result with any error that can be boxed. An
 /// [`Error`] keeps its meaning: [`Error::skip_retry`], [`Error::revoke`], [`Error::snooze`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be what a task handler returns",
+    note = "return nothing, or `Result<(), E>` with `E: Into<Box<dyn Error + Send + Sync>>`"
+)]
 pub trait IntoOutcome: Send {
     /// The result of the run.
     ///

@@ -21,6 +21,7 @@ pub mod mux;
 pub mod names;
 pub mod options;
 pub mod patterns;
+pub mod payload;
 pub mod progress;
 pub mod raw;
 pub mod state;
@@ -44,8 +45,18 @@ pub use mux::ServeMux;
 pub use names::{GroupKey, QueueName, ServerId, SystemId, TaskId, TaskType};
 pub use options::TaskOptions;
 pub use patterns::Patterns;
+pub use payload::IntoTask;
+#[cfg(feature = "json")]
+pub use payload::TaskPayload;
 pub use progress::Progress;
 pub use state::TaskState;
 pub use states::States;
 pub use task::Task;
 pub use tree::{ActorState, PublishedTree, ServerIdentity, TreeNode};
+
+/// What the macros write; no part of the public interface.
+#[doc(hidden)]
+#[cfg(feature = "json")]
+pub mod __private {
+    pub use serde::{Serialize, de::DeserializeOwned};
+}
