@@ -72,15 +72,25 @@
 //! }
 //! ```
 
+#[cfg(feature = "macros")]
+mod macros;
+
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
     ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, TaskReply, TreeEvent, TreeNode, supervisor,
 };
+#[cfg(feature = "json")]
+pub use asynq_core::{__private, TaskPayload};
 pub use asynq_core::{
     Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IsFailure, Result,
     RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, handler, info,
     inspect, names,
 };
+pub use asynq_core::{IntoTask, extract};
+#[cfg(all(feature = "macros", feature = "json"))]
+pub use macros::TaskPayload;
+#[cfg(feature = "macros")]
+pub use macros::{task_handler, task_handler_async};
 
 /// What a server may be given besides its handler.
 pub mod components {
@@ -97,6 +107,11 @@ pub mod task {
         Task, TaskContext, TaskInfo, TaskOptions, TaskState,
         options::{DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MAX_RETRIES, MIN_DURATION},
     };
+}
+
+/// Handlers by the type of the task, with middleware around them.
+pub mod serve_mux {
+    pub use asynq_core::mux::{BadPayload, Middleware, Next, ServeMux};
 }
 
 /// The public error and the enums of each boundary.
