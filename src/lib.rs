@@ -76,15 +76,24 @@ pub mod client;
 pub mod inspector;
 pub mod server;
 
+#[cfg(feature = "macros")]
+mod macros;
+
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
     ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, TaskReply, TreeEvent, TreeNode, supervisor,
 };
+#[cfg(feature = "json")]
+pub use asynq_core::{__private, TaskPayload};
 pub use asynq_core::{
-    Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IsFailure, Result,
-    RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy, extract, handler,
-    info, inspect, names,
+    Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IntoTask,
+    IsFailure, Result, RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy,
+    extract, handler, info, inspect, names,
 };
+#[cfg(all(feature = "macros", feature = "json"))]
+pub use macros::TaskPayload;
+#[cfg(feature = "macros")]
+pub use macros::{task_handler, task_handler_async};
 
 /// What a server may be given besides its handler.
 pub mod components {
@@ -105,7 +114,7 @@ pub mod task {
     };
 }
 
-/// Which handler a task goes to, by its type.
+/// Handlers by the type of the task, with middleware around them.
 pub mod serve_mux {
     pub use asynq_core::mux::{BadPayload, Middleware, Next, ServeMux};
 }
@@ -134,7 +143,9 @@ pub mod prelude {
         task::{IntoTask, Task, TaskContext, TaskInfo, TaskOptions},
     };
     #[cfg(feature = "json")]
-    pub use crate::{extract::Json, task::TaskPayload};
+    pub use crate::{TaskPayload, extract::Json};
+    #[cfg(feature = "macros")]
+    pub use crate::{register_async_handlers, register_handlers, task_handler, task_handler_async};
 }
 
 /// The public error and the enums of each boundary.

@@ -10,5 +10,7 @@ mod crash;
 #[cfg(feature = "redis")]
 #[path = "../../actors/tests/it/load.rs"]
 mod load;
+#[cfg(all(feature = "macros", feature = "json"))]
+mod macros;
 #[cfg(feature = "redis")]
 mod property;

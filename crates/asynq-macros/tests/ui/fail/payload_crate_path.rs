@@ -1,0 +1,7 @@
+use asynq_macros::TaskPayload;
+
+#[derive(TaskPayload)]
+#[task(type = "email:send", crate = "my asynq")]
+struct Email;
+
+fn main() {}
