@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use crate::names::{GroupKey, QueueName, TaskId};
+use crate::{
+    names::{GroupKey, QueueName, TaskId},
+    state::TaskState,
+};
 
 /// Any error of the user's own.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -151,6 +154,16 @@ pub enum BrokerError {
         /// What is wrong with it.
         kind: PoisonKind,
     },
+    /// The state of the task does not allow it. Nothing took effect.
+    #[error("task {id} in queue {queue:?} is in {state} state")]
+    WrongState {
+        /// The queue.
+        queue: QueueName,
+        /// The id.
+        id: TaskId,
+        /// The state it is in.
+        state: TaskState,
+    },
     /// The queue was paused before.
     #[error("queue {queue:?} is already paused")]
     AlreadyPaused {
@@ -224,6 +237,7 @@ impl BrokerError {
             | Self::Closed => ErrorKind::Permanent,
             Self::QueueNotFound { .. }
             | Self::TaskNotFound { .. }
+            | Self::WrongState { .. }
             | Self::AlreadyPaused { .. }
             | Self::NotPaused { .. }
             | Self::GroupRequired { .. }
@@ -281,6 +295,9 @@ pub enum PoisonKind {
     /// The hash has no `state`, or one that no asynq program writes.
     #[error("the task state is missing or unknown")]
     BadState,
+    /// The task does not stand where its state says. [`heal`](crate::Broker::heal) puts it there.
+    #[error("the task does not stand where its state says")]
+    Misplaced,
 }
 
 /// Why a task was not enqueued.

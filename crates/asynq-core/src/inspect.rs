@@ -231,6 +231,21 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError>;
 
+    /// Makes a scheduled, retry, archived or aggregating task pending now, at the end of the line (Go:
+    /// `RunTask`). Its unique lock, its message and the counters stay as they are. One that waited in a
+    /// group runs alone, and does not come back to the group when it fails (pitfalls G7). Its latency counts
+    /// from now (G20). A completed task is refused, as Go documents; Go's code runs it again.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
+    /// [`BrokerError::WrongState`] for a pending, active or completed task, and for an aggregating one that
+    /// was handed to an aggregator. After a lost answer, `WrongState` with `Pending` or `Active` may mean that
+    /// the first call did it.
+    ///
+    /// # Cancel safety
+    /// The task is moved whole or not at all; a dropped call may still be carried out.
+    async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
+
     /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on.
     ///
     /// # Errors

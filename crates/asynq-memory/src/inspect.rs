@@ -11,7 +11,7 @@ use asynq_core::{
 
 use crate::{
     MemoryBroker,
-    ops::{audit, groups, inspect, publish},
+    ops::{audit, groups, inspect, publish, run_task},
 };
 
 /// [`memory_usage`](QueueInfo::memory_usage) is the sum of what the tasks' fields take.
@@ -41,6 +41,10 @@ impl Inspect for MemoryBroker {
 
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
         self.with(|data, now| inspect::task_info(data, queue, id, now))?
+    }
+
+    async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.with(|data, now| run_task::run_task(data, queue, id, now))?
     }
 
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {

@@ -300,6 +300,10 @@ impl Inspect for RedisBroker {
         ops::inspect::task_info(&self.core, queue, id).await
     }
 
+    async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        ops::run_task::run_task(&self.core, queue, id).await
+    }
+
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
         ops::inspect::pause(&self.core, queue).await
     }

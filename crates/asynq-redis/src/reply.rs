@@ -99,7 +99,7 @@ impl Reply {
         Ok(TaskId::from_storage(&self.text()?))
     }
 
-    /// What is wrong with a task: `n`, `h`, `m`, `s`; `None` for an empty text.
+    /// What is wrong with a task: `n`, `h`, `m`, `s`, `p`; `None` for an empty text.
     pub(crate) fn damage(&mut self) -> Result<Option<PoisonKind>, BrokerError> {
         let word = self.bytes()?;
         match word.as_slice() {
@@ -108,6 +108,7 @@ impl Reply {
             b"h" => Ok(Some(PoisonKind::NotAHash)),
             b"m" => Ok(Some(PoisonKind::NoMessage)),
             b"s" => Ok(Some(PoisonKind::BadState)),
+            b"p" => Ok(Some(PoisonKind::Misplaced)),
             _ => Err(protocol(
                 self.operation,
                 format!("{:?} is no kind of damage", lossy(word)),

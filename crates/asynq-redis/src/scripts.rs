@@ -87,6 +87,8 @@ scripts! {
     LIST_TASKS = "list_tasks" ["container" "aside"];
     /// One task.
     TASK_INFO = "task_info" ["aside"];
+    /// A task that waits, now.
+    RUN_TASK = "run_task" ["container" "aside"];
     /// The ids of a container against their tasks.
     AUDIT_CONTAINER = "audit_container" ["container" "aside" "places"];
     /// Where tasks stand.

@@ -32,6 +32,7 @@ mod progress;
 mod queues;
 mod recover;
 mod results;
+mod run_task;
 mod schedule;
 mod scheduler_state;
 mod server_state;

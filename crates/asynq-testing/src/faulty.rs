@@ -68,6 +68,7 @@ pub enum Op {
     GroupInfos,
     ListTasks,
     TaskInfo,
+    RunTask,
     Pause,
     Unpause,
     Servers,

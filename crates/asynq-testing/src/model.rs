@@ -179,6 +179,13 @@ pub enum Step {
         worker: usize,
         queue: usize,
     },
+    /// An operator runs a task at once.
+    Run {
+        worker: usize,
+        queue: usize,
+        id: usize,
+        delivery: Delivery,
+    },
     Pause {
         queue: usize,
     },
@@ -211,6 +218,8 @@ pub fn steps(length: impl Into<proptest::collection::SizeRange>) -> impl Strateg
 /// One operation.
 pub fn step() -> impl Strategy<Value = Step> {
     let administration = prop_oneof![
+        3 => (worker(), queue(), 0..IDS, delivery())
+            .prop_map(|(worker, queue, id, delivery)| Step::Run { worker, queue, id, delivery }),
         1 => queue().prop_map(|queue| Step::Pause { queue }),
         2 => queue().prop_map(|queue| Step::Unpause { queue }),
         2 => queue().prop_map(|queue| Step::GoTakes { queue }),
@@ -235,7 +244,7 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(worker, queue, limit, delivery)| Step::Forward { worker, queue, limit, delivery }),
         4 => sweep(),
         6 => grouping(),
-        6 => administration,
+        8 => administration,
     ]
 }
 

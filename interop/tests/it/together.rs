@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asynq::{AsynqSystem, ServerConfig, Task, TaskState};
-use asynq_interop::{GoEvent, GoTask, ServerProcess};
+use asynq::{AsynqSystem, ServerConfig, Task, TaskState, error::BrokerError, names::TaskId};
+use asynq_core::raw::{RawState, RawValue};
+use asynq_interop::{GoErrorKind, GoEvent, GoTask, ServerProcess};
 use tokio::sync::mpsc;
 
 use crate::{
-    pair::{Pair, connector},
+    pair::{Pair, connector, queue_name},
     rust_server::RustServer,
     sides::{Producer, Settings, Side},
 };
@@ -172,4 +173,104 @@ async fn gos_tools_change_our_tasks() {
     }
     server.system.shutdown().await;
     assert_eq!(pair.breaches().await, []);
+}
+
+/// An operator with our tools runs tasks at once, as one with Go's does: twins in each state, one run by
+/// each, are the same in storage but for what only we write and clear, and a Go server then runs them all.
+#[tokio::test]
+async fn our_tools_run_tasks_as_gos_do() {
+    let mut pair = Pair::start().await;
+    let mut client = Producer::start(Side::Go, &pair.redis).await;
+    let address = pair.redis.address();
+    let an_hour = Duration::from_secs(3600);
+    let queue = queue_name("default");
+    let fails_once = |id: &str| GoTask::new("t").payload(r#"{"do":"fail_times","n":1}"#).id(id);
+    let states = ["retry", "archived", "scheduled", "aggregating"];
+    let twins = |state: &str| ["ours", "gos"].map(|whose| (format!("{state} {whose}"), whose == "ours"));
+    for (id, _) in twins("retry").iter().chain(&twins("archived")) {
+        client.enqueue(&fails_once(id)).await;
+    }
+    let mut gos = ServerProcess::go(&address).retry_delay(an_hour).start().await;
+    for (id, _) in twins("retry").iter().chain(&twins("archived")) {
+        gos.ended(id).await;
+        pair.until("default", id, TaskState::Retry).await;
+    }
+    gos.shutdown().await;
+    for (id, ours) in states.iter().flat_map(|state| twins(state)) {
+        let unique = GoTask::new("t").payload(&id).id(&id).unique_ms(3_600_000);
+        match id.split(' ').next().unwrap() {
+            "archived" => pair.go.archive("default", &id).await.unwrap(),
+            "scheduled" => drop(client.enqueue(&unique.process_in_ms(3_600_000)).await),
+            "aggregating" => drop(client.enqueue(&unique.group("g")).await),
+            _ => {}
+        }
+        assert!(id.starts_with(&pair.look("default", &id).await.unwrap().state), "{id}");
+        let before = pair.raw().await;
+        if ours {
+            pair.storage.run_task(&queue, &task_id(&id)).await.unwrap();
+        } else {
+            pair.go.run("default", &id).await.unwrap();
+        }
+        assert_eq!(pair.look("default", &id).await.unwrap().state, "pending");
+        let after = pair.raw().await;
+        assert_eq!(locks(&before), locks(&after), "{id}");
+    }
+    let raw = pair.raw().await;
+    let hash = |id: &str| match &raw[&format!("asynq:{{default}}:t:{id}")] {
+        RawValue::Hash(fields) => fields.clone(),
+        other => panic!("{id}: {other:?}"),
+    };
+    for state in states {
+        let [(ours, _), (gos, _)] = twins(state);
+        let (mut ours, mut gos) = (hash(&ours), hash(&gos));
+        // Go leaves the latency unknown (G20), and the task bound to its group (G7).
+        assert!(
+            ours.remove("pending_since").is_some() && !gos.contains_key("pending_since"),
+            "{state}"
+        );
+        assert_eq!(gos.remove("group").is_some(), state == "aggregating");
+        for fields in [&mut ours, &mut gos] {
+            // They name the task.
+            fields.retain(|field, _| field != "msg" && field != "unique_key");
+        }
+        assert_eq!(ours, gos, "{state}");
+    }
+    let order: Vec<_> = states.iter().flat_map(|state| twins(state)).map(|(id, _)| id).collect();
+    let pending = pair.list("default", TaskState::Pending).await;
+    assert_eq!(pending.iter().map(|task| task.id.clone()).collect::<Vec<_>>(), order);
+    assert_eq!(pair.groups("default").await, []);
+
+    // Both refuse the same.
+    pair.go.pause("default").await.unwrap();
+    for id in [&order[0], &"nobody".to_owned()] {
+        let gos = pair.go.run("default", id).await.unwrap_err();
+        match pair.storage.run_task(&queue, &task_id(id)).await.unwrap_err() {
+            BrokerError::WrongState { state, .. } => {
+                assert_eq!(state, TaskState::Pending);
+                assert!(gos.text.ends_with("task is already in pending state"), "{gos}");
+            }
+            error => {
+                assert!(matches!(error, BrokerError::TaskNotFound { .. }), "{error}");
+                assert_eq!(gos.kind, GoErrorKind::TaskNotFound);
+            }
+        }
+    }
+    pair.go.unpause("default").await.unwrap();
+    let mut gos = ServerProcess::go(&address).start().await;
+    for id in &order {
+        gos.ended(id).await;
+        pair.until_gone("default", id).await;
+    }
+    gos.shutdown().await;
+    assert_eq!(locks(&pair.raw().await), Vec::<String>::new());
+    assert_eq!(pair.breaches().await, []);
+}
+
+fn task_id(id: &str) -> TaskId {
+    TaskId::new(id).unwrap()
+}
+
+/// The unique locks that are held.
+fn locks(raw: &RawState) -> Vec<String> {
+    raw.keys().filter(|key| key.contains(":unique:")).cloned().collect()
 }

@@ -12,5 +12,6 @@ pub(crate) mod janitor;
 pub(crate) mod lease;
 pub(crate) mod publish;
 pub(crate) mod recover;
+pub(crate) mod run_task;
 pub(crate) mod settle;
 pub(crate) mod watch;

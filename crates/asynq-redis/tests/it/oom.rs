@@ -30,6 +30,7 @@ const PINNED: &[(&str, &str)] = &[
     ("relist", "what_stands_nowhere_is_put_back"),
     ("forward", "maintenance_goes_on"),
     ("delete_expired", "maintenance_goes_on"),
+    ("run_task", "what_waits_is_run"),
     ("groups", "groups_are_aggregated"),
     ("collect_group", "groups_are_aggregated"),
     ("read_set", "groups_are_aggregated"),
@@ -312,6 +313,23 @@ async fn maintenance_goes_on() {
     fill(&mut bench).await;
     assert_eq!(bench.storage.forward(&q(), 10).await.unwrap().moved, 2);
     assert_eq!(bench.storage.delete_expired(&q(), 10).await.unwrap(), 1);
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn what_waits_is_run() {
+    let mut bench = Bench::start().await;
+    bench
+        .enqueue(vec![
+            request("q", "s").at(bench.after(60)),
+            request("q", "g").group("g"),
+        ])
+        .await;
+    fill(&mut bench).await;
+    for name in ["s", "g"] {
+        bench.storage.run_task(&q(), &id(name)).await.unwrap();
+    }
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 2);
     assert_eq!(bench.audit(&q()).await, []);
 }
 

@@ -275,6 +275,21 @@ macro_rules! __conformance_cases {
                 odd_values_of_foreign_programs_are_shown
                 fields_of_strangers_are_left_alone
             }
+            run_task {
+                a_scheduled_task_runs_now
+                a_task_waiting_for_its_retry_runs_now
+                an_archived_task_runs_again
+                a_grouped_task_runs_alone
+                a_group_with_other_tasks_stays
+                a_task_in_another_state_is_refused
+                a_task_in_an_aggregation_set_is_refused
+                what_cannot_be_run_is_told
+                the_lock_stays_with_the_task
+                an_earlier_claim_is_cleared
+                damage_is_told_and_left_alone
+                a_container_of_the_wrong_type_refuses
+                a_waiting_server_is_woken
+            }
             audit {
                 a_healthy_queue_has_no_breaches
                 an_id_without_task_is_found

@@ -38,6 +38,10 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
         self.faults.guard(Op::TaskInfo, self.inner.task_info(queue, id)).await
     }
 
+    async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.faults.guard(Op::RunTask, self.inner.run_task(queue, id)).await
+    }
+
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
         self.faults.guard(Op::Pause, self.inner.pause(queue)).await
     }

@@ -279,6 +279,12 @@ impl Arena {
                 delivery,
             } => Ok(self.finish_set(*worker, nth, task, *delivery).await),
             Step::Reclaim { worker, queue } => Ok(self.reclaim(*worker, *queue).await),
+            Step::Run {
+                worker,
+                queue,
+                id,
+                delivery,
+            } => Ok(self.run_task(*worker, *queue, *id, *delivery).await),
             Step::Pause { queue } => Ok(self.pause(*queue, true).await),
             Step::Unpause { queue } => Ok(self.pause(*queue, false).await),
             Step::GoTakes { queue } => Ok(self.go(*queue, go::takes).await),

@@ -38,8 +38,7 @@ impl Subject {
 
 impl Arena {
     pub(super) fn request(&self, task: &NewTask) -> EnqueueRequest {
-        let id = format!("task{}", task.id);
-        let new = request(queue(task.queue).as_str(), &id).task_type(["t0", "t1"][task.task_type % 2]);
+        let new = request(queue(task.queue).as_str(), &task_id(task.id)).task_type(["t0", "t1"][task.task_type % 2]);
         let mut new = new.retention(task.retention).max_retry(3).token(self.sent.len() as u64);
         if let Some(payload) = [None, Some(""), Some("p")][task.payload % 3] {
             new = new.payload(payload);
@@ -295,6 +294,10 @@ impl Arena {
         }
         answers
     }
+}
+
+pub(super) fn task_id(number: usize) -> String {
+    format!("task{number}")
 }
 
 pub(super) fn group_name(number: usize) -> &'static str {

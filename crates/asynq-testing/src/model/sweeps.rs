@@ -11,7 +11,7 @@ use proptest::sample::Index;
 use super::{
     Delivery, End, NewTask,
     arena::{Answers, Arena, queue},
-    calls::{broker_error, enqueued, group_name, result},
+    calls::{broker_error, enqueued, group_name, result, task_id},
 };
 use crate::{faulty::Op, request};
 
@@ -173,6 +173,17 @@ impl Arena {
                 .reclaim_aggregation_sets(&queue(number))
                 .await;
             answers.push(told(&answer, ToString::to_string));
+        }
+        answers
+    }
+
+    pub(super) async fn run_task(&self, worker: usize, number: usize, id: usize, delivery: Delivery) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::RunTask, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker.run_task(&queue(number), &request::id(&task_id(id))).await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
         }
         answers
     }

@@ -330,3 +330,18 @@ async fn trees_and_progress_pass_through_and_fail_when_told() {
     let info = broker.task_info(&lease.queue, &lease.id).await.unwrap();
     assert_eq!((info.progress, faults.calls(Op::WriteProgress)), (Some(progress), 1));
 }
+
+#[tokio::test]
+async fn a_task_is_run_when_the_answer_is_lost_and_not_when_the_request_is() {
+    let (faults, broker) = faulty();
+    let delayed = request("q", "a").at(chrono::Utc::now() + Duration::from_secs(60));
+    broker.enqueue(vec![delayed.build()]).await.remove(0).unwrap();
+    let (queue, id) = (queue("q"), request::id("a"));
+    for (fault, state) in [(Fault::LoseRequest, "scheduled"), (Fault::LoseReply, "pending")] {
+        faults.next(Op::RunTask, fault);
+        let lost = broker.run_task(&queue, &id).await;
+        assert!(matches!(lost, Err(BrokerError::Ambiguous { .. })), "{lost:?}");
+        assert_eq!(broker.task_info(&queue, &id).await.unwrap().state.as_str(), state);
+    }
+    assert_eq!(faults.calls(Op::RunTask), 2);
+}

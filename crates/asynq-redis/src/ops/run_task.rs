@@ -1,0 +1,45 @@
+//! A task that waits, now.
+
+use asynq_core::{
+    TaskState,
+    clock::unix_nanos,
+    error::{BrokerError, PoisonKind},
+    keys,
+    names::{QueueName, TaskId},
+};
+
+use super::inspect;
+use crate::{
+    args::{Args, keys_of},
+    broker::Core,
+    reply::{Reply, protocol},
+    scripts,
+};
+
+const OPERATION: &str = "run_task";
+
+/// Two round trips, as Go's: the first finds what is not there or cannot be read, and the script looks
+/// at the state again.
+pub(crate) async fn run_task(core: &Core, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+    inspect::task_info(core, queue, id).await?;
+    let mut keys = vec![keys::task(queue, id).into_bytes()];
+    keys.extend(keys_of(queue, &["pending", "scheduled", "retry", "archived", "groups"]));
+    let args = Args::with_capacity(3)
+        .text(&keys::queue_prefix(queue))
+        .text(id.as_str())
+        .int(unix_nanos(core.now()));
+    let mut reply = Reply::of_script(OPERATION, core.link.eval(&scripts::RUN_TASK, keys, args.done()).await?)?;
+    let (moved, damage, state) = (reply.int()?, reply.damage()?, reply.text()?);
+    let (queue, id) = (queue.clone(), id.clone());
+    match damage {
+        _ if moved == 1 => Ok(()),
+        Some(PoisonKind::NoHash) => Err(BrokerError::TaskNotFound { queue, id }),
+        Some(kind) => Err(BrokerError::Poison { queue, id, kind }),
+        None => {
+            let state: TaskState = state
+                .parse()
+                .map_err(|_| protocol(OPERATION, format!("{state:?} is no state")))?;
+            Err(BrokerError::WrongState { queue, id, state })
+        }
+    }
+}
