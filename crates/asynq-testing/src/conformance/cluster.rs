@@ -109,7 +109,7 @@ impl Backend for ClusterBackend {
     }
 
     async fn raw_state(&self) -> RawState {
-        let mut state = RawState::default();
+        let mut state = RawState::new();
         for client in self.clients.lock().await.iter_mut() {
             state.extend(client.raw_state().await);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use asynq_core::raw::RawState;
 use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep};
 
@@ -90,6 +91,18 @@ impl RedisCluster {
     /// If one does not answer.
     pub async fn clients(&self) -> Vec<Resp> {
         join_all(self.nodes.iter().map(RedisServer::client)).await
+    }
+
+    /// All keys of all nodes.
+    ///
+    /// # Panics
+    /// If a node does not answer.
+    pub async fn raw_state(&self) -> RawState {
+        let mut state = RawState::new();
+        for mut client in self.clients().await {
+            state.extend(client.raw_state().await);
+        }
+        state
     }
 
     /// Deletes all keys.
