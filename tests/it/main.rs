@@ -14,3 +14,5 @@ mod load;
 mod macros;
 #[cfg(feature = "redis")]
 mod property;
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+mod topologies;

@@ -29,7 +29,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     connection_type::RedisConnectionType,
-    link::{Link, owned::Owned},
+    link::owned::Owned,
+    links::Links,
     ops::{self, heal::Place},
 };
 
@@ -42,7 +43,7 @@ pub struct RedisBroker {
 
 /// What the operations work with.
 pub(crate) struct Core {
-    pub(crate) link: Link,
+    pub(crate) link: Links,
     /// In front of each token.
     id: String,
     calls: AtomicU64,
@@ -112,7 +113,8 @@ impl RedisBroker {
         Ok(connection.open(Env::default()).await?)
     }
 
-    pub(crate) fn from_link(link: Link) -> Self {
+    pub(crate) fn from_links(link: Links) -> Self {
+        let may_kill = AtomicBool::new(link.may_kill());
         let id = link.env().entropy.uuid();
         let core = Core {
             link,
@@ -120,7 +122,7 @@ impl RedisBroker {
             calls: AtomicU64::new(1),
             heal: Mutex::default(),
             kept: Mutex::default(),
-            may_kill: AtomicBool::new(true),
+            may_kill,
         };
         Self { core: Arc::new(core) }
     }

@@ -7,7 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use redis::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::link::wire::Wire;
+/// Who tells the time of the server.
+pub(crate) trait Timekeeper: Sync {
+    /// What TIME answers; `None` if it does not.
+    fn time(&self) -> impl Future<Output = Option<Value>> + Send;
+}
 
 /// How often the offset is measured.
 const EVERY: Duration = Duration::from_secs(60);
@@ -20,28 +24,28 @@ fn threshold() -> TimeDelta {
 
 /// Measures the offset and corrects a system clock. Other clocks are left alone, and so is the
 /// correction in force when the server does not tell its time.
-pub(crate) async fn sync(clock: &Clock, wire: &Wire) {
+pub(crate) async fn sync(clock: &Clock, server: &impl Timekeeper) {
     if !clock.is_system() {
         return;
     }
-    if let Some(measured) = measure(clock, wire).await {
+    if let Some(measured) = measure(clock, server).await {
         apply(clock, measured);
     }
 }
 
 /// [`sync`] each minute, for ever.
-pub(crate) async fn keep_in_sync(clock: &Clock, wire: &Wire) {
+pub(crate) async fn keep_in_sync(clock: &Clock, server: &impl Timekeeper) {
     loop {
         sleep(EVERY).await;
-        sync(clock, wire).await;
+        sync(clock, server).await;
     }
 }
 
 /// How far the server's clock is ahead of the uncorrected one.
-async fn measure(clock: &Clock, wire: &Wire) -> Option<TimeDelta> {
+async fn measure(clock: &Clock, server: &impl Timekeeper) -> Option<TimeDelta> {
     let asked_at = clock.now() - clock.offset();
     let asked = Instant::now();
-    let answer = wire.ask(&redis::cmd("TIME"), "TIME".into()).await.ok()?.ok()?;
+    let answer = server.time().await?;
     let trip = asked.elapsed();
     if trip > LONGEST_TRIP {
         return None;

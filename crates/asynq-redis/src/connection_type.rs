@@ -11,6 +11,7 @@ use crate::{
         Link,
         settings::{Secret, Settings},
     },
+    links::Links,
     uri,
 };
 
@@ -35,13 +36,36 @@ pub struct RedisConnectionType {
 
 #[derive(Clone)]
 enum Topology {
+    /// One server, perhaps the one that sentinels call the master.
     Single(Settings),
+    #[cfg(feature = "cluster")]
+    Cluster {
+        /// What all nodes have in common; its address is that of the first one.
+        common: Settings,
+        nodes: Vec<crate::link::settings::Address>,
+    },
+}
+
+impl Topology {
+    fn settings_mut(&mut self) -> &mut Settings {
+        match self {
+            Self::Single(settings) => settings,
+            #[cfg(feature = "cluster")]
+            Self::Cluster { common, .. } => common,
+        }
+    }
 }
 
 impl fmt::Debug for RedisConnectionType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.topology {
             Topology::Single(settings) => f.debug_tuple("Single").field(settings).finish(),
+            #[cfg(feature = "cluster")]
+            Topology::Cluster { common, nodes } => f
+                .debug_struct("Cluster")
+                .field("nodes", nodes)
+                .field("common", common)
+                .finish(),
         }
     }
 }
@@ -71,10 +95,77 @@ impl RedisConnectionType {
         })
     }
 
+    /// A cluster: the addresses of some of its nodes, in the forms of [`single`](Self::single) that mean TCP.
+    /// One that lives is enough; the others are found. User, password and `protocol` are the same for all.
+    ///
+    /// Queues are spread over the nodes by their names. There are no wake-ups in a cluster yet: servers poll at
+    /// their check intervals. What a call took whose answer was lost is looked for three times, the last time
+    /// 30 s later, because calls to a node cannot be ended as those to a single server are. There is no TLS yet.
+    ///
+    /// # Errors
+    /// [`BrokerError::InvalidConnection`] names the entry, as `nodes[1]`, and what is wrong with it: its address,
+    /// a database, another login, protocol or TLS mode than the entries before. Nothing is connected yet.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynq_redis::RedisConnectionType;
+    ///
+    /// let redis = RedisConnectionType::cluster(["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"])?;
+    /// # let _ = redis;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "cluster")]
+    pub fn cluster(nodes: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self> {
+        let (common, nodes) = uri::nodes::parse(nodes)?;
+        Ok(Self {
+            topology: Topology::Cluster { common, nodes },
+        })
+    }
+
+    /// The server that sentinels call `master`. They are asked before each connection is made, so a connection
+    /// follows a failover when it is lost or its server has become read-only. The addresses have the forms of
+    /// [`single`](Self::single) that mean TCP; the port is 26379 unless given, and user and password are those
+    /// of the sentinels, the same for all. Those of the master are said with [`username`](Self::username) and
+    /// [`password`](Self::password), its database with [`db`](Self::db). There is no TLS yet.
+    ///
+    /// # Errors
+    /// [`BrokerError::InvalidConnection`] names what is wrong: `master`, or the entry, as `sentinels[1]`.
+    /// Nothing is connected yet.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use asynq_redis::RedisConnectionType;
+    ///
+    /// let redis = RedisConnectionType::sentinel("mymaster", ["10.0.0.1:26379", "10.0.0.2:26379"])?
+    ///     .password("of the master")
+    ///     .db(2);
+    /// # let _ = redis;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel(master: impl AsRef<str>, sentinels: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self> {
+        Ok(Self {
+            topology: Topology::Single(uri::sentinels::parse(master.as_ref(), sentinels)?),
+        })
+    }
+
+    /// [`sentinel`](Self::sentinel) in the form of Go asynq:
+    /// `redis-sentinel://[[user]:password@]host[:port][,host[:port]…][/db]?master=NAME`. User and password are those
+    /// of the sentinels. `?protocol=2` keeps to RESP2.
+    ///
+    /// # Errors
+    /// As [`sentinel`](Self::sentinel). No password is shown.
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel_uri(uri: impl AsRef<str>) -> Result<Self> {
+        Ok(Self {
+            topology: Topology::Single(uri::sentinels::parse_uri(uri.as_ref())?),
+        })
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        match &mut self.topology {
-            Topology::Single(settings) => change(settings),
-        }
+        change(self.topology.settings_mut());
         self
     }
 
@@ -91,13 +182,14 @@ impl RedisConnectionType {
         self.with(|settings| settings.password = (!password.is_empty()).then_some(Secret(password)))
     }
 
-    /// The number of the database; default: 0. What the server allows shows on connecting. Note that
+    /// The number of the database; default: 0, the only one of a cluster. What the server allows shows on connecting. Note that
     /// cancellations are published to all databases of a server, as in Go.
     pub fn db(self, db: u32) -> Self {
         self.with(|settings| settings.db = db)
     }
 
     /// What `CLIENT LIST` shows for our connections; default: `asynq`. Empty: no name. A name has no spaces.
+    /// Connections to the nodes of a cluster have none.
     pub fn client_name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.with(|settings| settings.client_name = (!name.is_empty()).then_some(name))
@@ -126,7 +218,15 @@ impl RedisConnectionType {
     /// Connects.
     pub(crate) async fn open(&self, env: Env) -> Result<RedisBroker, BrokerError> {
         match &self.topology {
-            Topology::Single(settings) => Ok(RedisBroker::from_link(Link::open(settings.clone(), env).await?)),
+            Topology::Single(settings) => {
+                let link = Link::open(settings.clone(), env).await?;
+                Ok(RedisBroker::from_links(Links::One(link)))
+            }
+            #[cfg(feature = "cluster")]
+            Topology::Cluster { common, nodes } => {
+                let cluster = crate::cluster::Cluster::open(common.clone(), nodes.clone(), env).await?;
+                Ok(RedisBroker::from_links(Links::Cluster(cluster)))
+            }
         }
     }
 }
@@ -140,6 +240,8 @@ impl Connector for RedisConnectionType {
     fn describe(&self) -> String {
         match &self.topology {
             Topology::Single(settings) => settings.to_string(),
+            #[cfg(feature = "cluster")]
+            Topology::Cluster { common, nodes } => crate::cluster::describe(common, nodes),
         }
     }
 }
@@ -148,9 +250,7 @@ impl Connector for RedisConnectionType {
 #[cfg(feature = "tls")]
 impl RedisConnectionType {
     fn with_tls<E>(mut self, change: impl FnOnce(&mut crate::link::tls::Tls) -> Result<(), E>) -> Result<Self, E> {
-        match &mut self.topology {
-            Topology::Single(settings) => change(settings.tls.get_or_insert_default())?,
-        }
+        change(self.topology.settings_mut().tls.get_or_insert_default())?;
         Ok(self)
     }
 

@@ -44,7 +44,7 @@ impl fmt::Display for ErrorReply {
 impl StdError for ErrorReply {}
 
 /// The codes that have a meaning of their own here.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 16] = [
     "OOM",
     "READONLY",
     "LOADING",
@@ -52,6 +52,8 @@ const KNOWN: [&str; 14] = [
     "MASTERDOWN",
     "TRYAGAIN",
     "CLUSTERDOWN",
+    "MOVED",
+    "ASK",
     "NOREPLICAS",
     "MISCONF",
     "WRONGTYPE",
@@ -94,11 +96,10 @@ impl From<ErrorReply> for BrokerError {
             "READONLY" => Self::ReadOnly,
             // The key is not in the reply; who knows it may put it in.
             "WRONGTYPE" => Self::WrongType { key: String::new() },
-            "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "NOREPLICAS" | "MISCONF" | "NOSCRIPT" => {
-                Self::Busy {
-                    reason: reply.to_string(),
-                }
-            }
+            "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "NOREPLICAS"
+            | "MISCONF" | "NOSCRIPT" => Self::Busy {
+                reason: reply.to_string(),
+            },
             _ => Self::Refused { source: reply.into() },
         }
     }
@@ -127,7 +128,9 @@ pub(crate) fn classify(error: RedisError, sent: bool) -> BrokerError {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse if sent => BrokerError::ambiguous(error),
         ErrorKind::Io if is_tls_fault(&error) => BrokerError::Refused { source: error.into() },
-        ErrorKind::Io => BrokerError::unavailable(error),
+        ErrorKind::Io | ErrorKind::MasterNameNotFoundBySentinel | ErrorKind::ClusterConnectionNotFound => {
+            BrokerError::unavailable(error)
+        }
         ErrorKind::Parse => BrokerError::Protocol {
             operation: "connect",
             source: Some(error.into()),

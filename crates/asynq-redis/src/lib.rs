@@ -10,15 +10,20 @@
 //!   half of a transition behind; what it finds damaged harms only itself.
 //! - `ops` has one file for each topic: it renders the arguments of a script and reads its answer. A
 //!   batch becomes one call for each queue, and all calls go out in one write.
+//! - `links` is what they talk to: one server (`link`), found through sentinels if need be (feature `sentinel`),
+//!   or the nodes of a cluster (`cluster`, feature `cluster`). A script keeps to one queue and so to one node.
 //! - `link` is the connection below: nothing is sent twice behind the caller's back, and an answer that
 //!   was lost is [`BrokerError::Ambiguous`](asynq_core::BrokerError::Ambiguous).
 
 mod args;
 mod broker;
 mod clock_sync;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod connection_type;
 mod failure;
 mod link;
+mod links;
 mod ops;
 mod pubsub;
 mod reply;

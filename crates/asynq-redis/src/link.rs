@@ -5,9 +5,12 @@
 //! ([`BrokerError::Ambiguous`]). The one exception is NOSCRIPT, a definite refusal.
 
 pub(crate) mod calls;
+pub(crate) mod current;
 pub(crate) mod owned;
-mod policy;
+pub(crate) mod policy;
 pub(crate) mod script;
+#[cfg(feature = "sentinel")]
+pub(crate) mod sentinels;
 pub(crate) mod settings;
 pub(crate) mod socket;
 #[cfg(test)]
@@ -24,11 +27,12 @@ use asynq_core::{
 };
 use redis::{Cmd, Value};
 use tokio::{
-    sync::{Notify, mpsc, watch},
-    time::{Instant, sleep, timeout},
+    sync::{Notify, mpsc},
+    time::{Instant, sleep},
 };
 
 use self::{
+    current::{Current, Mortal as _, State},
     owned::Owned,
     wire::{ClientId, Wire},
 };
@@ -46,11 +50,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The longest wait.
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
 /// A connection that stood so long was a good one: waits begin anew.
-const STOOD_WELL: Duration = Duration::from_secs(10);
+pub(crate) const STOOD_WELL: Duration = Duration::from_secs(10);
 /// How often a lasting outage is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(30);
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(30);
 /// How often a script is loaded for one call. More means that somebody flushes all the time.
-const LOADS: u32 = 3;
+pub(crate) const LOADS: u32 = 3;
 
 /// A handle to one Redis. Cheap to clone; clones share the connection, and all follow when it is
 /// replaced. The last one dropped closes it.
@@ -64,29 +68,16 @@ pub(crate) struct Link {
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) env: Env,
-    state: watch::Sender<State>,
+    state: Current<Wire>,
     /// The server refuses to write: connect again, its name may lead elsewhere now.
     elsewhere: Notify,
     watcher: Watcher,
     subscriptions: Subscriptions,
 }
 
-#[derive(Clone)]
-enum State {
-    Up(Arc<Wire>),
-    /// With what the last attempt said.
-    Down(Option<Arc<BrokerError>>),
-    Closed,
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &*self.core.state.borrow() {
-            State::Up(_) => "up",
-            State::Down(_) => "down",
-            State::Closed => "closed",
-        };
-        write!(f, "Link({} {state})", self.core.settings)
+        write!(f, "Link({} {})", self.core.settings, self.core.state.describe())
     }
 }
 
@@ -100,11 +91,11 @@ impl Link {
     pub(crate) async fn open(settings: Settings, env: Env) -> Result<Self, BrokerError> {
         let wire = Arc::new(Wire::open(&settings, "", None, env.entropy.bits()).await?);
         policy::check(&wire, &settings.to_string()).await;
-        clock_sync::sync(&env.clock, &wire).await;
+        clock_sync::sync(&env.clock, &*wire).await;
         let core = Arc::new(Core {
             settings,
             env,
-            state: watch::Sender::new(State::Up(Arc::clone(&wire))),
+            state: Current::new(Arc::clone(&wire)),
             elsewhere: Notify::new(),
             watcher: Watcher::default(),
             subscriptions: Subscriptions::default(),
@@ -119,7 +110,7 @@ impl Link {
     /// Which connection is live, 0 if there is none. To be given to [`eval_on`](Self::eval_on) and
     /// [`kill`](Self::kill), of this link or a later one to the same server; it has no other meaning.
     pub(crate) fn connection(&self) -> u64 {
-        self.core.live().ok().flatten().map_or(0, |wire| wire.number())
+        self.core.state.live().ok().flatten().map_or(0, |wire| wire.number())
     }
 
     /// Runs a script.
@@ -142,7 +133,7 @@ impl Link {
         keys: Vec<Vec<u8>>,
         args: Vec<Vec<u8>>,
     ) -> Result<Value, BrokerError> {
-        match self.core.live()? {
+        match self.core.state.live()? {
             Some(wire) if wire.number() == connection => self.core.eval(&wire, script, &keys, &args).await,
             _ => Err(BrokerError::unavailable("the connection of this call was replaced")),
         }
@@ -153,6 +144,11 @@ impl Link {
         let wire = self.core.wire().await?;
         let answer = wire.ask(cmd, name_of(cmd).into()).await?;
         self.core.heard(answer)
+    }
+
+    /// Sends a command; all keys are here.
+    pub(crate) async fn command_at(&self, _key: &[u8], cmd: &Cmd) -> Result<Value, BrokerError> {
+        self.command(cmd).await
     }
 
     /// Sends commands in one write; as many answers as commands.
@@ -211,7 +207,14 @@ impl Link {
     /// Subscribes to a channel, on a connection of its own; returns once the server has confirmed.
     /// The messages end when the connection is lost.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
-        self.core.subscriptions.subscribe(&self.core, channel).await
+        let Core {
+            settings,
+            subscriptions,
+            ..
+        } = &*self.core;
+        subscriptions
+            .subscribe(settings, &|| self.core.is_closed(), channel)
+            .await
     }
 
     /// Looks, by a script that only reads, and, if there is nothing, leaves a watch on its keys.
@@ -231,7 +234,7 @@ impl Link {
     /// [`BrokerError::Closed`], watches are lost, subscriptions end.
     pub(crate) async fn close(&self) {
         self.keeper.abort();
-        if let State::Up(wire) = self.core.state.send_replace(State::Closed) {
+        if let Some(wire) = self.core.state.close() {
             wire.cut();
             wire.over().await;
         }
@@ -241,42 +244,13 @@ impl Link {
 }
 
 impl Core {
-    /// The live connection, if there is one.
-    fn live(&self) -> Result<Option<Arc<Wire>>, BrokerError> {
-        match &*self.state.borrow() {
-            State::Up(wire) if !wire.is_over() => Ok(Some(Arc::clone(wire))),
-            State::Up(_) | State::Down(_) => Ok(None),
-            State::Closed => Err(BrokerError::Closed),
-        }
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Closed)
+        self.state.is_closed()
     }
 
     /// The live connection; waits for one within the wait timeout.
     pub(crate) async fn wire(&self) -> Result<Arc<Wire>, BrokerError> {
-        if let Some(wire) = self.live()? {
-            return Ok(wire);
-        }
-        let mut states = self.state.subscribe();
-        let settled = states.wait_for(|state| match state {
-            State::Up(wire) => !wire.is_over(),
-            State::Down(_) => false,
-            State::Closed => true,
-        });
-        let limit = self.settings.wait_timeout;
-        // Errors cannot be: the sender is here.
-        if let Ok(Ok(state)) = timeout(limit, settled).await
-            && let State::Up(wire) = &*state
-        {
-            return Ok(Arc::clone(wire));
-        }
-        match &*self.state.borrow() {
-            State::Closed => Err(BrokerError::Closed),
-            State::Down(Some(cause)) => Err(BrokerError::unavailable(Arc::clone(cause))),
-            _ => Err(BrokerError::unavailable(format!("no connection within {limit:?}"))),
-        }
+        self.state.wait(self.settings.wait_timeout).await
     }
 
     async fn eval(
@@ -333,20 +307,10 @@ impl Core {
         }
         error
     }
-
-    /// Changes the state unless the link is closed.
-    fn set(&self, to: State) {
-        self.state.send_if_modified(|state| {
-            let open = !matches!(state, State::Closed);
-            if open {
-                *state = to;
-            }
-            open
-        });
-    }
 }
 
-fn name_of(cmd: &Cmd) -> String {
+/// The name of a command.
+pub(crate) fn name_of(cmd: &Cmd) -> String {
     match cmd.args_iter().next() {
         Some(redis::Arg::Simple(word)) => String::from_utf8_lossy(word).into_owned(),
         _ => "command".to_owned(),
@@ -361,14 +325,14 @@ async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
         let lost = tokio::select! {
             () = wire.over() => true,
             () = core.elsewhere.notified() => false,
-            () = clock_sync::keep_in_sync(&core.env.clock, &wire) => continue,
+            () = clock_sync::keep_in_sync(&core.env.clock, &*wire) => continue,
         };
         if since.elapsed() >= STOOD_WELL {
             attempt = 0;
         }
         if lost {
             tracing::warn!(server = %core.settings, "the connection to Redis is lost");
-            core.set(State::Down(None));
+            core.state.set(State::Down(None));
         } else if attempt == 0 {
             tracing::warn!(server = %core.settings, "this Redis is read-only; connecting again");
         }
@@ -377,7 +341,7 @@ async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
         // The new one may lead to another server: watch there.
         core.watcher.begin_anew();
         // The one before, if it lives, ends with its last call.
-        core.set(State::Up(Arc::clone(&wire)));
+        core.state.set(State::Up(Arc::clone(&wire)));
     }
 }
 
@@ -386,7 +350,7 @@ async fn reconnect(core: &Core, before: &Wire, attempt: &mut u32) -> Arc<Wire> {
     let begun = Instant::now();
     let mut reported: Option<Instant> = None;
     loop {
-        sleep(backoff(core, *attempt)).await;
+        sleep(backoff(&core.env, *attempt)).await;
         *attempt = attempt.saturating_add(1);
         match Wire::open(&core.settings, "", None, core.env.entropy.bits()).await {
             Ok(wire) => {
@@ -401,7 +365,7 @@ async fn reconnect(core: &Core, before: &Wire, attempt: &mut u32) -> Arc<Wire> {
                     tracing::warn!(server = %core.settings, %error, cause, "no connection to Redis; trying on");
                 }
                 if before.is_over() {
-                    core.set(State::Down(Some(Arc::new(error))));
+                    core.state.set(State::Down(Some(Arc::new(error))));
                 }
             }
         }
@@ -409,9 +373,9 @@ async fn reconnect(core: &Core, before: &Wire, attempt: &mut u32) -> Arc<Wire> {
 }
 
 /// Half of it fixed, half by chance, so that many clients do not come at once.
-fn backoff(core: &Core, attempt: u32) -> Duration {
+pub(crate) fn backoff(env: &Env, attempt: u32) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << attempt.min(10)).min(BACKOFF_MOST);
     // The first attempt after a loss comes almost at once.
     let fixed = if attempt == 0 { Duration::ZERO } else { most / 2 };
-    fixed + core.env.entropy.up_to(most / 2)
+    fixed + env.entropy.up_to(most / 2)
 }

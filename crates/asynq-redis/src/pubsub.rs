@@ -23,7 +23,6 @@ use tokio::{
 use crate::{
     failure::classify,
     link::{
-        Core,
         settings::{Pace, Settings},
         socket,
     },
@@ -40,22 +39,27 @@ pub(crate) struct Subscriptions {
 
 impl Subscriptions {
     /// Returns once the server has confirmed.
-    pub(crate) async fn subscribe(&self, core: &Core, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
-        if core.is_closed() {
+    pub(crate) async fn subscribe(
+        &self,
+        settings: &Settings,
+        is_closed: &(dyn Fn() -> bool + Sync),
+        channel: &str,
+    ) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
+        if is_closed() {
             return Err(BrokerError::Closed);
         }
-        let limit = core.settings.connect_timeout;
-        let opened = timeout(limit, open(&core.settings, channel)).await;
+        let limit = settings.connect_timeout;
+        let opened = timeout(limit, open(settings, channel)).await;
         let pubsub =
             opened.unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no subscription within {limit:?}"))))?;
         let (messages, receiver) = mpsc::channel(WAITING_MESSAGES);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, which closing takes after it has marked the link as closed.
-        if core.is_closed() {
+        if is_closed() {
             return Err(BrokerError::Closed);
         }
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(carry(pubsub, messages, core.settings.pace));
+        tasks.spawn(carry(pubsub, messages, settings.pace));
         Ok(receiver)
     }
 

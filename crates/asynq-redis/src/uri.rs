@@ -2,6 +2,11 @@
 //!
 //! No error shows more of the input than is known not to be a part of a password.
 
+#[cfg(feature = "cluster")]
+pub(crate) mod nodes;
+#[cfg(feature = "sentinel")]
+pub(crate) mod sentinels;
+
 use std::path::PathBuf;
 
 use asynq_core::error::BrokerError;
@@ -18,16 +23,20 @@ fn invalid(reason: impl Into<String>) -> BrokerError {
 
 /// Reads the address of a single server.
 pub(crate) fn parse(input: &str) -> Result<Settings, BrokerError> {
+    parse_with(input, DEFAULT_PORT)
+}
+
+fn parse_with(input: &str, default_port: u16) -> Result<Settings, BrokerError> {
     let input = input.trim();
     if input.is_empty() {
         return Err(invalid("the address is empty"));
     }
     let Some((scheme, rest)) = input.split_once("://") else {
-        return plain(input);
+        return plain(input, default_port);
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "redis" => tcp(rest),
-        "rediss" => with_tls(tcp(rest)?),
+        "redis" => tcp(rest, default_port),
+        "rediss" => with_tls(tcp(rest, default_port)?),
         "redis-socket" | "unix" => unix(rest),
         "redis-sentinel" => Err(invalid("redis-sentinel:// names sentinels, not a single server")),
         other if other.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => Err(invalid(format!(
@@ -51,7 +60,7 @@ fn with_tls(_: Settings) -> Result<Settings, BrokerError> {
 }
 
 /// `host:port`, as Go's `RedisClientOpt.Addr`.
-fn plain(input: &str) -> Result<Settings, BrokerError> {
+fn plain(input: &str, default_port: u16) -> Result<Settings, BrokerError> {
     if input.contains('@') {
         return Err(invalid(
             "an address with a user or password needs a scheme: redis://user:password@host:port",
@@ -60,10 +69,10 @@ fn plain(input: &str) -> Result<Settings, BrokerError> {
     if input.contains(['/', '?', '#']) {
         return Err(invalid("an address without a scheme must be host:port"));
     }
-    Ok(Settings::new(host_and_port(input)?))
+    Ok(Settings::new(host_and_port(input, default_port)?))
 }
 
-fn tcp(rest: &str) -> Result<Settings, BrokerError> {
+fn tcp(rest: &str, default_port: u16) -> Result<Settings, BrokerError> {
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') {
         return Err(invalid(
@@ -71,7 +80,7 @@ fn tcp(rest: &str) -> Result<Settings, BrokerError> {
         ));
     }
     let (login, server) = split_login(authority);
-    let mut settings = Settings::new(host_and_port(server)?);
+    let mut settings = Settings::new(host_and_port(server, default_port)?);
     log_in(&mut settings, login)?;
 
     let (path, query) = split_query(tail)?;
@@ -138,7 +147,7 @@ fn log_in(settings: &mut Settings, login: Option<&str>) -> Result<(), BrokerErro
 }
 
 /// An empty host means localhost, as in Go.
-fn host_and_port(server: &str) -> Result<Address, BrokerError> {
+fn host_and_port(server: &str, default_port: u16) -> Result<Address, BrokerError> {
     let (host, port) = if let Some(bracketed) = server.strip_prefix('[') {
         let Some((host, after)) = bracketed.split_once(']') else {
             return Err(invalid("the '[' of an IPv6 address is not closed"));
@@ -161,7 +170,7 @@ fn host_and_port(server: &str) -> Result<Address, BrokerError> {
         }
     };
     let port = match port {
-        None | Some("") => DEFAULT_PORT,
+        None | Some("") => default_port,
         Some(port) => match port.parse() {
             Ok(0) | Err(_) => return Err(invalid("the port must be a number from 1 to 65535")),
             Ok(port) => port,

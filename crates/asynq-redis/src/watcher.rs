@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use self::board::Board;
 use crate::{
     failure::{ErrorReply, classify, without_effect},
-    link::{Core, Script, wire::Wire},
+    link::{Core, Script, current::Mortal, wire::Wire},
 };
 
 mod board;

@@ -13,6 +13,7 @@
 
 mod backend;
 mod cases;
+mod cluster;
 mod fixture;
 mod kit;
 mod values;
@@ -49,6 +50,7 @@ use futures::future::BoxFuture;
 use tokio::time::timeout;
 
 pub use backend::{RedisBackend, RedisHarness};
+pub use cluster::{ClusterHarness, ClusterPool};
 pub use fixture::{Backend, Fixture, Q, Raw, audit};
 
 /// How long a case may take. Only a storage that hangs takes so long.

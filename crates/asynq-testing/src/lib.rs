@@ -1,6 +1,6 @@
 //! The test kit of Asynq for Rust.
 //!
-//! * [`redis`]: private redis-servers, and [`resp`], a raw client for them.
+//! * [`redis`]: private redis-servers, clusters and sentinels, and [`resp`], a raw client for them.
 //! * [`proxy`]: a proxy that loses requests and replies on demand.
 //! * [`conformance`](mod@conformance): the suite that every storage passes.
 //! * [`faulty`]: a storage that fails on demand.
@@ -23,6 +23,6 @@ pub mod view;
 
 pub use faulty::{Fault, Faults, FaultyBroker, FaultyConnector};
 pub use proxy::Proxy;
-pub use redis::RedisServer;
+pub use redis::{RedisCluster, RedisSentinel, RedisServer};
 pub use request::request;
 pub use resp::{Resp, RespValue};

@@ -17,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::{cluster::RedisCluster, sentinel::RedisSentinel};
+
 use crate::{
     resp::{Resp, RespValue},
     tls::TlsFiles,
@@ -32,10 +34,24 @@ const PORT_ATTEMPTS: u32 = 10;
 /// The longest path of a unix socket that every system takes.
 const SOCKET_PATH_LIMIT: usize = 100;
 
+mod cluster;
+mod sentinel;
+
+/// What a server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Alone,
+    /// A node of a cluster.
+    Node,
+    Sentinel,
+}
+
 /// How a server is to be started.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisServerBuilder {
+    mode: Mode,
     args: Vec<String>,
     binary: Option<PathBuf>,
     persistent: bool,
@@ -89,7 +105,11 @@ impl RedisServerBuilder {
         let mut attempt = 1;
         loop {
             let ports = Ports {
-                plain: free_port(),
+                plain: if self.mode == Mode::Node {
+                    free_node_port()
+                } else {
+                    free_port()
+                },
                 tls: self.tls.as_ref().map(|_| free_port()),
             };
             match launch(&self, dir.path(), ports).await {
@@ -343,6 +363,18 @@ async fn launch(builder: &RedisServerBuilder, dir: &Path, ports: Ports) -> Resul
         })
         .unwrap_or_else(|| "redis-server".into());
     let mut command = Command::new(&program);
+    match builder.mode {
+        Mode::Alone => {}
+        Mode::Node => {
+            command.args(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]);
+        }
+        Mode::Sentinel => {
+            // A sentinel writes what it learns into its configuration.
+            let file = dir.join("sentinel.conf");
+            File::create(&file).unwrap_or_else(|error| panic!("no configuration for the sentinel: {error}"));
+            command.arg(file).arg("--sentinel");
+        }
+    }
     command.current_dir(dir).stdin(Stdio::null()).stdout(log).stderr(errors);
     command.args([
         "--port",
@@ -427,6 +459,17 @@ fn free_port() -> u16 {
     found
         .unwrap_or_else(|error| panic!("no free port for the test server: {error}"))
         .port()
+}
+
+/// A port that leaves another free, 10000 above, where nodes of a cluster talk to each other.
+fn free_node_port() -> u16 {
+    let above = |port: u16| port.checked_add(10_000);
+    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    // Most free ports that the system offers are low enough.
+    (0..1000)
+        .map(|_| free_port())
+        .find(|port| above(*port).is_some_and(free))
+        .unwrap_or_else(|| panic!("no free pair of ports for a node"))
 }
 
 fn socket_in(dir: &Path) -> PathBuf {

@@ -19,6 +19,9 @@ pub(crate) enum Address {
     Tcp { host: String, port: u16 },
     /// A unix socket.
     Unix(PathBuf),
+    /// Whatever server the sentinels call the master when a connection is made.
+    #[cfg(feature = "sentinel")]
+    Master(std::sync::Arc<super::sentinels::Sentinels>),
 }
 
 /// When a connection counts as slow, silent and dead.
@@ -86,11 +89,7 @@ impl Settings {
     /// User and password to log in with; `None`: not at all. A user without password is logged
     /// in with an empty one, a password without user is that of the default user.
     pub(crate) fn login(&self) -> Option<(&str, &str)> {
-        let password = self.password.as_ref().map(|password| password.0.as_str());
-        match (self.username.as_deref(), password) {
-            (None, None) => None,
-            (user, password) => Some((user.unwrap_or("default"), password.unwrap_or_default())),
-        }
+        login_of(self.username.as_deref(), self.password.as_ref())
     }
 
     /// Whether the connection is encrypted.
@@ -102,6 +101,14 @@ impl Settings {
     }
 }
 
+/// See [`Settings::login`].
+pub(crate) fn login_of<'s>(username: Option<&'s str>, password: Option<&'s Secret>) -> Option<(&'s str, &'s str)> {
+    match (username, password.map(|password| password.0.as_str())) {
+        (None, None) => None,
+        (user, password) => Some((user.unwrap_or("default"), password.unwrap_or_default())),
+    }
+}
+
 impl fmt::Display for Settings {
     /// As a URI without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,6 +117,11 @@ impl fmt::Display for Settings {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}/{}", self.db),
             Address::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}/{}", self.db),
             Address::Unix(path) => write!(f, "redis-socket://{}?db={}", path.display(), self.db),
+            #[cfg(feature = "sentinel")]
+            Address::Master(sentinels) => {
+                let (db, master) = (self.db, &sentinels.master);
+                write!(f, "redis-sentinel://{sentinels}/{db}?master={master}")
+            }
         }
     }
 }

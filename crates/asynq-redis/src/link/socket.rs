@@ -27,16 +27,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync> Duplex for T {}
 /// Opens it. Nothing has been said yet.
 pub(crate) async fn connect(settings: &Settings) -> Result<Pin<Box<dyn Duplex>>, BrokerError> {
     match &settings.address {
-        Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port))
-                .await
-                .map_err(BrokerError::unavailable)?;
-            tune(&stream).map_err(BrokerError::unavailable)?;
-            #[cfg(feature = "tls")]
-            if let Some(tls) = &settings.tls {
-                return Ok(Box::pin(tls.wrap(host, stream).await?));
-            }
-            Ok(Box::pin(stream))
+        Address::Tcp { host, port } => tcp(settings, host, *port).await,
+        #[cfg(feature = "sentinel")]
+        Address::Master(sentinels) => {
+            let (host, port) = sentinels.find_master(settings).await?;
+            tcp(settings, &host, port).await
         }
         #[cfg(unix)]
         Address::Unix(_) if settings.uses_tls() => Err(BrokerError::InvalidConnection {
@@ -56,17 +51,35 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Pin<Box<dyn Duplex>>,
     }
 }
 
+async fn tcp(settings: &Settings, host: &str, port: u16) -> Result<Pin<Box<dyn Duplex>>, BrokerError> {
+    let stream = TcpStream::connect((host, port)).await;
+    let stream = stream.map_err(BrokerError::unavailable)?;
+    tune(&stream).map_err(BrokerError::unavailable)?;
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &settings.tls {
+        return Ok(Box::pin(tls.wrap(host, stream).await?));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = settings;
+    Ok(Box::pin(stream))
+}
+
 /// Sends small writes at once, and lets the kernel notice a peer that is gone.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive())?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}
+
+/// When and how often the kernel asks a silent peer.
+pub(crate) fn keepalive() -> TcpKeepalive {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
     #[cfg(not(target_os = "openbsd"))]
     let keepalive = keepalive.with_interval(KEEPALIVE_EVERY);
     #[cfg(not(any(target_os = "openbsd", target_os = "windows")))]
     let keepalive = keepalive.with_retries(KEEPALIVE_TRIES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
+    keepalive
 }

@@ -15,7 +15,11 @@ use std::{fmt::Debug, future::Future, time::Duration};
 use asynq_core::{broker::Env, error::BrokerError};
 use redis::Value;
 
-use super::{Link, Script, State, settings::Pace};
+use super::{
+    Link, Script,
+    current::{Mortal, State},
+    settings::Pace,
+};
 use crate::{link::Settings, uri};
 
 /// Counts a key up: whether it ran, and how often, shows.

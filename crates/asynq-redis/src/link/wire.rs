@@ -15,10 +15,12 @@ use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::{
     calls::{CallName, Calls},
+    current::Mortal,
     owned::Owned,
     settings::{Pace, Settings},
     socket,
 };
+use crate::clock_sync::Timekeeper;
 use crate::failure::{ErrorReply, classify, split, without_effect};
 
 /// Calls that may wait to be written before more callers must wait.
@@ -222,11 +224,6 @@ impl Wire {
         self.resp3
     }
 
-    /// Whether it has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        *self.over.borrow()
-    }
-
     /// Waits until it has ended.
     pub(crate) async fn over(&self) {
         // An error means that the one who would tell is gone, and so is the connection.
@@ -277,6 +274,18 @@ impl Wire {
         let answers = self.con.clone().send_packed_commands(&pipeline, 0, cmds.len()).await?;
         self.calls.heard();
         Ok(answers.into_iter().map(split).collect())
+    }
+}
+
+impl Mortal for Wire {
+    fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+}
+
+impl Timekeeper for Wire {
+    async fn time(&self) -> Option<Value> {
+        self.ask(&redis::cmd("TIME"), "TIME".into()).await.ok()?.ok()
     }
 }
 

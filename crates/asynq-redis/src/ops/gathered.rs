@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use asynq_core::{error::BrokerError, names::QueueName};
+use asynq_core::{error::BrokerError, keys, names::QueueName};
 
 use crate::{args::pattern_of, broker::Core, reply::Reply};
 
@@ -17,13 +17,13 @@ const LOOKS: usize = 20_000;
 /// The keys of all groups and aggregation sets of a queue, sorted; `None` if there are too many to be
 /// looked into (SAFETY rule 7).
 pub(crate) async fn gathered(core: &Core, queue: &QueueName) -> Result<Option<Vec<Vec<u8>>>, BrokerError> {
-    let pattern = pattern_of(queue, "g:");
+    let (pattern, prefix) = (pattern_of(queue, "g:"), keys::queue_prefix(queue));
     let mut cursor = "0".to_owned();
     let mut found = BTreeSet::new();
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(KEYS);
-        let mut reply = Reply::new("SCAN", core.link.command(&scan).await?)?;
+        let mut reply = Reply::new("SCAN", core.link.command_at(prefix.as_bytes(), &scan).await?)?;
         cursor = reply.text()?;
         let mut keys = reply.list()?;
         while !keys.is_empty() {

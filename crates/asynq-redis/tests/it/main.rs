@@ -4,6 +4,8 @@
 
 mod bounds;
 mod bytes;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod conformance;
 mod connection;
 mod counters;
@@ -11,5 +13,7 @@ mod damage;
 mod fence;
 mod golden;
 mod oom;
+#[cfg(feature = "sentinel")]
+mod sentinel;
 mod support;
 mod uri;

@@ -106,7 +106,7 @@ impl Backend for RedisBackend {
 }
 
 /// The commands that replace a key whole.
-fn put_commands(key: &str, value: Option<&RawValue>) -> Vec<Vec<Bytes>> {
+pub(super) fn put_commands(key: &str, value: Option<&RawValue>) -> Vec<Vec<Bytes>> {
     let text = |word: &str| Bytes::copy_from_slice(word.as_bytes());
     let mut commands = vec![vec![text("DEL"), text(key)]];
     let (name, args): (&str, Vec<Bytes>) = match value {

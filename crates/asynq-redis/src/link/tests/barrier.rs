@@ -118,7 +118,7 @@ async fn where_it_is_not_permitted_it_says_so() {
         let lost = link.connection();
         assert_ne!(lost, 0);
         link.kill(lost).await.unwrap();
-        link.core.live().unwrap().unwrap().cut();
+        link.core.state.live().unwrap().unwrap().cut();
         replaced(&link, lost).await;
         is(link.kill(lost).await, unsupported);
         assert!(count(&link, "n").await.is_ok());
@@ -142,7 +142,7 @@ async fn without_a_client_id_connections_differ_all_the_same() {
             .unwrap(),
         1
     );
-    link.core.live().unwrap().unwrap().cut();
+    link.core.state.live().unwrap().unwrap().cut();
     let now = replaced(&link, lost).await;
     is(link.eval_on(lost, &COUNT, vec!["n".into()], vec![]).await, unavailable);
     assert_eq!(

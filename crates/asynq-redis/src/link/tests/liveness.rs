@@ -87,7 +87,7 @@ async fn a_closed_link_answers_closed() {
     server.pause();
     let mut call = Box::pin(count(&link, "n"));
     assert!(futures::poll!(&mut call).is_pending());
-    assert_eq!(link.core.live().unwrap().unwrap().open_calls(), 1);
+    assert_eq!(link.core.state.live().unwrap().unwrap().open_calls(), 1);
     within(link.close()).await;
     is(within(call).await, ambiguous);
     assert_eq!(within(watch.changed()).await, asynq_core::broker::Wake::Lost);

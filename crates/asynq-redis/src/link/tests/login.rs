@@ -26,7 +26,7 @@ async fn passwords() {
         };
         let link = open(format!("redis://:s3cret%2F%40@{at}")).await.unwrap();
         assert_eq!(whoami(&link).await, "default");
-        assert_eq!(link.core.live().unwrap().unwrap().is_resp3(), resp3);
+        assert_eq!(link.core.state.live().unwrap().unwrap().is_resp3(), resp3);
         let wrong = open(format!("redis://:wrong@{at}")).await.unwrap_err();
         assert!(!format!("{wrong:?} {wrong}").contains("wrong@"));
         assert_eq!(refusal(wrong), "WRONGPASS");
@@ -142,7 +142,7 @@ async fn an_old_server_is_spoken_to_in_resp2() {
         .start()
         .await;
     let link = open(&server.url()).await;
-    assert!(!link.core.live().unwrap().unwrap().is_resp3());
+    assert!(!link.core.state.live().unwrap().unwrap().is_resp3());
     assert_eq!(count(&link, "n").await.unwrap(), 1);
     let wrong = format!("redis://:no@127.0.0.1:{}", server.port());
     assert_eq!(
@@ -175,7 +175,7 @@ async fn the_eviction_policy_is_found_with_few_permissions() {
         ("none:p@", None),
     ] {
         let link = open(&format!("redis://{login}127.0.0.1:{}", server.port())).await;
-        let wire = link.core.live().unwrap().unwrap();
+        let wire = link.core.state.live().unwrap().unwrap();
         assert_eq!(eviction_policy(&wire).await.as_deref(), expected);
     }
 }

@@ -1,0 +1,117 @@
+//! What the operations talk to: one server, or the nodes of a cluster. They need not know which.
+
+use asynq_core::{
+    broker::{Env, Watch},
+    error::BrokerError,
+};
+use redis::{Cmd, Value};
+use tokio::sync::mpsc;
+
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
+use crate::link::{Link, Probe, Script};
+
+/// A handle; cheap to clone, clones share the connections.
+#[derive(Clone, Debug)]
+pub(crate) enum Links {
+    /// One server, perhaps the one that sentinels call the master.
+    One(Link),
+    /// Each queue on a node of its own.
+    #[cfg(feature = "cluster")]
+    Cluster(Cluster),
+}
+
+/// The same of whichever it is.
+macro_rules! each {
+    ($links:expr, $link:ident => $call:expr) => {
+        match $links {
+            Links::One($link) => $call,
+            #[cfg(feature = "cluster")]
+            Links::Cluster($link) => $call,
+        }
+    };
+}
+
+impl Links {
+    /// Which connection is live, 0 if there is none; see [`Link::connection`].
+    pub(crate) fn connection(&self) -> u64 {
+        each!(self, link => link.connection())
+    }
+
+    /// Runs a script. Its keys share one slot.
+    pub(crate) async fn eval(
+        &self,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        each!(self, link => link.eval(script, keys, args).await)
+    }
+
+    /// Runs a script if `connection` is the live one; else nothing is sent and the answer is
+    /// [`BrokerError::Unavailable`].
+    pub(crate) async fn eval_on(
+        &self,
+        connection: u64,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        each!(self, link => link.eval_on(connection, script, keys, args).await)
+    }
+
+    /// Sends a command that does not begin with a key to where `key` is, or would be.
+    pub(crate) async fn command_at(&self, key: &[u8], cmd: &Cmd) -> Result<Value, BrokerError> {
+        each!(self, link => link.command_at(key, cmd).await)
+    }
+
+    /// Sends a command. It begins with its keys, which share one slot, or has none.
+    pub(crate) async fn command(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        each!(self, link => link.command(cmd).await)
+    }
+
+    /// Sends commands, all at once; as many answers as commands.
+    pub(crate) async fn pipeline(&self, cmds: &[Cmd]) -> Vec<Result<Value, BrokerError>> {
+        each!(self, link => link.pipeline(cmds).await)
+    }
+
+    /// Makes sure that nothing more runs that was sent on `connection`.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] where that is not to be had: what was sent may still run for a while.
+    pub(crate) async fn kill(&self, connection: u64) -> Result<(), BrokerError> {
+        each!(self, link => link.kill(connection).await)
+    }
+
+    /// Whether [`kill`](Self::kill) is to be had, as far as is known.
+    pub(crate) fn may_kill(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => false,
+        }
+    }
+
+    /// Subscribes to a channel; the messages end when its connection is lost.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
+        each!(self, link => link.subscribe(channel).await)
+    }
+
+    /// Looks, by a script that only reads, and, if there is nothing, leaves a watch on its keys.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] where the server does not tell of changes.
+    pub(crate) async fn watch(&self, probe: Probe) -> Result<Watch, BrokerError> {
+        each!(self, link => link.watch(probe).await)
+    }
+
+    /// What it was opened with.
+    pub(crate) fn env(&self) -> &Env {
+        each!(self, link => link.env())
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        each!(self, link => link.close().await);
+    }
+}
