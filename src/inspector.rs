@@ -107,6 +107,36 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.task_info(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
     }
 
+    /// Makes a task pending now that is scheduled, waits for its retry, is archived or waits in its
+    /// group (Go: `RunTask`).
+    ///
+    /// # Errors
+    /// As [`get_task_info`](Self::get_task_info), and for a task in another state.
+    ///
+    /// # Cancel safety
+    /// Safe: it was made pending, or was not.
+    pub async fn run_task(&self, queue: &str, id: &str) -> Result<()> {
+        Ok(self.0.run_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+    }
+
+    /// Makes an archived task pending again. Its retries are not given back: one more failure
+    /// archives it again, as in Go.
+    ///
+    /// # Errors
+    /// As [`run_task`](Self::run_task); [`BrokerError::WrongState`] as well for a task that is not
+    /// archived, which then stays as it is.
+    ///
+    /// # Cancel safety
+    /// Safe: it was made pending, or was not.
+    pub async fn requeue_archived_task(&self, queue: &str, id: &str) -> Result<()> {
+        let (queue, id) = (QueueName::new(queue)?, TaskId::new(id)?);
+        let state = self.0.task_info(&queue, &id).await?.state;
+        if state != TaskState::Archived {
+            return Err(BrokerError::WrongState { queue, id, state }.into());
+        }
+        Ok(self.0.run_task(&queue, &id).await?)
+    }
+
     /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on. A queue that is
     /// paused stays so.
     ///

@@ -8,7 +8,7 @@ use asynq::{
     client::Client,
     components::aggregator::GroupAggregatorFunc,
     config::{ClientConfig, ServerConfig},
-    error::{EnqueueError, Error},
+    error::{BrokerError, EnqueueError, Error},
     inspector::Inspector,
     redis::RedisConnectionType,
     serve_mux::ServeMux,
@@ -198,7 +198,12 @@ async fn a_server_runs_a_mux_and_aggregates_and_its_life_is_that_of_gos() {
     let archived = tokio::time::timeout(Duration::from_secs(30), archived).await.unwrap();
     assert_eq!(archived.last_error, "handler not found for task \"video\"");
 
-    assert_eq!(bench.inspector.servers().await.unwrap().len(), 1);
+    let inspector = &bench.inspector;
+    inspector
+        .requeue_archived_task("default", archived.id.as_str())
+        .await
+        .unwrap();
+    assert_eq!(inspector.servers().await.unwrap().len(), 1);
     server.stop();
     let stopped = server.start(mux.clone()).await.unwrap_err();
     assert_eq!(
@@ -235,6 +240,25 @@ async fn all_faults_of_a_configuration_are_told_at_once() {
         panic!("not a fault of the configuration")
     };
     assert_eq!(error.faults.len(), 2, "{error}");
+}
+
+#[tokio::test]
+async fn only_archived_tasks_are_requeued_others_that_wait_are_run() {
+    let bench = Bench::new().await;
+    let later = bench
+        .client
+        .enqueue_in(task("t"), Duration::from_secs(300))
+        .await
+        .unwrap();
+    let id = later.id.as_str();
+    let error = bench.inspector.requeue_archived_task("default", id).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Broker(BrokerError::WrongState { state, .. }) if *state == TaskState::Scheduled),
+        "{error}"
+    );
+    bench.inspector.run_task("default", id).await.unwrap();
+    let info = bench.inspector.get_task_info("default", id).await.unwrap();
+    assert_eq!(info.state, TaskState::Pending);
 }
 
 #[tokio::test]
