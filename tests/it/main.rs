@@ -14,3 +14,4 @@ mod load;
 mod macros;
 #[cfg(feature = "redis")]
 mod property;
+mod readme;
