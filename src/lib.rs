@@ -71,6 +71,15 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Spans
+//!
+//! What is logged, by a handler too, is inside of a [`tracing`](https://docs.rs/tracing) span of level
+//! info:
+//!
+//! - `task`, one for each run of a handler: `queue`, `task_id`, `task_type`, `retried` (retries used
+//!   before this run).
+//! - `actor`, one for each life of an actor of the tree: `path`, as `system/work/processor`.
 
 pub mod client;
 pub mod inspector;
@@ -187,3 +196,8 @@ pub mod memory {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeDoctests;
+
+/// The examples of the Chinese README, run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.zh-CN.md")]
+pub struct ReadmeZhCnDoctests;

@@ -16,3 +16,4 @@ mod macros;
 mod property;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 mod topologies;
+mod readme;

@@ -1,0 +1,96 @@
+//! What a handler leaves with its task: how far it has come, and a result.
+//!
+//! ```text
+//! cargo run --example result_writer                                      # embedded broker, no server
+//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example result_writer    # the same on Redis
+//! ```
+//!
+//! Expected: the progress of a report in four steps, then its result, which is kept for a minute. A real
+//! server would run until a signal; this one ends by itself, with status 0, when its task is done.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq::{
+    Connector,
+    client::Client,
+    config::ServerConfig,
+    error::{Error, Result},
+    inspector::Inspector,
+    memory::MemoryStore,
+    serve_mux::ServeMux,
+    server::Server,
+    task::{Task, TaskContext, TaskState},
+};
+
+/// Its own queue: examples on one Redis do not run each other's tasks.
+const QUEUE: &str = "example-results";
+
+async fn build(run: TaskContext) -> Result<()> {
+    for (percent, note) in [(25, "read"), (50, "sorted"), (75, "drawn"), (100, "printed")] {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Each call is a write to the storage: a handler of many steps tells of some of them.
+        run.set_progress(percent, note).await?;
+    }
+    // Kept with the task if it has a retention, otherwise gone with it.
+    let written = run.write_result("42 pages").await?;
+    println!("result of {written} bytes written");
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let connector = connector()?;
+    println!("broker: {}", connector.describe());
+
+    let mut mux = ServeMux::new();
+    mux.route_on("report:build", build);
+    let mut server = Server::new(Arc::clone(&connector), ServerConfig::new().queues([(QUEUE, 1)])).await?;
+    server.start(mux).await?;
+
+    let client = Client::new(connector).await?;
+    let report = Task::new("report:build", b"may")?
+        .with_queue(QUEUE)
+        .with_max_retry(0)
+        .with_retention(Duration::from_secs(60));
+    let report = client.enqueue(report).await?;
+
+    // Anybody who knows queue and id can ask, in another process too.
+    let system = server.system().ok_or(Error::other("the server has ended"))?;
+    let inspector = Inspector::new(system.storage().await?);
+    let mut seen = None;
+    let done = loop {
+        let info = inspector.get_task_info(QUEUE, report.id.as_str()).await?;
+        if info.progress != seen {
+            seen = info.progress.clone();
+            if let Some(progress) = &seen {
+                println!("{:3} %: {}", progress.percent, progress.note);
+            }
+        }
+        match info.state {
+            TaskState::Completed => break info,
+            TaskState::Archived => return Err(Error::other(info.last_error)),
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let result = done.result.unwrap_or_default();
+    println!(
+        "{} is {}: {}",
+        done.task_type,
+        done.state,
+        String::from_utf8_lossy(&result)
+    );
+    server.shutdown().await;
+    client.close().await;
+    Ok(())
+}
+
+fn connector() -> Result<Arc<dyn Connector>> {
+    #[cfg(feature = "redis")]
+    if let Ok(url) = std::env::var("REDIS_URL") {
+        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
+    }
+    Ok(Arc::new(MemoryStore::new()))
+}
