@@ -54,8 +54,10 @@ async fn main() -> Result<()> {
         .queues([("critical", 6), ("default", 3), ("low", 1)]);
     let mut server = Server::new(connector, config).await?;
     let (ran, mut runs) = mpsc::unbounded_channel();
+    // The sender here outlives the server: only silence counts as quiet, not the server's end.
+    let sender = ran.clone();
     let handler = move |task: Task| {
-        let ran = ran.clone();
+        let ran = sender.clone();
         async move {
             process(&task)?;
             ran.send(()).map_err(Error::other)

@@ -14,6 +14,6 @@ mod load;
 mod macros;
 #[cfg(feature = "redis")]
 mod property;
+mod readme;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 mod topologies;
-mod readme;
