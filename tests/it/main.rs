@@ -14,6 +14,10 @@ mod load;
 mod macros;
 #[cfg(feature = "redis")]
 mod property;
+mod readme;
+#[cfg(feature = "testing")]
+mod testing;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 mod topologies;
-mod readme;
+#[cfg(feature = "tower")]
+mod tower;
