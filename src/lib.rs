@@ -84,6 +84,10 @@
 pub mod client;
 pub mod inspector;
 pub mod server;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 #[cfg(feature = "macros")]
 mod macros;

@@ -5,8 +5,7 @@ use std::{fmt, sync::Arc};
 use asynq_actors::{AsynqSystem, Exit};
 pub use asynq_core::Handler;
 use asynq_core::{
-    ConfigError, Connector, Error, GroupAggregator, Result, ServerConfig, broker::Env, config::Settings,
-    error::ConfigFault,
+    ConfigError, Connector, Error, GroupAggregator, Result, ServerConfig, config::Settings, error::ConfigFault,
 };
 
 /// Takes tasks from their queues and runs them (Go: `asynq.Server`).
@@ -149,7 +148,7 @@ impl Server {
         match &self.life {
             Life::Active(system) => system.ping().await,
             Life::New => {
-                let storage = self.connector.connect(Env::default()).await?;
+                let storage = self.connector.connect(self.connector.env()).await?;
                 let answer = storage.ping().await;
                 storage.close().await;
                 Ok(answer?)

@@ -108,7 +108,7 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Where time and randomness come from. Default: the system's.
+    /// Where time and randomness come from. Default: what the [connector](Connector::env) says.
     #[must_use]
     pub fn env(mut self, env: Env) -> Self {
         self.env = env;
@@ -416,6 +416,7 @@ impl AsynqSystem {
     /// A system on the storage that the connector opens.
     #[must_use]
     pub fn builder(connector: impl Connector) -> AsynqSystemBuilder {
+        let env = connector.env();
         AsynqSystemBuilder {
             connector: Arc::new(connector),
             config: ServerConfig::new(),
@@ -423,7 +424,7 @@ impl AsynqSystem {
             handler: None,
             aggregator: None,
             handler_actors: Vec::new(),
-            env: Env::default(),
+            env,
             intensity: Intensity::default(),
             backoff: Backoff::default(),
         }

@@ -15,5 +15,9 @@ mod macros;
 #[cfg(feature = "redis")]
 mod property;
 mod readme;
+#[cfg(feature = "testing")]
+mod testing;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 mod topologies;
+#[cfg(feature = "tower")]
+mod tower;

@@ -69,6 +69,12 @@ pub trait Connector: Send + Sync + fmt::Debug + 'static {
 
     /// Where it connects to, without secrets; for logs and the tree.
     fn describe(&self) -> String;
+
+    /// Where a system on it takes time and randomness from, unless that is told otherwise. Default: from
+    /// the operating system.
+    fn env(&self) -> Env {
+        Env::default()
+    }
 }
 
 #[async_trait]
@@ -79,6 +85,10 @@ impl<C: Connector + ?Sized> Connector for Arc<C> {
 
     fn describe(&self) -> String {
         (**self).describe()
+    }
+
+    fn env(&self) -> Env {
+        (**self).env()
     }
 }
 

@@ -38,4 +38,8 @@ impl<C: Connector> Connector for FaultyConnector<C> {
     fn describe(&self) -> String {
         format!("faulty {}", self.inner.describe())
     }
+
+    fn env(&self) -> Env {
+        self.inner.env()
+    }
 }

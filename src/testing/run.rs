@@ -1,0 +1,247 @@
+//! One task, taken and run as a server would.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use asynq_core::{
+    Broker as _, Error, Handler, Inspect as _, Progress, Result, SettleError, Task, TaskContext, TaskInfo, TaskMessage,
+    TaskState, UnknownTask,
+    broker::{LeaseRef, LeasedTask, MAX_BATCH, Outcome, Settlement, Want},
+    compose::run_deadline,
+    config::Settings,
+    context::{ContextParts, ResultSink},
+    handler::default_retry_delay,
+    options::MAX_DURATION,
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::oneshot;
+
+use super::storage::{KitStorage, Shared};
+
+/// How long a task that no handler is for is put off at least, and how much longer at most; a server's.
+const GIVEN_BACK: Duration = Duration::from_secs(5);
+
+/// A task that was run, and how that ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Ran {
+    /// The task as it was taken: active, and `retried` counts the runs before.
+    pub task: TaskInfo,
+    /// How the run ended.
+    pub end: End,
+}
+
+/// How a run ended, and so what became of the task.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum End {
+    /// The handler succeeded. The task is gone, or kept for its retention.
+    Done,
+    /// It failed, and is tried again.
+    Retried {
+        /// When, in whole seconds.
+        at: DateTime<Utc>,
+        /// The failure; a panic is [`Error::Panic`], a timeout [`Error::DeadlineExceeded`].
+        error: Error,
+    },
+    /// It failed for good: no retry was left, or [`Error::skip_retry`].
+    Archived {
+        /// The failure.
+        error: Error,
+    },
+    /// [`Error::revoke`]: the task is gone.
+    Revoked {
+        /// The reason.
+        error: Error,
+    },
+    /// Put off without using up a retry: [`Error::snooze`], or no handler knows its type and
+    /// [`UnknownTask::GiveBack`] is set.
+    Snoozed {
+        /// Until when, in whole seconds.
+        until: DateTime<Utc>,
+    },
+}
+
+impl End {
+    /// Whether it is [`Done`](Self::Done).
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+}
+
+struct Results {
+    shared: Arc<Shared>,
+    storage: Arc<KitStorage>,
+    lease: LeaseRef,
+}
+
+#[async_trait]
+impl ResultSink for Results {
+    async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
+        self.storage.write_result(&self.lease, result).await
+    }
+
+    async fn progress(&self, percent: u8, note: String) -> Result<(), SettleError> {
+        let at = self.shared.env.clock.now();
+        self.storage
+            .write_progress(&self.lease, Progress { percent, note, at })
+            .await
+    }
+}
+
+/// Takes the task that waits longest in the first queue, by name, that has one.
+async fn take(storage: &KitStorage) -> Option<LeasedTask> {
+    for queue in storage.queues().await.ok()? {
+        while storage.forward(&queue, MAX_BATCH).await.is_ok_and(|moved| moved.more) {}
+        let wants = vec![Want { queue, max: 1 }];
+        let answer = storage.exchange(&storage.begin(), Vec::new(), wants).await;
+        if let Some(taken) = answer.leased.into_iter().next() {
+            return Some(taken);
+        }
+    }
+    None
+}
+
+/// Takes one task, if any is due, runs it, and settles it.
+pub(super) async fn run_one(
+    shared: &Arc<Shared>,
+    storage: &Arc<KitStorage>,
+    settings: &Settings,
+    handler: &(impl Handler + ?Sized),
+) -> Option<Ran> {
+    let LeasedTask { message, lease } = take(storage).await?;
+    let info = TaskInfo::from_message(&lease.queue, &lease.id, &message, TaskState::Active, None, None);
+    let deadline = run_deadline(&message, shared.env.clock.now());
+    // Code that cannot be broken off holds the sender: the run is over when nobody does.
+    let (held, over) = oneshot::channel::<()>();
+    let hold: Arc<dyn Any + Send + Sync> = Arc::new(held);
+    let parts = ContextParts {
+        id: lease.id.clone(),
+        queue: lease.queue.clone(),
+        retried: info.retried,
+        max_retry: info.max_retry,
+        deadline,
+        cancel: Default::default(),
+        results: Arc::new(Results {
+            shared: Arc::clone(shared),
+            storage: Arc::clone(storage),
+            lease: lease.clone(),
+        }),
+        states: settings.states.clone(),
+        hold: Arc::downgrade(&hold),
+    };
+    let cancel = parts.cancel.clone();
+    let task = Task::from_message(&message, Some(TaskContext::from(parts)));
+    let left = shared.env.clock.until(deadline);
+    let ended = if left.is_zero() {
+        Err(Error::DeadlineExceeded)
+    } else {
+        let run = caught(handler.process_task(task.clone()));
+        let ended = tokio::time::timeout(left, run).await;
+        ended.unwrap_or(Err(Error::DeadlineExceeded))
+    };
+    cancel.cancel();
+    drop(hold);
+    // An error is what it waits for: nobody sends.
+    let _ = over.await;
+    let (end, outcome) = outcome(shared, settings, &message, &task, ended).await;
+    let settlement = Settlement {
+        lease,
+        message,
+        outcome,
+    };
+    let answer = storage
+        .exchange(&storage.begin(), vec![settlement], Vec::new())
+        .await
+        .settled;
+    assert!(
+        matches!(answer[..], [Ok(())]),
+        "the end of {} was not written: {answer:?}",
+        info.id
+    );
+    Some(Ran { task: info, end })
+}
+
+/// What a server would do (`asynq_actors`' runs and router).
+async fn outcome(
+    shared: &Shared,
+    settings: &Settings,
+    message: &TaskMessage,
+    task: &Task,
+    ended: Result<()>,
+) -> (End, Outcome) {
+    let env = &shared.env;
+    let error = match ended {
+        Ok(()) => return (End::Done, Outcome::Done { retain: true }),
+        Err(error) => error,
+    };
+    let put_off = match &error {
+        Error::Snooze(after) => Some((*after).min(MAX_DURATION)),
+        Error::HandlerNotFound { .. } if settings.unknown_task == UnknownTask::GiveBack => {
+            Some(GIVEN_BACK + env.entropy.up_to(GIVEN_BACK))
+        }
+        _ => None,
+    };
+    let text = error.to_string();
+    if let Some(after) = put_off {
+        let until = whole_second(env.clock.now() + after);
+        let outcome = Outcome::Retry {
+            at: until,
+            error: text,
+            is_failure: false,
+        };
+        return (End::Snoozed { until }, outcome);
+    }
+    if let Some(hook) = &settings.error_handler {
+        hook.handle_error(task, &error).await;
+    }
+    match &error {
+        Error::Revoke(_) => (End::Revoked { error }, Outcome::Done { retain: false }),
+        Error::SkipRetry(_) => (End::Archived { error }, Outcome::Archive { error: text }),
+        _ if message.retried >= message.retry => (End::Archived { error }, Outcome::Archive { error: text }),
+        _ => {
+            let is_failure = settings.is_failure.as_ref().is_none_or(|rule| rule.of(&error));
+            let retried = u32::try_from(message.retried).unwrap_or(0);
+            let delay = match &settings.retry_delay {
+                Some(delay) => delay.after(retried, &error, task).min(MAX_DURATION),
+                None => default_retry_delay(retried, &env.entropy),
+            };
+            let at = whole_second(env.clock.now() + delay);
+            let outcome = Outcome::Retry {
+                at,
+                error: text,
+                is_failure,
+            };
+            (End::Retried { at, error }, outcome)
+        }
+    }
+}
+
+/// As the storage keeps it.
+fn whole_second(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at)
+}
+
+/// A panic is a failure like any other.
+async fn caught(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("a value that is not text");
+            Poll::Ready(Err(Error::Panic(format!("panic: {text}"))))
+        })
+    })
+    .await
+}

@@ -1,0 +1,358 @@
+//! What the kit's clients and servers are connected to: the embedded broker, and a record of what is
+//! enqueued. It can be told to fail.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use asynq_core::{
+    Broker, BrokerError, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress, PublishedTree,
+    QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TreeNode, WorkerInfo,
+    broker::{
+        AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
+        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
+    },
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
+    inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
+};
+use asynq_memory::{MemoryBroker, MemoryStore};
+use bytes::Bytes;
+
+use super::EnqueuedTask;
+
+/// How one enqueue fails; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EnqueueFault {
+    /// The storage refuses it: [`BrokerError::OutOfMemory`] in [`Error::Broker`](crate::Error::Broker). The
+    /// task is not enqueued.
+    Refused,
+    /// It never arrives, and the caller cannot know: [`EnqueueError::Unknown`] in
+    /// [`Error::Enqueue`](crate::Error::Enqueue). The task is not enqueued.
+    TimedOut,
+    /// It arrives, and the caller cannot know: the same [`EnqueueError::Unknown`]. The task is enqueued, so
+    /// a caller who tries again with another id doubles it.
+    AnswerLost,
+}
+
+/// What all connections of a kit share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) env: Env,
+    store: MemoryStore,
+    faults: Mutex<VecDeque<EnqueueFault>>,
+    enqueued: Mutex<Vec<EnqueuedTask>>,
+}
+
+impl Shared {
+    pub(super) fn new(env: Env) -> Arc<Self> {
+        Arc::new(Self {
+            env,
+            store: MemoryStore::new(),
+            faults: Mutex::default(),
+            enqueued: Mutex::default(),
+        })
+    }
+
+    pub(super) fn open(self: &Arc<Self>) -> KitStorage {
+        KitStorage {
+            inner: self.open_plain(),
+            shared: Arc::clone(self),
+        }
+    }
+
+    pub(super) fn open_plain(&self) -> MemoryBroker {
+        self.store.open(self.env.clone())
+    }
+
+    pub(super) fn fail_next(&self, fault: EnqueueFault) {
+        lock(&self.faults).push_back(fault);
+    }
+
+    pub(super) fn enqueued(&self) -> Vec<EnqueuedTask> {
+        lock(&self.enqueued).clone()
+    }
+
+    /// The same request may come twice: the client sends again what had no answer.
+    fn enters(&self, info: TaskInfo, unique_ttl: Option<Duration>) {
+        let task = EnqueuedTask {
+            enqueued_at: self.env.clock.now(),
+            unique_ttl,
+            info,
+        };
+        let mut enqueued = lock(&self.enqueued);
+        if !enqueued.iter().any(|other| other.is(&task.info.queue, &task.info.id)) {
+            enqueued.push(task);
+        }
+    }
+
+    fn leaves(&self, queue: &QueueName, id: &str) {
+        lock(&self.enqueued).retain(|task| task.info.queue != *queue || task.info.id.as_str() != id);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the storage of a [`TestKit`](super::TestKit), for code under test that makes its own
+/// [`Client`](crate::client::Client), [`Server`](crate::server::Server) or
+/// [`AsynqSystem`](crate::AsynqSystem). What is built on it lives in the kit's time.
+#[derive(Clone, Debug)]
+pub struct TestConnector(pub(super) Arc<Shared>);
+
+#[async_trait]
+impl Connector for TestConnector {
+    /// The storage has one time, the kit's, whatever the caller's is.
+    async fn connect(&self, _env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
+        Ok(Arc::new(self.0.open()))
+    }
+
+    fn describe(&self) -> String {
+        "test kit".to_owned()
+    }
+
+    fn env(&self) -> Env {
+        self.0.env.clone()
+    }
+}
+
+/// One connection: everything passes, but enqueues that are told to fail.
+#[derive(Debug)]
+pub(super) struct KitStorage {
+    inner: MemoryBroker,
+    shared: Arc<Shared>,
+}
+
+impl KitStorage {
+    async fn enqueue_one(&self, request: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
+        let id = TaskId::from_storage(&request.message.id);
+        let unique_ttl = request.unique_ttl;
+        let fault = lock(&self.shared.faults).pop_front();
+        match fault {
+            Some(EnqueueFault::Refused) => return Err(BrokerError::OutOfMemory.into()),
+            Some(EnqueueFault::TimedOut) => return Err(EnqueueError::Unknown { id }),
+            Some(EnqueueFault::AnswerLost) | None => {}
+        }
+        let mut answers = self.inner.enqueue(vec![request]).await;
+        let answer = answers.pop().unwrap_or_else(|| Err(BrokerError::Closed.into()));
+        if let Ok(info) = &answer {
+            self.shared.enters(info.clone(), unique_ttl);
+        }
+        match fault {
+            Some(_) => Err(EnqueueError::Unknown { id }),
+            None => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for KitStorage {
+    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for request in batch {
+            answers.push(self.enqueue_one(request).await);
+        }
+        answers
+    }
+
+    fn begin(&self) -> CallRecord {
+        self.inner.begin()
+    }
+
+    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+        let answer = self.inner.exchange(call, settle, want).await;
+        for taken in &answer.leased {
+            self.shared.leaves(&taken.lease.queue, taken.lease.id.as_str());
+        }
+        answer
+    }
+
+    async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
+        self.inner.adopt(queue, lost).await
+    }
+
+    async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
+        self.inner.extend_leases(batch).await
+    }
+
+    async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
+        self.inner.watch(queues, kind).await
+    }
+
+    async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
+        self.inner.forward(queue, limit).await
+    }
+
+    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+        self.inner.expired(queue, grace, limit).await
+    }
+
+    async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
+        self.inner.recover(batch).await
+    }
+
+    async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
+        self.inner.heal(queue, limit).await
+    }
+
+    async fn delete_expired(&self, queue: &QueueName, limit: u32) -> Result<u32, BrokerError> {
+        self.inner.delete_expired(queue, limit).await
+    }
+
+    async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
+        self.inner.list_groups(queue).await
+    }
+
+    async fn collect_group(
+        &self,
+        queue: &QueueName,
+        group: &GroupKey,
+        limits: GroupLimits,
+    ) -> Result<Option<AggregationSet>, BrokerError> {
+        self.inner.collect_group(queue, group, limits).await
+    }
+
+    async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
+        self.inner.extend_aggregation(set).await
+    }
+
+    async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
+        let unique_ttl = result.unique_ttl;
+        let info = self.inner.finish_aggregation(set, result).await?;
+        for task in &set.tasks {
+            self.shared.leaves(&set.queue, &task.id);
+        }
+        self.shared.enters(info.clone(), unique_ttl);
+        Ok(info)
+    }
+
+    async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError> {
+        self.inner.reclaim_aggregation_sets(queue).await
+    }
+
+    async fn write_server_state(
+        &self,
+        server: &ServerInfo,
+        workers: &[WorkerInfo],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        self.inner.write_server_state(server, workers, ttl).await
+    }
+
+    async fn clear_server_state(&self, server: &ServerInfo) -> Result<(), BrokerError> {
+        self.inner.clear_server_state(server).await
+    }
+
+    async fn write_tree(&self, server: &ServerIdentity, tree: &TreeNode, ttl: Duration) -> Result<(), BrokerError> {
+        self.inner.write_tree(server, tree, ttl).await
+    }
+
+    async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
+        self.inner.clear_tree(server).await
+    }
+
+    async fn write_scheduler_entries(
+        &self,
+        scheduler_id: &str,
+        entries: &[SchedulerEntry],
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        self.inner.write_scheduler_entries(scheduler_id, entries, ttl).await
+    }
+
+    async fn clear_scheduler_entries(&self, scheduler_id: &str) -> Result<(), BrokerError> {
+        self.inner.clear_scheduler_entries(scheduler_id).await
+    }
+
+    async fn record_enqueue_event(&self, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
+        self.inner.record_enqueue_event(entry_id, event).await
+    }
+
+    async fn clear_scheduler_history(&self, entry_id: &str) -> Result<(), BrokerError> {
+        self.inner.clear_scheduler_history(entry_id).await
+    }
+
+    async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
+        self.inner.write_result(lease, result).await
+    }
+
+    async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError> {
+        self.inner.write_progress(lease, progress).await
+    }
+
+    async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError> {
+        self.inner.publish_cancellation(id).await
+    }
+
+    async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError> {
+        self.inner.subscribe_cancellations().await
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.inner.ping().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl Inspect for KitStorage {
+    async fn queues(&self) -> Result<Vec<QueueName>, BrokerError> {
+        self.inner.queues().await
+    }
+
+    async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
+        self.inner.queue_info(queue).await
+    }
+
+    async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
+        self.inner.group_infos(queue).await
+    }
+
+    async fn list_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        page: PageRequest,
+    ) -> Result<TaskPage, BrokerError> {
+        self.inner.list_tasks(queue, filter, page).await
+    }
+
+    async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+        self.inner.task_info(queue, id).await
+    }
+
+    async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.inner.pause(queue).await
+    }
+
+    async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.inner.unpause(queue).await
+    }
+
+    async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.inner.run_task(queue, id).await
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
+        self.inner.servers().await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError> {
+        self.inner.workers().await
+    }
+
+    async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
+        self.inner.trees().await
+    }
+
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+        self.inner.audit(queue, cursor).await
+    }
+}

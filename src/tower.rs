@@ -1,0 +1,126 @@
+//! Middleware of the `tower` family around handlers: timeouts, limits, tracing and whatever else there is.
+//!
+//! [`layered`] puts a layer around a handler; [`ServiceHandler`] makes a handler of any service.
+//!
+//! ```
+//! use asynq::{error::Result, serve_mux::ServeMux, task::Task, tower::layered};
+//! use tower::limit::ConcurrencyLimitLayer;
+//!
+//! # fn main() -> Result<()> {
+//! let mut mux = ServeMux::new();
+//! mux.handle_func("email:", |task: Task| {
+//!     println!("{}", task.get_type());
+//!     Ok(())
+//! });
+//! // At most two of these at once, however many tasks the server runs.
+//! let handler = layered(mux, &ConcurrencyLimitLayer::new(2));
+//! # let _: &dyn asynq::Handler = &handler;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use asynq_core::{BoxError, ConfigError, Error, Handler, Result, Task};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// A service as a handler. Each run has a clone of the service, waits until that is ready, and calls it;
+/// dropped at its deadline, the run gives back what it was ready with.
+///
+/// An error that is an [`Error`], boxed or not, keeps its meaning ([`Error::skip_retry`] and the others);
+/// any other fails the task.
+pub struct ServiceHandler<S> {
+    // Only cloned under the lock, so a service need not be `Sync`.
+    service: Mutex<S>,
+    inner: Option<Arc<dyn Handler>>,
+}
+
+impl<S> ServiceHandler<S> {
+    /// Wraps a service.
+    pub fn new(service: S) -> Self {
+        Self {
+            service: Mutex::new(service),
+            inner: None,
+        }
+    }
+}
+
+impl<S> fmt::Debug for ServiceHandler<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServiceHandler")
+    }
+}
+
+#[async_trait]
+impl<S> Handler for ServiceHandler<S>
+where
+    S: Service<Task, Response = (), Future: Send, Error: Into<BoxError> + Send> + Clone + Send + 'static,
+{
+    async fn process_task(&self, task: Task) -> Result<()> {
+        // A panic in `clone` leaves the service as it was.
+        let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(error)?;
+        service.call(task).await.map_err(error)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.inner.as_ref().map_or(Ok(()), |inner| inner.check())
+    }
+}
+
+fn error(error: impl Into<BoxError>) -> Error {
+    match error.into().downcast::<Error>() {
+        Ok(own) => *own,
+        Err(other) => Error::Handler(other),
+    }
+}
+
+/// A handler as a service, always ready; the innermost of [`layered`].
+#[derive(Clone)]
+pub struct HandlerService(Arc<dyn Handler>);
+
+impl HandlerService {
+    /// Wraps a handler.
+    pub fn new(handler: impl Handler) -> Self {
+        Self(Arc::new(handler))
+    }
+}
+
+impl fmt::Debug for HandlerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandlerService")
+    }
+}
+
+impl Service<Task> for HandlerService {
+    type Response = ();
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task) -> Self::Future {
+        let handler = Arc::clone(&self.0);
+        Box::pin(async move { handler.process_task(task).await })
+    }
+}
+
+/// A handler, a [`ServeMux`](crate::serve_mux::ServeMux) for example, inside of a layer. The server still
+/// [checks](Handler::check) the handler itself.
+pub fn layered<L: Layer<HandlerService>>(handler: impl Handler, layer: &L) -> ServiceHandler<L::Service> {
+    let inner = HandlerService::new(handler);
+    ServiceHandler {
+        inner: Some(Arc::clone(&inner.0)),
+        service: Mutex::new(layer.layer(inner)),
+    }
+}
