@@ -80,9 +80,9 @@ impl Server {
         let Life::Active(system) = &self.life else {
             return Err(Error::Lifecycle("Server closed"));
         };
-        let exit = system.run_until_signal().await;
+        let exit = system.run_until_signal().await?;
         self.life = Life::Closed;
-        ended_well(exit?)
+        ended_well(exit)
     }
 
     /// Starts, and returns when all of it runs. The storage is connected to in the background, and

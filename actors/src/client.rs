@@ -47,7 +47,8 @@ pub struct EnqueueMsg {
     pub task: Task,
     /// Options that take the place of the task's own.
     pub options: TaskOptions,
-    /// Who is told how it went; a cast has none, and failures are then logged.
+    /// Who is told how it went. A cast has none: failures are then logged, and what is under way
+    /// when the client actor crashes is lost.
     pub reply: Option<RpcReplyPort<Answer>>,
 }
 crate::message!(EnqueueMsg);

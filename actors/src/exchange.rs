@@ -141,12 +141,25 @@ async fn run(mut guard: CallGuard, wants: Vec<Want>, mut permits: Option<OwnedSe
     }
     guard.report.leased = leased.len();
     guard.report.exhausted = exhausted;
-    guard.report.failed = !failed.is_empty() || settled.iter().any(|s| matches!(s, Err(SettleError::Broker(_))));
+    guard.report.refused = failed.iter().map(|(queue, _)| queue.clone()).collect();
+    let concerned = guard.items.iter().map(|item| &item.lease.queue);
+    let mut concerned = concerned.chain(wants.iter().map(|want| &want.queue));
+    guard.report.failed = concerned.all(|queue| guard.report.refused.contains(queue));
+    let unsettled = settled.iter().any(|s| matches!(s, Err(SettleError::Broker(_))));
+    if unsettled || !failed.is_empty() {
+        guard.told = None;
+    }
 
-    let mut lost: Vec<Lost> = failed
-        .iter()
-        .filter(|(_, error)| error.is_ambiguous())
-        .filter_map(|(queue, _)| {
+    // One for each queue: a storage may have needed several calls for it.
+    let mut unsure: Vec<&QueueName> = Vec::new();
+    for (queue, error) in &failed {
+        if error.is_ambiguous() && !unsure.contains(&queue) {
+            unsure.push(queue);
+        }
+    }
+    let mut lost: Vec<Lost> = unsure
+        .into_iter()
+        .filter_map(|queue| {
             let want = wants.iter().find(|want| want.queue == *queue)?;
             let most = usize::try_from(want.max).unwrap_or(usize::MAX);
             exchange.table.adoption_began();

@@ -39,6 +39,8 @@ const CALLS: usize = 2;
 const WORTH_A_SECOND: usize = 32;
 /// How long a queue that gave less than it was asked for is not asked on its own account.
 const EMPTY: Duration = Duration::from_millis(250);
+/// How long a queue whose part of a call failed is not asked on its own account.
+const REFUSED: Duration = Duration::from_millis(500);
 /// With a watch that holds, look all the same so often.
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
 /// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
@@ -124,6 +126,24 @@ pub(crate) struct ProcessorState {
     hold: Hold,
 }
 
+/// Wakes the processor when its sleep is over, however it ends: a panic in it must not leave an idle
+/// server asleep.
+struct Waking {
+    myself: ActorRef<ProcessorMsg>,
+    generation: u64,
+    watched: bool,
+}
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        // Void when another sleep has begun, refused when the actor has ended.
+        let _ = self.myself.cast(ProcessorMsg::Wake {
+            generation: self.generation,
+            watched: self.watched,
+        });
+    }
+}
+
 /// Leaves a storage that fails alone for a growing while.
 #[derive(Debug, Default)]
 struct Hold {
@@ -164,6 +184,10 @@ impl ProcessorState {
             }
             if told.leased > 0 {
                 self.fruitless = 0;
+            }
+            // One queue that cannot be served keeps no other from being served.
+            for queue in &told.refused {
+                self.queues.set_empty(queue, REFUSED);
             }
             if !told.failed {
                 self.hold.failures = 0;
@@ -227,6 +251,11 @@ impl ProcessorState {
         };
         let (broker, names, myself) = (self.args.exchange.broker.clone(), self.queues.names(), myself.clone());
         let (tree, path) = (self.args.tree.clone(), self.args.path.clone());
+        let mut waking = Waking {
+            myself,
+            generation,
+            watched: false,
+        };
         self.sleep.spawn(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
@@ -235,11 +264,11 @@ impl ProcessorState {
                 Ok(storage) => storage.watch(&names, WatchKind::Pending).await,
                 Err(error) => Err(error),
             };
-            let watched = match watch {
+            match watch {
                 Ok(mut watch) => {
                     tree.note(&path, Some("watching"));
                     let woken = tokio::time::timeout(safety, watch.changed()).await;
-                    matches!(woken, Ok(Wake::Changed))
+                    waking.watched = matches!(woken, Ok(Wake::Changed));
                 }
                 Err(error) => {
                     if !matches!(error, BrokerError::Unsupported { .. }) {
@@ -247,10 +276,9 @@ impl ProcessorState {
                     }
                     tree.note(&path, Some("polling"));
                     tokio::time::sleep(poll).await;
-                    false
                 }
-            };
-            let _ = myself.cast(ProcessorMsg::Wake { generation, watched });
+            }
+            drop(waking);
         });
     }
 

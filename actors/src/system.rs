@@ -3,10 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
-    BrokerError, ClientConfig, ConfigError, Connector, Error, GroupAggregator, Handler, QueueName, Result,
+    BrokerError, ClientConfig, ConfigError, Connector, Error, GroupAggregator, Handler, QueueName, Result, ServeMux,
     ServerConfig, Storage,
     broker::Env,
     config::{ClientSettings, Settings},
+    extract::Route,
 };
 use ractor::{Actor, ActorCell, DerivedActorRef};
 use tokio::sync::watch;
@@ -63,6 +64,7 @@ pub struct AsynqSystemBuilder {
     handler: Option<HandlerRef>,
     aggregator: Option<AggregatorRef>,
     handler_actors: Vec<HandlerActorSpec>,
+    routes: ServeMux,
     env: Env,
     intensity: Intensity,
     backoff: Backoff,
@@ -98,6 +100,33 @@ impl AsynqSystemBuilder {
     pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
         self
+    }
+
+    /// An async function with extracted arguments that runs the tasks of the type that one of them
+    /// stands for, as [`ServeMux::route`]. It goes before the plain handler, and after handler actors.
+    #[must_use]
+    pub fn route<Args: 'static, R: Route<Args>>(mut self, handler: R) -> Self {
+        self.routes.route(handler);
+        self
+    }
+
+    /// As [`route`](Self::route), for the task types that begin with the pattern.
+    #[must_use]
+    pub fn route_on<Args: 'static, R: Route<Args>>(mut self, pattern: &str, handler: R) -> Self {
+        self.routes.route_on(pattern, handler);
+        self
+    }
+
+    /// The handler of all that no handler actor is for.
+    fn plain(&self) -> Option<HandlerRef> {
+        if self.routes.is_empty() && self.routes.check().is_ok() {
+            return self.handler.clone();
+        }
+        let mut routes = self.routes.clone();
+        if let Some(HandlerRef(handler)) = self.handler.clone() {
+            routes.otherwise(handler);
+        }
+        Some(HandlerRef(Arc::new(routes)))
     }
 
     /// An actor type that runs the tasks whose type begins with its pattern. May be called for
@@ -149,7 +178,7 @@ impl AsynqSystemBuilder {
 
     /// All that is wrong with the settings, and with how the handlers were put together.
     fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
-        let handler = self.handler.as_ref().map_or(Ok(()), |handler| handler.0.check());
+        let handler = self.plain().map_or(Ok(()), |handler| handler.0.check());
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
         let server = self.config.validate().map_err(|error| faults.extend(error.faults));
         let client = self
@@ -189,7 +218,7 @@ impl AsynqSystemBuilder {
             ChildSpec::new("broker", move || (Broker, broker.clone())),
             client.spec(lending.handle()),
         ];
-        let takes = self.handler.is_some() || !self.handler_actors.is_empty();
+        let takes = self.plain().is_some() || !self.handler_actors.is_empty();
         if takes || self.aggregator.is_some() {
             children.push(self.maintenance(&settings, &exchange, &tree));
         }
@@ -320,10 +349,7 @@ impl AsynqSystemBuilder {
             nested("handlers", args)
         });
         let entropy = self.env.entropy.clone();
-        Ok((
-            child,
-            Router::new(actors, self.handler.clone(), settings.unknown_task, entropy),
-        ))
+        Ok((child, Router::new(actors, self.plain(), settings.unknown_task, entropy)))
     }
 
     fn work(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> Result<ChildSpec> {
@@ -424,6 +450,7 @@ impl AsynqSystem {
             handler: None,
             aggregator: None,
             handler_actors: Vec::new(),
+            routes: ServeMux::new(),
             env,
             intensity: Intensity::default(),
             backoff: Backoff::default(),

@@ -163,6 +163,9 @@ pub(crate) enum End {
 pub(crate) struct Report {
     pub(crate) exhausted: Vec<QueueName>,
     pub(crate) leased: usize,
+    /// Queues whose part failed.
+    pub(crate) refused: Vec<QueueName>,
+    /// Nothing of it worked.
     pub(crate) failed: bool,
 }
 
@@ -354,6 +357,13 @@ impl Table {
         for LeasedTask { message, lease } in tasks {
             let key = (lease.queue.clone(), lease.id.clone());
             state.order += 1;
+            if let Some(known) = state.entries.get_mut(&key)
+                && known.lease.token == lease.token
+            {
+                // Told twice: the take is the same, so is the run.
+                known.extend(lease.until);
+                continue;
+            }
             let entry = Entry {
                 valid_until: Arc::new(AtomicI64::new(lease.until.0)),
                 phase: Phase::Leased {
@@ -410,6 +420,7 @@ impl Table {
             if !entry.is_valid(now) {
                 tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started");
                 state.entries.remove(&key);
+                self.changed.notify_waiters();
                 continue;
             }
             let Phase::Leased { permit } = &mut entry.phase else {
@@ -610,18 +621,19 @@ impl Table {
     pub(crate) fn claim_stuck(&self, most: usize, all: bool) -> Claim {
         let mut state = self.lock();
         let state = &mut *state;
-        let mut stuck: Vec<(u64, Key)> = state
+        let mut stuck: Vec<((u32, std::cmp::Reverse<u64>), Key)> = state
             .entries
             .iter()
             .filter_map(|(key, entry)| match entry.phase {
                 Phase::Finished { attempts, at, .. } if all || attempts > 0 || at.elapsed() >= UNCLAIMED => {
-                    Some((entry.order, key.clone()))
+                    // Those least often refused first, so that a queue that is refused keeps no
+                    // other waiting; then the last taken, so that what is given back keeps its order.
+                    Some(((attempts, std::cmp::Reverse(entry.order)), key.clone()))
                 }
                 _ => None,
             })
             .collect();
-        // The last taken first, so that what is given back keeps its order.
-        stuck.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        stuck.sort_by_key(|(rank, _)| *rank);
         let keys = stuck.into_iter().take(most).map(|(_, key)| key).collect();
         self.claim(state, keys)
     }
@@ -765,6 +777,7 @@ impl Table {
                     Phase::Leased { .. } => {
                         tracing::warn!(queue = %key.0, task = %key.1, "lease lost before the task was started");
                         state.entries.remove(&key);
+                        self.changed.notify_waiters();
                     }
                     Phase::Running { .. } => {
                         tracing::warn!(queue = %key.0, task = %key.1, "lease lost, the run is cancelled");

@@ -203,7 +203,9 @@ async fn a_server_runs_a_mux_and_aggregates_and_its_life_is_that_of_gos() {
         .requeue_archived_task("default", archived.id.as_str())
         .await
         .unwrap();
-    assert_eq!(inspector.servers().await.unwrap().len(), 1);
+    let servers = inspector.servers().await.unwrap();
+    assert_eq!((servers.len(), servers[0].concurrency), (1, 4));
+    assert_eq!(servers[0].queues["default"], 3, "the weight");
     server.stop();
     let stopped = server.start(mux.clone()).await.unwrap_err();
     assert_eq!(
@@ -259,6 +261,40 @@ async fn only_archived_tasks_are_requeued_others_that_wait_are_run() {
     bench.inspector.run_task("default", id).await.unwrap();
     let info = bench.inspector.get_task_info("default", id).await.unwrap();
     assert_eq!(info.state, TaskState::Pending);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_served_keeps_no_other_from_being_served() {
+    let bench = Bench::new().await;
+    bench
+        .redis
+        .client()
+        .await
+        .ok(&["SET", "asynq:{critical}:pending", "x"])
+        .await;
+    let (ran, mut runs) = mpsc::unbounded_channel();
+    let config = ServerConfig::new()
+        .concurrency(2)
+        .queues([("critical", 9), ("low", 1)])
+        .strict_priority(true)
+        .task_check_interval(Duration::from_millis(50));
+    let mut server = Server::new(bench.connection(), config).await.unwrap();
+    let handler = move |task: Task| {
+        let _ = ran.send(task.get_type().to_owned());
+        std::future::ready(Ok(()))
+    };
+    server.start(handler).await.unwrap();
+    for n in 0..20 {
+        let task = task(&format!("t{n}")).with_queue("low");
+        bench.client.enqueue(task).await.unwrap();
+    }
+    for _ in 0..20 {
+        tokio::time::timeout(Duration::from_secs(30), runs.recv())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    server.shutdown().await;
 }
 
 #[tokio::test]

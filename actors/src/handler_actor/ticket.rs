@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use asynq_core::{QueueName, Result, Task, TaskContext, TaskId};
+use asynq_core::{Hold, QueueName, Result, Task, TaskContext, TaskId};
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
@@ -147,6 +147,7 @@ impl HandleTask {
             answer: Some(self.answer),
             ticket: self.ticket,
             credit: self.credit,
+            _hold: self.context.hold(),
         };
         Some((self.task, reply))
     }
@@ -170,12 +171,14 @@ pub struct TaskReply {
     answer: Option<oneshot::Sender<Result<()>>>,
     ticket: Arc<Ticket>,
     credit: Credit,
+    /// The task keeps its slot and its lease while the actor works on it, whatever became of its run.
+    _hold: Hold,
 }
 
 impl TaskReply {
     /// Ends the task: `Ok` is success; an error retries, archives or drops it as that of any
     /// [`Handler`](asynq_core::Handler). Nobody listens when the run was ended meanwhile (see
-    /// [`TaskContext::is_cancelled`]); the instance is free for another task all the same.
+    /// [`TaskContext::is_cancelled`]): the task then has the outcome of that end, once this is gone.
     pub fn send(mut self, result: Result<()>) {
         self.credit.answered();
         self.ticket.end();

@@ -381,6 +381,42 @@ async fn a_task_that_an_adoption_finds_again_runs_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_take_that_is_told_twice_is_one_take() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let starts = table.start_ready();
+    table.insert(vec![leased(&table, "q", "a", 1)], table.try_slots(1));
+    assert!(table.start_ready().is_empty());
+    assert_eq!(starts[0].cancel.reason(), None);
+    assert_eq!(table.counts(), counts(0, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_is_offered_after_what_was_not() {
+    let table = table();
+    take(&table, &["a", "b", "c"], 1);
+    for start in table.start_ready() {
+        table.finish(&start.key, &start.token, done());
+    }
+    // The last taken go first.
+    let claim = table.claim_stuck(2, true);
+    assert_eq!(ids(&claim), ["c", "b"]);
+    table.unclaim(claim.call, &claim.items);
+    assert_eq!(ids(&table.claim_stuck(2, true)), ["a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_until_it_is_idle_hears_of_a_task_that_was_never_started() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let mut idle = std::pin::pin!(table.idle());
+    assert!(futures::poll!(&mut idle).is_pending());
+    pass(40).await;
+    assert!(table.start_ready().is_empty(), "its lease is over");
+    tokio::time::timeout(Duration::from_secs(1), idle).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_find_waits_for_a_slot() {
     let table = table();
     let all = table.try_slots(u32::MAX);
@@ -495,6 +531,7 @@ async fn who_waits_is_told_of_ends_of_runs_and_calls() {
     assert_eq!(table.calls(), 1);
     let report = || Report {
         leased: 3,
+        refused: vec![],
         failed: true,
         exhausted: vec![key("q", "a").0],
     };

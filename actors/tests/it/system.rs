@@ -11,7 +11,7 @@ use std::{
 use asynq_actors::{AsynqSystem, EnqueueMsg, Exit};
 use asynq_core::{
     Clock, EnqueueError, Entropy, Error, Inspect, IsFailure, Result, RetryDelay, ServerConfig, Storage, Task, TaskInfo,
-    TaskState, broker::Env, error::BrokerError, handler::Handler, names::QueueName,
+    TaskState, broker::Env, error::BrokerError, extract::State, handler::Handler, names::QueueName,
 };
 use asynq_memory::MemoryStore;
 use tokio::sync::mpsc;
@@ -386,6 +386,38 @@ async fn a_task_that_is_put_off_uses_up_no_retry() {
     assert_eq!(counted.failed_total, 0);
     system.shutdown().await;
     no_breach(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_go_before_the_plain_handler() {
+    let store = MemoryStore::new();
+    let (ran, mut runs) = mpsc::unbounded_channel();
+    let plain = ran.clone();
+    let system = AsynqSystem::builder(store.clone())
+        .env(env())
+        .config(config().state(ran))
+        .route_on(
+            "add",
+            |sum: State<mpsc::UnboundedSender<String>>, payload: bytes::Bytes| async move {
+                sum.send(format!("routed {}", payload.len()))
+            },
+        )
+        .handler(move |task: Task| {
+            let _ = plain.send(format!("plain {}", task.get_type()));
+            std::future::ready(Ok(()))
+        })
+        .spawn()
+        .await
+        .unwrap();
+    for (task_type, expected) in [("add:one", "routed 1"), ("other", "plain other")] {
+        system.client().enqueue(task(task_type)).await.unwrap();
+        assert_eq!(runs.recv().await.unwrap(), expected);
+    }
+    system.shutdown().await;
+    let twice = AsynqSystem::builder(store)
+        .route_on("a", || async {})
+        .route_on("a", || async {});
+    assert!(matches!(twice.spawn().await, Err(Error::Config(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,6 +111,7 @@ type Endpoint = Arc<dyn Fn(&Task, &States) -> Arc<dyn Handler> + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct ServeMux {
     handlers: Patterns<Entry>,
+    otherwise: Option<Arc<dyn Handler>>,
     around: Arc<[Arc<dyn Middleware>]>,
     states: States,
     bad_payload: BadPayload,
@@ -198,6 +199,15 @@ impl ServeMux {
         self.insert(pattern, Entry::Route(Arc::new(endpoint)))
     }
 
+    /// The handler of the types that no pattern matches, in the place of "not found".
+    pub fn otherwise(&mut self, handler: impl Handler) -> &mut Self {
+        if let Err(error) = handler.check() {
+            self.faults.extend(error.faults);
+        }
+        self.otherwise = Some(Arc::new(handler));
+        self
+    }
+
     /// Puts a middleware around all handlers, and around "not found", inside of those that are
     /// there (Go: `Use`).
     pub fn wrap(&mut self, middleware: impl Middleware) -> &mut Self {
@@ -222,6 +232,12 @@ impl ServeMux {
         self
     }
 
+    /// Whether nothing is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.handlers.is_empty() && self.otherwise.is_none()
+    }
+
     /// The patterns, in the order of their bytes.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.handlers.iter().map(|(pattern, _)| pattern)
@@ -237,7 +253,7 @@ impl Handler for ServeMux {
                 let outer = task.context().map(|context| context.states().clone());
                 endpoint(&task, &self.states.or(&outer.unwrap_or_default()))
             }
-            None => Arc::new(NotFound),
+            None => self.otherwise.clone().unwrap_or_else(|| Arc::new(NotFound)),
         };
         let next = Next {
             around: Arc::clone(&self.around),

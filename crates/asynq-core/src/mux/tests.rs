@@ -35,6 +35,20 @@ async fn the_longest_prefix_wins_and_what_has_none_is_not_found() {
 }
 
 #[tokio::test]
+async fn what_no_pattern_matches_may_have_a_handler() {
+    let log = Log::default();
+    let mut mux = ServeMux::new();
+    assert!(mux.is_empty());
+    mux.handle_async_func("email:", says(&log, "email"))
+        .otherwise(says(&log, "other"));
+    assert!(!mux.is_empty());
+    for task_type in ["email:send", "video"] {
+        mux.process_task(task(task_type)).await.unwrap();
+    }
+    assert_eq!(*log.lock().unwrap(), ["email", "other"]);
+}
+
+#[tokio::test]
 async fn middleware_goes_around_everything_the_first_outermost() {
     let log = Log::default();
     let around = |word: &'static str| {
