@@ -6,11 +6,13 @@
 //! from the step before, so no task is started twice and no outcome is written by two at once. A
 //! claim goes back to `Finished` only through the end of its call (SAFETY rules 1, 14, 15).
 
+mod cancel;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -26,7 +28,8 @@ use tokio::{
     task::AbortHandle,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+
+pub(crate) use cancel::{Cancel, CancelReason};
 
 /// How far above the lease that stands an extension on its way may have written. A settle that
 /// overtakes the answer of an extension must not be taken for a zombie's. Below the earliest
@@ -38,47 +41,6 @@ const RENEW_ENDED: Duration = Duration::from_secs(120);
 const UNCLAIMED: Duration = Duration::from_secs(2);
 
 pub(crate) type Key = (QueueName, TaskId);
-
-/// Why a run is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum CancelReason {
-    /// Somebody asked for it.
-    Requested = 1,
-    /// The server shuts down.
-    Shutdown = 2,
-    /// The task is no longer ours.
-    LeaseLost = 3,
-}
-
-/// A cancel token that says why. The first reason stands, but for the loss of the lease.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cancel {
-    pub(crate) token: CancellationToken,
-    reason: Arc<AtomicU8>,
-}
-
-impl Cancel {
-    pub(crate) fn cancel(&self, reason: CancelReason) {
-        if reason == CancelReason::LeaseLost {
-            self.reason.store(reason as u8, Ordering::Release);
-        } else {
-            let _ = self
-                .reason
-                .compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire);
-        }
-        self.token.cancel();
-    }
-
-    pub(crate) fn reason(&self) -> Option<CancelReason> {
-        match self.reason.load(Ordering::Acquire) {
-            1 => Some(CancelReason::Requested),
-            2 => Some(CancelReason::Shutdown),
-            3 => Some(CancelReason::LeaseLost),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Phase {
