@@ -11,6 +11,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -82,9 +83,10 @@ pub struct CronSpec {
     plan: Plan,
 }
 
+/// Cheap to clone.
 #[derive(Clone)]
 enum Plan {
-    Fields(Fields),
+    Fields(Arc<Fields>),
     /// Whole seconds, at least one.
     Every(Duration),
 }
@@ -214,7 +216,7 @@ impl Plan {
             spec: spec.to_owned(),
             found: fields.len(),
         })?;
-        Fields::parse(fields).map(Self::Fields)
+        Fields::parse(fields).map(|fields| Self::Fields(Arc::new(fields)))
     }
 }
 

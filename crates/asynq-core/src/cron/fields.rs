@@ -8,7 +8,6 @@ use cron::{Schedule, TimeUnitSpec as _};
 use super::{CronError, CronField, FieldFault};
 
 /// Which times of the day on which days.
-#[derive(Clone)]
 pub(super) struct Fields {
     /// What cannot be said in that crate's grammar, an empty field, is a star there.
     schedule: Schedule,
