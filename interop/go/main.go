@@ -67,7 +67,7 @@ func main() {
 }
 
 func printUsage() {
-	fmt.Fprintln(os.Stderr, "usage: asynq-interop SUBCOMMAND --redis ADDRESS [flags]")
+	fmt.Fprintln(os.Stderr, "usage: asynq-interop SUBCOMMAND [--redis ADDRESS] [flags]")
 	for _, c := range commands {
 		fmt.Fprintf(os.Stderr, "  %-14s %s\n", c.name, c.summary)
 	}
