@@ -309,6 +309,10 @@ impl Tick {
 
 /// The answer to [`Broker::enqueue_tick`].
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made for each tick, and it is usually the large one"
+)]
 pub enum Ticked {
     /// The tick is this request's, and its task was enqueued.
     Enqueued(TaskInfo),
