@@ -13,13 +13,15 @@ use asynq_core::{
     QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
-        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
+        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want, Watch, WatchKind,
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
+    periodic::EntryKey,
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use super::EnqueuedTask;
 
@@ -157,6 +159,28 @@ impl Broker for KitStorage {
             answers.push(self.enqueue_one(request).await);
         }
         answers
+    }
+
+    async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {
+        let unique_ttl = request.unique_ttl;
+        let fault = lock(&self.shared.faults).pop_front();
+        match fault {
+            Some(EnqueueFault::Refused) => return Err(BrokerError::OutOfMemory.into()),
+            Some(EnqueueFault::TimedOut) => return Err(BrokerError::Ambiguous { source: None }.into()),
+            Some(EnqueueFault::AnswerLost) | None => {}
+        }
+        let answer = self.inner.enqueue_tick(request, tick).await;
+        if let Ok(Ticked::Enqueued(info)) = &answer {
+            self.shared.enters(info.clone(), unique_ttl);
+        }
+        match fault {
+            Some(_) => Err(BrokerError::Ambiguous { source: None }.into()),
+            None => answer,
+        }
+    }
+
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+        self.inner.last_ticks(entries).await
     }
 
     fn begin(&self) -> CallRecord {
@@ -350,6 +374,18 @@ impl Inspect for KitStorage {
 
     async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
         self.inner.trees().await
+    }
+
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError> {
+        self.inner.scheduler_entries().await
+    }
+
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+        self.inner.enqueue_events(entry_id, page).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

@@ -19,6 +19,8 @@ use crate::{
     inspect::Inspect,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
+    options::{MAX_DURATION, MIN_DURATION},
+    periodic::EntryKey,
     progress::Progress,
     tree::{ServerIdentity, TreeNode},
 };
@@ -273,6 +275,55 @@ pub struct EnqueueRequest {
     pub token: u64,
 }
 
+/// One time at which a periodic task is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// The periodic task.
+    pub entry: EntryKey,
+    /// When it is due; floored to seconds.
+    pub at: DateTime<Utc>,
+    /// How far it must be from the last tick at least, rounded up to whole seconds; less than a second
+    /// counts as one. Zero for a cron spec; for `@every` its period, so that schedulers that started
+    /// at different seconds agree on one tick in each period.
+    pub gap: Duration,
+    /// How long the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
+    /// longer.
+    pub keep: Duration,
+}
+
+impl Tick {
+    /// [`gap`](Self::gap) as storages take it: whole seconds, at least one.
+    #[must_use]
+    pub fn gap_secs(&self) -> i64 {
+        let whole = self.gap.min(MAX_DURATION);
+        let secs = whole.as_secs() + u64::from(whole.subsec_nanos() > 0);
+        i64::try_from(secs.max(1)).unwrap_or(i64::MAX)
+    }
+
+    /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
+    #[must_use]
+    pub fn keep_millis(&self) -> i64 {
+        i64::try_from(self.keep.clamp(MIN_DURATION, MAX_DURATION).as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The answer to [`Broker::enqueue_tick`].
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made for each tick, and it is usually the large one"
+)]
+pub enum Ticked {
+    /// The tick is this request's, and its task was enqueued.
+    Enqueued(TaskInfo),
+    /// This tick, or a later one, was decided before, or it follows the last one too closely.
+    /// Nothing was written.
+    Taken {
+        /// The last tick that was decided.
+        last: DateTime<Utc>,
+    },
+}
+
 /// A task whose lease ended [`RECOVER_GRACE`] ago.
 #[derive(Clone, Debug)]
 pub struct ExpiredTask {
@@ -465,6 +516,29 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// # Cancel safety
     /// Not safe: what was sent may take effect.
     async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>>;
+
+    /// Enqueues the task of a tick, if the tick is still to be decided: one script compares and sets the
+    /// last tick of the entry and creates the task, so that of any number of schedulers one does it
+    /// (SAFETY rule 10). A tick is accepted if none is remembered, or if it is later than the last one by
+    /// [`gap`](Tick::gap) at least. Ticks are remembered in each queue for itself.
+    ///
+    /// The same request for the same tick may be sent again and again: it is answered as the first time,
+    /// as long as no later tick was decided, and an enqueued task is known again while it lives.
+    ///
+    /// What is remembered but cannot be read is told in the log and replaced, as if there were nothing:
+    /// no tick is lost by it.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Self::enqueue). A duplicate or an id conflict decides the tick too: no other
+    /// scheduler tries it again. All others leave it open.
+    ///
+    /// # Cancel safety
+    /// Not safe: what was sent may take effect.
+    async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError>;
+
+    /// The last tick that was decided of each entry, each in its queue; `None`: none is remembered, or what
+    /// is there cannot be read. As many answers as entries. Reads only.
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>>;
 
     /// Opens the record of an exchange. To be kept in the in-flight table before the call is sent.
     fn begin(&self) -> CallRecord;

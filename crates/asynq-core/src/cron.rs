@@ -1,6 +1,6 @@
 //! Cron specs with the meaning that they have in Go: robfig/cron v3, standard parser.
 
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod fields;
 mod search;

@@ -147,6 +147,7 @@ pub mod field {
 /// Fields and keys of our own. Go neither lists nor clears them; all carry the prefix `x:`.
 pub mod own {
     use super::{QueueName, TaskId, of_queue};
+    use crate::periodic::EntryKey;
 
     /// Task hash: the token of the call that took the task (SAFETY rule 1).
     pub const TAKE: &str = "x:take";
@@ -171,6 +172,14 @@ pub mod own {
     #[must_use]
     pub fn quarantined_task(queue: &QueueName, id: &TaskId) -> String {
         format!("asynq:{{{queue}}}:x:quarantine:{id}")
+    }
+
+    /// The last tick of a periodic task that was decided, with a lifetime (SAFETY rule 10): its Unix
+    /// second, the token of the request and its outcome (`1` enqueued, `d` a duplicate, `0` an id
+    /// conflict), separated by spaces.
+    #[must_use]
+    pub fn tick(queue: &QueueName, entry: &EntryKey) -> String {
+        format!("asynq:{{{queue}}}:x:tick:{entry}")
     }
 
     /// The supervision tree of a server as JSON, with its identity.

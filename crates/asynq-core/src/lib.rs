@@ -23,6 +23,7 @@ pub mod names;
 pub mod options;
 pub mod patterns;
 pub mod payload;
+pub mod periodic;
 pub mod progress;
 pub mod raw;
 pub mod state;
@@ -50,6 +51,7 @@ pub use patterns::Patterns;
 pub use payload::IntoTask;
 #[cfg(feature = "json")]
 pub use payload::TaskPayload;
+pub use periodic::{EntryKey, MissedTicks, PeriodicTaskConfig, PeriodicTaskConfigProvider};
 pub use progress::Progress;
 pub use state::TaskState;
 pub use states::States;

@@ -13,12 +13,13 @@ use async_trait::async_trait;
 use asynq_core::{
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Want, Watch,
-        WatchKind,
+        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Tick, Ticked,
+        Want, Watch, WatchKind,
     },
     error::{BrokerError, EnqueueError, SettleError},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
+    periodic::EntryKey,
     progress::Progress,
     raw::RawState,
     tree::{ServerIdentity, TreeNode},
@@ -30,7 +31,7 @@ use tokio::task::coop::consume_budget;
 use crate::{
     MemoryStore,
     model::{Data, Queue},
-    ops::{enqueue, exchange, forward, groups, heal, janitor, lease, publish, recover, watch},
+    ops::{enqueue, exchange, forward, groups, heal, janitor, lease, publish, recover, ticks, watch},
 };
 
 /// A connection to a [`MemoryStore`]. Cheap to clone; clones are one connection. It closes by
@@ -155,6 +156,17 @@ impl Broker for MemoryBroker {
         let count = batch.len();
         let enqueued = self.with(|data, now| enqueue::enqueue_all(data, batch, now));
         enqueued.unwrap_or_else(|_| (0..count).map(|_| Err(BrokerError::Closed.into())).collect())
+    }
+
+    async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {
+        consume_budget().await;
+        self.with(|data, now| ticks::enqueue_tick(data, request, tick, now))?
+    }
+
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+        let one =
+            |(queue, entry): &(QueueName, EntryKey)| self.with(|data, now| ticks::last_tick(data, queue, entry, now));
+        entries.iter().map(one).collect()
     }
 
     fn begin(&self) -> CallRecord {

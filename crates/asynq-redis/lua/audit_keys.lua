@@ -77,8 +77,9 @@ for _, key in ipairs(page[2]) do
     local is_task, is_group = string.sub(suffix, 1, 2) == 't:', string.sub(suffix, 1, 2) == 'g:'
     local is_lock = string.sub(suffix, 1, 7) == 'unique:'
     local is_count = string.match(suffix, '^processed') or string.match(suffix, '^failed')
+    local is_mark = string.sub(suffix, 1, 7) == 'x:tick:'
     local want = (is_task and 'hash') or (is_group and 'zset') or (is_lock and 'string') or TYPES[suffix]
-      or (is_count and 'string')
+      or ((is_count or is_mark) and 'string')
     local found = redis.call('TYPE', key).ok
     if found == 'none' then
       -- It ended meanwhile.

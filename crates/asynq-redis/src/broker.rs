@@ -15,12 +15,14 @@ use asynq_core::{
     Result as AsynqResult,
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
+        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want,
+        Watch, WatchKind,
     },
     error::{BrokerError, EnqueueError, SettleError},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{GroupKey, QueueName, TaskId},
+    periodic::EntryKey,
     progress::Progress,
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
@@ -132,6 +134,14 @@ impl RedisBroker {
 impl Broker for RedisBroker {
     async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
         ops::enqueue::enqueue(&self.core, batch).await
+    }
+
+    async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {
+        ops::ticks::enqueue(&self.core, request, tick).await
+    }
+
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+        ops::ticks::last(&self.core, entries).await
     }
 
     fn begin(&self) -> CallRecord {
@@ -324,6 +334,18 @@ impl Inspect for RedisBroker {
 
     async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
         ops::tree::trees(&self.core).await
+    }
+
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError> {
+        ops::scheduler_state::entries(&self.core).await
+    }
+
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+        ops::scheduler_state::events(&self.core, entry_id, page).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

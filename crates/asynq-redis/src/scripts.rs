@@ -29,6 +29,8 @@ macro_rules! scripts {
 scripts! {
     /// New tasks.
     ENQUEUE = "enqueue" ["container" "create"];
+    /// The task of a tick.
+    ENQUEUE_TICK = "enqueue_tick" ["container" "create"];
     /// Outcomes, then a take.
     EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "settle"];
     /// Outcomes in the stead of dead owners.

@@ -39,6 +39,7 @@ mod scheduler_state;
 mod server_state;
 mod settle;
 mod tasks;
+mod ticks;
 mod trees;
 mod unique;
 mod watch;

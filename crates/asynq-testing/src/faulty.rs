@@ -36,6 +36,8 @@ pub use plan::Plan;
 pub enum Op {
     Connect,
     Enqueue,
+    EnqueueTick,
+    LastTicks,
     Exchange,
     Adopt,
     ExtendLeases,
@@ -74,6 +76,8 @@ pub enum Op {
     Servers,
     Workers,
     Trees,
+    SchedulerEntries,
+    EnqueueEvents,
     Audit,
 }
 
@@ -87,7 +91,7 @@ pub enum Fault {
     /// It is not executed, and nobody can know: [`BrokerError::Ambiguous`].
     LoseRequest,
     /// Its answer is lost at once, and it is executed by [`Faults::run_late`] ("executed after the
-    /// replay"). Only [`Op::Enqueue`] and [`Op::Exchange`] can; others are then not executed at all.
+    /// replay"). Only [`Op::Enqueue`], [`Op::EnqueueTick`] and [`Op::Exchange`] can; others are then not executed at all.
     Late,
     /// It waits for [`Faults::release`] and is executed then.
     Hang,

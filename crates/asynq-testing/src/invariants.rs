@@ -133,6 +133,7 @@ fn layout_type(suffix: &str) -> Option<&'static str> {
             "t" => "hash",
             "g" => "zset",
             "unique" | "processed" | "failed" => "string",
+            "x" if suffix.starts_with("x:tick:") => "string",
             // What was put aside, and other keys of our own.
             "x" => "",
             _ => return None,

@@ -9,6 +9,7 @@ mod queue;
 mod render;
 mod signals;
 mod task;
+mod ticks;
 mod zset;
 
 pub(crate) use counters::{Counters, is_counter};
@@ -18,4 +19,5 @@ pub(crate) use published::Published;
 pub(crate) use queue::{Delay, End, Quarantined, Queue};
 pub(crate) use signals::{Signals, Waker};
 pub(crate) use task::{StateField, TaskHash};
+pub(crate) use ticks::{PREFIX as TICK_PREFIX, Ticks};
 pub(crate) use zset::ZSet;

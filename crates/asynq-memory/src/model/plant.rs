@@ -10,7 +10,7 @@ use asynq_core::{
 };
 use bytes::Bytes;
 
-use super::{Data, Quarantined, Queue, StateField, TaskHash, ZSet, is_counter};
+use super::{Data, Quarantined, Queue, StateField, TICK_PREFIX, TaskHash, ZSet, is_counter};
 
 /// What the typed state has no place for.
 fn unsupported(what: &'static str) -> BrokerError {
@@ -96,6 +96,9 @@ impl Queue {
         if let Some(set) = self.set(suffix) {
             *set = ZSet::default();
         }
+        if let Some(entry) = suffix.strip_prefix(TICK_PREFIX) {
+            self.ticks.remove(entry);
+        }
         if let Some(id) = suffix.strip_prefix("t:") {
             self.tasks.remove(id);
         }
@@ -138,6 +141,9 @@ impl Queue {
                 if let Some(place) = self.set(suffix) {
                     *place = set;
                 }
+            }
+            (_, RawValue::String(mark)) if suffix.starts_with(TICK_PREFIX) => {
+                self.ticks.put(suffix[TICK_PREFIX.len()..].to_owned(), mark, None);
             }
             ("paused", RawValue::String(since)) => self.paused = Some(since),
             (_, RawValue::String(text)) if is_counter(suffix) && number(&text).is_some() => {

@@ -14,7 +14,7 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Counters, Locks, Signals, TaskHash, ZSet};
+use super::{Counters, Locks, Signals, TICK_PREFIX, TaskHash, Ticks, ZSet};
 
 /// The keys under `asynq:{Q}:`.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub(crate) struct Queue {
     pub counters: Counters,
     /// `unique:…`.
     pub locks: Locks,
+    /// `x:tick:<entry>`.
+    pub ticks: Ticks,
     /// `x:quarantine`; score: when.
     pub quarantine: ZSet<TaskId>,
     /// `x:quarantine:<id>`.
@@ -122,6 +124,7 @@ impl Queue {
             paused: None,
             counters: Counters::default(),
             locks: Locks::default(),
+            ticks: Ticks::default(),
             quarantine: ZSet::default(),
             quarantined: BTreeMap::new(),
             misfits: BTreeMap::new(),
@@ -287,6 +290,9 @@ impl Queue {
     /// When a key ends; `None`: never, or there is no such key.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
         let suffix = key.strip_prefix(self.prefix.as_str())?;
+        if let Some(entry) = suffix.strip_prefix(TICK_PREFIX) {
+            return self.ticks.expiry(entry);
+        }
         self.locks.expiry(key).or_else(|| self.counters.expiry(suffix))
     }
 

@@ -10,7 +10,7 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Data, Published, Quarantined, Queue, StateField, TaskHash, ZSet};
+use super::{Data, Published, Quarantined, Queue, StateField, TICK_PREFIX, TaskHash, ZSet};
 
 impl Data {
     /// All keys as Redis would show them at this time. Empty containers do not exist.
@@ -80,6 +80,9 @@ impl Queue {
         }
         for (suffix, counter) in self.counters.iter(now) {
             add(suffix, RawValue::String(decimal(counter.value)));
+        }
+        for (entry, mark) in self.ticks.iter(now) {
+            add(&format!("{TICK_PREFIX}{entry}"), RawValue::String(mark.clone()));
         }
         for (id, found) in &self.quarantined {
             let value = match found {

@@ -42,27 +42,15 @@ pub(crate) fn enqueue(
     request: EnqueueRequest,
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, EnqueueError> {
-    if request.unique_ttl.is_some() && !queue.is_lock(&request.message.unique_key) {
-        let reason = format!(
-            "{:?} is not a unique lock of queue {:?}",
-            request.message.unique_key, queue.name
-        );
-        return Err(BrokerError::Refused { source: reason.into() }.into());
-    }
+    check_lock(queue, &request)?;
     let conflict = conflict(queue, &request, now);
+    let (id, info) = info(queue, &request, now);
     let EnqueueRequest {
         message,
         placement,
         unique_ttl,
         token,
     } = request;
-    let id = TaskId::from_storage(&message.id);
-    let (state, due) = match &placement {
-        Placement::Pending => (TaskState::Pending, Some(now)),
-        Placement::Scheduled(at) => (TaskState::Scheduled, Some(*at)),
-        Placement::Group(_) => (TaskState::Aggregating, None),
-    };
-    let info = TaskInfo::from_message(&queue.name, &id, &message, state, due, None);
 
     match conflict {
         Some(Conflict::Ourselves) => return Ok(info),
@@ -94,6 +82,28 @@ pub(crate) fn enqueue(
         Placement::Group(group) => queue.push_group(&id, group.as_str(), now),
     }
     Ok(info)
+}
+
+/// Refuses a lock that is none of the queue's.
+pub(crate) fn check_lock(queue: &Queue, request: &EnqueueRequest) -> Result<(), BrokerError> {
+    let key = &request.message.unique_key;
+    if request.unique_ttl.is_none() || queue.is_lock(key) {
+        return Ok(());
+    }
+    let reason = format!("{key:?} is not a unique lock of queue {:?}", queue.name);
+    Err(BrokerError::Refused { source: reason.into() })
+}
+
+/// A new task as its enqueue answers it.
+pub(crate) fn info(queue: &Queue, request: &EnqueueRequest, now: DateTime<Utc>) -> (TaskId, TaskInfo) {
+    let id = TaskId::from_storage(&request.message.id);
+    let (state, due) = match &request.placement {
+        Placement::Pending => (TaskState::Pending, Some(now)),
+        Placement::Scheduled(at) => (TaskState::Scheduled, Some(*at)),
+        Placement::Group(_) => (TaskState::Aggregating, None),
+    };
+    let info = TaskInfo::from_message(&queue.name, &id, &request.message, state, due, None);
+    (id, info)
 }
 
 /// What stands against a new task.

@@ -10,6 +10,7 @@ use crate::model::Queue;
 pub(crate) fn delete_expired(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<u32, BrokerError> {
     queue.locks.sweep(now);
     queue.counters.sweep(now);
+    queue.ticks.sweep(now);
     queue.check(&["completed"])?;
     let over = queue.completed.up_to(now.timestamp(), limit as usize);
     for (id, _) in &over {

@@ -14,4 +14,5 @@ pub(crate) mod publish;
 pub(crate) mod recover;
 pub(crate) mod run_task;
 pub(crate) mod settle;
+pub(crate) mod ticks;
 pub(crate) mod watch;

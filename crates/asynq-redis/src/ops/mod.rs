@@ -20,6 +20,7 @@ pub(crate) mod run_task;
 pub(crate) mod scheduler_state;
 pub(crate) mod server_state;
 pub(crate) mod settle;
+pub(crate) mod ticks;
 pub(crate) mod tree;
 pub(crate) mod watch;
 

@@ -260,7 +260,7 @@ pub(super) async fn a_wrong_type_is_found(fx: &Fixture) {
         };
         finds(fx, |state| drop(state.insert(key(suffix), string("x"))), breach).await;
     }
-    for suffix in ["paused", "processed", "failed", "unique:t:"] {
+    for suffix in ["paused", "processed", "failed", "unique:t:", "x:tick:e"] {
         let breach = Breach::WrongType {
             key: key(suffix),
             found: "list".into(),

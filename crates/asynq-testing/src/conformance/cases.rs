@@ -220,6 +220,32 @@ macro_rules! __conformance_cases {
                 events_are_kept_by_time
                 the_oldest_events_go
                 a_cleared_history_leaves_nothing
+                entries_are_read_as_written
+                a_scheduler_that_does_not_beat_is_not_shown
+                an_unreadable_entry_is_left_out
+                events_are_listed_newest_first
+                an_unreadable_event_is_left_out
+            }
+            ticks {
+                the_first_tick_enqueues_its_task
+                a_tick_is_decided_once
+                of_many_at_once_one_enqueues
+                a_tick_is_a_whole_second
+                a_tick_keeps_its_gap
+                a_duplicate_decides_the_tick
+                an_id_conflict_decides_the_tick
+                a_request_sent_again_is_answered_alike
+                a_request_sent_again_after_a_later_tick_is_told_by_its_task
+                a_task_of_the_same_request_is_no_conflict
+                a_mark_lives_as_long_as_asked
+                a_mark_ends
+                entries_and_queues_are_independent
+                any_number_of_entries_is_read
+                a_tick_may_enqueue_to_any_place
+                a_damaged_mark_is_replaced
+                a_refused_task_leaves_the_tick_open
+                a_tick_wakes_those_who_wait
+                a_closed_broker_takes_no_ticks
             }
             results {
                 a_result_is_written_into_the_hash

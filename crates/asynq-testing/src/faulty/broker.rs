@@ -8,11 +8,13 @@ use asynq_core::{
     TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
-        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Want, Watch, WatchKind,
+        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want, Watch, WatchKind,
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
+    periodic::EntryKey,
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use super::{Faults, Op, Verdict, again, lost};
 
@@ -116,6 +118,33 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
                 each(count, &lost())
             }
         }
+    }
+
+    async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {
+        match self.faults.enter(Op::EnqueueTick).await {
+            Verdict::Execute => self.inner.enqueue_tick(request, tick).await,
+            Verdict::Fail(error) => Err(error.into()),
+            Verdict::LoseReply => {
+                drop(self.inner.enqueue_tick(request, tick).await);
+                Err(lost().into())
+            }
+            Verdict::HoldReply => {
+                let answer = self.inner.enqueue_tick(request, tick).await;
+                self.faults.hang(Op::EnqueueTick).await;
+                answer
+            }
+            Verdict::Late => {
+                let (inner, tick) = (Arc::clone(&self.inner), tick.clone());
+                let run = async move { drop(inner.enqueue_tick(request, &tick).await) };
+                self.faults.later(None, Box::pin(run));
+                Err(lost().into())
+            }
+        }
+    }
+
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+        self.guard_batch(Op::LastTicks, entries.len(), self.inner.last_ticks(entries))
+            .await
     }
 
     fn begin(&self) -> CallRecord {

@@ -1,0 +1,397 @@
+//! Periodic tasks: what is to be enqueued by a cron spec, and how an entry is known.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::BoxError,
+    options::{ProcessAt, TaskOptions},
+    task::Task,
+};
+
+/// What becomes of ticks that fell while no scheduler of the name was running.
+///
+/// Ticks that are late by up to five minutes are caught up whatever the policy is: a scheduler was
+/// running, or was just being replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MissedTicks {
+    /// They are dropped, as Go does.
+    #[default]
+    Skip,
+    /// The newest one is enqueued.
+    Once,
+    /// All are enqueued, oldest first; of more than a thousand the newest thousand.
+    All,
+}
+
+/// A periodic task as a [`PeriodicTaskConfigProvider`] gives it (Go: `PeriodicTaskConfig`).
+///
+/// Nothing is checked here: a spec or an option that cannot be used is refused where the entry is
+/// registered.
+///
+/// ```
+/// use asynq_core::{periodic::PeriodicTaskConfig, task::Task, options::TaskOptions};
+///
+/// let report = Task::new("report:daily", b"{}")?;
+/// let config = PeriodicTaskConfig::new("0 7 * * *", report)
+///     .options(TaskOptions::new().queue("low"))
+///     .timezone(chrono_tz::Europe::Berlin);
+/// assert_eq!(config.get_cronspec(), "0 7 * * *");
+/// # Ok::<(), asynq_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PeriodicTaskConfig {
+    cronspec: String,
+    task: Task,
+    options: TaskOptions,
+    timezone: Option<Tz>,
+    missed: Option<MissedTicks>,
+}
+
+impl PeriodicTaskConfig {
+    /// The task, to be enqueued whenever the spec says so.
+    pub fn new(cronspec: impl Into<String>, task: Task) -> Self {
+        Self {
+            cronspec: cronspec.into(),
+            task,
+            options: TaskOptions::new(),
+            timezone: None,
+            missed: None,
+        }
+    }
+
+    /// Options of the registration; they take the place of the task's own. Default: none.
+    pub fn options(mut self, options: TaskOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The time zone that the spec is read in, unless it names one itself. Default: the
+    /// scheduler's.
+    pub fn timezone(mut self, timezone: Tz) -> Self {
+        self.timezone = Some(timezone);
+        self
+    }
+
+    /// The policy for missed ticks. Default: the scheduler's.
+    pub fn missed(mut self, missed: MissedTicks) -> Self {
+        self.missed = Some(missed);
+        self
+    }
+
+    /// The spec as it was given.
+    #[must_use]
+    pub fn get_cronspec(&self) -> &str {
+        &self.cronspec
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn get_task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The options of the registration, without the task's own.
+    #[must_use]
+    pub fn get_options(&self) -> &TaskOptions {
+        &self.options
+    }
+
+    /// The time zone, if it has one of its own.
+    #[must_use]
+    pub fn get_timezone(&self) -> Option<Tz> {
+        self.timezone
+    }
+
+    /// The policy for missed ticks, if it has one of its own.
+    #[must_use]
+    pub fn get_missed(&self) -> Option<MissedTicks> {
+        self.missed
+    }
+}
+
+/// Says which periodic tasks there are (Go: `PeriodicTaskConfigProvider`). It is asked again and
+/// again; entries that are new are registered, those that are gone unregistered.
+#[async_trait]
+pub trait PeriodicTaskConfigProvider: Send + Sync + 'static {
+    /// All periodic tasks that are to be. The order does not matter.
+    ///
+    /// # Errors
+    /// Whatever went wrong. The set that was given last stays in force.
+    ///
+    /// # Cancel safety
+    /// Must be safe: a call that takes too long is dropped.
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError>;
+}
+
+#[async_trait]
+impl<P: PeriodicTaskConfigProvider + ?Sized> PeriodicTaskConfigProvider for Arc<P> {
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+        (**self).get_configs().await
+    }
+}
+
+/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one
+/// (SAFETY rule 10): the SHA-256 of scheduler name, spec, time zone, type, payload, headers and
+/// options, in hexadecimal. Go's entry ids are random in each process.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryKey(Arc<str>);
+
+impl EntryKey {
+    /// The key of the entry that a scheduler of this name makes of a registration. `options` are
+    /// those of the registration; they are merged over the task's own. `timezone` is the name of the
+    /// zone that the spec is read in where it names none itself.
+    #[must_use]
+    pub fn new(scheduler: &str, spec: &str, timezone: &str, task: &Task, options: &TaskOptions) -> Self {
+        let TaskOptions {
+            queue,
+            task_id,
+            max_retry,
+            timeout,
+            deadline,
+            unique_ttl,
+            process,
+            retention,
+            group,
+            headers,
+        } = task.options().merged(options);
+        let mut parts = Parts(Sha256::new());
+        for text in [scheduler, spec, timezone, task.get_type()] {
+            parts.part(text);
+        }
+        parts.maybe("payload", task.payload_bytes());
+        parts.maybe("queue", queue);
+        parts.maybe("task_id", task_id);
+        parts.maybe("max_retry", max_retry.map(|n| n.to_string()));
+        parts.maybe("timeout", timeout.map(|span| span.as_nanos().to_string()));
+        parts.maybe("deadline", deadline.map(|at| at.timestamp().to_string()));
+        parts.maybe("unique_ttl", unique_ttl.map(|span| span.as_nanos().to_string()));
+        let process = process.map(|process| match process {
+            ProcessAt::At(at) => format!("at {}", at.timestamp()),
+            ProcessAt::In(delay) => format!("in {}", delay.as_nanos()),
+        });
+        parts.maybe("process", process);
+        parts.maybe("retention", retention.map(|span| span.as_nanos().to_string()));
+        parts.maybe("group", group);
+        for (name, value) in headers {
+            parts.part("header");
+            parts.part(name);
+            parts.part(value);
+        }
+        Self(parts.hex().into())
+    }
+
+    /// The 64 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a storage remembers of the last tick of an entry that was decided; see
+/// [`own::tick`](crate::keys::own::tick). Its text is `<Unix second> <token> <outcome>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TickMark {
+    /// When the tick was due, Unix seconds.
+    pub at: i64,
+    /// The token of the request that decided it.
+    pub token: u64,
+    /// How it was decided.
+    pub outcome: TickOutcome,
+}
+
+/// How a tick was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TickOutcome {
+    /// `1`: the task was enqueued.
+    Enqueued,
+    /// `d`: its unique lock was taken.
+    Duplicate,
+    /// `0`: its id was taken.
+    IdConflict,
+}
+
+impl TickMark {
+    /// Reads the text; `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(text).ok()?.split(' ');
+        let (at, token, outcome) = (words.next()?, words.next()?, words.next()?);
+        let digits = at.strip_prefix('-').unwrap_or(at);
+        let is_time = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && at.len() <= 15;
+        let is_token = token.len() == 16 && token.bytes().all(|b| b.is_ascii_hexdigit());
+        if words.next().is_some() || !is_time || !is_token {
+            return None;
+        }
+        Some(Self {
+            at: at.parse().ok()?,
+            token: u64::from_str_radix(token, 16).ok()?,
+            outcome: match outcome {
+                "1" => TickOutcome::Enqueued,
+                "d" => TickOutcome::Duplicate,
+                "0" => TickOutcome::IdConflict,
+                _ => return None,
+            },
+        })
+    }
+
+    /// When the tick was due.
+    #[must_use]
+    pub fn instant(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.at, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+impl fmt::Display for TickMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            TickOutcome::Enqueued => '1',
+            TickOutcome::Duplicate => 'd',
+            TickOutcome::IdConflict => '0',
+        };
+        write!(f, "{} {:016x} {outcome}", self.at, self.token)
+    }
+}
+
+/// Hashes parts so that no two lists of parts are the same bytes.
+struct Parts(Sha256);
+
+impl Parts {
+    fn part(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<impl AsRef<[u8]>>) {
+        if let Some(value) = value {
+            self.part(name);
+            self.part(value);
+        }
+    }
+
+    fn hex(self) -> String {
+        use fmt::Write as _;
+        let mut hex = String::with_capacity(64);
+        for byte in self.0.finalize() {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        hex
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, time::Duration};
+
+    use super::*;
+
+    fn key(scheduler: &str, spec: &str, zone: &str, task: &Task, options: TaskOptions) -> EntryKey {
+        EntryKey::new(scheduler, spec, zone, task, &options)
+    }
+
+    /// Processes of different versions must agree: this value never changes.
+    #[test]
+    fn the_key_of_an_entry_is_fixed() {
+        let task = Task::new("t", b"p").unwrap().with_queue("low");
+        let options = TaskOptions::new().max_retry(3).header("k", "v");
+        let key = key("default", "@every 30s", "UTC", &task, options);
+        assert_eq!(
+            key.as_str(),
+            "ed41c41dedba82b0e942f7b0f78bb5cce458027ff9153bee0cb65b49a864dd66"
+        );
+    }
+
+    #[test]
+    fn whatever_makes_another_entry_makes_another_key() {
+        let (task, none) = (Task::new("t", b"p").unwrap(), TaskOptions::new);
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let second = Duration::from_secs(1);
+        let mut keys = vec![
+            key("a", "b", "", &task, none()),
+            key("ab", "", "", &task, none()),
+            key("", "ab", "", &task, none()),
+            key("a", "", "b", &task, none()),
+            key("a", "b", "", &Task::new("t", b"").unwrap(), none()),
+            key("a", "b", "", &Task::without_payload("t").unwrap(), none()),
+            key("a", "b", "", &Task::new("u", b"p").unwrap(), none()),
+        ];
+        let options = [
+            none().queue("q"),
+            none().task_id("q"),
+            none().group("q"),
+            none().max_retry(1),
+            none().timeout(second),
+            none().retention(second),
+            none().unique_ttl(second),
+            none().process_in(second),
+            none().process_at(at),
+            none().deadline(at),
+            none().header("k", "v"),
+            none().header("k", "v").header("l", ""),
+        ];
+        keys.extend(options.map(|options| key("a", "b", "", &task, options)));
+        let different: HashSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
+    }
+
+    #[test]
+    fn a_mark_is_read_as_written_and_nothing_else_is_one() {
+        for outcome in [TickOutcome::Enqueued, TickOutcome::Duplicate, TickOutcome::IdConflict] {
+            for at in [1_700_000_000, 0, -5] {
+                let mark = TickMark {
+                    at,
+                    token: 0xab,
+                    outcome,
+                };
+                assert_eq!(TickMark::parse(mark.to_string().as_bytes()), Some(mark));
+            }
+        }
+        for text in [
+            "",
+            "1700000000",
+            "1700000000 00000000000000ab",
+            "1700000000 00000000000000ab 2",
+            "1700000000 00000000000000ab 1 ",
+            "+1700000000 00000000000000ab 1",
+            "- 00000000000000ab 1",
+            "1700000000 +0000000000000ab 1",
+            "1700000000 ab 1",
+            "1700000000000000 00000000000000ab 1",
+            "99999999999999999999 00000000000000ab 1",
+        ] {
+            assert_eq!(TickMark::parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(TickMark::parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn where_an_option_was_set_does_not_matter() {
+        let plain = Task::new("t", b"p").unwrap();
+        let set = plain.clone().with_queue("low").with_max_retry(7);
+        let options = TaskOptions::new().queue("low").max_retry(3);
+        assert_eq!(
+            key("s", "* * * * *", "UTC", &plain, options.clone()),
+            key("s", "* * * * *", "UTC", &set, options),
+        );
+    }
+}
