@@ -431,6 +431,8 @@ async fn who_waits_until_it_is_idle_hears_of_a_task_that_was_never_started() {
 /// In the order in which what is on its way turns into something else.
 #[tokio::test(start_paused = true)]
 async fn it_is_idle_when_nothing_is_on_its_way() {
+    type Act = fn(&Table);
+
     let table = table();
     let is_idle = || futures::FutureExt::now_or_never(table.idle()).is_some();
     assert!(is_idle());
@@ -460,7 +462,7 @@ async fn it_is_idle_when_nothing_is_on_its_way() {
     table.settled(claim.call, &claim.items, vec![Ok(())]);
     tokio::time::timeout(Duration::from_secs(1), idle).await.unwrap();
     // Who waits is told of each end that nothing follows.
-    let pairs: [(fn(&Table), fn(&Table)); 3] = [
+    let pairs: [(Act, Act); 3] = [
         (
             |table| assert!(table.call_began()),
             |table| table.call_ended(Report::default()),
