@@ -22,7 +22,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-type Lent = Option<Arc<dyn Storage>>;
+pub(crate) type Lent = Option<Arc<dyn Storage>>;
 
 /// Lends out the storage; follows restarts and reconnects. Cheap to clone.
 #[derive(Clone)]
@@ -66,6 +66,10 @@ pub(crate) struct Lending(Arc<watch::Sender<Lent>>);
 impl Lending {
     pub(crate) fn new() -> Self {
         Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    pub(crate) fn lend(&self, storage: Lent) {
+        self.0.send_replace(storage);
     }
 
     pub(crate) fn handle(&self) -> BrokerHandle {
@@ -114,7 +118,7 @@ pub(crate) struct BrokerState {
 impl Drop for BrokerState {
     /// However the actor ends: nobody is lent a storage that nobody looks after.
     fn drop(&mut self) {
-        self.args.lending.0.send_replace(None);
+        self.args.lending.lend(None);
     }
 }
 
@@ -178,7 +182,7 @@ impl Actor for Broker {
             BrokerMsg::Opened(Ok(storage)) => {
                 tracing::info!(storage = state.args.target, "connected");
                 state.args.tree.note(&state.args.path, Some("connected"));
-                state.args.lending.0.send_replace(Some(Arc::clone(&storage)));
+                state.args.lending.lend(Some(Arc::clone(&storage)));
                 state.storage = Some(storage);
                 state.retry = FIRST_RETRY;
                 state.healthy = true;
@@ -208,7 +212,7 @@ impl Actor for Broker {
                 }
             }
             BrokerMsg::Checked(Err(BrokerError::Closed)) => {
-                state.args.lending.0.send_replace(None);
+                state.args.lending.lend(None);
                 state.storage = None;
                 state.open(&myself);
             }
@@ -229,7 +233,7 @@ impl Actor for Broker {
     }
 
     async fn post_stop(&self, _myself: ActorRef<BrokerMsg>, state: &mut BrokerState) -> Result<(), ActorProcessingErr> {
-        state.args.lending.0.send_replace(None);
+        state.args.lending.lend(None);
         if let Some(storage) = state.storage.take() {
             storage.close().await;
         }

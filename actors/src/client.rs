@@ -3,8 +3,11 @@
 //! Who sends it what: handles send composed requests, each with the permits that bound how much
 //! may wait; user actors send a raw [`EnqueueMsg`]. It waits for nothing: batches go out in tasks
 //! of its own, at once when nothing is in flight, and while one is in flight the next gathers.
+//! What failed is tried again apart from the others, the items of a queue in their order.
 //! On a crash the callers of what was in flight send it again through its successor: a request
 //! carries a token by which the storage knows it (SAFETY rule 3). On drain everything is sent.
+
+mod lanes;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,13 +17,16 @@ use asynq_core::{
     compose::compose,
     config::ClientSettings,
 };
+use futures::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
+use self::lanes::Lanes;
 use crate::{
     broker::BrokerHandle,
     slot::Slot,
@@ -30,12 +36,11 @@ use crate::{
 /// How much later a handle gives up an actor that does not answer.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
-/// Batches in flight at most.
+/// Batches of first attempts in flight at most.
 const CALLS: usize = 2;
 /// A second batch is worth its round trip from so many items on.
 const WORTH_A_SECOND: usize = 64;
 const FIRST_RETRY: Duration = Duration::from_millis(20);
-const LAST_RETRY: Duration = Duration::from_millis(500);
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 
 type Answer = Result<TaskInfo, EnqueueError>;
@@ -111,6 +116,8 @@ pub(crate) struct Queued {
     deadline: Instant,
     /// Whether an attempt may have taken effect.
     ambiguous: bool,
+    /// Its place among those that came to this incarnation of the actor.
+    order: u64,
     _admission: Admission,
 }
 
@@ -134,7 +141,7 @@ pub(crate) enum ClientMsg {
     Raw(Box<EnqueueMsg>),
     /// From handles, composed and admitted.
     Composed(Box<Queued>),
-    /// A batch in flight ended.
+    /// The first attempt of a batch ended.
     Sent,
 }
 crate::message!(ClientMsg);
@@ -163,6 +170,8 @@ struct Limits {
     most_items: usize,
     most_kib: u32,
     enqueue_within: Duration,
+    /// The system has ended.
+    closed: CancellationToken,
 }
 
 impl Limits {
@@ -215,6 +224,7 @@ impl ClientHandle {
             most_items: settings.max_waiting,
             most_kib: u32::try_from(kib).unwrap_or(u32::MAX),
             enqueue_within: settings.enqueue_timeout,
+            closed: CancellationToken::new(),
         };
         Self {
             slot: Slot::new(),
@@ -294,6 +304,7 @@ impl ClientHandle {
                 reply: Reply::Handle(reply),
                 deadline,
                 ambiguous,
+                order: 0,
                 _admission: admission.clone(),
             };
             if self.slot.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
@@ -306,7 +317,12 @@ impl ClientHandle {
                     Err(_) => return Err(unknown()),
                 }
             }
-            if self.limits.items.is_closed() || !self.slot.newer(target, deadline - Instant::now()).await {
+            let successor = tokio::select! {
+                biased;
+                () = self.limits.closed.cancelled() => false,
+                newer = self.slot.newer(target, deadline - Instant::now()) => newer,
+            };
+            if !successor {
                 return Err(if ambiguous { unknown() } else { EnqueueError::Closed });
             }
         }
@@ -327,6 +343,7 @@ impl ClientHandle {
     pub(crate) fn close(&self) {
         self.limits.items.close();
         self.limits.kib.close();
+        self.limits.closed.cancel();
     }
 
     pub(crate) fn spec(&self, broker: BrokerHandle) -> ChildSpec {
@@ -360,12 +377,15 @@ pub(crate) struct ClientArgs {
 pub(crate) struct ClientState {
     args: ClientArgs,
     waiting: Vec<Queued>,
+    /// What failed and is tried again.
+    lanes: Lanes,
+    order: u64,
     /// Ends with the actor: what is in flight is then sent again by its callers.
     calls: JoinSet<()>,
     in_flight: usize,
 }
 
-/// Tells the actor that a call ended, however it ended.
+/// Tells the actor that a first attempt ended, however it ended.
 struct TellSent(ActorRef<ClientMsg>);
 
 impl Drop for TellSent {
@@ -381,15 +401,35 @@ impl ClientState {
             && self.in_flight < CALLS
             && (self.in_flight == 0 || self.waiting.len() >= WORTH_A_SECOND)
         {
-            let count = self.waiting.len().min(MAX_BATCH as usize);
-            let batch: Vec<Queued> = self.waiting.drain(..count).collect();
-            let (broker, ended) = (self.args.broker.clone(), TellSent(myself.clone()));
+            let batch = self.batch();
+            if batch.is_empty() {
+                continue;
+            }
+            let (broker, lanes, ended) = (self.args.broker.clone(), self.lanes.clone(), TellSent(myself.clone()));
             self.in_flight += 1;
             self.calls.spawn(async move {
-                deliver(&broker, batch).await;
+                let failed = attempt(&broker, batch, FIRST_RETRY).await;
+                let lanes = lanes.open(failed);
+                // What failed keeps nothing else waiting.
                 drop(ended);
+                join_all(lanes.into_iter().map(|lane| lane.run(&broker))).await;
             });
         }
+    }
+
+    /// The next that are to be sent; what follows items of its queue that are tried again waits
+    /// behind them.
+    fn batch(&mut self) -> Vec<Queued> {
+        let count = self.waiting.len().min(MAX_BATCH as usize);
+        self.lanes.join(self.waiting.drain(..count))
+    }
+
+    fn push(&mut self, item: Queued) {
+        self.order += 1;
+        self.waiting.push(Queued {
+            order: self.order,
+            ..item
+        });
     }
 
     fn compose(&self, message: EnqueueMsg) -> Option<Queued> {
@@ -404,6 +444,7 @@ impl ClientState {
                 reply,
                 deadline: Instant::now() + self.args.limits.enqueue_within,
                 ambiguous: false,
+                order: 0,
                 _admission: admission,
             }),
             Err(error) => {
@@ -414,50 +455,42 @@ impl ClientState {
     }
 }
 
-/// Sends a batch until each of its items has an answer or is out of time.
-async fn deliver(broker: &BrokerHandle, mut batch: Vec<Queued>) {
-    let mut wait = FIRST_RETRY;
-    loop {
-        // What waited for its turn until its time was over is not sent at all.
-        let now = Instant::now();
-        let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
-        late.into_iter().for_each(|item| item.fail(unavailable()));
-        let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
-            return;
-        };
-        let mut again = Vec::new();
-        match answers(broker, &live, deadline).await {
-            Some(answers) => {
-                for (mut item, answer) in live.into_iter().zip(answers) {
-                    match answer {
-                        Err(EnqueueError::Broker(error)) => {
-                            item.ambiguous |= error.is_ambiguous();
-                            // Memory does not come back by asking.
-                            let for_good = !error.is_retryable() || matches!(error, BrokerError::OutOfMemory);
-                            if for_good || Instant::now() + wait >= item.deadline {
-                                item.fail(error.into());
-                            } else {
-                                again.push(item);
-                            }
+/// Sends a batch once; what is to be sent again after `wait`.
+async fn attempt(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> Vec<Queued> {
+    // What waited for its turn until its time was over is not sent at all.
+    let now = Instant::now();
+    let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
+    late.into_iter().for_each(|item| item.fail(unavailable()));
+    let mut again = Vec::new();
+    let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
+        return again;
+    };
+    match answers(broker, &live, deadline).await {
+        Some(answers) => {
+            for (mut item, answer) in live.into_iter().zip(answers) {
+                match answer {
+                    Err(EnqueueError::Broker(error)) => {
+                        item.ambiguous |= error.is_ambiguous();
+                        // Memory does not come back by asking.
+                        let for_good = !error.is_retryable() || matches!(error, BrokerError::OutOfMemory);
+                        if for_good || Instant::now() + wait >= item.deadline {
+                            item.fail(error.into());
+                        } else {
+                            again.push(item);
                         }
-                        Err(EnqueueError::Closed) => item.fail(EnqueueError::Closed),
-                        answer => item.reply.send(&item.request.message.id, answer),
                     }
+                    Err(EnqueueError::Closed) => item.fail(EnqueueError::Closed),
+                    answer => item.reply.send(&item.request.message.id, answer),
                 }
             }
-            // SAFETY rule 3: no answer by the deadline.
-            None => live.into_iter().for_each(|mut item| {
-                item.ambiguous = true;
-                item.fail(unavailable());
-            }),
         }
-        if again.is_empty() {
-            return;
-        }
-        batch = again;
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LAST_RETRY);
+        // SAFETY rule 3: no answer by the deadline.
+        None => live.into_iter().for_each(|mut item| {
+            item.ambiguous = true;
+            item.fail(unavailable());
+        }),
     }
+    again
 }
 
 /// One attempt; `None` when the call has not ended by the deadline.
@@ -489,6 +522,8 @@ impl Actor for ClientActor {
         Ok(ClientState {
             args,
             waiting: Vec::new(),
+            lanes: Lanes::default(),
+            order: 0,
             calls: JoinSet::new(),
             in_flight: 0,
         })
@@ -501,8 +536,12 @@ impl Actor for ClientActor {
         state: &mut ClientState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ClientMsg::Raw(message) => state.waiting.extend(state.compose(*message)),
-            ClientMsg::Composed(queued) => state.waiting.push(*queued),
+            ClientMsg::Raw(message) => {
+                if let Some(queued) = state.compose(*message) {
+                    state.push(queued);
+                }
+            }
+            ClientMsg::Composed(queued) => state.push(*queued),
             ClientMsg::Sent => state.in_flight -= 1,
         }
         state.pump(&myself);
@@ -511,11 +550,17 @@ impl Actor for ClientActor {
 
     async fn post_stop(&self, _myself: ActorRef<ClientMsg>, state: &mut ClientState) -> Result<(), ActorProcessingErr> {
         while !state.waiting.is_empty() {
-            let count = state.waiting.len().min(MAX_BATCH as usize);
-            let batch: Vec<Queued> = state.waiting.drain(..count).collect();
-            deliver(&state.args.broker, batch).await;
+            let batch = state.batch();
+            let failed = attempt(&state.args.broker, batch, FIRST_RETRY).await;
+            for lane in state.lanes.open(failed) {
+                let broker = state.args.broker.clone();
+                state.calls.spawn(async move { lane.run(&broker).await });
+            }
         }
         while state.calls.join_next().await.is_some() {}
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,22 @@ struct Lost {
     over: bool,
 }
 
+/// A lost call may take tasks yet; however the look-out for them ends, the table hears of it.
+struct Lookout(Arc<Table>);
+
+impl Lookout {
+    fn new(table: &Arc<Table>) -> Self {
+        table.lookout_began();
+        Self(Arc::clone(table))
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.0.lookout_ended();
+    }
+}
+
 impl Drop for Lost {
     fn drop(&mut self) {
         self.end();
@@ -92,8 +108,10 @@ impl Drop for Lost {
 
 impl Exchange {
     /// Sends one exchange. Returns at once; the end is told to the table, then to the processor.
+    /// Nothing is taken when fetching has been stopped meanwhile.
     pub(crate) fn spawn(&self, claim: Claim, wants: Vec<Want>, permits: Option<OwnedSemaphorePermit>) -> Sent {
-        self.table.call_began();
+        let may_take = self.table.call_began();
+        let (wants, permits) = if may_take { (wants, permits) } else { (Vec::new(), None) };
         let Claim { call, items } = claim;
         let (told, sent) = oneshot::channel();
         let guard = CallGuard {
@@ -117,6 +135,10 @@ impl Exchange {
 }
 
 async fn run(mut guard: CallGuard, wants: Vec<Want>, mut permits: Option<OwnedSemaphorePermit>) {
+    if guard.items.is_empty() && wants.is_empty() {
+        guard.report.failed = false;
+        return;
+    }
     let exchange = guard.exchange.clone();
     let storage = match exchange.broker.storage().await {
         Ok(storage) => storage,
@@ -218,6 +240,7 @@ fn split(permits: &mut Option<OwnedSemaphorePermit>, most: usize) -> Option<Owne
 impl Lost {
     async fn find(mut self) {
         let is_final = self.adopt().await;
+        let _lookout = (!is_final).then(|| Lookout::new(&self.exchange.table));
         self.end();
         if is_final {
             return;
@@ -294,5 +317,49 @@ impl Lost {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asynq_core::{Clock, Connector as _, Entropy, Env, Task, TaskOptions, compose::compose};
+    use asynq_memory::MemoryStore;
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::{broker::Lending, table::Counts};
+
+    const SLOTS: usize = 4;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_about_to_begin_takes_nothing_once_fetching_is_stopped() {
+        let env = Env {
+            clock: Clock::tokio(),
+            entropy: Entropy::seeded(3),
+        };
+        let storage = MemoryStore::new().connect(env.clone()).await.unwrap();
+        let task = compose(&Task::new("t", b"").unwrap(), &TaskOptions::new(), &env).unwrap();
+        storage.enqueue(vec![task]).await.remove(0).unwrap();
+        let lending = Lending::new();
+        lending.lend(Some(storage));
+        let exchange = Exchange {
+            table: Arc::new(Table::new(SLOTS, env.clock)),
+            broker: lending.handle(),
+            nudge: Nudge::new(),
+        };
+        let table = &exchange.table;
+        let take = |permits| {
+            let queue = QueueName::default();
+            exchange.spawn(Claim::default(), vec![Want { queue, max: 1 }], permits)
+        };
+        // The processor has looked, and then comes a drain.
+        let permits = table.try_slots(1);
+        table.set_fetching(false);
+        assert!(table.idle().now_or_never().is_some(), "the drain is over");
+        assert!(take(permits).answered().await);
+        assert_eq!((table.counts(), table.free_slots()), (Counts::default(), SLOTS));
+        table.set_fetching(true);
+        assert!(take(table.try_slots(1)).answered().await);
+        assert_eq!(table.counts().leased, 1);
     }
 }

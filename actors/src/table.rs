@@ -186,6 +186,7 @@ pub(crate) struct Table {
     hurry: Mutex<Option<Duration>>,
     in_flight: AtomicUsize,
     adoptions: AtomicUsize,
+    lookouts: AtomicUsize,
     changed: Notify,
     clock: Clock,
 }
@@ -200,6 +201,7 @@ impl Table {
             hurry: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             adoptions: AtomicUsize::new(0),
+            lookouts: AtomicUsize::new(0),
             changed: Notify::new(),
             clock,
         }
@@ -226,11 +228,12 @@ impl Table {
 
     /// Whether tasks are to be taken. Outlives the processor.
     pub(crate) fn is_fetching(&self) -> bool {
-        self.fetching.load(Ordering::Acquire) && !self.is_closing()
+        self.fetching.load(Ordering::SeqCst) && !self.is_closing()
     }
 
     pub(crate) fn set_fetching(&self, fetching: bool) {
-        self.fetching.store(fetching, Ordering::Release);
+        // Before or after a call that begins: see `call_began`.
+        self.fetching.store(fetching, Ordering::SeqCst);
     }
 
     /// Whether the end of service has begun.
@@ -253,13 +256,14 @@ impl Table {
         *self.hurry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nothing of ours is in flight: no call, no run, no outcome that is not written.
+    /// Waits until nothing of ours is in flight: no call, no run, no outcome that is not written,
+    /// and nothing that a lost call may yet take.
     pub(crate) async fn idle(&self) {
         loop {
             let changed = self.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if !self.is_waiting() && self.counts().is_idle() {
+            if !self.is_waiting() && self.lookouts.load(Ordering::Acquire) == 0 && self.counts().is_idle() {
                 return;
             }
             changed.await;
@@ -268,16 +272,20 @@ impl Table {
 
     /// Calls in flight.
     pub(crate) fn calls(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn call_began(&self) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    /// Counts a call; whether it may take tasks. One that may is seen by [`idle`](Self::idle) from
+    /// before the stop of fetching on; the others hear of the stop here.
+    #[must_use]
+    pub(crate) fn call_began(&self) -> bool {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.is_fetching()
     }
 
     pub(crate) fn call_ended(&self, report: Report) {
         self.lock().reports.push(report);
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
 
@@ -292,6 +300,16 @@ impl Table {
 
     pub(crate) fn adoption_ended(&self) {
         self.adoptions.fetch_sub(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    /// A lost call may take tasks late, and is looked after; the end of service does not wait for that.
+    pub(crate) fn lookout_began(&self) {
+        self.lookouts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn lookout_ended(&self) {
+        self.lookouts.fetch_sub(1, Ordering::AcqRel);
         self.changed.notify_waiters();
     }
 

@@ -5,20 +5,24 @@
 use asynq::{Crash, Env, redis::RedisConnectionType};
 use asynq_testing::{RedisServer, invariants};
 
-use crate::load::Load;
+use crate::load::{Crashing, Load};
 
-const TIMES: usize = 3;
+const TIMES: u64 = 3;
 const STORM: usize = 100;
 
-async fn on_redis<F: Future<Output = ()>>(crashes: impl FnOnce(Load) -> F) {
+/// For a look at the storage, and to work on it.
+type Connectors = [RedisConnectionType; 2];
+
+async fn on_redis(test: impl AsyncFnOnce(Connectors)) {
     let server = RedisServer::start().await;
     let connector = || RedisConnectionType::single(server.url()).unwrap();
-    crashes(Load::start(connector(), connector(), Env::default()).await).await;
+    test([connector(), connector()]).await;
     invariants::assert_hold(&server.client().await.raw_state().await);
 }
 
 async fn survives(path: &str, crash: Crash) {
-    on_redis(async |load| {
+    on_redis(async |[look, connector]| {
+        let load = Load::start(look, connector, Env::default()).await;
         for _ in 0..TIMES {
             load.crash(path, crash).await;
         }
@@ -27,11 +31,19 @@ async fn survives(path: &str, crash: Crash) {
     .await;
 }
 
+async fn serves_on(who: Crashing, crash: Crash) {
+    on_redis(async |[look, connector]| {
+        Load::serves_on(look, connector, Env::default(), (who, crash, TIMES)).await;
+    })
+    .await;
+}
+
 crate::load::crash_table!(#[tokio::test]);
 
 #[tokio::test]
 async fn storm() {
-    on_redis(async |load| {
+    on_redis(async |[look, connector]| {
+        let load = Load::start(look, connector, Env::default()).await;
         load.storm(STORM).await;
         load.balance().await;
     })

@@ -5,10 +5,12 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use asynq_core::{Error, GroupAggregator, Result, Task};
 use ractor::{ActorRef, Message, RpcReplyPort, concurrency::oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::slot::Slot;
 
-/// Asks an actor to make one task out of the tasks of a group.
+/// Asks an actor to make one task out of the tasks of a group. While one lives, in the mailbox or
+/// where the actor handles it, its [`AggregatorActor`] sends no other.
 #[derive(Debug)]
 pub struct AggregateGroup {
     /// The group.
@@ -19,8 +21,22 @@ pub struct AggregateGroup {
     /// return to their group. Closed once nobody waits any longer, because of
     /// [`group_timeout`](asynq_core::ServerConfig::group_timeout) or a stop: look before costly work.
     pub reply: RpcReplyPort<Result<Task>>,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 crate::message!(AggregateGroup);
+
+impl AggregateGroup {
+    /// A request, as a test of the actor may send it.
+    #[must_use]
+    pub fn new(group: impl Into<String>, tasks: Vec<Task>, reply: RpcReplyPort<Result<Task>>) -> Self {
+        Self {
+            group: group.into(),
+            tasks,
+            reply,
+            _turn: None,
+        }
+    }
+}
 
 /// Why an actor gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +51,8 @@ pub enum AggregatorActorError {
 }
 
 /// A [`GroupAggregator`] that asks an actor of the user's own, whose messages have a
-/// `From<AggregateGroup>`. In the actor one set is aggregated after the other.
+/// `From<AggregateGroup>`. It is sent one request at a time, so that its mailbox does not fill while
+/// it hangs; a set whose time is over before its turn is tried again.
 ///
 /// ```
 /// use asynq_actors::{AggregateGroup, AggregatorActor};
@@ -57,7 +74,7 @@ pub enum AggregatorActorError {
 ///     async fn handle(
 ///         &self,
 ///         _: ActorRef<AggregateGroup>,
-///         AggregateGroup { group, tasks, reply }: AggregateGroup,
+///         AggregateGroup { group, tasks, reply, .. }: AggregateGroup,
 ///         number: &mut u64,
 ///     ) -> Result<(), ActorProcessingErr> {
 ///         *number += 1;
@@ -78,7 +95,11 @@ pub enum AggregatorActorError {
 /// # actor.stop(None); running.await?; Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct AggregatorActor(Arc<Ask>);
+pub struct AggregatorActor {
+    ask: Arc<Ask>,
+    /// The turn to ask; goes with the request.
+    turn: Arc<Semaphore>,
+}
 
 /// Hands the request to an actor; whether one took it.
 type Ask = dyn Fn(AggregateGroup) -> bool + Send + Sync;
@@ -88,7 +109,7 @@ impl AggregatorActor {
     /// longer; for an actor that is restarted see [`following`](Self::following).
     #[must_use]
     pub fn new<M: Message + From<AggregateGroup>>(actor: ActorRef<M>) -> Self {
-        Self(Arc::new(move |request| actor.send_message(M::from(request)).is_ok()))
+        Self::asking(move |request| actor.send_message(M::from(request)).is_ok())
     }
 
     /// Asks the actor that is in the slot at that moment: a child that our
@@ -96,24 +117,31 @@ impl AggregatorActor {
     /// [`ChildSpec::published`](crate::supervisor::ChildSpec::published).
     #[must_use]
     pub fn following<M: Message + From<AggregateGroup>>(slot: Slot<M>) -> Self {
-        Self(Arc::new(move |request| slot.cast(M::from(request)).is_ok()))
+        Self::asking(move |request| slot.cast(M::from(request)).is_ok())
+    }
+
+    fn asking(ask: impl Fn(AggregateGroup) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            ask: Arc::new(ask),
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
 #[async_trait]
 impl GroupAggregator for AggregatorActor {
     async fn aggregate(&self, group: &str, tasks: &[Task]) -> Result<Task> {
+        // No limit of its own: the run that asks has one.
+        let turn = Arc::clone(&self.turn).acquire_owned().await.ok();
         let (reply, answer) = oneshot();
         let request = AggregateGroup {
-            group: group.to_owned(),
-            tasks: tasks.to_vec(),
-            reply: reply.into(),
+            _turn: turn,
+            ..AggregateGroup::new(group, tasks.to_vec(), reply.into())
         };
         let failed = |error: AggregatorActorError| Error::Actor(error.into());
-        if !(self.0)(request) {
+        if !(self.ask)(request) {
             return Err(failed(AggregatorActorError::NotAlive));
         }
-        // No limit of its own: the run that asks has one.
         answer
             .await
             .unwrap_or_else(|_| Err(failed(AggregatorActorError::NoAnswer)))

@@ -384,11 +384,23 @@ async fn a_task_that_an_adoption_finds_again_runs_on() {
 async fn a_take_that_is_told_twice_is_one_take() {
     let table = table();
     take(&table, &["a"], 1);
+    let twice = || table.insert(vec![leased(&table, "q", "a", 1)], table.try_slots(1));
+    twice();
+    assert_eq!((table.counts(), table.free_slots()), (counts(1, 0, 0), SLOTS - 1));
     let starts = table.start_ready();
-    table.insert(vec![leased(&table, "q", "a", 1)], table.try_slots(1));
+    assert_eq!(started(&starts), ["a"]);
+    pass(20).await;
+    twice();
     assert!(table.start_ready().is_empty());
     assert_eq!(starts[0].cancel.reason(), None);
-    assert_eq!(table.counts(), counts(0, 1, 0));
+    assert_eq!((table.counts(), table.free_slots()), (counts(0, 1, 0), SLOTS - 1));
+    pass(20).await;
+    assert_eq!(table.leases().len(), 1, "until when the second says");
+    table.finish(&starts[0].key, &starts[0].token, done());
+    twice();
+    assert_eq!((table.counts(), table.running_count()), (counts(0, 0, 1), 0));
+    assert!(table.start_ready().is_empty());
+    assert_eq!(ids(&table.claim_ended(10)), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -414,6 +426,70 @@ async fn who_waits_until_it_is_idle_hears_of_a_task_that_was_never_started() {
     pass(40).await;
     assert!(table.start_ready().is_empty(), "its lease is over");
     tokio::time::timeout(Duration::from_secs(1), idle).await.unwrap();
+}
+
+/// In the order in which what is on its way turns into something else.
+#[tokio::test(start_paused = true)]
+async fn it_is_idle_when_nothing_is_on_its_way() {
+    type Act = fn(&Table);
+
+    let table = table();
+    let is_idle = || futures::FutureExt::now_or_never(table.idle()).is_some();
+    assert!(is_idle());
+    assert!(table.call_began());
+    assert!(!is_idle(), "a call");
+    table.adoption_began();
+    table.call_ended(Report::default());
+    assert!(!is_idle(), "an adoption");
+    table.lookout_began();
+    table.adoption_ended();
+    assert!(!is_idle(), "what a lost call may yet take");
+    assert!(!table.is_waiting(), "which the end of service does not wait for");
+    take(&table, &["a"], 1);
+    table.lookout_ended();
+    assert!(!is_idle(), "a task");
+    let run = table.start_ready().remove(0);
+    assert!(!is_idle(), "a run");
+    table.finish(&run.key, &run.token, done());
+    assert!(!is_idle(), "an outcome");
+    let claim = table.claim_ended(10);
+    assert!(!is_idle(), "an outcome that is being written");
+    table.settled(claim.call, &claim.items, vec![failed()]);
+    assert!(!is_idle(), "an outcome whose write failed");
+    let claim = table.claim_stuck(10, true);
+    let mut idle = std::pin::pin!(table.idle());
+    assert!(futures::poll!(&mut idle).is_pending());
+    table.settled(claim.call, &claim.items, vec![Ok(())]);
+    tokio::time::timeout(Duration::from_secs(1), idle).await.unwrap();
+    // Who waits is told of each end that nothing follows.
+    let pairs: [(Act, Act); 3] = [
+        (
+            |table| assert!(table.call_began()),
+            |table| table.call_ended(Report::default()),
+        ),
+        (Table::adoption_began, Table::adoption_ended),
+        (Table::lookout_began, Table::lookout_ended),
+    ];
+    for (begin, end) in pairs {
+        begin(&table);
+        let mut idle = std::pin::pin!(table.idle());
+        assert!(futures::poll!(&mut idle).is_pending());
+        end(&table);
+        tokio::time::timeout(Duration::from_secs(1), idle).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_begins_after_the_stop_of_fetching_takes_nothing() {
+    let table = table();
+    table.set_fetching(false);
+    assert!(!table.call_began());
+    assert_eq!(table.calls(), 1, "it may write");
+    table.call_ended(Report::default());
+    table.set_fetching(true);
+    assert!(table.call_began());
+    table.set_closing(true);
+    assert!(!table.call_began());
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,7 +603,7 @@ async fn who_waits_is_told_of_ends_of_runs_and_calls() {
     assert!(told(&|| table.finish(&run.key, &run.token, done())).await);
     let claim = table.claim_ended(10);
     assert!(told(&|| table.settled(claim.call, &claim.items, vec![Ok(())])).await);
-    table.call_began();
+    assert!(table.call_began(), "may take tasks");
     assert_eq!(table.calls(), 1);
     let report = || Report {
         leased: 3,

@@ -129,6 +129,24 @@ async fn a_late_take_that_is_found_at_the_end_of_service_goes_back() {
     assert_eq!(bench.runs.all(), 1);
 }
 
+/// Nobody may take it for drained while a lost call may still take tasks.
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_what_a_lost_call_takes_late() {
+    let bench = Bench::new(2, Duration::from_secs(1)).await;
+    bench.faults.without_barrier();
+    bench.faults.next(Op::Exchange, Fault::Late);
+    bench.enqueue("a").await;
+    // The lost call was looked after once, and "a" was taken by the next.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((bench.runs.all(), bench.system.running()), (1, 0));
+    bench.system.stop_fetching();
+    bench.enqueue("b").await;
+    bench.faults.run_late().await;
+    bench.system.drain().await;
+    assert_eq!((bench.runs.all(), bench.system.running()), (2, 0));
+    assert_eq!(bench.system.shutdown().await, Exit::Stopped);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_adoption_that_is_always_refused_is_given_up_when_others_recover() {
     let bench = Bench::new(2, Duration::from_secs(1)).await;

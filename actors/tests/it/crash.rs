@@ -8,7 +8,10 @@ use asynq_core::Task;
 use asynq_memory::MemoryStore;
 use tokio::sync::mpsc;
 
-use crate::{env, load::Load};
+use crate::{
+    env,
+    load::{Crashing, Load},
+};
 
 const TIMES: u64 = 4;
 const STORM: usize = 300;
@@ -21,6 +24,11 @@ async fn survives(path: &str, crash: Crash) {
         load.crash(path, crash).await;
     }
     load.balance().await;
+}
+
+async fn serves_on(who: Crashing, crash: Crash) {
+    let store = MemoryStore::new();
+    Load::serves_on(store.clone(), store, env(), (who, crash, TIMES)).await;
 }
 
 crate::load::crash_table!(#[tokio::test(start_paused = true)]);

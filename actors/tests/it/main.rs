@@ -5,6 +5,7 @@
 mod adoption;
 mod aggregation;
 mod blocking;
+mod client;
 mod crash;
 mod ends;
 mod faults;

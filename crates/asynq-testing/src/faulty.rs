@@ -131,6 +131,8 @@ struct Script {
     always: HashMap<Op, Fault>,
     all: Option<Fault>,
     plan: Option<Plan>,
+    /// Queues into which nothing is enqueued.
+    refusing: HashMap<String, fn() -> BrokerError>,
     late: Vec<LateCall>,
     /// Calls on a lost connection cannot be ended.
     no_barrier: bool,
@@ -206,6 +208,12 @@ impl Faults {
     /// [`next`](Self::next) and [`always`](Self::always).
     pub fn all(&self, fault: Fault) {
         self.script().all = Some(fault);
+    }
+
+    /// What is enqueued into this queue fails with this error and is not executed; other items of
+    /// the same call pass.
+    pub fn refuse(&self, queue: &str, error: fn() -> BrokerError) {
+        self.script().refusing.insert(queue.to_owned(), error);
     }
 
     /// Faults by chance, where no order concerns a call.
@@ -285,6 +293,10 @@ impl Faults {
 
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self, queue: &str) -> Option<BrokerError> {
+        self.script().refusing.get(queue).map(|error| error())
     }
 
     fn fault_for(&self, op: Op) -> Option<Fault> {

@@ -1,5 +1,7 @@
 //! An actor of the user's own as the aggregator.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use asynq_actors::{
     AggregateGroup, AggregatorActor, AggregatorActorError, Slot, Tree,
     supervisor::{Backoff, ChildSpec, ExitCell, Intensity, Strategy, Supervisor, SupervisorArgs},
@@ -17,7 +19,7 @@ enum Order {
     /// Drops the request, and lives on.
     Forget,
     Crash,
-    /// Keeps the request for ever.
+    /// Keeps the request until the next order.
     Silent,
 }
 
@@ -58,6 +60,7 @@ impl Actor for Clerk {
         let request = match message {
             ClerkMsg::Obey(new) => {
                 *order = new;
+                kept.clear();
                 return Ok(());
             }
             ClerkMsg::Kept(reply) => {
@@ -137,10 +140,70 @@ async fn a_silent_actor_keeps_its_set_for_as_long_as_a_run_may_take() {
     assert_eq!(kept(&clerk).await, [false], "asked once, and still waited for");
     pass(5 * SECOND).await;
     assert_eq!(kept(&clerk).await, [true], "given up");
+    pass(10 * MINUTE).await;
+    assert_eq!(kept(&clerk).await, [true], "one at a time");
     obey(&clerk, Order::Answer);
     assert_eq!(world.all_aggregated().await.sums, [names(&["a", "b"])]);
     system.shutdown().await;
     clerk.stop(None);
+}
+
+/// A request of an actor that hangs, and how many were made.
+struct Request {
+    _group: AggregateGroup,
+}
+#[cfg(feature = "ractor-cluster")]
+impl ractor::Message for Request {}
+
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+impl From<AggregateGroup> for Request {
+    fn from(group: AggregateGroup) -> Self {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
+        Self { _group: group }
+    }
+}
+
+struct Hanging;
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Hanging {
+    type Msg = Request;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Request>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Request>, _request: Request, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        std::future::pending().await
+    }
+}
+
+/// Its mailbox does not fill.
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_hangs_is_sent_one_request() {
+    let (hanging, ended) = Actor::spawn(None, Hanging, ()).await.unwrap();
+    let aggregator = AggregatorActor::new(hanging.clone());
+    let tasks = [Task::new("t", b"a").unwrap()];
+    let ask = || tokio::time::timeout(SECOND, aggregator.aggregate("g", &tasks));
+    for _ in 0..3 {
+        let answers = tokio::join!(ask(), ask(), ask());
+        assert!(
+            answers.0.is_err() && answers.1.is_err() && answers.2.is_err(),
+            "they hang"
+        );
+        assert_eq!(REQUESTS.load(Ordering::Relaxed), 1);
+    }
+    hanging.kill();
+    ended.await.unwrap();
+    let dead = ask().await.unwrap().unwrap_err();
+    assert_eq!(
+        reason(&dead),
+        Some(AggregatorActorError::NotAlive),
+        "and nobody's turn is lost"
+    );
 }
 
 /// A supervised actor is followed through its restarts: each crash costs its set some time, no task.

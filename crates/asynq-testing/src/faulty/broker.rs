@@ -95,12 +95,35 @@ impl<B: ?Sized> FaultyBroker<B> {
     }
 }
 
+impl<B: Storage + ?Sized> FaultyBroker<B> {
+    /// Enqueues what is for queues that refuse nothing.
+    async fn enqueue_some(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+        let refusals: Vec<_> = batch
+            .iter()
+            .map(|item| self.faults.refusal(&item.message.queue))
+            .collect();
+        let passed = batch
+            .into_iter()
+            .zip(&refusals)
+            .filter(|(_, refused)| refused.is_none());
+        let mut answers = self
+            .inner
+            .enqueue(passed.map(|(item, _)| item).collect())
+            .await
+            .into_iter();
+        refusals
+            .into_iter()
+            .filter_map(|refused| refused.map_or_else(|| answers.next(), |error| Some(Err(error.into()))))
+            .collect()
+    }
+}
+
 #[async_trait]
 impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
         let count = batch.len();
         match self.faults.enter(Op::Enqueue).await {
-            Verdict::Execute => self.inner.enqueue(batch).await,
+            Verdict::Execute => self.enqueue_some(batch).await,
             Verdict::Fail(error) => each(count, &error),
             Verdict::LoseReply => {
                 drop(self.inner.enqueue(batch).await);
