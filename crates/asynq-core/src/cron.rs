@@ -72,9 +72,8 @@ use self::fields::Fields;
 /// - A zone prefix without a blank after it, on which Go panics, is an error.
 /// - Where a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may not end. This one
 ///   goes on after it.
-/// - Where a midnight came twice a minute before the clocks went back (in Newfoundland until 2011), Go may answer
-///   the first of the two when it is over. This one answers the next.
-///
+/// - Where the clocks went back a minute after midnight (in Newfoundland until 2011), midnight came twice, and Go
+///   may answer the first when it is over. This one answers the second.
 /// - Go's zones change their clocks for ever, see above.
 ///
 /// Two specs are equal if their texts are.
