@@ -25,11 +25,12 @@ use crate::{link::Settings, uri};
 /// Counts a key up: whether it ran, and how often, shows.
 static COUNT: Script = Script::new("count", "return redis.call('INCR', KEYS[1])");
 /// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Settings that wait long enough for a server to come back.
 fn settings(url: &str) -> Settings {
     let mut settings = uri::parse(url).unwrap();
+    settings.connect_timeout = LIMIT;
     settings.wait_timeout = LIMIT;
     settings
 }
@@ -48,6 +49,13 @@ fn impatient(url: &str) -> Settings {
         ping_timeout: ms(300),
     };
     Settings { pace, ..settings(url) }
+}
+
+/// Asks a silent connection soon, and waits for the answer.
+fn attentive(url: &str) -> Settings {
+    let mut settings = impatient(url);
+    settings.pace.ping_timeout = LIMIT;
+    settings
 }
 
 fn cmd(words: &[&str]) -> redis::Cmd {
