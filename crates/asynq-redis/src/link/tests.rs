@@ -46,7 +46,7 @@ fn impatient(url: &str) -> Settings {
         tick: ms(10),
         slow: ms(50),
         ping_after: ms(50),
-        ping_timeout: ms(300),
+        ping_timeout: ms(1000),
     };
     Settings { pace, ..settings(url) }
 }
@@ -113,6 +113,19 @@ async fn until<F: Future<Output = bool>>(mut ask: impl FnMut() -> F) {
         }
     })
     .await;
+}
+
+/// Asks until it is answered: who is impatient gives up a connection, too, whose server is slow.
+async fn at_last<T, F: Future<Output = Result<T, BrokerError>>>(mut ask: impl FnMut() -> F) -> T {
+    within(async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+    })
+    .await
 }
 
 fn is<T: Debug>(answer: Result<T, BrokerError>, expected: fn(&BrokerError) -> bool) {
