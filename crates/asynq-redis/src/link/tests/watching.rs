@@ -1,7 +1,7 @@
 //! Wake-ups.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -207,6 +207,27 @@ async fn who_promises_pushes_and_sends_none_is_found_out() {
     // Known by now: no second proof.
     is(within(link.watch(probe())).await, unsupported);
     assert_eq!(proofs.load(Ordering::Relaxed), 1);
+}
+
+/// However slow a server is, it pushes before it answers what came later.
+#[tokio::test]
+async fn a_push_that_comes_with_the_next_answer_is_proof() {
+    let written = Mutex::new(None);
+    let fake = Fake::start(move |words| match words[0].as_str() {
+        "EVALSHA" => Some(":0\r\n".to_owned()),
+        "SET" => {
+            *written.lock().unwrap() = Some(words[1].clone());
+            None
+        }
+        "PING" => written.lock().unwrap().take().map(|key| {
+            let length = key.len();
+            format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n${length}\r\n{key}\r\n+PONG\r\n")
+        }),
+        _ => None,
+    })
+    .await;
+    let link = open(&fake.url()).await;
+    within(link.watch(probe())).await.unwrap();
 }
 
 #[tokio::test]
