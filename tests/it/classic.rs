@@ -161,8 +161,10 @@ async fn a_server_runs_a_mux_and_aggregates_and_its_life_is_that_of_gos() {
     let config = ServerConfig::new()
         .concurrency(4)
         .queues([("default".to_owned(), 3)])
-        .group_grace_period(Duration::from_secs(1))
-        .unwrap();
+        // However long it takes to add them: three are a full group.
+        .group_grace_period(Duration::from_secs(3600))
+        .unwrap()
+        .group_max_size(3);
     let mut server = ServerBuilder::new()
         .redis_config(bench.connection())
         .server_config(config)
@@ -195,7 +197,7 @@ async fn a_server_runs_a_mux_and_aggregates_and_its_life_is_that_of_gos() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let archived = tokio::time::timeout(Duration::from_secs(30), archived).await.unwrap();
+    let archived = tokio::time::timeout(Duration::from_secs(60), archived).await.unwrap();
     assert_eq!(archived.last_error, "handler not found for task \"video\"");
 
     let inspector = &bench.inspector;
@@ -289,7 +291,7 @@ async fn a_queue_that_cannot_be_served_keeps_no_other_from_being_served() {
         bench.client.enqueue(task).await.unwrap();
     }
     for _ in 0..20 {
-        tokio::time::timeout(Duration::from_secs(30), runs.recv())
+        tokio::time::timeout(Duration::from_secs(60), runs.recv())
             .await
             .unwrap()
             .unwrap();

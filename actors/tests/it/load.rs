@@ -14,7 +14,8 @@ use asynq_actors::{
     supervisor::{Backoff, Intensity},
 };
 use asynq_core::{
-    Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env, names::QueueName,
+    ClientConfig, Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env,
+    names::QueueName,
 };
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -252,6 +253,7 @@ impl Load {
         let often = Duration::from_millis(100);
         let builder = AsynqSystem::builder(connector)
             .env(env.clone())
+            .client_config(ClientConfig::new().enqueue_timeout(MENDED_WITHIN))
             .config(
                 ServerConfig::new()
                     .concurrency(20)
@@ -349,20 +351,28 @@ impl Load {
             .unwrap_or_else(|_| panic!("not restarted\n{:?}", self.system.tree()));
     }
 
-    /// Crashes random actors in random ways, so many times, without waiting for any to be mended.
+    /// Crashes random actors in random ways, so many times, without waiting for any to be mended. Where that
+    /// is slow, many crashes hit actors that are down already: then there are more.
     pub(crate) async fn storm(&self, crashes: usize) {
         let entropy = Entropy::seeded(31);
         let pick = |most: usize| usize::try_from(entropy.below(most as u64)).unwrap();
-        for _ in 0..crashes {
-            let path = ACTORS[pick(ACTORS.len())];
-            let crash = [Crash::Kill, Crash::Panic, Crash::Error][pick(3)];
-            assert!(self.system.crash_actor(path, crash), "no actor at {path}");
-            tokio::time::sleep(Duration::from_millis(pick(60) as u64)).await;
-        }
-        let tree = self.system.tree().unwrap();
-        let restarts = |path: &&str| tree.find(&path.split('/').collect::<Vec<_>>()).unwrap().restarts;
-        let restarts: u64 = ACTORS.iter().map(restarts).sum();
-        assert!(restarts > crashes as u64 / 4, "{restarts} restarts\n{tree}");
+        let restarts = || -> u64 {
+            let tree = self.system.tree().unwrap();
+            let of = |path: &&str| tree.find(&path.split('/').collect::<Vec<_>>()).unwrap().restarts;
+            ACTORS.iter().map(of).sum()
+        };
+        let blows = async {
+            let mut blows = 0;
+            while blows < crashes || restarts() <= crashes as u64 / 4 {
+                let path = ACTORS[pick(ACTORS.len())];
+                let crash = [Crash::Kill, Crash::Panic, Crash::Error][pick(3)];
+                assert!(self.system.crash_actor(path, crash), "no actor at {path}");
+                tokio::time::sleep(Duration::from_millis(pick(60) as u64)).await;
+                blows += 1;
+            }
+        };
+        let mended = tokio::time::timeout(MENDED_WITHIN, blows).await;
+        assert!(mended.is_ok(), "{} restarts\n{:?}", restarts(), self.system.tree());
     }
 
     /// Waits until every task is settled, and checks that each came to its own end, no attempt ran

@@ -28,7 +28,7 @@ use crate::{
 pub const BINARY_ENV: &str = "ASYNQ_REDIS_SERVER";
 
 /// How long a server may take to come up.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// How many ports are tried when others take them first.
 const PORT_ATTEMPTS: u32 = 10;
 /// The longest path of a unix socket that every system takes.

@@ -86,7 +86,7 @@ async fn our_idle_server_is_quiet_and_disturbs_nobody() {
     );
     let go_alone = by(&sent_alone, &connections(&private, Side::Go).await);
     let go_beside = by(&sent_beside, &still_connected);
-    assert!(go_alone.len() >= 5, "Go polls: {sent_alone:#?}");
+    assert!(!go_alone.is_empty(), "Go polls: {sent_alone:#?}");
     // Beats and polls that fall on the edge of a window.
     let apart = go_beside.len().abs_diff(go_alone.len());
     assert!(apart <= 5, "Go alone: {go_alone:#?}, beside ours: {go_beside:#?}");

@@ -162,7 +162,7 @@ fn assert_run(run: &GoRun, task: &GoTask, id: &str) {
     if by_deadline < by_timeout {
         assert_eq!(run.deadline_unix_nanos, by_deadline, "{run:?}");
     } else {
-        about(run.deadline_unix_nanos, by_timeout, Duration::from_secs(10));
+        about(run.deadline_unix_nanos, by_timeout, Duration::from_secs(30));
     }
 }
 

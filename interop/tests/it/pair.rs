@@ -160,11 +160,11 @@ impl Pair {
     pub(crate) async fn queue(&mut self, queue: &str) -> GoQueueInfo {
         let mut ours = translate::queue_info(&self.storage.queue_info(&queue_name(queue)).await.unwrap());
         let mut go = self.go.queue_info(queue).await.unwrap();
-        about(ours.latency_nanos, go.latency_nanos, Duration::from_secs(10));
+        about(ours.latency_nanos, go.latency_nanos, Duration::from_secs(30));
         about(
             ours.timestamp_unix_nanos,
             go.timestamp_unix_nanos,
-            Duration::from_secs(10),
+            Duration::from_secs(30),
         );
         for info in [&mut ours, &mut go] {
             assert_eq!(info.memory_usage > 0, info.size > 0, "{info:?}");

@@ -92,7 +92,7 @@ async fn go_recovers_our_tasks_and_our_late_words_are_refused() {
     let mut pair = Pair::start().await;
     let mut client = Producer::start(Side::Rust, &pair.redis).await;
     let task = GoTask::new("t")
-        .payload(r#"{"do":"sleep","ms":5000}"#)
+        .payload(r#"{"do":"sleep","ms":15000}"#)
         .id("a")
         .retention_ms(3_600_000);
     client.enqueue(&task).await;

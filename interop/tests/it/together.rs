@@ -111,9 +111,9 @@ async fn gos_writes_wake_our_idle_system() {
                 .unwrap(),
             what
         );
-        // Far below the rare look that a system takes even with a watch.
+        // Below the rare look that a system takes even with a watch: 15 s after the one before.
         assert!(
-            began.elapsed() < Duration::from_secs(8),
+            began.elapsed() < Duration::from_secs(14),
             "{what} took {:?}",
             began.elapsed()
         );

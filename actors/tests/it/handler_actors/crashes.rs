@@ -289,7 +289,7 @@ async fn nothing_is_lost_between_two_threads() {
         }
         stage.until(TASKS, "done").await
     };
-    let done = tokio::time::timeout(MINUTE, done).await.expect("tasks are stuck");
+    let done = tokio::time::timeout(10 * MINUTE, done).await.expect("tasks are stuck");
     assert_eq!(done.len(), TASKS);
     let mut attempts: Vec<_> = stage
         .deeds("start")

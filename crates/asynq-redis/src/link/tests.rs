@@ -25,11 +25,12 @@ use crate::{link::Settings, uri};
 /// Counts a key up: whether it ran, and how often, shows.
 static COUNT: Script = Script::new("count", "return redis.call('INCR', KEYS[1])");
 /// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Settings that wait long enough for a server to come back.
 fn settings(url: &str) -> Settings {
     let mut settings = uri::parse(url).unwrap();
+    settings.connect_timeout = LIMIT;
     settings.wait_timeout = LIMIT;
     settings
 }
@@ -45,9 +46,16 @@ fn impatient(url: &str) -> Settings {
         tick: ms(10),
         slow: ms(50),
         ping_after: ms(50),
-        ping_timeout: ms(300),
+        ping_timeout: ms(1000),
     };
     Settings { pace, ..settings(url) }
+}
+
+/// Asks a silent connection soon, and waits for the answer.
+fn attentive(url: &str) -> Settings {
+    let mut settings = impatient(url);
+    settings.pace.ping_timeout = LIMIT;
+    settings
 }
 
 fn cmd(words: &[&str]) -> redis::Cmd {
@@ -105,6 +113,19 @@ async fn until<F: Future<Output = bool>>(mut ask: impl FnMut() -> F) {
         }
     })
     .await;
+}
+
+/// Asks until it is answered: who is impatient gives up a connection, too, whose server is slow.
+async fn at_last<T, F: Future<Output = Result<T, BrokerError>>>(mut ask: impl FnMut() -> F) -> T {
+    within(async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+    })
+    .await
 }
 
 fn is<T: Debug>(answer: Result<T, BrokerError>, expected: fn(&BrokerError) -> bool) {

@@ -14,7 +14,7 @@ use asynq_testing::{
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn to(url: &str) -> RedisConnectionType {
     RedisConnectionType::single(url)

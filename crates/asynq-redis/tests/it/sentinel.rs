@@ -16,7 +16,7 @@ use asynq_testing::{
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn to(both: &RedisSentinel) -> RedisConnectionType {
     RedisConnectionType::sentinel(RedisSentinel::MASTER, [both.sentinel().url()])

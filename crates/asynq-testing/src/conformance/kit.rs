@@ -14,3 +14,6 @@ pub(super) use super::{
     values::*,
 };
 pub(super) use crate::request::{group, id, queue, request};
+
+/// Longer than anything takes that is waited for.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);

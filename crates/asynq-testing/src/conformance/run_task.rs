@@ -272,6 +272,6 @@ pub(super) async fn a_waiting_server_is_woken(fx: &Fixture) {
         watch => watch.unwrap(),
     };
     fx.connect().await.run_task(&queue(Q), &id("a")).await.unwrap();
-    let woken = timeout(Duration::from_secs(10), watch.changed()).await;
+    let woken = timeout(LIMIT, watch.changed()).await;
     assert_eq!(woken.unwrap(), asynq_core::broker::Wake::Changed);
 }

@@ -16,7 +16,7 @@ async fn watch(fx: &Fixture, queues: &[&str], kind: WatchKind) -> Option<Watch> 
 }
 
 async fn wakes(watch: &mut Watch) {
-    let woken = timeout(Duration::from_secs(10), watch.changed()).await;
+    let woken = timeout(LIMIT, watch.changed()).await;
     assert_eq!(
         woken.unwrap_or_else(|_| panic!("the watch does not wake")),
         Wake::Changed
@@ -132,6 +132,6 @@ pub(super) async fn a_watch_is_lost_with_its_connection(fx: &Fixture) {
         return;
     };
     other.close().await;
-    let woken = timeout(Duration::from_secs(10), watch.changed()).await;
+    let woken = timeout(LIMIT, watch.changed()).await;
     assert_eq!(woken.unwrap_or_else(|_| panic!("the watch does not end")), Wake::Lost);
 }

@@ -163,7 +163,13 @@ impl RedisCluster {
             let asked = clients.iter_mut().map(async |client| {
                 let info = client.try_cmd(&["CLUSTER", "INFO"]).await?.text();
                 let says = |line: &str| info.lines().any(|found| found == line);
-                std::io::Result::Ok(says("cluster_state:ok") && says(&format!("cluster_known_nodes:{NODES}")))
+                // Without full coverage a node is ok before it knows which node serves what.
+                let facts = [
+                    "cluster_state:ok".to_owned(),
+                    format!("cluster_known_nodes:{NODES}"),
+                    format!("cluster_slots_ok:{SLOTS}"),
+                ];
+                std::io::Result::Ok(facts.iter().all(|fact| says(fact)))
             });
             let answers = try_join_all(asked).await;
             match answers {
