@@ -169,6 +169,11 @@ pub mod error {
     };
 }
 
+/// Cron specs, which say when a periodic task is due.
+pub mod cron {
+    pub use asynq_core::cron::{CronError, CronField, CronSpec, DurationFault, FieldFault, Tz};
+}
+
 /// Settings of servers and systems.
 pub mod config {
     pub use asynq_core::config::{ClientConfig, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, UnknownTask};

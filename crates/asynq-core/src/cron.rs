@@ -1,0 +1,264 @@
+//! Cron specs with the meaning that they have in Go: robfig/cron v3, standard parser.
+
+mod duration;
+mod error;
+mod fields;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, TimeZone};
+pub use chrono_tz::Tz;
+
+pub use self::error::{CronError, CronField, DurationFault, FieldFault};
+use self::fields::Fields;
+
+/// When a periodic task is due, with the grammar and the meaning of Go's robfig/cron v3 (standard parser),
+/// which Go asynq has.
+///
+/// ```
+/// use asynq_core::cron::{CronSpec, Tz};
+/// use chrono::{DateTime, TimeZone as _, Utc};
+///
+/// // Half past eight from Monday to Friday.
+/// let spec = CronSpec::parse("30 8 * * mon-fri")?;
+/// let saturday = Utc.with_ymd_and_hms(2024, 6, 1, 12, 0, 0).unwrap();
+/// assert_eq!(spec.next_after(&saturday).unwrap().to_rfc3339(), "2024-06-03T08:30:00+00:00");
+///
+/// // The zone is that of the time asked about, unless the spec has one.
+/// let in_berlin = saturday.with_timezone(&Tz::Europe__Berlin);
+/// assert_eq!(spec.next_after(&in_berlin).unwrap().to_rfc3339(), "2024-06-03T08:30:00+02:00");
+/// let spec = CronSpec::parse("CRON_TZ=Asia/Tokyo 0 6 * * *")?;
+/// assert_eq!(spec.next_after(&saturday).unwrap().to_rfc3339(), "2024-06-01T21:00:00+00:00");
+/// # Ok::<(), asynq_core::cron::CronError>(())
+/// ```
+///
+/// # Grammar
+///
+/// Five fields between white space: minute 0-59, hour 0-23, day of month 1-31, month 1-12 or `jan`-`dec`,
+/// day of week 0-6 from Sunday or `sun`-`sat`; names in any case. A field is a list with commas of `*` (or `?`,
+/// which is the same), `n` and `a-b`, each with a step if wanted: `*/15`, `10-30/5`; `n/5` is
+/// from `n` to the maximum. A list of nothing (`,`) matches nothing.
+///
+/// If the day of month or the day of week has a star (with a step of one at most), a day must match
+/// both. If neither has, one of the two is enough: `0 0 13 * fri` is each 13th and each Friday.
+///
+/// Instead of the fields: `@yearly` or `@annually`, `@monthly`, `@weekly` (Sunday), `@daily` or `@midnight`,
+/// `@hourly`; or `@every` with a duration of Go's, as `90s` or `1h30m`. Its fractions of a second are cut
+/// off, and less than a second is one.
+///
+/// Before all that, `CRON_TZ=` or `TZ=` with the name of a time zone in the IANA database and a blank. No
+/// name is UTC. `Local` is as no prefix.
+///
+/// # When the clocks change
+///
+/// A time that is skipped does not come on that day; a time that is repeated comes twice. What comes every
+/// hour comes once in each real hour. Where the skipped hour begins at midnight, or a change is not of a whole
+/// hour, Go misses some times, and so does this.
+///
+/// The rules of the zones are those of the `chrono-tz` crate, which change with its version. What it has no rules
+/// for (beyond 2099) keeps the last offset.
+///
+/// # Differences from Go
+///
+/// - A zone prefix without a blank after it, on which Go panics, is an error.
+/// - Where a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may not end. This one
+///   goes on after it.
+/// - Where hours were repeated more than once over, Go may answer a time that is over. This one goes on
+///   to the next.
+///
+/// Two specs are equal if their texts are.
+#[derive(Clone)]
+pub struct CronSpec {
+    text: String,
+    timezone: Option<Tz>,
+    plan: Plan,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+enum Plan {
+    Fields(Arc<Fields>),
+    /// Whole seconds, at least one.
+    Every(Duration),
+}
+
+impl CronSpec {
+    /// Reads a spec, see above for what it may be.
+    ///
+    /// # Errors
+    /// [`CronError`] with the field and the text at fault, for the same specs that Go refuses, or panics on.
+    ///
+    /// ```
+    /// use asynq_core::cron::CronSpec;
+    ///
+    /// let error = CronSpec::parse("0 9-25 * * *").unwrap_err();
+    /// assert_eq!(error.to_string(), "hour `9-25`: 25 is above 23 (allowed: 0-23)");
+    /// ```
+    pub fn parse(spec: &str) -> Result<Self, CronError> {
+        if spec.is_empty() {
+            return Err(CronError::Empty);
+        }
+        let (timezone, rest) = match ["CRON_TZ=", "TZ="].iter().find_map(|prefix| spec.strip_prefix(prefix)) {
+            None => (None, spec),
+            Some(prefixed) => {
+                let (name, rest) = prefixed
+                    .split_once(' ')
+                    .ok_or_else(|| CronError::ZoneAlone { spec: spec.to_owned() })?;
+                (zone(name)?, rest.trim())
+            }
+        };
+        Ok(Self {
+            text: spec.to_owned(),
+            timezone,
+            plan: Plan::parse(rest)?,
+        })
+    }
+
+    /// The text that was parsed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The zone of the `CRON_TZ=` or `TZ=` prefix. `None` without one, and for `Local`: the fields
+    /// are read in the zone of the time that [`next_after`](Self::next_after) is asked about.
+    #[must_use]
+    pub fn timezone(&self) -> Option<Tz> {
+        self.timezone
+    }
+
+    /// The period of an `@every`: whole seconds, at least one, at most some 292 years.
+    #[must_use]
+    pub fn every(&self) -> Option<Duration> {
+        match self.plan {
+            Plan::Every(period) => Some(period),
+            Plan::Fields(_) => None,
+        }
+    }
+
+    /// The first time after `from`, always a later one and a whole second. For an `@every`, `from` plus the
+    /// period, rounded down to the second.
+    ///
+    /// `None` if there is none up to the end of the fifth year after that of `from` (30 February never comes),
+    /// or it would be beyond what chrono can express.
+    ///
+    /// Takes microseconds, for a time that never comes less than a millisecond.
+    ///
+    /// ```
+    /// use asynq_core::cron::{CronSpec, Tz};
+    /// use chrono::TimeZone as _;
+    ///
+    /// // On 10 March 2024 New York's clocks went from 2:00 to 3:00.
+    /// let from = Tz::America__New_York.with_ymd_and_hms(2024, 3, 9, 12, 0, 0).unwrap();
+    /// let next = CronSpec::parse("30 2 * * *")?.next_after(&from).unwrap();
+    /// assert_eq!(next.to_rfc3339(), "2024-03-11T02:30:00-04:00");
+    /// # Ok::<(), asynq_core::cron::CronError>(())
+    /// ```
+    #[must_use]
+    pub fn next_after<Z: TimeZone>(&self, from: &DateTime<Z>) -> Option<DateTime<Z>> {
+        let after = from.timestamp();
+        let next = match &self.plan {
+            Plan::Every(period) => after.checked_add(i64::try_from(period.as_secs()).ok()?)?,
+            Plan::Fields(fields) => match &self.timezone {
+                Some(zone) => search::next(fields, zone, after)?,
+                None => search::next(fields, &from.timezone(), after)?,
+            },
+        };
+        let next = DateTime::from_timestamp(next, 0)?;
+        Some(next.with_timezone(&from.timezone()))
+    }
+}
+
+/// `None` for Go's `Local`, which here means that of the time asked about.
+fn zone(name: &str) -> Result<Option<Tz>, CronError> {
+    match name {
+        "" => Ok(Some(Tz::UTC)),
+        "Local" => Ok(None),
+        name => name
+            .parse()
+            .map(Some)
+            .map_err(|_| CronError::UnknownZone { name: name.to_owned() }),
+    }
+}
+
+impl Plan {
+    fn parse(spec: &str) -> Result<Self, CronError> {
+        let fields: Vec<&str> = if spec.starts_with('@') {
+            if let Some(duration) = spec.strip_prefix("@every ") {
+                return period(duration).map(Self::Every);
+            }
+            match spec {
+                "@yearly" | "@annually" => ["0", "0", "1", "1", "*"],
+                "@monthly" => ["0", "0", "1", "*", "*"],
+                "@weekly" => ["0", "0", "*", "*", "0"],
+                "@daily" | "@midnight" => ["0", "0", "*", "*", "*"],
+                "@hourly" => ["0", "*", "*", "*", "*"],
+                descriptor => {
+                    return Err(CronError::Descriptor {
+                        descriptor: descriptor.to_owned(),
+                    });
+                }
+            }
+            .to_vec()
+        } else {
+            spec.split_whitespace().collect()
+        };
+        let fields = <[&str; 5]>::try_from(fields).map_err(|fields| CronError::FieldCount {
+            spec: spec.to_owned(),
+            found: fields.len(),
+        })?;
+        Fields::parse(fields).map(|fields| Self::Fields(Arc::new(fields)))
+    }
+}
+
+fn period(duration: &str) -> Result<Duration, CronError> {
+    let nanos = duration::parse(duration).map_err(|fault| CronError::Every {
+        duration: duration.to_owned(),
+        fault,
+    })?;
+    let seconds = TimeDelta::nanoseconds(nanos).num_seconds();
+    Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)))
+}
+
+impl FromStr for CronSpec {
+    type Err = CronError;
+
+    fn from_str(spec: &str) -> Result<Self, CronError> {
+        Self::parse(spec)
+    }
+}
+
+impl fmt::Display for CronSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl fmt::Debug for CronSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CronSpec").field(&self.text).finish()
+    }
+}
+
+impl PartialEq for CronSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for CronSpec {}
+
+impl Hash for CronSpec {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
