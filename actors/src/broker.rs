@@ -68,6 +68,12 @@ impl Lending {
         Self(Arc::new(watch::Sender::new(None)))
     }
 
+    /// Lends a storage that no actor looks after.
+    #[cfg(test)]
+    pub(crate) fn of(storage: Arc<dyn Storage>) -> Self {
+        Self(Arc::new(watch::Sender::new(Some(storage))))
+    }
+
     pub(crate) fn handle(&self) -> BrokerHandle {
         BrokerHandle {
             lent: self.0.subscribe(),

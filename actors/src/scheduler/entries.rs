@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use asynq_core::{
@@ -55,6 +56,7 @@ pub(super) struct Subject {
 pub(super) struct Run {
     pub(super) request: EnqueueRequest,
     pub(super) tick: Tick,
+    following: Option<Time>,
     pub(super) subject: Arc<Subject>,
     /// Whether the pre-enqueue hook was called.
     announced: AtomicBool,
@@ -108,7 +110,7 @@ struct Entry {
     missed: MissedTicks,
     /// Registered by the manager, and the manager's to unregister.
     managed: bool,
-    /// When this scheduler unregistered the same entry before: older ticks were not wanted.
+    /// When it was registered, if the same entry had been unregistered before: older ticks were not wanted.
     not_before: Option<Time>,
     /// Whether the stored tick was looked at.
     anchored: bool,
@@ -168,6 +170,13 @@ fn option_strings(_options: &TaskOptions) -> Vec<String> {
     Vec::new()
 }
 
+/// How long a tick is remembered (SAFETY rule 10).
+fn keep(tick: Time, following: Option<Time>) -> Duration {
+    let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
+    let keep = periods.max(KEEP).to_std().unwrap_or(MAX_DURATION);
+    keep.min(MAX_DURATION)
+}
+
 fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     one.into_iter().chain(other).min()
 }
@@ -185,7 +194,7 @@ impl Entry {
             MissedTicks::Once => Some(self.timetable.newest(next, last_late)),
             MissedTicks::All => {
                 self.wanted_until = Some(last_late);
-                Some(self.timetable.newest_of(next, last_late, MOST_MISSED))
+                Some(self.timetable.newest_of(next, now, MOST_MISSED))
             }
             // Skip, as Go.
             _ => self.timetable.not_before(next, limit),
@@ -216,29 +225,30 @@ impl Entry {
         };
     }
 
-    /// Goes on to the next tick.
-    fn pass(&mut self, tick: Time, last: Option<Time>, now: Time) {
+    /// Goes on from a tick to the following one.
+    fn pass(&mut self, tick: Time, following: Option<Time>, now: Time) {
         self.prev = self.prev.max(Some(tick));
-        let following = self.timetable.after(tick);
-        self.next = match (last, self.timetable.period()) {
-            // What is decided up to now need not be asked for. All schedulers take over the phase of the last.
-            (Some(last), None) => self.timetable.after(tick.max(last.min(now))),
-            (Some(last), Some(period)) if last <= now + period => {
-                self.prev = self.prev.max(Some(last.min(now)));
-                Some(last + period)
-            }
+        self.next = if tick <= now {
+            following
+        } else {
             // A clock that was set back brings times again that were decided, never a pause.
-            _ => earlier(following, self.timetable.after(now)),
+            earlier(following, self.timetable.after(now))
         };
     }
 
-    fn keep(&self, tick: Time) -> std::time::Duration {
-        let following = self.timetable.after(tick);
-        let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
-        periods
-            .max(KEEP)
-            .to_std()
-            .map_or(MAX_DURATION, |keep| keep.min(MAX_DURATION))
+    /// Goes on from a tick that was decided elsewhere, as was the last one.
+    fn pass_taken(&mut self, tick: Time, following: Option<Time>, last: Time, now: Time) {
+        self.pass(tick, following, now);
+        match self.timetable.period() {
+            // What is decided up to now need not be asked for.
+            None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
+            // All schedulers take over the phase of the last. One beyond was written by a clock that was wrong.
+            Some(period) if last <= now + period => {
+                self.prev = self.prev.max(Some(last.min(now)));
+                self.next = Some(last + period);
+            }
+            _ => {}
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -327,7 +337,8 @@ impl Entries {
     }
 
     pub(super) fn insert(&self, prepared: Prepared) -> EntryId {
-        self.lock().insert(prepared)
+        let now = self.env.clock.now();
+        self.lock().insert(prepared, now)
     }
 
     /// Whether there was such an entry.
@@ -369,7 +380,7 @@ impl Entries {
             state.remove(number, now);
         }
         for prepared in new {
-            state.insert(prepared);
+            state.insert(prepared, now);
         }
         counts
     }
@@ -456,10 +467,11 @@ impl Entries {
             return Work::Nothing;
         };
         let subject = Arc::clone(&entry.subject);
+        let following = entry.timetable.after(at);
         let request = match compose(&subject.task, &subject.options, &self.env) {
             Ok(request) => request,
             Err(error) => {
-                entry.pass(at, None, now);
+                entry.pass(at, following, now);
                 return Work::Invalid(subject, error);
             }
         };
@@ -468,11 +480,12 @@ impl Entries {
             entry: entry.key.clone(),
             at,
             gap: period.and_then(|period| period.to_std().ok()).unwrap_or_default(),
-            keep: entry.keep(at),
+            keep: keep(at, following),
         };
         let run = Arc::new(Run {
             request,
             tick,
+            following,
             subject,
             announced: AtomicBool::new(false),
         });
@@ -508,14 +521,14 @@ impl Entries {
             return false;
         }
         entry.running = None;
-        let at = run.tick.at;
+        let (at, following) = (run.tick.at, run.following);
         match ended {
             Ended::Enqueued(event) => {
-                entry.pass(at, None, now);
+                entry.pass(at, following, now);
                 entry.unrecorded.push(event);
             }
-            Ended::Taken(last) => entry.pass(at, Some(last), now),
-            Ended::Failed => entry.pass(at, None, now),
+            Ended::Taken(last) => entry.pass_taken(at, following, last, now),
+            Ended::Failed => entry.pass(at, following, now),
             // What is too late is dropped when the next tick is looked for.
             Ended::TooLate => {}
         }
@@ -567,9 +580,9 @@ impl State {
         self.entries.iter().filter(|(_, entry)| !entry.removed)
     }
 
-    fn insert(&mut self, Prepared(mut entry): Prepared) -> EntryId {
+    fn insert(&mut self, Prepared(mut entry): Prepared, now: Time) -> EntryId {
         let id = entry.subject.id.clone();
-        entry.not_before = self.unregistered.get(&entry.key).copied();
+        entry.not_before = self.unregistered.remove(&entry.key).map(|_| now);
         self.numbers += 1;
         self.entries.insert(self.numbers, entry);
         id

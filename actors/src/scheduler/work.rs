@@ -178,40 +178,41 @@ impl Worker {
                 Err(error) => error,
             };
             hooks.error(&subject.task, &subject.options, &error);
-            let again = if is_retryable(&error) {
+            let mut again = if is_retryable(&error) {
                 self.entries.again(number, run)
             } else {
                 Again::No
             };
+            if again == Again::Yes {
+                if failures == 0 {
+                    tracing::warn!(
+                        spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
+                        "tick not enqueued, trying on"
+                    );
+                }
+                failures += 1;
+                if !self.pause(wait.next(self)).await {
+                    return;
+                }
+                again = self.entries.again(number, run);
+            }
             let ended = match again {
-                Again::Yes => None,
-                Again::No => Some(Ended::Failed),
-                Again::TooLate => Some(Ended::TooLate),
+                Again::Yes => continue,
+                Again::No => Ended::Failed,
+                Again::TooLate => Ended::TooLate,
                 Again::Removed => {
                     self.entries.end(number, run, Ended::TooLate);
                     return;
                 }
             };
-            if let Some(ended) = ended {
-                if self.entries.end(number, run, ended) {
-                    tracing::error!(
-                        spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
-                        "the task of a tick was not enqueued"
-                    );
-                    hooks.post(Err(&error));
-                }
-                return;
-            }
-            if failures == 0 {
-                tracing::warn!(
+            if self.entries.end(number, run, ended) {
+                tracing::error!(
                     spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
-                    "tick not enqueued, trying on"
+                    "the task of a tick was not enqueued"
                 );
+                hooks.post(Err(&error));
             }
-            failures += 1;
-            if !self.pause(wait.next(self)).await {
-                return;
-            }
+            return;
         }
     }
 

@@ -11,6 +11,7 @@ mod faults;
 mod handler_actors;
 mod load;
 mod maintenance;
+mod scheduler;
 mod spans;
 mod stubborn;
 mod supervisor;
