@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use asynq_core::{
     BrokerError, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo, TaskState, WorkerInfo,
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
 };
@@ -198,6 +199,38 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// Safe.
     pub async fn trees(&self) -> Result<Vec<PublishedTree>> {
         Ok(self.0.trees().await?)
+    }
+
+    /// The periodic tasks of the schedulers that live, Go's and ours (Go: `SchedulerEntries`). Their options
+    /// are the texts that the scheduler wrote; [`SchedulerEntry::task_options`] reads them. Entries that
+    /// cannot be read are left out.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn list_scheduler_entries(&self) -> Result<Vec<SchedulerEntry>> {
+        Ok(self.0.scheduler_entries().await?)
+    }
+
+    /// A page of what a scheduler entry has enqueued, newest first (Go: `ListSchedulerEnqueueEvents`): page
+    /// numbers count from 1, a page has at most 10 000 events. Empty for an entry that is not known. Of each
+    /// entry a thousand events are kept, until it is unregistered or its scheduler ends. Events that cannot
+    /// be read are left out.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn list_scheduler_enqueue_events(
+        &self,
+        entry_id: &str,
+        page: u32,
+        size: u32,
+    ) -> Result<Vec<SchedulerEnqueueEvent>> {
+        Ok(self.0.enqueue_events(entry_id, PageRequest::new(page, size)).await?)
     }
 }
 

@@ -27,6 +27,7 @@ var commands = []command{
 	{"schedule", "run a scheduler with the entries read from stdin", runSchedule},
 	{"dump", "print every key of the database", runDump},
 	{"vectors", "enqueue a fixed set of tasks into an empty database and dump it", runVectors},
+	{"cron", "print what the scheduler's cron library makes of generated specs", runCron},
 	{"bench-enqueue", "measure enqueueing", runBenchEnqueue},
 	{"bench-drain", "measure processing of tasks that do nothing", runBenchDrain},
 }
@@ -66,31 +67,45 @@ func main() {
 }
 
 func printUsage() {
-	fmt.Fprintln(os.Stderr, "usage: asynq-interop SUBCOMMAND --redis ADDRESS [flags]")
+	fmt.Fprintln(os.Stderr, "usage: asynq-interop SUBCOMMAND [--redis ADDRESS] [flags]")
 	for _, c := range commands {
 		fmt.Fprintf(os.Stderr, "  %-14s %s\n", c.name, c.summary)
 	}
 }
 
-// flags is a flag set with the one flag that every subcommand has.
+// localFlags is the flag set of a subcommand without Redis.
+type localFlags struct{ *flag.FlagSet }
+
+func newLocalFlags(name string) localFlags {
+	return localFlags{flag.NewFlagSet(name, flag.ExitOnError)}
+}
+
+func (f localFlags) parse(args []string) error {
+	if err := f.Parse(args); err != nil {
+		return usageError{err.Error()}
+	}
+	if f.NArg() > 0 {
+		return usagef("unexpected argument %q", f.Arg(0))
+	}
+	return nil
+}
+
+// flags is a flag set with the one flag that every subcommand with Redis has.
 type flags struct {
-	*flag.FlagSet
+	localFlags
 	redis string
 }
 
 func newFlags(name string) *flags {
-	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ExitOnError)}
+	f := &flags{localFlags: newLocalFlags(name)}
 	f.StringVar(&f.redis, "redis", "", "host:port, path of a unix socket, or redis:// URL (required)")
 	return f
 }
 
 // connect parses the arguments and returns the connection they describe.
 func (f *flags) connect(args []string) (connection, error) {
-	if err := f.Parse(args); err != nil {
-		return connection{}, usageError{err.Error()}
-	}
-	if f.NArg() > 0 {
-		return connection{}, usagef("unexpected argument %q", f.Arg(0))
+	if err := f.parse(args); err != nil {
+		return connection{}, err
 	}
 	if f.redis == "" {
 		return connection{}, usagef("--redis is required")

@@ -20,6 +20,7 @@
 mod base64_bytes;
 mod bench;
 mod client;
+mod cron;
 mod dump;
 mod events;
 mod inspector;
@@ -31,6 +32,7 @@ mod task;
 
 pub use bench::{GoDrain, GoFill, bench_drain, bench_enqueue};
 pub use client::GoClient;
+pub use cron::cron_cases;
 pub use dump::{DumpedKey, DumpedValue, ScoredMember, dump};
 pub use events::{Events, GoAggregation, GoEvent, GoRun};
 pub use inspector::{GoGroup, GoInspector, GoQueueInfo, GoServerInfo, GoWorker};

@@ -88,20 +88,26 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a subcommand of the Go program on the Redis at this address.
     pub(crate) async fn start(subcommand: &str, address: &str, args: &[String]) -> Self {
+        Self::start_alone(subcommand, &[&on_redis(address), args].concat()).await
+    }
+
+    /// Starts a subcommand of the Go program that needs no Redis.
+    pub(crate) async fn start_alone(subcommand: &str, args: &[String]) -> Self {
         let mut command = Command::new(program().await);
-        command.arg(subcommand);
-        Self::spawn(format!("asynq-interop {subcommand}"), command, address, args)
+        command.arg(subcommand).args(args);
+        Self::spawn(format!("asynq-interop {subcommand}"), command)
     }
 
     /// Starts a server of ours on the Redis at this URL.
     pub(crate) fn worker(program: &Path, url: &str, args: &[String]) -> Self {
-        Self::spawn("asynq-interop-worker".to_owned(), Command::new(program), url, args)
+        let mut command = Command::new(program);
+        command.args(on_redis(url)).args(args);
+        Self::spawn("asynq-interop-worker".to_owned(), command)
     }
 
-    fn spawn(name: String, mut command: Command, address: &str, args: &[String]) -> Self {
+    fn spawn(name: String, mut command: Command) -> Self {
         let stderr = tempfile::tempfile().unwrap_or_else(|error| panic!("no file for what {name} says: {error}"));
         let complaints = Complaints(stderr);
-        command.args(["--redis", address]).args(args);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -224,6 +230,10 @@ impl Process {
             panic!("{} cannot be killed: {error}", self.name);
         }
     }
+}
+
+fn on_redis(address: &str) -> [String; 2] {
+    ["--redis".to_owned(), address.to_owned()]
 }
 
 /// Reads a line of JSON.

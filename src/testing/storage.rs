@@ -376,6 +376,18 @@ impl Inspect for KitStorage {
         self.inner.trees().await
     }
 
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError> {
+        self.inner.scheduler_entries().await
+    }
+
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+        self.inner.enqueue_events(entry_id, page).await
+    }
+
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
         self.inner.audit(queue, cursor).await
     }

@@ -1,6 +1,6 @@
 //! Cron specs with the meaning that they have in Go: robfig/cron v3, standard parser.
 
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod fields;
 mod search;
@@ -72,8 +72,8 @@ use self::fields::Fields;
 /// - A zone prefix without a blank after it, on which Go panics, is an error.
 /// - Where a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may not end. This one
 ///   goes on after it.
-/// - Where hours were repeated more than once over, Go may answer a time that is over. This one goes on
-///   to the next.
+/// - Where a midnight came twice a minute before the clocks went back (in Newfoundland until 2011), Go may answer
+///   the first of the two when it is over. This one answers the next.
 ///
 /// Two specs are equal if their texts are.
 #[derive(Clone)]
@@ -181,7 +181,8 @@ impl CronSpec {
 /// `None` for Go's `Local`, which here means that of the time asked about.
 fn zone(name: &str) -> Result<Option<Tz>, CronError> {
     match name {
-        "" => Ok(Some(Tz::UTC)),
+        // The second is in the database, but not in chrono-tz.
+        "" | "Factory" => Ok(Some(Tz::UTC)),
         "Local" => Ok(None),
         name => name
             .parse()

@@ -9,6 +9,7 @@ use crate::{
     clock::from_unix_secs,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
+    options::TaskOptions,
     progress::Progress,
     state::TaskState,
 };
@@ -290,6 +291,15 @@ pub struct SchedulerEntry {
     pub next: Option<DateTime<Utc>>,
     /// When it fired last; `None`: never.
     pub prev: Option<DateTime<Utc>>,
+}
+
+impl SchedulerEntry {
+    /// The [`options`](Self::options) that can be read; see
+    /// [`from_go_strings`](TaskOptions::from_go_strings).
+    #[must_use]
+    pub fn task_options(&self) -> TaskOptions {
+        TaskOptions::from_go_strings(&self.options)
+    }
 }
 
 /// One firing of a scheduler entry.

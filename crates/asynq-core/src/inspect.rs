@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     error::{BrokerError, PoisonKind},
-    info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
+    info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
     state::TaskState,
     tree::PublishedTree,
@@ -267,6 +267,21 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The supervision trees of the living servers of ours, by host, process and server. What cannot be
     /// read is left out.
     async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError>;
+
+    /// The entries of the living schedulers, Go's and ours; those of one scheduler in the reverse of the
+    /// order in which it wrote them, as in Go. What cannot be read is left out, with a warning.
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError>;
+
+    /// A page of the enqueue events of a scheduler entry, newest first; empty for an unknown entry. What
+    /// cannot be read is left out, with a warning: in Go one such event hides all others.
+    ///
+    /// # Errors
+    /// [`BrokerError::WrongType`] when the history is damaged.
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError>;
 
     /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at
     /// the moment of its own atomic look.

@@ -1,5 +1,8 @@
 //! The options of a task: all optional, chained, merged, checked when the task is enqueued.
 
+mod go;
+mod printable;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};

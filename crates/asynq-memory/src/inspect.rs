@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use asynq_core::{
     error::BrokerError,
-    info::{GroupInfo, QueueInfo, ServerInfo, TaskInfo, WorkerInfo},
+    info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{QueueName, TaskId},
     tree::PublishedTree,
@@ -65,6 +65,18 @@ impl Inspect for MemoryBroker {
 
     async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
         self.with(|data, now| publish::trees(data, now))?
+    }
+
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError> {
+        self.with(|data, now| publish::entries(data, now))?
+    }
+
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+        self.with(|data, _| publish::events(data, entry_id, page))?
     }
 
     async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

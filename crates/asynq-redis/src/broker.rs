@@ -336,6 +336,18 @@ impl Inspect for RedisBroker {
         ops::tree::trees(&self.core).await
     }
 
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError> {
+        ops::scheduler_state::entries(&self.core).await
+    }
+
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+        ops::scheduler_state::events(&self.core, entry_id, page).await
+    }
+
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
         ops::audit::audit(&self.core, queue, cursor).await
     }

@@ -76,6 +76,8 @@ pub enum Op {
     Servers,
     Workers,
     Trees,
+    SchedulerEntries,
+    EnqueueEvents,
     Audit,
 }
 

@@ -6,11 +6,13 @@
 //! * [`faulty`]: a storage that fails on demand.
 //! * [`model`]: the same random operations on several storages.
 //! * [`tls`]: certificates for servers that speak TLS.
+//! * [`cron`](mod@cron): cron specs beside Go's.
 //! * [`request`](mod@request): requests in a line; [`view`] and [`invariants`]: looks at raw keys.
 //!
 //! It knows `asynq-core` alone: neither a broker nor actors nor a Redis library.
 
 pub mod conformance;
+pub mod cron;
 pub mod faulty;
 pub mod invariants;
 pub mod model;

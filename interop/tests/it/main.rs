@@ -7,6 +7,7 @@
 mod aggregation;
 mod cancel;
 mod connections;
+mod cron;
 mod driver;
 mod fleet;
 mod go_enqueues;

@@ -7,7 +7,7 @@ const LIMIT: u64 = 1 << 63;
 
 /// Nanoseconds. The arithmetic is Go's to the bit, with its one flaw: two parts of exactly 2^63 ns each
 /// add up to nothing.
-pub(super) fn parse(text: &str) -> Result<i64, DurationFault> {
+pub(crate) fn parse(text: &str) -> Result<i64, DurationFault> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -12,6 +12,7 @@ use super::fields::Fields;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 
 /// How many years after its own the search goes on.
 const YEARS: i32 = 5;
@@ -20,29 +21,30 @@ const YEARS: i32 = 5;
 ///
 /// `None` if there is none up to the end of the fifth year after this one, or before the end of the
 /// calendar that chrono has.
-pub(super) fn next<Z: TimeZone>(fields: &Fields, zone: &Z, after: i64) -> Option<i64> {
+pub(super) fn next<Z: TimeZone>(fields: &Fields, zone: &Z, mut after: i64) -> Option<i64> {
     if fields.never() {
         return None;
     }
-    let mut walk = Walk {
-        fields,
-        zone,
-        at: Moment::of_unix(zone, after.checked_add(1)?)?,
-        snapped: false,
-    };
-    let last_year = walk.at.local.year() + YEARS;
-    while walk.at.local.year() <= last_year {
-        if walk.month()? && walk.day()? && walk.hour()? && walk.minute()? && walk.second()? {
-            if walk.at.unix > after {
-                return Some(walk.at.unix);
-            }
-            // Snapping led into the first pass of repeated hours, and to a match there. Go takes it, although
-            // it is over.
-            walk.snapped = true;
-            walk.skip(1)?;
+    loop {
+        let mut walk = Walk {
+            fields,
+            zone,
+            at: Moment::of_unix(zone, after.checked_add(1)?)?,
+            snapped: false,
+        };
+        let start = walk.at;
+        let found = walk.first_match()?;
+        if found > after {
+            return Some(found);
         }
+        // In repeated hours the way led back into the first pass, and to a match there. Go takes it, although it
+        // is over.
+        walk.at = start;
+        if walk.by_minutes(DAY)? {
+            return Some(walk.at.unix);
+        }
+        after = walk.at.unix;
     }
-    None
 }
 
 /// An instant, and what the clocks of the zone show.
@@ -78,6 +80,34 @@ struct Walk<'a, Z> {
     at: Moment,
     /// Whether the start was left, so that all smaller units stand at their beginning.
     snapped: bool,
+}
+
+impl<Z: TimeZone> Walk<'_, Z> {
+    /// The time that Go finds.
+    fn first_match(&mut self) -> Option<i64> {
+        let last_year = self.at.local.year() + YEARS;
+        while self.at.local.year() <= last_year {
+            if self.month()? && self.day()? && self.hour()? && self.minute()? && self.second()? {
+                return Some(self.at.unix);
+            }
+        }
+        None
+    }
+
+    /// On to the first match, by looking at each minute of so many seconds. `Some(false)`: there is none.
+    fn by_minutes(&mut self, seconds: i64) -> Option<bool> {
+        let end = self.at.unix.checked_add(seconds)?;
+        while self.at.unix < end {
+            let Moment { local, .. } = self.at;
+            let date = self.fields.month(local.month()) && self.fields.day(local.date());
+            let time = self.fields.hour(local.hour()) && self.fields.minute(local.minute()) && local.second() == 0;
+            if date && time {
+                return Some(true);
+            }
+            self.skip(MINUTE - i64::from(local.second()))?;
+        }
+        Some(false)
+    }
 }
 
 /// Each method goes on to where its unit matches. `Some(false)`: it ran over, larger units are to be looked

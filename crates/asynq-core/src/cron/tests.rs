@@ -128,14 +128,34 @@ fn the_search_goes_on_after_a_day_that_a_zone_skipped() {
     );
 }
 
-/// Newfoundland's double summer time ended in 1988 at 00:01 with two hours at once: 22:01 to 00:01 came twice.
-/// From the second 23:30 on, Go goes back to the first 23:00, and answers the first midnight, an hour and a half
-/// before the time asked about. From there it misses the second, as this does.
+/// Newfoundland's summer time ended at a minute after midnight until 2011. In the hour before that midnight
+/// that came twice, Go goes back to its first beginning, and answers the first midnight, which is over.
 #[test]
 fn a_time_that_is_over_is_not_answered() {
+    let zone = Tz::America__St_Johns;
+    let midnight = "2008-11-02T00:00:00-03:30";
     assert_eq!(
-        next("0 0 * * *", Tz::America__St_Johns, "1988-10-29T23:30:00-03:30").unwrap(),
-        "1988-10-31T00:00:00-03:30"
+        next("0 0 * * *", zone, "2008-11-01T23:30:00-02:30").unwrap(),
+        "2008-11-02T00:00:00-02:30"
+    );
+    for from in [
+        "2008-11-02T00:00:59-02:30",
+        "2008-11-01T23:01:00-03:30",
+        "2008-11-01T23:59:59-03:30",
+    ] {
+        assert_eq!(next("0 0 * * *", zone, from).unwrap(), midnight);
+        assert_eq!(next("* */2 * * *", zone, from).unwrap(), midnight);
+    }
+    assert_eq!(next("0 0 * * *", zone, midnight).unwrap(), "2008-11-03T00:00:00-03:30");
+    // The hour came back on the first of the month, but as one of the last of the month before.
+    assert_eq!(
+        next("0 0 1 11 *", zone, "2009-10-31T23:30:00-03:30").unwrap(),
+        "2009-11-01T00:00:00-03:30"
+    );
+    // Two hours at once in 1988.
+    assert_eq!(
+        next("0 0 * * *", zone, "1988-10-29T23:30:00-03:30").unwrap(),
+        "1988-10-30T00:00:00-03:30"
     );
 }
 

@@ -6,6 +6,7 @@ use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,
     error::BrokerError,
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, WorkerInfo},
+    inspect::PageRequest,
     keys::{self, own},
     names::TaskId,
     raw::RawValue,
@@ -151,6 +152,45 @@ pub(crate) fn write_entries(
     data.schedulers
         .put(&keys::scheduler_entries(scheduler_id), list, whole_secs(ttl), now);
     Ok(())
+}
+
+/// The entries of the schedulers that live. Undecodable ones are skipped.
+pub(crate) fn entries(data: &Data, now: DateTime<Utc>) -> Result<Vec<SchedulerEntry>, BrokerError> {
+    data.check(keys::SCHEDULERS)?;
+    let mut entries = Vec::new();
+    for value in data.schedulers.living(now) {
+        let RawValue::List(list) = value else { continue };
+        for bytes in list {
+            match wire::decode_scheduler_entry(bytes.clone()) {
+                Some(entry) => entries.push(entry),
+                None => tracing::warn!("a scheduler entry cannot be read"),
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// A page of the events of an entry, newest first. Undecodable ones are skipped.
+pub(crate) fn events(
+    data: &Data,
+    entry_id: &str,
+    page: PageRequest,
+) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+    data.check(&keys::scheduler_history(entry_id))?;
+    let Some(history) = data.history.get(entry_id) else {
+        return Ok(Vec::new());
+    };
+    let start = usize::try_from(page.start()).unwrap_or(usize::MAX);
+    let size = usize::try_from(page.size()).unwrap_or(usize::MAX);
+    let page = history.iter().rev().skip(start).take(size);
+    let decode = |(bytes, _): (&Bytes, i64)| {
+        let event = wire::decode_enqueue_event(bytes);
+        if event.is_none() {
+            tracing::warn!(entry_id, "an enqueue event of a scheduler entry cannot be read");
+        }
+        event
+    };
+    Ok(page.filter_map(decode).collect())
 }
 
 /// Removes the entries of a scheduler.

@@ -6,12 +6,18 @@ use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,
     error::BrokerError,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
+    inspect::PageRequest,
     keys, wire,
 };
 use futures::future::join;
 
-use super::server_state::{announce, whole_secs};
-use crate::{args::Args, broker::Core, reply::scalar, scripts};
+use super::server_state::{announce, read, whole_secs};
+use crate::{
+    args::Args,
+    broker::Core,
+    reply::{Reply, scalar},
+    scripts,
+};
 
 pub(crate) async fn write(
     core: &Core,
@@ -63,4 +69,44 @@ pub(crate) async fn clear_history(core: &Core, entry_id: &str) -> Result<(), Bro
     let mut delete = redis::cmd("DEL");
     delete.arg(keys::scheduler_history(entry_id));
     core.link.command(&delete).await.map(drop)
+}
+
+/// The entries of the schedulers that live. Only reads: dead names are left to those who announce theirs.
+pub(crate) async fn entries(core: &Core) -> Result<Vec<SchedulerEntry>, BrokerError> {
+    let mut entries = Vec::new();
+    for value in read(core, keys::SCHEDULERS, "LRANGE", &["0", "-1"]).await? {
+        let mut list = Reply::new("LRANGE", value)?;
+        while !list.is_empty() {
+            match wire::decode_scheduler_entry(list.bytes()?.into()) {
+                Some(entry) => entries.push(entry),
+                None => tracing::warn!("a scheduler entry cannot be read"),
+            }
+        }
+    }
+    Ok(entries)
+}
+
+pub(crate) async fn events(
+    core: &Core,
+    entry_id: &str,
+    page: PageRequest,
+) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+    let key = keys::scheduler_history(entry_id);
+    let (first, last) = (page.start(), page.start() + u64::from(page.size()) - 1);
+    let mut cmd = redis::cmd("ZREVRANGE");
+    cmd.arg(&key).arg(first).arg(last);
+    let answer = core.link.command(&cmd).await.map_err(|error| match error {
+        // The answer of a command does not name the key.
+        BrokerError::WrongType { .. } => BrokerError::WrongType { key },
+        other => other,
+    })?;
+    let mut reply = Reply::new("ZREVRANGE", answer)?;
+    let mut events = Vec::with_capacity(reply.len());
+    while !reply.is_empty() {
+        match wire::decode_enqueue_event(&reply.bytes()?) {
+            Some(event) => events.push(event),
+            None => tracing::warn!(entry_id, "an enqueue event of a scheduler entry cannot be read"),
+        }
+    }
+    Ok(events)
 }

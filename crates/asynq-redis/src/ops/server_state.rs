@@ -115,13 +115,18 @@ async fn living(core: &Core, index: &'static str) -> Result<Vec<Vec<u8>>, Broker
 }
 
 /// Reads what the names lead to. What has ended meanwhile or is of another type is left out.
-pub(crate) async fn read(core: &Core, index: &'static str, command: &str) -> Result<Vec<Value>, BrokerError> {
+pub(crate) async fn read(
+    core: &Core,
+    index: &'static str,
+    command: &str,
+    args: &[&str],
+) -> Result<Vec<Value>, BrokerError> {
     let names = living(core, index).await?;
     let commands: Vec<_> = names
         .iter()
         .map(|name| {
             let mut cmd = redis::cmd(command);
-            cmd.arg(name);
+            cmd.arg(name).arg(args);
             cmd
         })
         .collect();
@@ -138,7 +143,7 @@ pub(crate) async fn read(core: &Core, index: &'static str, command: &str) -> Res
 
 /// The servers that live. Only reads: dead names are left to those who announce theirs.
 pub(crate) async fn servers(core: &Core) -> Result<Vec<ServerInfo>, BrokerError> {
-    let values = read(core, keys::SERVERS, "GET").await?;
+    let values = read(core, keys::SERVERS, "GET", &[]).await?;
     let found = values.into_iter().filter_map(|value| bytes("GET", value).ok());
     Ok(found.filter_map(|info| wire::decode_server(&info)).collect())
 }
@@ -146,7 +151,7 @@ pub(crate) async fn servers(core: &Core) -> Result<Vec<ServerInfo>, BrokerError>
 /// What the living servers run.
 pub(crate) async fn workers(core: &Core) -> Result<Vec<WorkerInfo>, BrokerError> {
     let mut workers = Vec::new();
-    for value in read(core, keys::WORKERS, "HVALS").await? {
+    for value in read(core, keys::WORKERS, "HVALS", &[]).await? {
         let mut running = Reply::new("HVALS", value)?;
         while !running.is_empty() {
             workers.extend(wire::decode_worker(running.bytes()?.into()));

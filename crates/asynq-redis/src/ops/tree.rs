@@ -53,7 +53,7 @@ pub(crate) async fn clear(core: &Core, server: &ServerIdentity) -> Result<(), Br
 }
 
 pub(crate) async fn trees(core: &Core) -> Result<Vec<PublishedTree>, BrokerError> {
-    let values = read(core, own::TREES, "GET").await?;
+    let values = read(core, own::TREES, "GET", &[]).await?;
     let found = values.into_iter().filter_map(|value| bytes("GET", value).ok());
     let mut trees: Vec<_> = found.filter_map(|json| PublishedTree::decode(&json)).collect();
     trees.sort_by(PublishedTree::by_server);

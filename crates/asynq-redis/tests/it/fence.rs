@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     BrokerError, EnqueueError, SettleError, Storage,
-    broker::{CallRecord, Exchanged, GroupLimits, Outcome, RECOVER_GRACE, Recovery, Want},
+    broker::{CallRecord, Exchanged, GroupLimits, Outcome, RECOVER_GRACE, Recovery, Tick, Ticked, Want},
+    info::TaskInfo,
 };
 use asynq_testing::{
     Proxy,
     request::{group, request},
 };
 
-use crate::support::{Bench, DONE, connect, ids, key, q, retry, settlement};
+use crate::support::{Bench, DONE, connect, ids, key, q, retry, settlement, tick};
 
 /// A broker whose way to the server leads over a proxy.
 async fn behind_proxy(bench: &Bench) -> (Proxy, Arc<dyn Storage>) {
@@ -317,4 +318,89 @@ async fn a_lease_above_the_claim_is_another_owners() {
         .raw(&["ZADD", &key("lease"), &task.lease.until.0.to_string(), "a"])
         .await;
     bench.settle(&task, DONE).await.unwrap();
+}
+
+/// SAFETY 3 and 10: the request sent again for its tick is answered as the answer that was lost.
+#[tokio::test]
+async fn a_tick_whose_answer_was_lost_can_be_repeated() {
+    let bench = Bench::start().await;
+    let (proxy, storage) = behind_proxy(&bench).await;
+    let unique = |id: &str, token| {
+        let new = request("q", id).payload("p").unique(Duration::from_secs(60));
+        new.token(token).build()
+    };
+    let lose = async |id: &str, token, tick: &Tick| {
+        proxy.lose_next_reply();
+        let answer = storage.enqueue_tick(unique(id, token), tick).await;
+        assert!(
+            matches!(answer, Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))),
+            "{answer:?}"
+        );
+    };
+    // The script is known to the server from here on.
+    let other = bench
+        .storage
+        .enqueue_tick(request("other", "a").build(), &tick(&bench, 0))
+        .await;
+    enqueued(other);
+
+    lose("a", 1, &tick(&bench, 0)).await;
+    let another = bench.storage.enqueue_tick(unique("b", 2), &tick(&bench, 0)).await;
+    assert!(matches!(another, Ok(Ticked::Taken { .. })), "{another:?}");
+    for _ in 0..2 {
+        assert_eq!(
+            enqueued(storage.enqueue_tick(unique("a", 1), &tick(&bench, 0)).await).id,
+            "a"
+        );
+    }
+
+    // A duplicate decides its tick, and is told again when the lock is gone.
+    lose("b", 3, &tick(&bench, 1)).await;
+    let task = bench.take(1).await.remove(0);
+    bench.settled(&task, DONE).await;
+    let again = storage.enqueue_tick(unique("b", 3), &tick(&bench, 1)).await;
+    assert!(matches!(again, Err(EnqueueError::DuplicateTask)), "{again:?}");
+
+    // A later tick was decided before the request came again: the task itself tells.
+    lose("c", 4, &tick(&bench, 2)).await;
+    let later = request("q", "d").build();
+    enqueued(bench.storage.enqueue_tick(later, &tick(&bench, 3)).await);
+    assert_eq!(
+        enqueued(storage.enqueue_tick(unique("c", 4), &tick(&bench, 2)).await).id,
+        "c"
+    );
+    assert_eq!(ids(&bench.take(9).await), ["c", "d"]);
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+fn enqueued(answer: Result<Ticked, EnqueueError>) -> TaskInfo {
+    match answer {
+        Ok(Ticked::Enqueued(info)) => info,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A request that is still on its way when it is sent again enqueues nothing more.
+#[tokio::test]
+async fn a_tick_that_was_under_way_enqueues_nothing_more() {
+    let mut bench = Bench::start().await;
+    let (proxy, storage) = behind_proxy(&bench).await;
+    let new = || request("q", "a").token(1).build();
+    enqueued(
+        storage
+            .enqueue_tick(request("other", "a").build(), &tick(&bench, 0))
+            .await,
+    );
+    let mut held = proxy.hold_next_request();
+    let answer = storage.enqueue_tick(new(), &tick(&bench, 0)).await;
+    assert!(
+        matches!(answer, Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))),
+        "{answer:?}"
+    );
+    held.caught().await;
+    enqueued(storage.enqueue_tick(new(), &tick(&bench, 0)).await);
+    let task = bench.take(1).await.remove(0);
+    bench.settled(&task, DONE).await;
+    held.release().await;
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 0);
 }

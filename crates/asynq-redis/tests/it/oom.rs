@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use asynq_core::{
     BrokerError, EnqueueError, SettleError, TaskState,
-    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
+    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{ListFilter, PageRequest},
     tree::{ActorState, ServerIdentity, TreeNode},
@@ -13,11 +13,12 @@ use asynq_core::{
 use asynq_testing::request::{group, id, queue, request};
 use bytes::Bytes;
 
-use crate::support::{Bench, DONE, archive, ids, key, q, retry, settlement};
+use crate::support::{Bench, DONE, archive, ids, key, q, retry, settlement, tick};
 
 /// Each script, and by which test it is pinned.
 const PINNED: &[(&str, &str)] = &[
     ("enqueue", "an_enqueue_is_refused_whole"),
+    ("enqueue_tick", "a_tick_is_refused_whole_and_stays_open"),
     ("write_result", "an_enqueue_is_refused_whole"),
     ("exchange", "outcomes_are_written_and_tasks_taken"),
     ("quarantine", "outcomes_are_written_and_tasks_taken"),
@@ -121,6 +122,53 @@ async fn an_enqueue_is_refused_whole() {
     );
     assert_eq!(keys_of(&mut bench).await, before);
     assert_eq!(bench.raw_int(&["HEXISTS", &key("t:a"), "result"]).await, 0);
+}
+
+#[tokio::test]
+async fn a_tick_is_refused_whole_and_stays_open() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    let first = tick(&bench, 0);
+    let decided = bench
+        .storage
+        .enqueue_tick(request("q", "first").build(), &first)
+        .await
+        .unwrap();
+    assert!(matches!(decided, Ticked::Enqueued(_)), "{decided:?}");
+    fill(&mut bench).await;
+    let before = keys_of(&mut bench).await;
+    let next = tick(&bench, 1);
+    for new in [
+        request("q", "p"),
+        request("q", "s").at(bench.after(60)),
+        request("q", "g").group("g"),
+        request("q", "u").unique(Duration::from_secs(60)),
+        // A conflict writes the mark alone.
+        request("q", "a"),
+    ] {
+        let answer = bench.storage.enqueue_tick(new.build(), &next).await;
+        assert!(
+            matches!(answer, Err(EnqueueError::Broker(BrokerError::OutOfMemory))),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(keys_of(&mut bench).await, before);
+    let last = bench.storage.last_ticks(&[(q(), next.entry.clone())]).await.remove(0);
+    assert_eq!(last.unwrap(), Some(first.at));
+    // What was decided is still told.
+    let taken = bench
+        .storage
+        .enqueue_tick(request("q", "b").build(), &first)
+        .await
+        .unwrap();
+    assert_eq!(taken, Ticked::Taken { last: first.at });
+    bench.raw(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let open = bench
+        .storage
+        .enqueue_tick(request("q", "p").build(), &next)
+        .await
+        .unwrap();
+    assert!(matches!(open, Ticked::Enqueued(_)), "{open:?}");
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    Clock, Connector as _, Entropy, Env, QueueName, SettleError, Storage,
-    broker::{EnqueueRequest, Exchanged, LeasedTask, Outcome, Settlement, Want},
+    Clock, Connector as _, Entropy, Env, QueueName, SettleError, Storage, Task, TaskOptions,
+    broker::{EnqueueRequest, Exchanged, LeasedTask, Outcome, Settlement, Tick, Want},
     inspect::{Breach, Cursor},
+    periodic::EntryKey,
 };
 use asynq_redis::RedisConnectionType;
 use asynq_testing::{
@@ -118,6 +119,11 @@ impl Bench {
             .remove(0)
     }
 
+    /// Writes an outcome that must be written.
+    pub(crate) async fn settled(&self, task: &LeasedTask, outcome: Outcome) {
+        self.settle(task, outcome).await.unwrap();
+    }
+
     /// All that an audit finds.
     pub(crate) async fn audit(&self, queue: &QueueName) -> Vec<Breach> {
         asynq_testing::conformance::audit(&*self.storage, queue).await.unwrap()
@@ -142,6 +148,17 @@ pub(crate) async fn connect(url: &str, clock: &Clock, seed: u64) -> Arc<dyn Stor
         entropy: Entropy::seeded(seed),
     };
     RedisConnectionType::single(url).unwrap().connect(env).await.unwrap()
+}
+
+/// A tick of one entry, so many seconds from now.
+pub(crate) fn tick(bench: &Bench, secs: i64) -> Tick {
+    let task = Task::without_payload("t").unwrap();
+    Tick {
+        entry: EntryKey::new("default", "* * * * *", "UTC", &task, &TaskOptions::new()),
+        at: DateTime::from_timestamp(bench.secs() + secs, 0).unwrap(),
+        gap: Duration::ZERO,
+        keep: Duration::from_secs(3600),
+    }
 }
 
 pub(crate) fn settlement(task: &LeasedTask, outcome: Outcome) -> Settlement {

@@ -220,6 +220,11 @@ macro_rules! __conformance_cases {
                 events_are_kept_by_time
                 the_oldest_events_go
                 a_cleared_history_leaves_nothing
+                entries_are_read_as_written
+                a_scheduler_that_does_not_beat_is_not_shown
+                an_unreadable_entry_is_left_out
+                events_are_listed_newest_first
+                an_unreadable_event_is_left_out
             }
             ticks {
                 the_first_tick_enqueues_its_task

@@ -3,7 +3,8 @@
 use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
-    wire,
+    inspect::PageRequest,
+    keys, wire,
 };
 
 use super::kit::*;
@@ -130,5 +131,124 @@ pub(super) async fn a_cleared_history_leaves_nothing(fx: &Fixture) {
     assert_eq!(
         fx.raw().await.state.keys().collect::<Vec<_>>(),
         ["asynq:scheduler_history:e2"]
+    );
+}
+
+async fn entries(fx: &Fixture) -> Vec<String> {
+    let entries = fx.storage.scheduler_entries().await.unwrap();
+    entries.into_iter().map(|entry| entry.id).collect()
+}
+
+async fn events(fx: &Fixture, entry_id: &str, page: PageRequest) -> Vec<String> {
+    let events = fx.storage.enqueue_events(entry_id, page).await.unwrap();
+    events.into_iter().map(|event| event.task_id.to_string()).collect()
+}
+
+/// B.20: the entries of all living schedulers, each as it was written; of one scheduler last written first.
+pub(super) async fn entries_are_read_as_written(fx: &Fixture) {
+    assert!(entries(fx).await.is_empty());
+    let ttl = Duration::from_secs(600);
+    let fired = SchedulerEntry {
+        next: None,
+        prev: Some(fx.after(-30)),
+        options: Vec::new(),
+        ..entry(fx, "e2")
+    };
+    let written = [entry(fx, "e1"), fired.clone()];
+    fx.storage.write_scheduler_entries(ID, &written, ttl).await.unwrap();
+    let read = fx.storage.scheduler_entries().await.unwrap();
+    assert_eq!(read, [fired, entry(fx, "e1")]);
+    let options = read[1].task_options();
+    assert_eq!(options, asynq_core::TaskOptions::new().queue("q").max_retry(3));
+    fx.storage
+        .write_scheduler_entries("other:8:77aa", &[entry(fx, "e3")], ttl)
+        .await
+        .unwrap();
+    let mut all = entries(fx).await;
+    all.sort();
+    assert_eq!(all, ["e1", "e2", "e3"]);
+    fx.storage.clear_scheduler_entries(ID).await.unwrap();
+    assert_eq!(entries(fx).await, ["e3"]);
+}
+
+/// B.20: a scheduler whose time is over is not shown, and its name leaves the index with the next beat of any.
+pub(super) async fn a_scheduler_that_does_not_beat_is_not_shown(fx: &Fixture) {
+    let ttl = Duration::from_secs(600);
+    fx.storage
+        .write_scheduler_entries(ID, &[entry(fx, "e1")], ttl)
+        .await
+        .unwrap();
+    fx.advance(601);
+    assert!(entries(fx).await.is_empty());
+    fx.storage
+        .write_scheduler_entries("other:8:77aa", &[entry(fx, "e2")], ttl)
+        .await
+        .unwrap();
+    assert_eq!(entries(fx).await, ["e2"]);
+    let index = fx.raw().await.state["asynq:schedulers"].clone();
+    assert_eq!(index, zset(&[("asynq:schedulers:{other:8:77aa}", fx.secs() + 600)]));
+}
+
+/// B.20: what cannot be read hides nothing else.
+pub(super) async fn an_unreadable_entry_is_left_out(fx: &Fixture) {
+    fx.leaves_damage();
+    let ttl = Duration::from_secs(600);
+    fx.storage
+        .write_scheduler_entries(ID, &[entry(fx, "e1")], ttl)
+        .await
+        .unwrap();
+    for other in ["b:1:1", "c:1:1"] {
+        fx.storage
+            .write_scheduler_entries(other, &[entry(fx, "e2")], ttl)
+            .await
+            .unwrap();
+    }
+    let readable = wire::encode_scheduler_entry(&entry(fx, "e1"));
+    fx.edit(|state| {
+        let damaged = RawValue::List(vec![Bytes::from_static(b"\xff"), readable]);
+        state.insert(ENTRIES.into(), damaged);
+        state.insert(keys::scheduler_entries("b:1:1"), string("x"));
+        state.remove(&keys::scheduler_entries("c:1:1"));
+    })
+    .await;
+    assert_eq!(entries(fx).await, ["e1"]);
+}
+
+/// B.21: newest first, page by page; an unknown entry has none.
+pub(super) async fn events_are_listed_newest_first(fx: &Fixture) {
+    for n in 1..=35 {
+        fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
+    }
+    let read = fx.storage.enqueue_events("e1", PageRequest::new(1, 2)).await.unwrap();
+    assert_eq!(read, [event(fx, 35), event(fx, 34)]);
+    let default = events(fx, "e1", PageRequest::default()).await;
+    assert_eq!((default.len(), default[29].as_str()), (30, "id6"));
+    assert_eq!(events(fx, "e1", PageRequest::new(2, 30)).await.len(), 5);
+    assert_eq!(events(fx, "e1", PageRequest::new(12, 3)).await, ["id2", "id1"]);
+    for none in [PageRequest::new(13, 3), PageRequest::new(u32::MAX, u32::MAX)] {
+        assert!(events(fx, "e1", none).await.is_empty());
+    }
+    assert!(events(fx, "e2", PageRequest::default()).await.is_empty());
+}
+
+/// Ours: an event that cannot be read hides none of the others, as it does in Go (B.21). A history of
+/// another type is told.
+pub(super) async fn an_unreadable_event_is_left_out(fx: &Fixture) {
+    fx.leaves_damage();
+    for n in [1, 2] {
+        fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
+    }
+    fx.edit(|state| {
+        if let Some(RawValue::ZSet(events)) = state.get_mut(HISTORY) {
+            events.push((Bytes::from_static(b"\xff"), fx.secs() + 3));
+        }
+    })
+    .await;
+    assert_eq!(events(fx, "e1", PageRequest::default()).await, ["id2", "id1"]);
+    fx.edit(|state| drop(state.insert(HISTORY.into(), string("x")))).await;
+    let answer = fx.storage.enqueue_events("e1", PageRequest::default()).await;
+    assert!(
+        matches!(&answer, Err(BrokerError::WrongType { key }) if key == HISTORY),
+        "{answer:?}"
     );
 }

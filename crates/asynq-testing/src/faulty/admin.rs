@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use asynq_core::{
     BrokerError, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId, TaskInfo,
     WorkerInfo,
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
 };
 
@@ -60,6 +61,22 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
 
     async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError> {
         self.faults.guard(Op::Trees, self.inner.trees()).await
+    }
+
+    async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError> {
+        self.faults
+            .guard(Op::SchedulerEntries, self.inner.scheduler_entries())
+            .await
+    }
+
+    async fn enqueue_events(
+        &self,
+        entry_id: &str,
+        page: PageRequest,
+    ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
+        self.faults
+            .guard(Op::EnqueueEvents, self.inner.enqueue_events(entry_id, page))
+            .await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

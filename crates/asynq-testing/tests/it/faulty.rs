@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use asynq_core::{
     Broker as _, BrokerError, Clock, Connector as _, EnqueueError, Entropy, Env, Inspect as _, SettleError, Storage,
-    broker::{Exchanged, LeasedTask, Outcome, Settlement, Want},
+    broker::{Exchanged, LeasedTask, Outcome, Settlement, Tick, Ticked, Want},
+    options::TaskOptions,
+    periodic::EntryKey,
     raw::{RawState, RawValue},
+    task::Task,
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use asynq_testing::{
@@ -344,4 +347,62 @@ async fn a_task_is_run_when_the_answer_is_lost_and_not_when_the_request_is() {
         assert_eq!(broker.task_info(&queue, &id).await.unwrap().state.as_str(), state);
     }
     assert_eq!(faults.calls(Op::RunTask), 2);
+}
+
+#[tokio::test]
+async fn a_tick_fails_in_every_way() {
+    let (faults, broker) = faulty();
+    let task = Task::without_payload("t").unwrap();
+    let entry = EntryKey::new("default", "* * * * *", "UTC", &task, &TaskOptions::new());
+    let tick = Tick {
+        entry: entry.clone(),
+        at: chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+        gap: Duration::ZERO,
+        keep: Duration::from_secs(60),
+    };
+    let new = |id: &str| request("q", id).token(7).build();
+    faults.next(Op::EnqueueTick, Fault::unavailable());
+    let answer = broker.enqueue_tick(new("a"), &tick).await;
+    assert!(
+        matches!(answer, Err(EnqueueError::Broker(BrokerError::Unavailable { .. }))),
+        "{answer:?}"
+    );
+    for (fault, executed) in [
+        (Fault::LoseRequest, false),
+        (Fault::Late, false),
+        (Fault::LoseReply, true),
+    ] {
+        faults.next(Op::EnqueueTick, fault);
+        let answer = broker.enqueue_tick(new("a"), &tick).await;
+        assert!(
+            matches!(answer, Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))),
+            "{answer:?}"
+        );
+        assert_eq!(!broker.inner().raw_state().is_empty(), executed, "{fault:?}");
+    }
+    let before = broker.inner().raw_state();
+    faults.run_late().await;
+    assert_eq!(broker.inner().raw_state(), before);
+    let answer = broker.enqueue_tick(new("a"), &tick).await;
+    assert!(matches!(answer, Ok(Ticked::Enqueued(_))), "{answer:?}");
+    faults.next(Op::LastTicks, Fault::unavailable());
+    let asked = [(queue("q"), entry.clone()), (queue("r"), entry)];
+    let answers = broker.last_ticks(&asked).await;
+    assert!(
+        matches!(
+            answers[..],
+            [
+                Err(BrokerError::Unavailable { .. }),
+                Err(BrokerError::Unavailable { .. })
+            ]
+        ),
+        "{answers:?}"
+    );
+    let answers: Vec<_> = broker
+        .last_ticks(&asked)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(answers, [Some(tick.at), None]);
 }
