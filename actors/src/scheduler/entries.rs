@@ -165,11 +165,6 @@ fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
     ConfigError { faults: vec![fault] }.into()
 }
 
-/// The options of a registration as Go writes them.
-fn option_strings(_options: &TaskOptions) -> Vec<String> {
-    Vec::new()
-}
-
 /// How long a tick is remembered (SAFETY rule 10).
 fn keep(tick: Time, following: Option<Time>) -> Duration {
     let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
@@ -267,7 +262,7 @@ impl Entry {
             spec: spec.clone(),
             task_type: task.get_type().to_owned(),
             payload: task.payload_bytes().unwrap_or_default(),
-            options: option_strings(options),
+            options: options.to_go_strings(),
             next: self.next,
             prev: self.prev,
         }
@@ -504,7 +499,7 @@ impl Entries {
         let too_late = at < limit
             && match entry.missed {
                 MissedTicks::All => false,
-                MissedTicks::Once => entry.timetable.newest(at, limit - TimeDelta::nanoseconds(1)) != at,
+                MissedTicks::Once => run.following.is_some_and(|following| following < limit),
                 _ => true,
             };
         if too_late { Again::TooLate } else { Again::Yes }

@@ -11,23 +11,23 @@ use super::kit::{Book, HOUR, MINUTE, at, env, other, start, task, tasks, times, 
 
 /// An hourly, a minutely and an `@every` entry, of one policy.
 fn register(scheduler: &SchedulerHandle, missed: MissedTicks) {
-    for (spec, task_type) in [("@hourly", "hourly"), ("* * * * *", "minutely"), ("@every 7h", "every")] {
+    for (spec, task_type) in [("@hourly", "hourly"), ("* * * * *", "minutely"), ("@every 4h", "every")] {
         scheduler
             .add(&PeriodicTaskConfig::new(spec, task(task_type)).missed(missed))
             .unwrap();
     }
 }
 
-/// A scheduler runs until eight in the evening, and another from half past eight on, two days later.
+/// A scheduler runs until half past four, and another from half past eight on, two days later.
 async fn a_gap(missed: MissedTicks) -> Book {
     let (store, env) = (MemoryStore::new(), env());
     let before = Book::default();
     let scheduler = before.scheduler(SchedulerConfig::new(), &env);
     register(&scheduler, MissedTicks::Skip);
     let system = start(store.clone(), &env, &scheduler).await;
-    until(&env, "2024-03-10T20:00:00Z").await;
+    until(&env, "2024-03-10T16:30:00Z").await;
     system.shutdown().await;
-    assert_eq!(before.of("every"), [at("2024-03-10T19:00:30Z")]);
+    assert_eq!(before.of("every"), [at("2024-03-10T16:00:30Z")]);
     until(&env, "2024-03-13T08:30:00Z").await;
 
     let after = Book::default();
@@ -61,7 +61,7 @@ async fn once() {
     );
     assert_eq!(book.of("minutely"), times("2024-03-13T08:25:00Z", MINUTE, CAUGHT_UP.1));
     // In the phase of the ticks before.
-    assert_eq!(book.of("every"), [at("2024-03-13T03:00:30Z")]);
+    assert_eq!(book.of("every"), [at("2024-03-13T08:00:30Z")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,7 @@ async fn all() {
     let book = a_gap(MissedTicks::All).await;
     assert_eq!(
         book.of("hourly"),
-        times("2024-03-10T21:00:00Z", HOUR, "2024-03-13T09:00:00Z")
+        times("2024-03-10T17:00:00Z", HOUR, "2024-03-13T09:00:00Z")
     );
     // The newest thousand, up to half past eight, and what came then.
     let minutely = book.of("minutely");
@@ -77,7 +77,7 @@ async fn all() {
     assert_eq!(minutely.len(), 1000 + 30);
     assert_eq!(
         book.of("every"),
-        times("2024-03-11T02:00:30Z", 7 * HOUR, "2024-03-13T03:00:30Z")
+        times("2024-03-10T20:00:30Z", 4 * HOUR, "2024-03-13T08:00:30Z")
     );
 }
 
@@ -91,10 +91,10 @@ async fn an_outage(lasts: Duration, missed: MissedTicks) -> Book {
     faults.all(Fault::unavailable());
     tokio::time::sleep(lasts).await;
     faults.clear();
-    until(&env, "2024-03-10T19:30:00Z").await;
+    until(&env, "2024-03-10T16:30:00Z").await;
     system.shutdown().await;
     assert_eq!(tasks(&store, &env).await, book.len());
-    assert_eq!(book.of("every"), [at("2024-03-10T19:00:30Z")]);
+    assert_eq!(book.of("every"), [at("2024-03-10T16:00:30Z")]);
     book
 }
 
@@ -104,11 +104,11 @@ async fn a_short_outage_costs_no_tick_whatever_the_policy_is() {
         let book = an_outage(4 * MINUTE, missed).await;
         assert_eq!(
             book.of("hourly"),
-            times("2024-03-10T13:00:00Z", HOUR, "2024-03-10T19:00:00Z")
+            times("2024-03-10T13:00:00Z", HOUR, "2024-03-10T16:00:00Z")
         );
         assert_eq!(
             book.of("minutely"),
-            times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T19:30:00Z")
+            times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T16:30:00Z")
         );
     }
 }
@@ -120,29 +120,29 @@ async fn after_a_long_outage_the_policy_counts() {
     let book = an_outage(outage, MissedTicks::Skip).await;
     assert_eq!(
         book.of("hourly"),
-        times("2024-03-10T16:00:00Z", HOUR, "2024-03-10T19:00:00Z")
+        times("2024-03-10T16:00:00Z", HOUR, "2024-03-10T16:00:00Z")
     );
     let before = times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T12:58:00Z");
     let minutely = book.of("minutely");
     assert_eq!(minutely[..before.len()], before);
     assert_eq!(
         minutely[before.len()..],
-        times("2024-03-10T15:24:00Z", MINUTE, "2024-03-10T19:30:00Z")
+        times("2024-03-10T15:24:00Z", MINUTE, "2024-03-10T16:30:00Z")
     );
 
     let book = an_outage(outage, MissedTicks::Once).await;
     assert_eq!(
         book.of("hourly"),
-        times("2024-03-10T15:00:00Z", HOUR, "2024-03-10T19:00:00Z")
+        times("2024-03-10T15:00:00Z", HOUR, "2024-03-10T16:00:00Z")
     );
 
     let book = an_outage(outage, MissedTicks::All).await;
     assert_eq!(
         book.of("hourly"),
-        times("2024-03-10T13:00:00Z", HOUR, "2024-03-10T19:00:00Z")
+        times("2024-03-10T13:00:00Z", HOUR, "2024-03-10T16:00:00Z")
     );
     assert_eq!(
         book.of("minutely"),
-        times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T19:30:00Z")
+        times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T16:30:00Z")
     );
 }

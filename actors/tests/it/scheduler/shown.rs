@@ -21,7 +21,7 @@ async fn entries_are_shown_at_once_and_kept_in_step() {
     };
     assert_eq!((entry.id.as_str(), entry.spec.as_str()), (id.as_str(), "*/2 * * * *"));
     assert_eq!((entry.task_type.as_str(), &entry.payload[..]), ("t", &b""[..]));
-    assert_eq!(entry.options, [r#"Queue("low")"#, "MaxRetry(3)"]);
+    assert_eq!(entry.options, ["MaxRetry(3)", r#"Queue("low")"#]);
     assert_eq!((entry.next, entry.prev), (Some(at("2024-03-10T12:02:00Z")), None));
 
     // A change is shown at once, times with the next heartbeat.
