@@ -170,6 +170,17 @@ pub mod error {
 }
 
 /// Cron specs, which say when a periodic task is due.
+///
+/// ```
+/// use asynq::cron::{CronSpec, Tz};
+/// use chrono::TimeZone as _;
+///
+/// let spec = CronSpec::parse("CRON_TZ=Europe/Berlin 0 9 * * mon")?;
+/// let from = Tz::UTC.with_ymd_and_hms(2024, 3, 25, 12, 0, 0).unwrap();
+/// // Summer time begins in between.
+/// assert_eq!(spec.next_after(&from).unwrap().to_rfc3339(), "2024-04-01T07:00:00+00:00");
+/// # Ok::<(), asynq::cron::CronError>(())
+/// ```
 pub mod cron {
     pub use asynq_core::cron::{CronError, CronField, CronSpec, DurationFault, FieldFault, Tz};
 }

@@ -25,6 +25,7 @@ var commands = []command{
 	{"inspect", "answer inspector commands read from stdin", runInspect},
 	{"serve", "run a server whose handler obeys the payload", runServe},
 	{"schedule", "run a scheduler with the entries read from stdin", runSchedule},
+	{"options", "write the options read from stdin as texts", runOptions},
 	{"dump", "print every key of the database", runDump},
 	{"vectors", "enqueue a fixed set of tasks into an empty database and dump it", runVectors},
 	{"cron", "print what the scheduler's cron library makes of generated specs", runCron},

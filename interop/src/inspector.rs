@@ -110,6 +110,37 @@ pub struct GoWorker {
     pub deadline_unix_nanos: i64,
 }
 
+/// `asynq.SchedulerEntry`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoSchedulerEntry {
+    /// A UUID v4.
+    pub id: String,
+    /// The cron spec.
+    pub spec: String,
+    /// The type of its tasks.
+    pub task_type: String,
+    /// Their payload.
+    #[serde(with = "base64_bytes")]
+    pub task_payload: Option<Vec<u8>>,
+    /// The options that the library could read, as texts.
+    pub options: Vec<String>,
+    /// When it fires next; 0: never.
+    pub next_unix_nanos: i64,
+    /// When it fired last; 0: never.
+    pub prev_unix_nanos: i64,
+}
+
+/// `asynq.SchedulerEnqueueEvent`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoEnqueueEvent {
+    /// The task.
+    pub task_id: String,
+    /// When it was enqueued.
+    pub enqueued_at_unix_nanos: i64,
+}
+
 /// One line of `inspect`; what is left out takes the library's default.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Order<'a> {
@@ -122,6 +153,10 @@ struct Order<'a> {
     state: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u32>,
 }
@@ -246,6 +281,32 @@ impl GoInspector {
     /// If Go refuses.
     pub async fn servers(&mut self) -> Vec<GoServerInfo> {
         self.items(Order::new("servers")).await
+    }
+
+    /// The entries of the schedulers that live.
+    ///
+    /// # Errors
+    /// What the library refused, or its panic.
+    pub async fn scheduler_entries(&mut self) -> Result<Vec<GoSchedulerEntry>, GoError> {
+        self.order(Order::new("scheduler_entries")).await
+    }
+
+    /// What an entry has enqueued, newest first; without a page the library's own default.
+    ///
+    /// # Errors
+    /// What the library refused.
+    pub async fn enqueue_events(
+        &mut self,
+        entry_id: &str,
+        page: Option<(u32, u32)>,
+    ) -> Result<Vec<GoEnqueueEvent>, GoError> {
+        let order = Order {
+            entry_id: Some(entry_id),
+            page: page.map(|(number, _)| number),
+            size: page.map(|(_, size)| size),
+            ..Order::new("enqueue_events")
+        };
+        self.order(order).await
     }
 
     /// Stops servers from taking tasks of the queue.

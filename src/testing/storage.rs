@@ -25,7 +25,8 @@ use chrono::{DateTime, Utc};
 
 use super::EnqueuedTask;
 
-/// How one enqueue fails; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue).
+/// How one enqueue fails; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue). A scheduler that
+/// gets no answer tries the same tick again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnqueueFault {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use asynq::{
-    AsynqSystem, Env, RetryDelay,
+    AsynqSystem, Connector as _, Env, RetryDelay,
     client::Client,
     clock::Clock,
     config::{ServerConfig, UnknownTask},
@@ -21,7 +21,12 @@ use asynq::{
     task::{Task, TaskInfo, TaskOptions, TaskState},
     testing::{End, EnqueueFault, TestKit},
 };
-use chrono::TimeDelta;
+use asynq_core::{
+    broker::{Tick, Ticked},
+    periodic::EntryKey,
+};
+use asynq_testing::request::{queue, request};
+use chrono::{DateTime, TimeDelta};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -377,4 +382,43 @@ async fn every_end_leaves_what_a_server_would_leave() {
             _ => assert_eq!(kept(&ours.unwrap()), kept(&theirs.unwrap()), "{id}"),
         }
     }
+}
+
+/// The ticks of periodic tasks are recorded, and told to fail, as other enqueues are.
+#[tokio::test]
+async fn the_task_of_a_tick_is_an_enqueued_task() {
+    let kit = TestKit::new().await;
+    let storage = kit.connector().connect(Env::default()).await.unwrap();
+    let entry = EntryKey::new("default", "* * * * *", "UTC", &task("t"), &TaskOptions::new());
+    let tick = |secs: i64| Tick {
+        entry: entry.clone(),
+        at: DateTime::from_timestamp(1_800_000_000 + secs, 0).unwrap(),
+        gap: Duration::ZERO,
+        keep: MINUTE,
+    };
+    let new = || request("q", "a").token(7).build();
+    kit.fail_next_enqueue(EnqueueFault::Refused);
+    let refused = storage.enqueue_tick(new(), &tick(0)).await;
+    assert!(
+        matches!(refused, Err(EnqueueError::Broker(BrokerError::OutOfMemory))),
+        "{refused:?}"
+    );
+    kit.fail_next_enqueue(EnqueueFault::TimedOut);
+    kit.fail_next_enqueue(EnqueueFault::AnswerLost);
+    for arrives in [false, true] {
+        let lost = storage.enqueue_tick(new(), &tick(0)).await;
+        assert!(
+            matches!(lost, Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))),
+            "{lost:?}"
+        );
+        assert_eq!(kit.enqueued().len(), usize::from(arrives));
+    }
+    let again = storage.enqueue_tick(new(), &tick(0)).await;
+    assert!(matches!(again, Ok(Ticked::Enqueued(_))), "{again:?}");
+    let other = storage.enqueue_tick(request("q", "b").build(), &tick(0)).await;
+    assert!(matches!(other, Ok(Ticked::Taken { .. })), "{other:?}");
+    kit.assert_enqueued("t").queue("q");
+    assert_eq!(kit.enqueued().len(), 1);
+    let last = storage.last_ticks(&[(queue("q"), entry.clone())]).await.remove(0);
+    assert_eq!(last.unwrap(), Some(tick(0).at));
 }

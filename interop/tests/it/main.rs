@@ -23,6 +23,7 @@ mod retention;
 mod rust_enqueues;
 mod rust_server;
 mod same;
+mod schedulers;
 mod servers;
 mod sides;
 mod speed;
