@@ -293,6 +293,11 @@ impl Entries {
         !self.taken.swap(true, Ordering::Relaxed)
     }
 
+    /// Gives them back: the system was not started.
+    pub(super) fn give_back(&self) {
+        self.taken.store(false, Ordering::Relaxed);
+    }
+
     /// Checks a registration.
     pub(super) fn prepare(&self, config: &PeriodicTaskConfig) -> Result<Prepared> {
         let given = config.get_cronspec();

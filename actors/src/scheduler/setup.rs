@@ -56,6 +56,13 @@ impl Setup {
         if !handle.entries.take() {
             return Err(Error::Lifecycle("the scheduler is already running"));
         }
+        let filled = self.fill(&handle, tree, branch).await;
+        let manager = filled.inspect_err(|_| handle.entries.give_back())?;
+        Ok(Some(Ready { handle, manager }))
+    }
+
+    /// Registers the first entries.
+    async fn fill(&self, handle: &SchedulerHandle, tree: &Tree, branch: &str) -> Result<Option<Manager>> {
         let mut faults = Vec::new();
         for config in &self.periodic {
             match handle.add(config) {
@@ -70,16 +77,13 @@ impl Setup {
         if !faults.is_empty() {
             return Err(ConfigError { faults }.into());
         }
-        let manager = match &self.provider {
-            Some((provider, interval)) => {
-                let path = format!("{branch}/{MANAGER}");
-                let manager = Manager::new(Arc::clone(provider), handle.clone(), *interval, tree.clone(), path);
-                manager.begin().await?;
-                Some(manager)
-            }
-            None => None,
+        let Some((provider, interval)) = &self.provider else {
+            return Ok(None);
         };
-        Ok(Some(Ready { handle, manager }))
+        let path = format!("{branch}/{MANAGER}");
+        let manager = Manager::new(Arc::clone(provider), handle.clone(), *interval, tree.clone(), path);
+        manager.begin().await?;
+        Ok(Some(manager))
     }
 }
 

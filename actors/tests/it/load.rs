@@ -3,17 +3,20 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use asynq_actors::{
-    ActorState, AsynqSystem, AsynqSystemBuilder, Crash, Exit,
+    ActorState, AsynqSystem, AsynqSystemBuilder, Crash, Exit, SchedulerConfig, SchedulerHandle,
     supervisor::{Backoff, Intensity},
 };
 use asynq_core::{
-    Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env, names::QueueName,
+    Connector, Entropy, Error, HealthCheck, PeriodicTaskConfig, PeriodicTaskConfigProvider, RetryDelay, ServerConfig,
+    Task, TaskId, broker::Env, error::BoxError, names::QueueName,
 };
+use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +27,9 @@ const CHUNK: usize = 50;
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
 const QUEUES: [&str; 2] = ["default", "low"];
 
+/// Nobody takes from it.
+const TICKS: &str = "ticks";
+
 pub(crate) type Attempts = Arc<Mutex<HashMap<(String, u32), u32>>>;
 
 /// A system under load.
@@ -33,8 +39,41 @@ pub(crate) struct Load {
     look: Arc<dyn Connector>,
     env: Env,
     attempts: Attempts,
+    ticks: Ticks,
     enqueueing: JoinSet<usize>,
     enough: CancellationToken,
+}
+
+/// The ticks of the one periodic task that were enqueued.
+#[derive(Clone, Default)]
+struct Ticks(Arc<Mutex<Vec<DateTime<Utc>>>>);
+
+/// Says that there is one, a tick each second.
+struct EverySecond;
+
+#[async_trait]
+impl PeriodicTaskConfigProvider for EverySecond {
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+        let task = Task::new("tick", b"")?.with_queue(TICKS);
+        Ok(vec![PeriodicTaskConfig::new("@every 1s", task)])
+    }
+}
+
+impl Ticks {
+    /// A scheduler that writes them down.
+    fn scheduler(&self, env: &Env) -> SchedulerHandle {
+        let own: Arc<OnceLock<SchedulerHandle>> = Arc::default();
+        let (scheduler, ticks) = (Arc::clone(&own), Arc::clone(&self.0));
+        let config = SchedulerConfig::new().post_enqueue(move |answer| {
+            if answer.is_ok() {
+                let tick = scheduler.get().unwrap().entries()[0].prev.unwrap();
+                ticks.lock().unwrap().push(tick);
+            }
+        });
+        let handle = SchedulerHandle::new(config, env.clone()).unwrap();
+        own.set(handle.clone()).unwrap();
+        handle
+    }
 }
 
 /// Ends well, fails at first, panics at first, or takes its time; says which attempts ran.
@@ -54,7 +93,7 @@ pub(crate) async fn run_one(task: Task, attempts: Attempts) -> asynq_core::Resul
 }
 
 /// Every actor of the tree but its root.
-const ACTORS: [&str; 13] = [
+const ACTORS: [&str; 15] = [
     "broker",
     "client",
     "maintenance",
@@ -64,6 +103,8 @@ const ACTORS: [&str; 13] = [
     "maintenance/janitor",
     "maintenance/aggregator",
     "maintenance/healthchecker",
+    "maintenance/scheduler",
+    "maintenance/periodic_task_manager",
     "work",
     "work/heartbeater",
     "work/syncer",
@@ -84,6 +125,8 @@ macro_rules! crash_table {
             janitor: "maintenance/janitor",
             aggregator: "maintenance/aggregator",
             healthchecker: "maintenance/healthchecker",
+            scheduler: "maintenance/scheduler",
+            periodic_task_manager: "maintenance/periodic_task_manager",
             work: "work",
             heartbeater: "work/heartbeater",
             syncer: "work/syncer",
@@ -158,6 +201,10 @@ impl Load {
                 most: Duration::from_millis(50),
             })
             .aggregator(|group: String, _: Vec<Task>| async { Task::without_payload(group) });
+        let ticks = Ticks::default();
+        let builder = builder
+            .scheduler_handle(ticks.scheduler(&env))
+            .periodic_tasks(EverySecond, Duration::from_secs(1));
         let system = serve(builder, Arc::clone(&attempts)).spawn().await.unwrap();
         let client = system.client();
         let enough = CancellationToken::new();
@@ -184,6 +231,7 @@ impl Load {
             look: Arc::new(look),
             env,
             attempts,
+            ticks,
             enqueueing,
             enough,
         }
@@ -284,6 +332,11 @@ impl Load {
             assert_eq!(storage.audit(&queue, Default::default()).await.unwrap().items, []);
         }
         assert_eq!(self.system.shutdown().await, Exit::Stopped);
+        let ticks = self.ticks.0.lock().unwrap().clone();
+        let each_second = ticks.is_sorted_by(|a, b| *a + Duration::from_secs(1) == *b);
+        assert!(!ticks.is_empty() && each_second, "{ticks:?}");
+        let info = storage.queue_info(&QueueName::new(TICKS).unwrap()).await.unwrap();
+        assert_eq!(info.pending, ticks.len() as u64);
         storage.close().await;
         (sent, attempts.len())
     }
