@@ -83,6 +83,7 @@
 
 pub mod client;
 pub mod inspector;
+pub mod scheduler;
 pub mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -94,7 +95,8 @@ mod macros;
 
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
-    ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, TaskReply, TreeEvent, TreeNode, supervisor,
+    ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply,
+    TreeEvent, TreeNode, supervisor,
 };
 #[cfg(feature = "json")]
 pub use asynq_core::{__private, TaskPayload};

@@ -72,6 +72,12 @@ impl Lending {
         self.0.send_replace(storage);
     }
 
+    /// Lends a storage that no actor looks after.
+    #[cfg(test)]
+    pub(crate) fn of(storage: Arc<dyn Storage>) -> Self {
+        Self(Arc::new(watch::Sender::new(Some(storage))))
+    }
+
     pub(crate) fn handle(&self) -> BrokerHandle {
         BrokerHandle {
             lent: self.0.subscribe(),

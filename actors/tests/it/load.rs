@@ -5,18 +5,21 @@ use std::{
     collections::HashMap,
     ops::RangeInclusive,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use asynq_actors::{
-    ActorState, AsynqSystem, AsynqSystemBuilder, Crash, Exit, HandleTask, HandlerActorSpec,
+    ActorState, AsynqSystem, AsynqSystemBuilder, Crash, Exit, HandleTask, HandlerActorSpec, SchedulerConfig,
+    SchedulerHandle,
     supervisor::{Backoff, Intensity},
 };
 use asynq_core::{
-    ClientConfig, Connector, Entropy, Error, HealthCheck, RetryDelay, ServerConfig, Task, TaskId, broker::Env,
-    names::QueueName,
+    ClientConfig, Connector, Entropy, Error, HealthCheck, PeriodicTaskConfig, PeriodicTaskConfigProvider, RetryDelay,
+    ServerConfig, Task, TaskId, broker::Env, error::BoxError, names::QueueName,
 };
+use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
@@ -31,6 +34,9 @@ const QUEUES: [&str; 2] = ["default", "low"];
 /// Instances of the handler actor, where one serves the load.
 const INSTANCES: usize = 10;
 
+/// Nobody takes from it.
+const TICKS: &str = "ticks";
+
 pub(crate) type Attempts = Arc<Mutex<HashMap<(String, u32), u32>>>;
 
 /// A system under load.
@@ -40,8 +46,41 @@ pub(crate) struct Load {
     look: Arc<dyn Connector>,
     env: Env,
     attempts: Attempts,
+    ticks: Ticks,
     enqueueing: JoinSet<usize>,
     enough: CancellationToken,
+}
+
+/// The ticks of the one periodic task that were enqueued.
+#[derive(Clone, Default)]
+struct Ticks(Arc<Mutex<Vec<DateTime<Utc>>>>);
+
+/// Says that there is one, a tick each second.
+struct EverySecond;
+
+#[async_trait]
+impl PeriodicTaskConfigProvider for EverySecond {
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+        let task = Task::new("tick", b"")?.with_queue(TICKS);
+        Ok(vec![PeriodicTaskConfig::new("@every 1s", task)])
+    }
+}
+
+impl Ticks {
+    /// A scheduler that writes them down.
+    fn scheduler(&self, env: &Env) -> SchedulerHandle {
+        let own: Arc<OnceLock<SchedulerHandle>> = Arc::default();
+        let (scheduler, ticks) = (Arc::clone(&own), Arc::clone(&self.0));
+        let config = SchedulerConfig::new().post_enqueue(move |answer| {
+            if answer.is_ok() {
+                let tick = scheduler.get().unwrap().entries()[0].prev.unwrap();
+                ticks.lock().unwrap().push(tick);
+            }
+        });
+        let handle = SchedulerHandle::new(config, env.clone()).unwrap();
+        own.set(handle.clone()).unwrap();
+        handle
+    }
 }
 
 /// Ends well, fails at first, panics at first, or takes its time; says which attempts ran.
@@ -110,7 +149,7 @@ impl Actor for Loaded {
 }
 
 /// Every actor of the tree but its root.
-const ACTORS: [&str; 13] = [
+const ACTORS: [&str; 15] = [
     "broker",
     "client",
     "maintenance",
@@ -120,6 +159,8 @@ const ACTORS: [&str; 13] = [
     "maintenance/janitor",
     "maintenance/aggregator",
     "maintenance/healthchecker",
+    "maintenance/scheduler",
+    "maintenance/periodic_task_manager",
     "work",
     "work/heartbeater",
     "work/syncer",
@@ -146,6 +187,8 @@ macro_rules! crash_table {
             janitor: "maintenance/janitor",
             aggregator: "maintenance/aggregator",
             healthchecker: "maintenance/healthchecker",
+            scheduler: "maintenance/scheduler",
+            periodic_task_manager: "maintenance/periodic_task_manager",
             work: "work",
             heartbeater: "work/heartbeater",
             syncer: "work/syncer",
@@ -277,6 +320,10 @@ impl Load {
                 most: Duration::from_millis(50),
             })
             .aggregator(|group: String, _: Vec<Task>| async { Task::without_payload(group) });
+        let ticks = Ticks::default();
+        let builder = builder
+            .scheduler_handle(ticks.scheduler(&env))
+            .periodic_tasks(EverySecond, Duration::from_secs(1));
         let system = serve(builder, Arc::clone(&attempts)).spawn().await.unwrap();
         let client = system.client();
         let enough = CancellationToken::new();
@@ -303,6 +350,7 @@ impl Load {
             look: Arc::new(look),
             env,
             attempts,
+            ticks,
             enqueueing,
             enough,
         }
@@ -424,6 +472,11 @@ impl Load {
             assert_eq!(storage.audit(&queue, Default::default()).await.unwrap().items, []);
         }
         assert_eq!(self.system.shutdown().await, Exit::Stopped);
+        let ticks = self.ticks.0.lock().unwrap().clone();
+        let each_second = ticks.is_sorted_by(|a, b| *a + Duration::from_secs(1) == *b);
+        assert!(!ticks.is_empty() && each_second, "{ticks:?}");
+        let info = storage.queue_info(&QueueName::new(TICKS).unwrap()).await.unwrap();
+        assert_eq!(info.pending, ticks.len() as u64);
         storage.close().await;
         (sent, attempts.len())
     }

@@ -12,6 +12,7 @@ mod faults;
 mod handler_actors;
 mod load;
 mod maintenance;
+mod scheduler;
 mod spans;
 mod stubborn;
 mod supervisor;

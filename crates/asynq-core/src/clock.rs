@@ -41,8 +41,14 @@ impl Clock {
     /// `advance` drive it.
     #[must_use]
     pub fn tokio() -> Self {
+        Self::tokio_at(Utc::now())
+    }
+
+    /// As [`tokio`](Self::tokio), but it is `start` now.
+    #[must_use]
+    pub fn tokio_at(start: DateTime<Utc>) -> Self {
         Self(Arc::new(Source::Virtual {
-            start: Utc::now(),
+            start,
             origin: tokio::time::Instant::now(),
         }))
     }
@@ -73,6 +79,13 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { nanos } = &*self.0 {
             nanos.fetch_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets a manual clock, forward or back; the others move by themselves and ignore it.
+    pub fn set(&self, to: DateTime<Utc>) {
+        if let Source::Manual { nanos } = &*self.0 {
+            nanos.store(to.timestamp_nanos_opt().unwrap_or(0), Ordering::Relaxed);
         }
     }
 
@@ -145,6 +158,8 @@ mod tests {
         let before = clock.now();
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(clock.now() - before, TimeDelta::seconds(90));
+        let start = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        assert_eq!(Clock::tokio_at(start).now(), start);
     }
 
     #[test]
@@ -152,6 +167,8 @@ mod tests {
         let clock = Clock::manual(DateTime::from_timestamp(1_700_000_000, 0).unwrap());
         clock.advance(Duration::from_millis(1500));
         assert_eq!(clock.now().timestamp_millis(), 1_700_000_001_500);
+        clock.set(DateTime::from_timestamp(7, 0).unwrap());
+        assert_eq!(clock.now().timestamp(), 7);
     }
 
     #[test]

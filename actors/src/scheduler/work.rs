@@ -1,0 +1,264 @@
+//! What the scheduler does against the storage: sees ticks through, shows entries, keeps histories.
+//!
+//! All of it runs in tasks of the actor, and may be broken off at any await point: what is under way is
+//! in the [`Entries`].
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::{BrokerError, EnqueueError, Storage, broker::Ticked, info::SchedulerEnqueueEvent};
+use futures::{StreamExt as _, stream};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::entries::{Again, Ended, Entries, Run, Work};
+use crate::{broker::BrokerHandle, distrust::report};
+
+/// How long one call may take before it is made again.
+const CALL_WITHIN: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// How many ticks are sent at once.
+const CALLS: usize = 256;
+/// How many histories are deleted at once.
+const DELETIONS: usize = 64;
+
+/// Works for one incarnation of the actor.
+pub(super) struct Worker {
+    entries: Arc<Entries>,
+    broker: BrokerHandle,
+    places: Semaphore,
+    /// The actor is to stop: what waits need not go on.
+    pub(super) closing: CancellationToken,
+}
+
+/// Growing waits, half of each random.
+struct Wait(Duration);
+
+impl Wait {
+    fn new() -> Self {
+        Self(FIRST_RETRY)
+    }
+
+    fn next(&mut self, worker: &Worker) -> Duration {
+        let wait = self.0 / 2 + worker.entries.env.entropy.up_to(self.0 / 2);
+        self.0 = (self.0 * 2).min(LAST_RETRY);
+        wait
+    }
+}
+
+/// A call of the storage that may hang.
+async fn within<T, E: From<BrokerError>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let hung = || BrokerError::ambiguous(format!("no answer within {CALL_WITHIN:?}"));
+    timeout(CALL_WITHIN, call).await.unwrap_or_else(|_| Err(hung().into()))
+}
+
+/// Whether the same request may be taken later. A storage that is closed is being replaced.
+fn is_retryable(error: &EnqueueError) -> bool {
+    match error {
+        EnqueueError::Broker(error) => error.is_retryable() || matches!(error, BrokerError::Closed),
+        EnqueueError::Unknown { .. } | EnqueueError::Overloaded | EnqueueError::Closed => true,
+        _ => false,
+    }
+}
+
+impl Worker {
+    pub(super) fn new(entries: Arc<Entries>, broker: BrokerHandle) -> Self {
+        Self {
+            entries,
+            broker,
+            places: Semaphore::new(CALLS),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Waits, unless the actor is to stop; whether to go on.
+    async fn pause(&self, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => false,
+            () = sleep(wait) => true,
+        }
+    }
+
+    /// Looks up the stored tick of each entry for which that was not done, however long it takes.
+    pub(super) async fn anchor(&self) {
+        let mut wait = Wait::new();
+        let mut failures = 0_u32;
+        loop {
+            let unanchored = self.entries.unanchored();
+            if unanchored.is_empty() {
+                return;
+            }
+            let asked: Vec<_> = unanchored
+                .iter()
+                .map(|(_, queue, key)| (queue.clone(), key.clone()))
+                .collect();
+            let answers = within(async {
+                let storage = self.broker.storage().await?;
+                Ok::<_, BrokerError>(storage.last_ticks(&asked).await)
+            });
+            let answers = answers.await.unwrap_or_else(|error| vec![Err(error)]);
+            let mut failure = None;
+            for ((number, queue, key), answer) in unanchored.iter().zip(answers) {
+                match answer {
+                    Ok(last) => self.entries.anchor(*number, last),
+                    Err(error) if error.is_retryable() || matches!(error, BrokerError::Closed) => failure = Some(error),
+                    Err(error) => {
+                        tracing::error!(%queue, entry = %key, error = %report(&error), "the last tick cannot be read");
+                        self.entries.anchor(*number, None);
+                    }
+                }
+            }
+            let Some(error) = failure else {
+                wait = Wait::new();
+                continue;
+            };
+            if failures == 0 {
+                tracing::warn!(error = %report(&error), "last ticks not read, trying on");
+            }
+            failures += 1;
+            if !self.pause(wait.next(self)).await {
+                return;
+            }
+        }
+    }
+
+    /// One tick of an entry, and its history.
+    pub(super) async fn work(&self, number: u64) {
+        // Left over where an incarnation crashed.
+        self.record(number).await;
+        match self.entries.begin(number) {
+            Work::Nothing => {}
+            Work::Run(run) => {
+                self.see_through(number, &run).await;
+                self.record(number).await;
+            }
+            Work::Invalid(subject, error) => {
+                tracing::error!(spec = subject.spec, entry = %subject.id, %error, "the task of a tick cannot be enqueued");
+                let error = EnqueueError::from(error);
+                let hooks = self.entries.hooks();
+                hooks.pre(&subject.task, &subject.options);
+                hooks.error(&subject.task, &subject.options, &error);
+                hooks.post(Err(&error));
+            }
+        }
+    }
+
+    /// Sends a tick until it is decided, or too late.
+    async fn see_through(&self, number: u64, run: &Arc<Run>) {
+        let (hooks, subject) = (self.entries.hooks(), &run.subject);
+        if run.announce() {
+            hooks.pre(&subject.task, &subject.options);
+        }
+        let (mut wait, mut failures) = (Wait::new(), 0_u32);
+        loop {
+            let error = match self.send(run).await {
+                Ok(Ticked::Enqueued(info)) => {
+                    if failures > 0 {
+                        tracing::info!(spec = subject.spec, entry = %subject.id, failures, "tick enqueued after all");
+                    }
+                    let event = SchedulerEnqueueEvent {
+                        task_id: info.id.clone(),
+                        enqueued_at: self.entries.env.clock.now(),
+                    };
+                    if self.entries.end(number, run, Ended::Enqueued(event)) {
+                        tracing::debug!(entry = %subject.id, task = %info.id, tick = %run.tick.at, "tick enqueued");
+                        hooks.post(Ok(&info));
+                    }
+                    return;
+                }
+                Ok(Ticked::Taken { last }) => {
+                    tracing::debug!(entry = %subject.id, tick = %run.tick.at, %last, "tick decided elsewhere");
+                    self.entries.end(number, run, Ended::Taken(last));
+                    return;
+                }
+                Err(error) => error,
+            };
+            hooks.error(&subject.task, &subject.options, &error);
+            let mut again = if is_retryable(&error) {
+                self.entries.again(number, run)
+            } else {
+                Again::No
+            };
+            if again == Again::Yes {
+                if failures == 0 {
+                    tracing::warn!(
+                        spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
+                        "tick not enqueued, trying on"
+                    );
+                }
+                failures += 1;
+                if !self.pause(wait.next(self)).await {
+                    return;
+                }
+                again = self.entries.again(number, run);
+            }
+            let ended = match again {
+                Again::Yes => continue,
+                Again::No => Ended::Failed,
+                Again::TooLate => Ended::TooLate,
+                Again::Removed => {
+                    self.entries.end(number, run, Ended::TooLate);
+                    return;
+                }
+            };
+            if self.entries.end(number, run, ended) {
+                tracing::error!(
+                    spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
+                    "the task of a tick was not enqueued"
+                );
+                hooks.post(Err(&error));
+            }
+            return;
+        }
+    }
+
+    async fn send(&self, run: &Run) -> Result<Ticked, EnqueueError> {
+        let storage = self.broker.storage().await?;
+        let _place = self.places.acquire().await;
+        within(storage.enqueue_tick(run.request.clone(), &run.tick)).await
+    }
+
+    /// Adds what was enqueued to the history. A failure is told in the log, as in Go.
+    async fn record(&self, number: u64) {
+        while let Some((id, event)) = self.entries.unrecorded(number) {
+            let written = within(async {
+                let storage = self.broker.storage().await?;
+                storage.record_enqueue_event(id.as_str(), &event).await
+            });
+            if let Err(error) = written.await {
+                tracing::warn!(entry = %id, error = %report(&error), "an enqueued tick is missing in the history");
+            }
+            self.entries.recorded(number, &event);
+        }
+    }
+
+    /// Shows the entries for `ttl`, and deletes the histories of those that are gone.
+    pub(super) async fn show(&self, ttl: Duration) -> Result<(), BrokerError> {
+        let storage = within(self.broker.storage()).await?;
+        let shown = self.entries.shown();
+        within(storage.write_scheduler_entries(&self.entries.scheduler_id, &shown, ttl)).await?;
+        let obsolete = self.entries.obsolete();
+        self.delete(&*storage, obsolete).await
+    }
+
+    async fn delete(&self, storage: &dyn Storage, histories: Vec<super::EntryId>) -> Result<(), BrokerError> {
+        let deletions = stream::iter(histories).map(|id| async move {
+            within(storage.clear_scheduler_history(id.as_str())).await?;
+            self.entries.deleted(&id);
+            Ok(())
+        });
+        let answers: Vec<_> = deletions.buffer_unordered(DELETIONS).collect().await;
+        answers.into_iter().collect()
+    }
+
+    /// The entries are shown no longer, and their histories are deleted (Go).
+    pub(super) async fn clear(&self) -> Result<(), BrokerError> {
+        let storage = self.broker.storage().await?;
+        storage.clear_scheduler_entries(&self.entries.scheduler_id).await?;
+        self.delete(&*storage, self.entries.with_history()).await
+    }
+}

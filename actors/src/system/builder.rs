@@ -1,0 +1,416 @@
+//! What a system is made of, before it runs.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::{
+    ClientConfig, ConfigError, Connector, Error, GroupAggregator, Handler, PeriodicTaskConfig,
+    PeriodicTaskConfigProvider, Result, ServeMux, ServerConfig,
+    broker::Env,
+    config::{ClientSettings, Settings},
+    extract::Route,
+};
+use ractor::{Actor, ActorCell};
+use tokio::sync::watch;
+
+use super::{AsynqSystem, CHORE_STOP, Exit, ROOT, SLACK};
+use crate::{
+    aggregator::AggregatorRef,
+    broker::{Broker, BrokerArgs, Lending},
+    chore::chore,
+    client::ClientHandle,
+    exchange::Exchange,
+    handler_actor::{self, HandlerActorSpec},
+    heartbeater::{Heartbeater, Identity, host},
+    processor::{self, Nudge, ProcessorArgs},
+    router::{HandlerRef, Router},
+    run::Runner,
+    scheduler::{SchedulerConfig, SchedulerHandle, Setup},
+    supervisor::{Backoff, ChildSpec, ExitCell, Intensity, Shutdown, Strategy, Supervisor, SupervisorArgs},
+    syncer::Syncer,
+    table::{CancelReason, Table},
+    tree::Tree,
+};
+
+/// Settings of an [`AsynqSystem`] that is to be spawned.
+#[derive(Debug)]
+pub struct AsynqSystemBuilder {
+    connector: Arc<dyn Connector>,
+    config: ServerConfig,
+    client_config: ClientConfig,
+    handler: Option<HandlerRef>,
+    pub(super) aggregator: Option<AggregatorRef>,
+    handler_actors: Vec<HandlerActorSpec>,
+    routes: ServeMux,
+    scheduler: Setup,
+    pub(super) env: Env,
+    intensity: Intensity,
+    backoff: Backoff,
+}
+
+impl AsynqSystemBuilder {
+    pub(super) fn new(connector: impl Connector) -> Self {
+        let env = connector.env();
+        Self {
+            connector: Arc::new(connector),
+            config: ServerConfig::new(),
+            client_config: ClientConfig::new(),
+            handler: None,
+            aggregator: None,
+            handler_actors: Vec::new(),
+            routes: ServeMux::new(),
+            scheduler: Setup::default(),
+            env,
+            intensity: Intensity::default(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// The settings of the server part. Default: [`ServerConfig::new`].
+    #[must_use]
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The settings of the client part. Default: [`ClientConfig::new`].
+    #[must_use]
+    pub fn client_config(mut self, config: ClientConfig) -> Self {
+        self.client_config = config;
+        self
+    }
+
+    /// What runs the tasks that no [handler actor](Self::handler_actor) is for. Without any handler
+    /// the system takes none.
+    #[must_use]
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.handler = Some(HandlerRef(Arc::new(handler)));
+        self
+    }
+
+    /// What makes one task out of the tasks of a group, in all queues of the config. Without it
+    /// groups wait for another server. It needs no handler beside it; the tasks that it makes then
+    /// wait for another server's.
+    #[must_use]
+    pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
+        self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
+        self
+    }
+
+    /// An async function with extracted arguments that runs the tasks of the type that one of them
+    /// stands for, as [`ServeMux::route`]. It goes before the plain handler, and after handler actors.
+    #[must_use]
+    pub fn route<Args: 'static, R: Route<Args>>(mut self, handler: R) -> Self {
+        self.routes.route(handler);
+        self
+    }
+
+    /// As [`route`](Self::route), for the task types that begin with the pattern.
+    #[must_use]
+    pub fn route_on<Args: 'static, R: Route<Args>>(mut self, pattern: &str, handler: R) -> Self {
+        self.routes.route_on(pattern, handler);
+        self
+    }
+
+    /// The handler of all that no handler actor is for.
+    fn plain(&self) -> Option<HandlerRef> {
+        if self.routes.is_empty() && self.routes.check().is_ok() {
+            return self.handler.clone();
+        }
+        let mut routes = self.routes.clone();
+        if let Some(HandlerRef(handler)) = self.handler.clone() {
+            routes.otherwise(handler);
+        }
+        Some(HandlerRef(Arc::new(routes)))
+    }
+
+    /// An actor type that runs the tasks whose type begins with its pattern. May be called for
+    /// several patterns; the longest that matches wins, and goes before the plain handler.
+    #[must_use]
+    pub fn handler_actor(mut self, spec: HandlerActorSpec) -> Self {
+        self.handler_actors.push(spec);
+        self
+    }
+
+    /// A scheduler of periodic tasks with these settings; see [`AsynqSystem::scheduler`]. Default: none,
+    /// or with [`periodic`](Self::periodic) or [`periodic_tasks`](Self::periodic_tasks) one with
+    /// default settings. It needs no handler beside it.
+    #[must_use]
+    pub fn scheduler(mut self, config: SchedulerConfig) -> Self {
+        self.scheduler.config = Some(config);
+        self
+    }
+
+    /// A scheduler that was made before, with the entries registered in it; in place of
+    /// [`scheduler`](Self::scheduler). One system can have it, once.
+    #[must_use]
+    pub fn scheduler_handle(mut self, handle: SchedulerHandle) -> Self {
+        self.scheduler.handle = Some(handle);
+        self
+    }
+
+    /// A periodic task. May be called for several; a spec that is wrong is told at spawn.
+    #[must_use]
+    pub fn periodic(mut self, task: PeriodicTaskConfig) -> Self {
+        self.scheduler.periodic.push(task);
+        self
+    }
+
+    /// Who says which periodic tasks there are, besides those registered; asked before the system
+    /// starts, and then every `sync_interval`, 1 s to 24 h, or every 3 min where there is none (Go:
+    /// `PeriodicTaskManager`). Entries that are new are registered, those that are gone
+    /// unregistered; the others keep their ids, times and histories.
+    ///
+    /// A provider that fails, panics or does not answer within 30 s, or within the interval where that is
+    /// shorter, changes nothing; nor does an answer with an empty spec. An entry that is wrong
+    /// otherwise is logged and left out.
+    #[must_use]
+    pub fn periodic_tasks(
+        mut self,
+        provider: impl PeriodicTaskConfigProvider,
+        sync_interval: impl Into<Option<Duration>>,
+    ) -> Self {
+        let interval = sync_interval.into().unwrap_or(Setup::SYNC_INTERVAL);
+        self.scheduler.provider = Some((Arc::new(provider), interval));
+        self
+    }
+
+    /// Where time and randomness come from. Default: what the [connector](Connector::env) says.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// How many restarts of its actors are normal. Default: 5 in 60 s for each supervisor.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.intensity = intensity;
+        self
+    }
+
+    /// How long to wait before an actor is restarted. Default: 100 ms doubling to 30 s.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Starts the system. Returns when all actors run; the storage is connected to afterwards, and
+    /// tried again as long as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all faults at once; [`Error::Handler`] when the first call of the provider of
+    /// periodic tasks fails; [`Error::Actor`] when an actor cannot start.
+    pub async fn spawn(self) -> Result<AsynqSystem> {
+        self.start(None).await
+    }
+
+    /// Starts the system as a child of a user's actor: its end arrives there as an ordinary
+    /// supervision event.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub async fn spawn_linked(self, supervisor: ActorCell) -> Result<AsynqSystem> {
+        self.start(Some(supervisor)).await
+    }
+
+    /// All that is wrong with the settings, and with how the handlers were put together.
+    fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
+        let handler = self.plain().map_or(Ok(()), |handler| handler.0.check());
+        let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
+        let server = self.config.validate().map_err(|error| faults.extend(error.faults));
+        let client = self
+            .client_config
+            .validate()
+            .map_err(|error| faults.extend(error.faults));
+        faults.extend(handler_actor::check(&self.handler_actors));
+        faults.extend(self.scheduler.faults());
+        match (server, client) {
+            (Ok(server), Ok(client)) if faults.is_empty() => Ok((server, client)),
+            _ => Err(ConfigError { faults }),
+        }
+    }
+
+    async fn start(self, parent: Option<ActorCell>) -> Result<AsynqSystem> {
+        let (settings, client_settings) = self.validate()?;
+        let env = self.env.clone();
+        let lending = Lending::new();
+        let tree = Tree::new(env.clock.clone());
+        let client = ClientHandle::new(&client_settings, env.clone());
+        let table = Arc::new(Table::new(settings.concurrency, env.clock.clone()));
+        let exit = ExitCell::default();
+        let exchange = Exchange {
+            table: Arc::clone(&table),
+            broker: lending.handle(),
+            nudge: Nudge::new(),
+        };
+
+        let broker = BrokerArgs {
+            connector: Arc::clone(&self.connector),
+            target: self.connector.describe(),
+            env: env.clone(),
+            lending: lending.clone(),
+            tree: tree.clone(),
+            path: format!("{ROOT}/broker"),
+        };
+        let mut children = vec![
+            ChildSpec::new("broker", move || (Broker, broker.clone())),
+            client.spec(lending.handle()),
+        ];
+        let scheduler = self.scheduler.ready(&env, &tree, Self::MAINTENANCE).await?;
+        let scheduler_handle = scheduler.as_ref().map(|scheduler| scheduler.handle.clone());
+        let takes = self.plain().is_some() || !self.handler_actors.is_empty();
+        let keeps_order = takes || self.aggregator.is_some();
+        if keeps_order || scheduler.is_some() {
+            let settings = keeps_order.then_some(&settings);
+            children.push(self.maintenance(settings, scheduler, &exchange, &tree));
+        }
+        if takes {
+            children.push(self.work(&settings, &exchange, &tree)?);
+        }
+        let waiting = client.clone();
+        tree.set_backlog("system/client", move || waiting.waiting());
+        let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
+        let spawned = match parent {
+            Some(parent) => Actor::spawn_linked(None, Supervisor, root, parent).await,
+            None => Actor::spawn(None, Supervisor, root).await,
+        };
+        let (root, joined) = spawned.map_err(|error| Error::Actor(error.into()))?;
+
+        let (ended, exits) = watch::channel(None);
+        let (doomed, last_client) = (Arc::clone(&table), client.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with the root actor, whose end it tells")]
+        tokio::spawn(async move {
+            let _ = joined.await;
+            // Nobody extends leases any longer: what still runs must not go on (SAFETY rule 16).
+            doomed.set_fetching(false);
+            doomed.cancel_running(CancelReason::LeaseLost);
+            doomed.abort_running();
+            last_client.close();
+            let exit = match exit.get() {
+                Some(Ok(())) => Exit::Stopped,
+                Some(Err(error)) => Exit::Failed(error.clone()),
+                None => Exit::Killed,
+            };
+            ended.send_replace(Some(exit));
+        });
+        Ok(AsynqSystem {
+            root: root.get_cell(),
+            client,
+            scheduler: scheduler_handle,
+            broker: lending.handle(),
+            table,
+            exchange,
+            tree,
+            exits,
+        })
+    }
+
+    fn supervisor(&self, path: String, children: Vec<ChildSpec>, tree: &Tree, exit: ExitCell) -> SupervisorArgs {
+        SupervisorArgs {
+            path,
+            children,
+            strategy: Strategy::OneForOne,
+            intensity: self.intensity,
+            backoff: self.backoff,
+            tree: tree.clone(),
+            entropy: self.env.entropy.clone(),
+            exit,
+        }
+    }
+
+    pub(super) fn branch(&self, id: &'static str, children: Vec<ChildSpec>, tree: &Tree) -> ChildSpec {
+        nested(
+            id,
+            self.supervisor(format!("{ROOT}/{id}"), children, tree, ExitCell::default()),
+        )
+    }
+
+    /// The instances of all handler actors, where there are any, and who finds them. Their crashes
+    /// never count (SAFETY rule 18).
+    fn handlers(&self, settings: &Settings, tree: &Tree) -> Result<(Option<ChildSpec>, Router)> {
+        const PATH: &str = "system/work/handlers";
+        let (actors, instances) = handler_actor::build(&self.handler_actors, PATH, tree, &self.env)?;
+        let child = (!instances.is_empty()).then(|| {
+            let args = SupervisorArgs {
+                intensity: Intensity::UNLIMITED,
+                ..self.supervisor(PATH.to_owned(), instances, tree, ExitCell::default())
+            };
+            nested("handlers", args)
+        });
+        let entropy = self.env.entropy.clone();
+        Ok((child, Router::new(actors, self.plain(), settings.unknown_task, entropy)))
+    }
+
+    fn work(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> Result<ChildSpec> {
+        const PATH: &str = "system/work";
+        let (handlers, router) = self.handlers(settings, tree)?;
+        let entropy = &self.env.entropy;
+        let heartbeater = Heartbeater {
+            table: Arc::clone(&exchange.table),
+            broker: exchange.broker.clone(),
+            interval: settings.heartbeat_interval,
+            tree: tree.clone(),
+            identity: Identity {
+                host: host(),
+                pid: i32::try_from(std::process::id()).unwrap_or(0),
+                server_id: entropy.uuid(),
+                concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
+                queues: settings
+                    .queues
+                    .iter()
+                    .map(|(name, priority)| (name.to_string(), *priority))
+                    .collect(),
+                strict_priority: settings.strict_priority,
+                start_time: self.env.clock.now(),
+            },
+        };
+        for (actor, stuck) in [("processor", false), ("syncer", true)] {
+            let table = Arc::clone(&exchange.table);
+            tree.set_backlog(&format!("{PATH}/{actor}"), move || table.unsettled(stuck));
+        }
+        let syncer = Syncer {
+            exchange: exchange.clone(),
+            interval: settings.syncer_interval,
+        };
+        let runner = Runner {
+            router,
+            settings: settings.clone(),
+            env: self.env.clone(),
+            table: Arc::clone(&exchange.table),
+            broker: exchange.broker.clone(),
+            nudge: exchange.nudge.clone(),
+        };
+        let processor = ProcessorArgs {
+            runner: Arc::new(runner),
+            exchange: exchange.clone(),
+            tree: tree.clone(),
+            path: format!("{PATH}/processor"),
+        };
+        let mut children = vec![
+            chore("heartbeater", PATH, heartbeater, tree, entropy, CHORE_STOP),
+            chore("syncer", PATH, syncer, tree, entropy, CHORE_STOP),
+        ];
+        children.extend(handlers);
+        children.push(processor::spec(processor));
+        Ok(self.branch("work", children, tree))
+    }
+}
+
+/// A supervisor as a child; it may take as long to stop as its children together.
+fn nested(id: &'static str, args: SupervisorArgs) -> ChildSpec {
+    let within = SLACK
+        + args
+            .children
+            .iter()
+            .map(|child| match child.shutdown {
+                Shutdown::Stop(within) | Shutdown::Drain(within) => within + SLACK,
+                Shutdown::Kill => SLACK,
+            })
+            .sum::<Duration>();
+    let fresh = move || {
+        let exit = ExitCell::default();
+        (Supervisor, SupervisorArgs { exit, ..args.clone() })
+    };
+    ChildSpec::new(id, fresh).shutdown(Shutdown::Stop(within))
+}

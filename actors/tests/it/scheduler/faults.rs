@@ -1,0 +1,125 @@
+//! A storage that fails and loses answers.
+
+use asynq_actors::{SchedulerConfig, SchedulerHandle};
+use asynq_core::{EnqueueError, TaskOptions, error::BrokerError};
+use asynq_memory::MemoryStore;
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op, Plan};
+
+use super::kit::{Book, MINUTE, SECOND, at, env, histories, start, task, tasks, times, until};
+
+/// A thousand ticks while calls fail as planned.
+async fn a_thousand_ticks(plan: Plan) {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    let id = scheduler.register("@every 2s", task("t")).unwrap();
+    faults.plan(plan);
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    until(&env, "2024-03-10T12:33:50Z").await;
+    faults.clear();
+    tokio::time::sleep(10 * SECOND).await;
+    let ticks = times("2024-03-10T12:00:32Z", 2 * SECOND, "2024-03-10T12:34:00Z");
+    assert_eq!(book.of("t"), ticks);
+    assert_eq!(tasks(&store, &env).await, ticks.len());
+    assert!(
+        faults.calls(Op::EnqueueTick) as usize > ticks.len() + 100,
+        "too few faults"
+    );
+    let [(of, events)] = &histories(&store)[..] else {
+        panic!("one history")
+    };
+    assert_eq!(*of, id.to_string());
+    assert!(events.len() > 500, "{}", events.len());
+    system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_fail() {
+    a_thousand_ticks(Plan::seeded(1).with(300, Fault::unavailable())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_lost() {
+    a_thousand_ticks(Plan::seeded(2).with(300, Fault::LoseReply)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_lost() {
+    a_thousand_ticks(Plan::seeded(3).with(300, Fault::LoseRequest)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_does_not_answer_is_asked_again() {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    scheduler.register("* * * * *", task("t")).unwrap();
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    faults.next(Op::EnqueueTick, Fault::Hang);
+    faults.next(Op::EnqueueTick, Fault::HoldReply);
+    until(&env, "2024-03-10T12:03:00Z").await;
+    assert_eq!(
+        book.of("t"),
+        times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T12:03:00Z")
+    );
+    assert_eq!(tasks(&store, &env).await, 3);
+    system.shutdown().await;
+}
+
+/// A duplicate decides the tick, for all schedulers; the next tick comes all the same.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_taken_decides_the_tick() {
+    let (store, env) = (MemoryStore::new(), env());
+    let (sent, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let config = SchedulerConfig::new().post_enqueue(move |answer| {
+        let taken = matches!(answer, Err(EnqueueError::DuplicateTask));
+        assert!(taken || answer.is_ok(), "{answer:?}");
+        sent.send(taken).unwrap();
+    });
+    let scheduler = SchedulerHandle::new(config, env.clone()).unwrap();
+    let options = TaskOptions::new().unique_ttl(90 * SECOND);
+    scheduler.register_with("* * * * *", task("t"), &options).unwrap();
+    let system = start(store.clone(), &env, &scheduler).await;
+    until(&env, "2024-03-10T12:04:00Z").await;
+    let mut taken = Vec::new();
+    while let Ok(answer) = answers.try_recv() {
+        taken.push(answer);
+    }
+    assert_eq!(taken, [false, true, false, true]);
+    assert_eq!(tasks(&store, &env).await, 2);
+    system.shutdown().await;
+}
+
+/// An error that stays costs the one tick, and no more.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_stays_is_not_tried_again() {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    scheduler.register("* * * * *", task("t")).unwrap();
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    let refused = || BrokerError::Refused {
+        source: "NOPERM".into(),
+    };
+    faults.next(Op::EnqueueTick, Fault::Fail(refused));
+    until(&env, "2024-03-10T12:02:00Z").await;
+    assert_eq!(book.of("t"), [at("2024-03-10T12:02:00Z")]);
+    assert_eq!(faults.calls(Op::EnqueueTick), 2);
+    system.shutdown().await;
+}
+
+/// What is stored of an entry is asked for until there is an answer.
+#[tokio::test(start_paused = true)]
+async fn a_start_without_a_storage() {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    scheduler.register("* * * * *", task("t")).unwrap();
+    faults.all(Fault::unavailable());
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    until(&env, "2024-03-10T12:04:00Z").await;
+    assert_eq!(book.len(), 0);
+    faults.clear();
+    until(&env, "2024-03-10T12:05:00Z").await;
+    assert_eq!(
+        book.of("t"),
+        times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T12:05:00Z")
+    );
+    system.shutdown().await;
+}

@@ -1,0 +1,148 @@
+//! Ticks that fell while nobody was there.
+
+use std::time::Duration;
+
+use asynq_actors::{SchedulerConfig, SchedulerHandle};
+use asynq_core::{MissedTicks, PeriodicTaskConfig};
+use asynq_memory::MemoryStore;
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector};
+
+use super::kit::{Book, HOUR, MINUTE, at, env, other, start, task, tasks, times, until};
+
+/// An hourly, a minutely and an `@every` entry, of one policy.
+fn register(scheduler: &SchedulerHandle, missed: MissedTicks) {
+    for (spec, task_type) in [("@hourly", "hourly"), ("* * * * *", "minutely"), ("@every 4h", "every")] {
+        scheduler
+            .add(&PeriodicTaskConfig::new(spec, task(task_type)).missed(missed))
+            .unwrap();
+    }
+}
+
+/// A scheduler runs until half past four, and another from half past eight on, two days later.
+async fn a_gap(missed: MissedTicks) -> Book {
+    let (store, env) = (MemoryStore::new(), env());
+    let before = Book::default();
+    let scheduler = before.scheduler(SchedulerConfig::new(), &env);
+    register(&scheduler, MissedTicks::Skip);
+    let system = start(store.clone(), &env, &scheduler).await;
+    until(&env, "2024-03-10T16:30:00Z").await;
+    system.shutdown().await;
+    assert_eq!(before.of("every"), [at("2024-03-10T16:00:30Z")]);
+    until(&env, "2024-03-13T08:30:00Z").await;
+
+    let after = Book::default();
+    let env = other(&env, 6);
+    let scheduler = after.scheduler(SchedulerConfig::new(), &env);
+    register(&scheduler, missed);
+    let system = start(store.clone(), &env, &scheduler).await;
+    until(&env, "2024-03-13T09:00:00Z").await;
+    system.shutdown().await;
+    assert_eq!(tasks(&store, &env).await, before.len() + after.len());
+    after
+}
+
+/// What is late by five minutes at most is caught up.
+const CAUGHT_UP: (&str, &str) = ("2024-03-13T08:26:00Z", "2024-03-13T09:00:00Z");
+
+#[tokio::test(start_paused = true)]
+async fn skipped() {
+    let book = a_gap(MissedTicks::Skip).await;
+    assert_eq!(book.of("hourly"), [at("2024-03-13T09:00:00Z")]);
+    assert_eq!(book.of("minutely"), times(CAUGHT_UP.0, MINUTE, CAUGHT_UP.1));
+    assert!(book.of("every").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn once() {
+    let book = a_gap(MissedTicks::Once).await;
+    assert_eq!(
+        book.of("hourly"),
+        [at("2024-03-13T08:00:00Z"), at("2024-03-13T09:00:00Z")]
+    );
+    assert_eq!(book.of("minutely"), times("2024-03-13T08:25:00Z", MINUTE, CAUGHT_UP.1));
+    // In the phase of the ticks before.
+    assert_eq!(book.of("every"), [at("2024-03-13T08:00:30Z")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all() {
+    let book = a_gap(MissedTicks::All).await;
+    assert_eq!(
+        book.of("hourly"),
+        times("2024-03-10T17:00:00Z", HOUR, "2024-03-13T09:00:00Z")
+    );
+    // The newest thousand, up to half past eight, and what came then.
+    let minutely = book.of("minutely");
+    assert_eq!(minutely, times("2024-03-12T15:51:00Z", MINUTE, CAUGHT_UP.1));
+    assert_eq!(minutely.len(), 1000 + 30);
+    assert_eq!(
+        book.of("every"),
+        times("2024-03-10T20:00:30Z", 4 * HOUR, "2024-03-13T08:00:30Z")
+    );
+}
+
+/// The storage is away from one o'clock on, for so long.
+async fn an_outage(lasts: Duration, missed: MissedTicks) -> Book {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    register(&scheduler, missed);
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    until(&env, "2024-03-10T12:58:00Z").await;
+    faults.all(Fault::unavailable());
+    tokio::time::sleep(lasts).await;
+    faults.clear();
+    until(&env, "2024-03-10T16:30:00Z").await;
+    system.shutdown().await;
+    assert_eq!(tasks(&store, &env).await, book.len());
+    assert_eq!(book.of("every"), [at("2024-03-10T16:00:30Z")]);
+    book
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_costs_no_tick_whatever_the_policy_is() {
+    for missed in [MissedTicks::Skip, MissedTicks::Once, MissedTicks::All] {
+        let book = an_outage(4 * MINUTE, missed).await;
+        assert_eq!(
+            book.of("hourly"),
+            times("2024-03-10T13:00:00Z", HOUR, "2024-03-10T16:00:00Z")
+        );
+        assert_eq!(
+            book.of("minutely"),
+            times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T16:30:00Z")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_outage_the_policy_counts() {
+    // Until 15:28:00.5.
+    let outage = 150 * MINUTE;
+    let book = an_outage(outage, MissedTicks::Skip).await;
+    assert_eq!(
+        book.of("hourly"),
+        times("2024-03-10T16:00:00Z", HOUR, "2024-03-10T16:00:00Z")
+    );
+    let before = times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T12:58:00Z");
+    let minutely = book.of("minutely");
+    assert_eq!(minutely[..before.len()], before);
+    assert_eq!(
+        minutely[before.len()..],
+        times("2024-03-10T15:24:00Z", MINUTE, "2024-03-10T16:30:00Z")
+    );
+
+    let book = an_outage(outage, MissedTicks::Once).await;
+    assert_eq!(
+        book.of("hourly"),
+        times("2024-03-10T15:00:00Z", HOUR, "2024-03-10T16:00:00Z")
+    );
+
+    let book = an_outage(outage, MissedTicks::All).await;
+    assert_eq!(
+        book.of("hourly"),
+        times("2024-03-10T13:00:00Z", HOUR, "2024-03-10T16:00:00Z")
+    );
+    assert_eq!(
+        book.of("minutely"),
+        times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T16:30:00Z")
+    );
+}

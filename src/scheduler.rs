@@ -1,0 +1,368 @@
+//! Periodic tasks: [`Scheduler`] and [`PeriodicTaskManager`].
+//!
+//! Of all schedulers of one [name](SchedulerConfig::name), in whatever processes, exactly one enqueues
+//! each tick of an entry; ours, in Go each of them does. Run as many as you like.
+//!
+//! An [`AsynqSystem`] can have a scheduler beside its handlers, see
+//! [`AsynqSystemBuilder::scheduler`](crate::AsynqSystemBuilder::scheduler).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use asynq_actors::{AsynqSystem, Exit};
+pub use asynq_actors::{EntryId, SchedulerConfig, SchedulerHandle};
+use asynq_core::{Connector, Error, IntoTask, Result, TaskOptions};
+pub use asynq_core::{MissedTicks, PeriodicTaskConfig, PeriodicTaskConfigProvider, cron::Tz};
+
+/// How often a [`PeriodicTaskManager`] asks where nothing else is said.
+const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);
+
+/// Enqueues tasks at the times of cron specs (Go: `asynq.Scheduler`).
+///
+/// A thin face over an [`AsynqSystem`], which lives in it from [`start`](Self::start) to
+/// [`shutdown`](Self::shutdown). It begins once: for another life make another scheduler. For the
+/// grammar of specs see [`CronSpec`](crate::cron::CronSpec).
+///
+/// ```
+/// use asynq::{memory::MemoryStore, scheduler::{Scheduler, SchedulerConfig, Tz}, task::Task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> asynq::error::Result<()> {
+/// let config = SchedulerConfig::new().timezone(Tz::Europe__Berlin);
+/// let mut scheduler = Scheduler::new(MemoryStore::new(), config).await?;
+/// scheduler.register("30 7 * * mon-fri", Task::new("report:daily", b"")?)?;
+/// let cleanup = scheduler.register("@every 90s", Task::new("cleanup", b"")?)?;
+/// scheduler.start().await?; // or `run`, which lives until TERM or INT
+/// scheduler.unregister(&cleanup)?;
+/// scheduler.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Scheduler {
+    connector: Arc<dyn Connector>,
+    handle: SchedulerHandle,
+    life: Life,
+}
+
+enum Life {
+    New,
+    Active(AsynqSystem),
+    Closed,
+}
+
+impl Life {
+    /// Refuses a start, with Go's texts, unless it is the first.
+    fn may_start(&self) -> Result<()> {
+        match self {
+            Self::New => Ok(()),
+            Self::Active(_) => Err(Error::Lifecycle("the scheduler is already running")),
+            Self::Closed => Err(Error::Lifecycle("the scheduler has already been stopped")),
+        }
+    }
+
+    /// Lives until a signal, or until it ends by itself.
+    async fn run(&mut self) -> Result<()> {
+        let Self::Active(system) = self else {
+            return Err(Error::Lifecycle("the scheduler has already been stopped"));
+        };
+        let exit = system.run_until_signal().await?;
+        *self = Self::Closed;
+        match exit {
+            Exit::Stopped => Ok(()),
+            Exit::Failed(error) => Err(Error::Actor(error.into())),
+            other => Err(Error::Actor(format!("the scheduler ended otherwise: {other:?}").into())),
+        }
+    }
+
+    async fn shutdown(&mut self) {
+        if let Self::Active(system) = self {
+            system.shutdown().await;
+            *self = Self::Closed;
+        }
+    }
+
+    async fn ping(&self, connector: &dyn Connector) -> Result<()> {
+        match self {
+            Self::Active(system) => system.ping().await,
+            Self::New => {
+                let storage = connector.connect(connector.env()).await?;
+                let answer = storage.ping().await;
+                storage.close().await;
+                Ok(answer?)
+            }
+            Self::Closed => Ok(()),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Active(_) => "active",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl Drop for Life {
+    /// What was started is shut down in the background.
+    fn drop(&mut self) {
+        if let Self::Active(system) = self {
+            system.stop();
+        }
+    }
+}
+
+impl Scheduler {
+    /// A scheduler that is not started yet, on the storage that the connector opens.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all faults of the settings at once.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn new(connector: impl Connector, config: SchedulerConfig) -> Result<Self> {
+        let handle = SchedulerHandle::new(config, connector.env())?;
+        Ok(Self {
+            connector: Arc::new(connector),
+            handle,
+            life: Life::New,
+        })
+    }
+
+    /// Registers a task with its own options, to be enqueued whenever the spec says so. Possible before
+    /// the start and while it runs; `@every` begins one period later. Of entries that are the same in
+    /// all that counts one is enqueued.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the spec and what is wrong with it; [`Error::Invalid`] names the field of
+    /// the task or the option and its limit.
+    pub fn register(&self, spec: &str, task: impl IntoTask) -> Result<EntryId> {
+        self.handle.register(spec, task)
+    }
+
+    /// Registers a task; the options given here take the place of its own, one by one, and are those that
+    /// the tools show.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    pub fn register_with(&self, spec: &str, task: impl IntoTask, options: &TaskOptions) -> Result<EntryId> {
+        self.handle.register_with(spec, task, options)
+    }
+
+    /// Registers a task with a time zone, or a policy for missed ticks, of its own.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    pub fn add(&self, config: &PeriodicTaskConfig) -> Result<EntryId> {
+        self.handle.add(config)
+    }
+
+    /// Unregisters an entry, and deletes its history. A tick that is just being enqueued may still be.
+    ///
+    /// # Errors
+    /// [`Error::Lifecycle`], with Go's text, when there is no such entry.
+    pub fn unregister(&self, id: &EntryId) -> Result<()> {
+        self.handle.unregister(id)
+    }
+
+    /// Registers and unregisters from elsewhere, as long as this scheduler lives.
+    #[must_use]
+    pub fn handle(&self) -> SchedulerHandle {
+        self.handle.clone()
+    }
+
+    /// Starts, and returns when it runs. The storage is connected to in the background, and tried
+    /// again as long as it takes; ticks that are late by up to five minutes are caught up.
+    ///
+    /// # Errors
+    /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Actor`] when its actors
+    /// cannot start.
+    ///
+    /// # Cancel safety
+    /// Not safe: it may have started.
+    pub async fn start(&mut self) -> Result<()> {
+        self.life.may_start()?;
+        let builder = AsynqSystem::builder(Arc::clone(&self.connector)).scheduler_handle(self.handle.clone());
+        self.life = Life::Active(builder.spawn().await?);
+        Ok(())
+    }
+
+    /// Starts, lives until TERM or INT, and shuts down. Returns as well when it has ended otherwise.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because a part of it
+    /// failed again and again.
+    ///
+    /// # Cancel safety
+    /// Not safe: dropped, it goes on as after [`start`](Self::start).
+    pub async fn run(&mut self) -> Result<()> {
+        self.start().await?;
+        self.life.run().await
+    }
+
+    /// Ends: ticks under way are finished or given up within seconds, entries and their histories are
+    /// deleted, as in Go. Without effect unless it runs.
+    ///
+    /// # Cancel safety
+    /// Safe: the shutdown goes on.
+    pub async fn shutdown(&mut self) {
+        self.life.shutdown().await;
+    }
+
+    /// Whether the storage answers. A closed scheduler answers for itself, as in Go.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] says why not.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ping(&self) -> Result<()> {
+        self.life.ping(&*self.connector).await
+    }
+
+    /// The runtime of a running scheduler: its tree, its client, its events.
+    #[must_use]
+    pub fn system(&self) -> Option<&AsynqSystem> {
+        match &self.life {
+            Life::Active(system) => Some(system),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("storage", &self.connector.describe())
+            .field("handle", &self.handle)
+            .field("life", &self.life.word())
+            .finish()
+    }
+}
+
+/// A [`Scheduler`] whose entries are those that a [provider](PeriodicTaskConfigProvider) says, asked
+/// again and again (Go: `asynq.PeriodicTaskManager`).
+///
+/// Entries that are new are registered, those that are gone unregistered; the others keep their ids,
+/// times and histories. A provider that fails, panics, does not answer in time (30 s, or the sync
+/// interval if that is shorter) or gives an empty spec changes nothing. An entry that is wrong
+/// otherwise is logged and left out.
+///
+/// ```
+/// use asynq::{
+///     error::BoxError, memory::MemoryStore, task::Task,
+///     scheduler::{PeriodicTaskConfig, PeriodicTaskConfigProvider, PeriodicTaskManager},
+/// };
+/// use std::time::Duration;
+///
+/// struct FromTheDatabase;
+///
+/// #[async_trait::async_trait]
+/// impl PeriodicTaskConfigProvider for FromTheDatabase {
+///     async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+///         Ok(vec![PeriodicTaskConfig::new("@hourly", Task::new("report:hourly", b"")?)])
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> asynq::error::Result<()> {
+/// let mut manager = PeriodicTaskManager::new(MemoryStore::new(), FromTheDatabase)
+///     .sync_interval(Duration::from_secs(60));
+/// manager.start().await?; // or `run`, which lives until TERM or INT
+/// manager.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct PeriodicTaskManager {
+    connector: Arc<dyn Connector>,
+    provider: Arc<dyn PeriodicTaskConfigProvider>,
+    config: SchedulerConfig,
+    sync_interval: Duration,
+    life: Life,
+}
+
+impl PeriodicTaskManager {
+    /// A manager that is not started yet, on the storage that the connector opens.
+    #[must_use]
+    pub fn new(connector: impl Connector, provider: impl PeriodicTaskConfigProvider) -> Self {
+        Self {
+            connector: Arc::new(connector),
+            provider: Arc::new(provider),
+            config: SchedulerConfig::new(),
+            sync_interval: SYNC_INTERVAL,
+            life: Life::New,
+        }
+    }
+
+    /// The settings of its scheduler. Default: [`SchedulerConfig::new`].
+    #[must_use]
+    pub fn config(mut self, config: SchedulerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// How often the provider is asked, 1 s to 24 h. Default: 3 min.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// Asks the provider, and starts. The storage is connected to in the background.
+    ///
+    /// # Errors
+    /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all faults of
+    /// the settings at once; [`Error::Handler`] when the provider fails, with Go's texts; [`Error::Actor`]
+    /// when its actors cannot start.
+    ///
+    /// # Cancel safety
+    /// Not safe: it may have started.
+    pub async fn start(&mut self) -> Result<()> {
+        self.life.may_start()?;
+        let builder = AsynqSystem::builder(Arc::clone(&self.connector))
+            .scheduler(self.config.clone())
+            .periodic_tasks(Arc::clone(&self.provider), self.sync_interval);
+        self.life = Life::Active(builder.spawn().await?);
+        Ok(())
+    }
+
+    /// Starts, lives until TERM or INT, and shuts down. Returns as well when it has ended otherwise.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because a part of it
+    /// failed again and again.
+    ///
+    /// # Cancel safety
+    /// Not safe: dropped, it goes on as after [`start`](Self::start).
+    pub async fn run(&mut self) -> Result<()> {
+        self.start().await?;
+        self.life.run().await
+    }
+
+    /// Ends as [`Scheduler::shutdown`] does. Without effect unless it runs.
+    ///
+    /// # Cancel safety
+    /// Safe: the shutdown goes on.
+    pub async fn shutdown(&mut self) {
+        self.life.shutdown().await;
+    }
+
+    /// The runtime of a running manager: its tree, its scheduler, its events.
+    #[must_use]
+    pub fn system(&self) -> Option<&AsynqSystem> {
+        match &self.life {
+            Life::Active(system) => Some(system),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for PeriodicTaskManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeriodicTaskManager")
+            .field("storage", &self.connector.describe())
+            .field("config", &self.config)
+            .field("sync_interval", &self.sync_interval)
+            .field("life", &self.life.word())
+            .finish_non_exhaustive()
+    }
+}
