@@ -19,7 +19,6 @@ local TYPES = {
   completed = 'zset', groups = 'set', aggregation_sets = 'zset', paused = 'string', processed = 'string',
   failed = 'string', ['x:quarantine'] = 'zset',
 }
-local UUID = ':' .. string.rep('%x', 8) .. ('%-' .. string.rep('%x', 4)):rep(3) .. '%-' .. string.rep('%x', 12) .. '$'
 local reply = {}
 
 local function look_at_task(id, key)
@@ -38,7 +37,7 @@ local function look_at_group(name, key)
   if type(redis.pcall('ZSCORE', KEYS[9], key)) == 'string' or redis.pcall('SISMEMBER', KEYS[8], name) == 1 then
     return
   end
-  if string.match(name, UUID) then
+  if is_set(name, key) then
     reply[#reply + 1] = { 'set', key }
   else
     reply[#reply + 1] = { 'group', name }

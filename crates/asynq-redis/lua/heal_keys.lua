@@ -16,7 +16,6 @@ local bad = misplaced()
 if bad then
   return wrong_type(bad)
 end
-local UUID = '^' .. string.rep('%x', 8) .. ('%-' .. string.rep('%x', 4)):rep(3) .. '%-' .. string.rep('%x', 12) .. '$'
 local doubtful, regrouped, relisted, unlocked = {}, {}, {}, {}
 
 local function look_at_task(id, key)
@@ -34,26 +33,13 @@ local function look_at_task(id, key)
   end
 end
 
--- The group that the hashes of a group's or set's tasks name; nil if the first ten do not tell.
-local function named_by_tasks(key)
-  for _, id in ipairs(redis.call('ZRANGE', key, 0, 9)) do
-    local group = redis.pcall('HGET', prefix .. 't:' .. id, 'group')
-    if type(group) == 'string' and group ~= '' then
-      return group
-    end
-  end
-  return nil
-end
-
 local function look_at_group(name, key)
   if redis.call('TYPE', key).ok ~= 'zset' or redis.call('ZSCORE', KEYS[9], key)
     or redis.call('SISMEMBER', KEYS[8], name) == 1 then
     return
   end
   redis.call('ZREM', KEYS[3], '')
-  -- A group may be called after a colon and a UUID, too: its tasks tell.
-  local group, set = string.match(name, '^(.*):([^:]*)$')
-  if group and string.match(set, UUID) and (named_by_tasks(key) or group) == group then
+  if is_set(name, key) then
     redis.call('ZADD', KEYS[9], ARGV[2], key)
     relisted[#relisted + 1] = key
   else

@@ -50,7 +50,7 @@ scripts! {
     /// Active entries and leases.
     HEAL = "heal" ["container" "chunks" "aside" "places"];
     /// Groups, sets and locks.
-    HEAL_KEYS = "heal_keys" ["container" "places"];
+    HEAL_KEYS = "heal_keys" ["container" "places" "set_name"];
     /// Tasks that do not stand where their state says.
     RELIST = "relist" ["container" "aside" "places"];
     /// Completed tasks whose retention is over.
@@ -100,7 +100,7 @@ scripts! {
     /// The index of groups against the groups.
     AUDIT_GROUPS = "audit_groups" [];
     /// The keys of a queue against its containers.
-    AUDIT_KEYS = "audit_keys" ["container" "places"];
+    AUDIT_KEYS = "audit_keys" ["container" "places" "set_name"];
 }
 
 #[cfg(test)]

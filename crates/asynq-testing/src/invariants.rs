@@ -277,14 +277,29 @@ impl Look<'_> {
             .extend(stale.map(|id| Breach::StaleLease { id: id.clone() }));
     }
 
+    /// Whether a name in no index is that of a set, by the group in the hashes of its tasks, or else
+    /// by its looks.
+    fn is_of_a_set(&self, name: &str) -> bool {
+        let Some((group, set)) = name.rsplit_once(':') else {
+            return false;
+        };
+        let ids = self.ids(&format!("g:{name}"));
+        let mut named = ids
+            .iter()
+            .filter_map(|id| match self.keys.get(format!("t:{id}").as_str()) {
+                Some(RawValue::Hash(fields)) => fields.get(field::GROUP).filter(|group| !group.is_empty()),
+                _ => None,
+            });
+        is_uuid(set) && named.next().is_none_or(|named| *named == group.as_bytes())
+    }
+
     /// Invariant 4.
     fn groups(&mut self) {
         let (index, sets) = (self.names("groups"), self.names("aggregation_sets"));
         for name in self.keys.keys().filter_map(|suffix| suffix.strip_prefix("g:")) {
             let key = keys::of_queue(self.queue, &format!("g:{name}"));
-            let ends_like_a_set = name.rsplit_once(':').is_some_and(|(_, set)| is_uuid(set));
             if sets.contains(&key) || index.contains(name) {
-            } else if ends_like_a_set {
+            } else if self.is_of_a_set(name) {
                 self.breaches.push(Breach::UnlistedSet { set: key });
             } else {
                 self.breaches.push(Breach::GroupIndex {

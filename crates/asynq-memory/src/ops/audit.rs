@@ -10,6 +10,7 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
+use super::heal::is_set;
 use crate::model::{Data, Queue, is_counter};
 
 /// Everything that does not hold, sorted.
@@ -131,15 +132,14 @@ fn check_leases(queue: &Queue, breaches: &mut Vec<Breach>) {
     breaches.extend(stale.map(|(id, _)| Breach::StaleLease { id: id.clone() }));
 }
 
-/// The index holds exactly the groups that have tasks, and every set is listed. A name that ends in
-/// a colon and a UUID is taken for a set that nobody lists.
+/// The index holds exactly the groups that have tasks, and every set is listed.
 fn check_groups(queue: &Queue, breaches: &mut Vec<Breach>) {
     for name in queue.gathered.keys() {
         let key = queue.key(&format!("g:{name}"));
         if queue.groups.contains(name) || queue.aggregation_sets.contains(&key) {
             continue;
         }
-        if name.rsplit_once(':').is_some_and(|(_, set)| is_uuid(set)) {
+        if is_set(queue, name) {
             breaches.push(Breach::UnlistedSet { set: key });
         } else {
             breaches.push(Breach::GroupIndex {

@@ -227,7 +227,7 @@ fn heal_groups(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
 
 /// Whether a name that stands in no index is that of an aggregation set: a group may be called after a
 /// colon and a UUID, too, so its tasks tell, the first ten.
-fn is_set(queue: &Queue, name: &str) -> bool {
+pub(super) fn is_set(queue: &Queue, name: &str) -> bool {
     let Some((group, set)) = name.rsplit_once(':') else {
         return false;
     };

@@ -175,6 +175,15 @@ pub(super) async fn a_wrong_group_index_is_found(fx: &Fixture) {
         has_tasks: true,
     };
     finds(fx, |state| drop(state.remove(&key("groups"))), breach).await;
+    // One that is called as a set is, in the words of its tasks.
+    let like_a_set = "x:0f8e2b0c-4d5e-4f60-8a7b-9c0d1e2f3a4b";
+    fx.enqueue(request(Q, "b").group(like_a_set)).await;
+    let breach = Breach::GroupIndex {
+        group: like_a_set.into(),
+        has_tasks: true,
+    };
+    let damage = |state: &mut RawState| drop(state.insert(key("groups"), RawValue::Set([bytes("g")].into())));
+    finds(fx, damage, breach).await;
     let damage =
         |state: &mut RawState| drop(state.insert(key("groups"), RawValue::Set(["g", "empty"].map(bytes).into())));
     finds(
