@@ -1,5 +1,6 @@
 //! Go asynq as a peer in tests: builds the program in `interop/go` and drives it over pipes. Beside it a
-//! server of ours that is driven in the same way, `asynq-interop-worker`, with the handler that both have.
+//! server of ours that is driven in the same way, `asynq-interop-worker`, with the handler that both have, and
+//! a scheduler of ours, `asynq-interop-scheduler`.
 //!
 //! Each type here is one running program, or one run of it; the shapes are those of
 //! `interop/go/README.md`. A program that cannot be built, fails or stays silent is a panic that shows what
@@ -29,6 +30,7 @@ mod options;
 mod process;
 mod program;
 mod scheduler;
+mod scheduler_process;
 mod server;
 mod task;
 
@@ -43,5 +45,6 @@ pub use options::{GoOptionValues, GoOptions};
 pub use process::{GoError, GoErrorKind, PATIENCE};
 pub use program::program;
 pub use scheduler::GoScheduler;
+pub use scheduler_process::{SchedulerProcess, ToldTick};
 pub use server::{ServerProcess, ServerProcessBuilder};
 pub use task::{GoTask, GoTaskInfo, VECTORS};

@@ -98,11 +98,12 @@ impl Process {
         Self::spawn(format!("asynq-interop {subcommand}"), command)
     }
 
-    /// Starts a server of ours on the Redis at this URL.
-    pub(crate) fn worker(program: &Path, url: &str, args: &[String]) -> Self {
+    /// Starts a program of ours on the Redis at this URL.
+    pub(crate) fn of_ours(program: &Path, url: &str, args: &[String]) -> Self {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = Command::new(program);
         command.args(on_redis(url)).args(args);
-        Self::spawn("asynq-interop-worker".to_owned(), command)
+        Self::spawn(name, command)
     }
 
     fn spawn(name: String, mut command: Command) -> Self {

@@ -111,7 +111,7 @@ impl ServerProcessBuilder {
     pub async fn start(self) -> ServerProcess {
         let mut process = match &self.program {
             Program::Go => Process::start("serve", &self.address, &self.args).await,
-            Program::Worker(path) => Process::worker(path, &self.address, &self.args),
+            Program::Worker(path) => Process::of_ours(path, &self.address, &self.args),
         };
         let mut output = process.take_output();
         let (events, arrivals) = mpsc::unbounded_channel();

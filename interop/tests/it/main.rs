@@ -17,6 +17,7 @@ mod locks;
 mod outcomes;
 mod pair;
 mod pause;
+mod periodic;
 mod recovery;
 mod requeue;
 mod retention;
