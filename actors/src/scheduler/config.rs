@@ -85,8 +85,8 @@ impl SchedulerConfig {
         self
     }
 
-    /// What becomes of ticks that are more than 5 min late, where the entry does not say. Default:
-    /// [`MissedTicks::Skip`].
+    /// What becomes of ticks that were missed, where the entry does not say. Default:
+    /// [`MissedTicks::Skip`], as Go.
     #[must_use]
     pub fn missed(mut self, missed: MissedTicks) -> Self {
         self.missed = missed;

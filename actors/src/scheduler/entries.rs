@@ -110,8 +110,10 @@ struct Entry {
     missed: MissedTicks,
     /// Registered by the manager, and the manager's to unregister.
     managed: bool,
-    /// When it was registered, if the same entry had been unregistered before: older ticks were not wanted.
-    not_before: Option<Time>,
+    /// From when on this scheduler answers for its ticks: the registration, or the start of the scheduler.
+    since: Time,
+    /// The same entry had been unregistered before: what fell meanwhile was not wanted.
+    again: bool,
     /// Whether the stored tick was looked at.
     anchored: bool,
     /// The next tick to be decided; `None`: never.
@@ -194,18 +196,12 @@ impl Entry {
             // Skip, as Go.
             _ => self.timetable.not_before(next, limit),
         };
-        if kept != Some(next) {
-            tracing::warn!(
-                spec = self.subject.spec, entry = %self.subject.id, policy = ?self.missed, from = %next,
-                before = %kept.map_or_else(|| "all".to_owned(), |kept| kept.to_string()),
-                "ticks were missed, and are dropped"
-            );
-        }
         self.next = kept;
+        self.tell_dropped(next);
         kept.filter(|kept| *kept <= now)
     }
 
-    /// Sets the first tick by what the storage remembers.
+    /// Sets the first tick by what the storage remembers; what fell between is missed.
     fn anchor(&mut self, last: Option<Time>, now: Time) {
         self.anchored = true;
         // One beyond the next period was written by a clock that was wrong.
@@ -213,11 +209,30 @@ impl Entry {
         let Some(last) = last.filter(|last| *last <= horizon) else {
             return;
         };
-        let first = self.timetable.after(last);
-        self.next = match (first, self.not_before) {
-            (Some(first), Some(from)) => self.timetable.not_before(first, from),
-            (first, _) => first,
+        let since = self.since;
+        let Some(missed) = self.timetable.after(last).filter(|first| *first <= since) else {
+            self.next = self.timetable.after(last);
+            return;
         };
+        self.next = match self.missed {
+            MissedTicks::Once if !self.again => Some(self.timetable.newest(missed, since)),
+            MissedTicks::All if !self.again => Some(self.timetable.newest_of(missed, since, MOST_MISSED)),
+            // Skip, as Go.
+            _ => self.timetable.not_before(missed, since + TimeDelta::nanoseconds(1)),
+        };
+        self.wanted_until = Some(since);
+        self.tell_dropped(missed);
+    }
+
+    /// Tells that ticks from `first` on, up to the next one, are dropped.
+    fn tell_dropped(&self, first: Time) {
+        if self.next != Some(first) {
+            tracing::warn!(
+                spec = self.subject.spec, entry = %self.subject.id, policy = ?self.missed, from = %first,
+                before = %self.next.map_or_else(|| "all".to_owned(), |kept| kept.to_string()),
+                "ticks were missed, and are dropped"
+            );
+        }
     }
 
     /// Goes on from a tick to the following one.
@@ -326,7 +341,8 @@ impl Entries {
             timetable,
             missed: config.get_missed().unwrap_or(self.config.missed),
             managed: false,
-            not_before: None,
+            since: now,
+            again: false,
             anchored: false,
             wanted_until: None,
             prev: None,
@@ -337,8 +353,7 @@ impl Entries {
     }
 
     pub(super) fn insert(&self, prepared: Prepared) -> EntryId {
-        let now = self.env.clock.now();
-        self.lock().insert(prepared, now)
+        self.lock().insert(prepared)
     }
 
     /// Whether there was such an entry.
@@ -380,7 +395,7 @@ impl Entries {
             state.remove(number, now);
         }
         for prepared in new {
-            state.insert(prepared, now);
+            state.insert(prepared);
         }
         counts
     }
@@ -395,6 +410,7 @@ impl Entries {
         let mut state = self.lock();
         if !std::mem::replace(&mut state.started, true) {
             for entry in state.entries.values_mut() {
+                entry.since = now;
                 entry.next = entry.timetable.after(now);
             }
         }
@@ -580,9 +596,9 @@ impl State {
         self.entries.iter().filter(|(_, entry)| !entry.removed)
     }
 
-    fn insert(&mut self, Prepared(mut entry): Prepared, now: Time) -> EntryId {
+    fn insert(&mut self, Prepared(mut entry): Prepared) -> EntryId {
         let id = entry.subject.id.clone();
-        entry.not_before = self.unregistered.remove(&entry.key).map(|_| now);
+        entry.again = self.unregistered.remove(&entry.key).is_some();
         self.numbers += 1;
         self.entries.insert(self.numbers, entry);
         id

@@ -13,10 +13,12 @@ use crate::{
     task::Task,
 };
 
-/// What becomes of ticks that fell while no scheduler of the name was running.
+/// What becomes of ticks that fell while no scheduler of the name was running, and of those that a running
+/// one could not have enqueued for more than five minutes.
 ///
-/// Ticks that are late by up to five minutes are caught up whatever the policy is: a scheduler was
-/// running, or was just being replaced.
+/// What a scheduler that runs is late with by less (its storage was away, its actor was restarted) is
+/// always caught up. The storage remembers the last tick of an entry for seven days, or three of its
+/// periods if that is longer; what was missed before is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {
