@@ -13,7 +13,7 @@ use crate::run;
 use crate::workspace::Workspace;
 
 /// How long one step may take.
-const STEP_LIMIT: Duration = Duration::from_secs(20 * 60);
+const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// How long one example may run.
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(120);
