@@ -189,7 +189,7 @@ impl AsynqSystem {
     }
 
     /// As [`shutdown`](Self::shutdown), but running tasks may go on for `timeout` at most, where that
-    /// is less than [`ServerConfig::shutdown_timeout`]; zero cancels them at once.
+    /// is less than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout); zero cancels them at once.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.

@@ -15,6 +15,7 @@ mod macros;
 #[cfg(feature = "redis")]
 mod property;
 mod readme;
+mod scheduler;
 #[cfg(feature = "testing")]
 mod testing;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
