@@ -223,3 +223,8 @@ pub struct ReadmeDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../README.zh-CN.md")]
 pub struct ReadmeZhCnDoctests;
+
+/// The examples of the guide to periodic tasks, run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/periodic-tasks.md")]
+pub struct PeriodicTasksDoctests;
