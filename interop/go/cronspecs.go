@@ -33,6 +33,8 @@ var cronFixed = []struct{ spec, zone, from string }{
 	{"0 0 29 2 *", "UTC", "2020-02-29T00:00:00Z"},
 	{"0 0 29 2 *", "UTC", "2097-01-01T00:00:00Z"},
 	{"0 0 29 2 *", "UTC", "1896-02-29T00:00:00Z"},
+	{"0 0 29 2 *", "UTC", "1898-12-31T23:59:58Z"},
+	{"0 0 29 2 *", "UTC", "1898-12-31T23:59:59Z"},
 	{"59 23 31 12 *", "UTC", "2023-12-31T23:58:59.999999999Z"},
 	{"59 23 31 12 *", "UTC", "2023-12-31T23:59:00Z"},
 	// Skipped midnights: west of Greenwich, east of it, on the first of a month.
@@ -55,6 +57,9 @@ var cronFixed = []struct{ spec, zone, from string }{
 	{"CRON_TZ=Local 0 0 * * *", "Europe/Berlin", "2023-06-01T00:00:00Z"},
 	{"CRON_TZ=Factory 0 0 * * *", "Europe/Berlin", "2023-06-01T00:00:00Z"},
 	{"CRON_TZ=Asia/Tokyo \t@daily\n", "Europe/Berlin", "2023-06-01T00:00:00Z"},
+	// Floating point.
+	{"@every 0.0175000000000000h", "UTC", "2024-01-01T00:00:00Z"},
+	{"@every 0.050000000000000000m", "UTC", "2024-01-01T00:00:00Z"},
 	{"CRON_TZ=Asia/Tokyo @every 90m ", "Europe/Berlin", "2023-06-01T00:00:00.25Z"},
 }
 

@@ -64,16 +64,17 @@ use self::fields::Fields;
 /// hour comes once in each real hour. Where the skipped hour begins at midnight, or a change is not of a whole
 /// hour, Go misses some times, and so does this.
 ///
-/// The rules of the zones are those of the `chrono-tz` crate, which change with its version. What it has no rules
-/// for (beyond 2099) keeps the last offset.
+/// The rules of the zones are those of the `chrono-tz` crate, which change with its version. From 2100 on
+/// they have no changes.
 ///
 /// # Differences from Go
 ///
 /// - A zone prefix without a blank after it, on which Go panics, is an error.
 /// - Where a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may not end. This one
 ///   goes on after it.
-/// - Where a midnight came twice a minute before the clocks went back (in Newfoundland until 2011), Go may answer
-///   the first of the two when it is over. This one answers the next.
+/// - Where the clocks went back a minute after midnight (in Newfoundland until 2011), midnight came twice, and Go
+///   may answer the first when it is over. This one answers the second.
+/// - Go's zones change their clocks for ever, see above.
 ///
 /// Two specs are equal if their texts are.
 #[derive(Clone)]
@@ -151,7 +152,7 @@ impl CronSpec {
     /// `None` if there is none up to the end of the fifth year after that of `from` (30 February never comes),
     /// or it would be beyond what chrono can express.
     ///
-    /// Takes microseconds, for a time that never comes less than a millisecond.
+    /// Quick also for a time that never comes: some thousand instants are looked at.
     ///
     /// ```
     /// use asynq_core::cron::{CronSpec, Tz};
