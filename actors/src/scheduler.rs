@@ -9,6 +9,7 @@
 
 mod config;
 mod entries;
+mod entry;
 mod handle;
 mod manager;
 mod setup;

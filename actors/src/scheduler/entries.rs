@@ -9,122 +9,25 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use asynq_core::{
-    ConfigError, EntryKey, Env, Error, MissedTicks, PeriodicTaskConfig, QueueName, Result, Task, TaskError,
-    TaskOptions,
-    broker::{EnqueueRequest, Tick},
+    EntryKey, Env, MissedTicks, PeriodicTaskConfig, QueueName, Result,
+    broker::Tick,
     compose::compose,
-    cron::CronSpec,
-    error::ConfigFault,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
-    options::MAX_DURATION,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use super::{
     config::{Hooks, SchedulerConfig},
+    entry::{Again, CATCH_UP, Ended, Entry, KEEP, Prepared, Run, Time, Work, earlier, keep},
     handle::EntryId,
-    timetable::Timetable,
 };
 use crate::heartbeater::host;
 
-type Time = DateTime<Utc>;
-
-/// Ticks that are late by no more than this are caught up, whatever the policy is.
-pub(super) const CATCH_UP: TimeDelta = TimeDelta::minutes(5);
-/// So many ticks are caught up at most.
-const MOST_MISSED: usize = 1000;
-/// How long a tick is remembered at least.
-const KEEP: TimeDelta = TimeDelta::days(7);
 /// A clock that goes back by this much was set back.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
-
-/// What a tick enqueues; what hooks are shown.
-#[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) id: EntryId,
-    pub(super) spec: String,
-    pub(super) task: Task,
-    pub(super) options: TaskOptions,
-}
-
-/// A tick under way. The same request, however often it is sent (SAFETY rule 3).
-#[derive(Debug)]
-pub(super) struct Run {
-    pub(super) request: EnqueueRequest,
-    pub(super) tick: Tick,
-    following: Option<Time>,
-    pub(super) subject: Arc<Subject>,
-    /// Whether the pre-enqueue hook was called.
-    announced: AtomicBool,
-}
-
-impl Run {
-    /// Whether this is the first who asks.
-    pub(super) fn announce(&self) -> bool {
-        !self.announced.swap(true, Ordering::Relaxed)
-    }
-}
-
-/// What is to be done for an entry.
-pub(super) enum Work {
-    /// Nothing now.
-    Nothing,
-    /// To see a tick through.
-    Run(Arc<Run>),
-    /// The task of the tick cannot be sent at all; the tick is over.
-    Invalid(Arc<Subject>, TaskError),
-}
-
-/// How a tick ended.
-pub(super) enum Ended {
-    /// Its task was enqueued.
-    Enqueued(SchedulerEnqueueEvent),
-    /// It, or a later one, had been decided.
-    Taken(Time),
-    /// Its task cannot be enqueued.
-    Failed,
-    /// It is too late for it.
-    TooLate,
-}
-
-/// Whether a tick is to be tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Again {
-    Yes,
-    /// The answer would be the same.
-    No,
-    TooLate,
-    /// The entry was unregistered.
-    Removed,
-}
-
-struct Entry {
-    subject: Arc<Subject>,
-    key: EntryKey,
-    queue: QueueName,
-    timetable: Timetable,
-    missed: MissedTicks,
-    /// Registered by the manager, and the manager's to unregister.
-    managed: bool,
-    /// From when on this scheduler answers for its ticks: the registration, or the start of the scheduler.
-    since: Time,
-    /// The same entry had been unregistered before: what fell meanwhile was not wanted.
-    again: bool,
-    /// Whether the stored tick was looked at.
-    anchored: bool,
-    /// The next tick to be decided; `None`: never.
-    next: Option<Time>,
-    /// Ticks up to here are due however late they are.
-    wanted_until: Option<Time>,
-    prev: Option<Time>,
-    running: Option<Arc<Run>>,
-    unrecorded: Vec<SchedulerEnqueueEvent>,
-    removed: bool,
-}
 
 #[derive(Default)]
 struct State {
@@ -147,141 +50,6 @@ pub(crate) struct Entries {
     state: Mutex<State>,
     /// Whether a system has them.
     taken: AtomicBool,
-}
-
-/// An entry that was found good.
-pub(super) struct Prepared(Entry);
-
-impl Prepared {
-    pub(super) fn managed(mut self) -> Self {
-        self.0.managed = true;
-        self
-    }
-}
-
-fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
-    let fault = ConfigFault {
-        field: "cronspec",
-        problem: format!("{spec:?}: {problem}"),
-    };
-    ConfigError { faults: vec![fault] }.into()
-}
-
-/// How long a tick is remembered (SAFETY rule 10).
-fn keep(tick: Time, following: Option<Time>) -> Duration {
-    let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
-    let keep = periods.max(KEEP).to_std().unwrap_or(MAX_DURATION);
-    keep.min(MAX_DURATION)
-}
-
-fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
-    one.into_iter().chain(other).min()
-}
-
-impl Entry {
-    /// The tick that is due, after what is too late was dropped.
-    fn due(&mut self, now: Time) -> Option<Time> {
-        let next = self.next.filter(|next| *next <= now)?;
-        let limit = now - CATCH_UP;
-        if next >= limit || self.wanted_until.is_some_and(|until| next <= until) {
-            return Some(next);
-        }
-        let last_late = limit - TimeDelta::nanoseconds(1);
-        let kept = match self.missed {
-            MissedTicks::Once => Some(self.timetable.newest(next, last_late)),
-            MissedTicks::All => {
-                self.wanted_until = Some(last_late);
-                Some(self.timetable.newest_of(next, now, MOST_MISSED))
-            }
-            // Skip, as Go.
-            _ => self.timetable.not_before(next, limit),
-        };
-        self.next = kept;
-        self.tell_dropped(next);
-        kept.filter(|kept| *kept <= now)
-    }
-
-    /// Sets the first tick by what the storage remembers; what fell between is missed.
-    fn anchor(&mut self, last: Option<Time>, now: Time) {
-        self.anchored = true;
-        // One beyond the next period was written by a clock that was wrong.
-        let horizon = now + self.timetable.period().unwrap_or(TimeDelta::zero());
-        let Some(last) = last.filter(|last| *last <= horizon) else {
-            return;
-        };
-        let since = self.since;
-        let Some(missed) = self.timetable.after(last).filter(|first| *first <= since) else {
-            self.next = self.timetable.after(last);
-            return;
-        };
-        self.next = match self.missed {
-            MissedTicks::Once if !self.again => Some(self.timetable.newest(missed, since)),
-            MissedTicks::All if !self.again => Some(self.timetable.newest_of(missed, since, MOST_MISSED)),
-            // Skip, as Go.
-            _ => self.timetable.not_before(missed, since + TimeDelta::nanoseconds(1)),
-        };
-        self.wanted_until = Some(since);
-        self.tell_dropped(missed);
-    }
-
-    /// Tells that ticks from `first` on, up to the next one, are dropped.
-    fn tell_dropped(&self, first: Time) {
-        if self.next != Some(first) {
-            tracing::warn!(
-                spec = self.subject.spec, entry = %self.subject.id, policy = ?self.missed, from = %first,
-                before = %self.next.map_or_else(|| "all".to_owned(), |kept| kept.to_string()),
-                "ticks were missed, and are dropped"
-            );
-        }
-    }
-
-    /// Goes on from a tick to the following one.
-    fn pass(&mut self, tick: Time, following: Option<Time>, now: Time) {
-        self.prev = self.prev.max(Some(tick));
-        self.next = if tick <= now {
-            following
-        } else {
-            // A clock that was set back brings times again that were decided, never a pause.
-            earlier(following, self.timetable.after(now))
-        };
-    }
-
-    /// Goes on from a tick that was decided elsewhere, as was the last one.
-    fn pass_taken(&mut self, tick: Time, following: Option<Time>, last: Time, now: Time) {
-        self.pass(tick, following, now);
-        match self.timetable.period() {
-            // What is decided up to now need not be asked for.
-            None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
-            // All schedulers take over the phase of the last. One beyond was written by a clock that was wrong.
-            Some(period) if last <= now + period => {
-                self.prev = self.prev.max(Some(last.min(now)));
-                self.next = Some(last + period);
-            }
-            _ => {}
-        }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.running.is_some() || !self.unrecorded.is_empty()
-    }
-
-    fn shown(&self) -> SchedulerEntry {
-        let Subject {
-            id,
-            spec,
-            task,
-            options,
-        } = &*self.subject;
-        SchedulerEntry {
-            id: id.to_string(),
-            spec: spec.clone(),
-            task_type: task.get_type().to_owned(),
-            payload: task.payload_bytes().unwrap_or_default(),
-            options: options.to_go_strings(),
-            next: self.next,
-            prev: self.prev,
-        }
-    }
 }
 
 impl Entries {
@@ -315,41 +83,7 @@ impl Entries {
 
     /// Checks a registration.
     pub(super) fn prepare(&self, config: &PeriodicTaskConfig) -> Result<Prepared> {
-        let given = config.get_cronspec();
-        let parse = |text: &str| CronSpec::parse(text).map_err(|error| refused(given, error));
-        let (mut text, mut spec) = (given.to_owned(), parse(given)?);
-        if let (Some(zone), None) = (config.get_timezone(), spec.timezone()) {
-            text = format!("CRON_TZ={} {given}", zone.name());
-            spec = parse(&text)?;
-        }
-        let timetable = Timetable::new(spec, self.config.timezone);
-        let (task, options) = (config.get_task().clone(), config.get_options().clone());
-        let request = compose(&task, &options, &self.env)?;
-        let key = EntryKey::new(&self.config.name, &text, timetable.zone().name(), &task, &options);
-        let now = self.env.clock.now();
-        let subject = Subject {
-            id: EntryId::new(self.env.entropy.uuid()),
-            spec: text,
-            task,
-            options,
-        };
-        Ok(Prepared(Entry {
-            subject: Arc::new(subject),
-            key,
-            queue: QueueName::from_storage(&request.message.queue),
-            next: timetable.after(now),
-            timetable,
-            missed: config.get_missed().unwrap_or(self.config.missed),
-            managed: false,
-            since: now,
-            again: false,
-            anchored: false,
-            wanted_until: None,
-            prev: None,
-            running: None,
-            unrecorded: Vec::new(),
-            removed: false,
-        }))
+        Prepared::new(config, &self.config, &self.env)
     }
 
     pub(super) fn insert(&self, prepared: Prepared) -> EntryId {

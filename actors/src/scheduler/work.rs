@@ -13,7 +13,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::entries::{Again, Ended, Entries, Run, Work};
+use super::{
+    entries::Entries,
+    entry::{Again, Ended, Run, Work},
+};
 use crate::{broker::BrokerHandle, distrust::report};
 
 /// How long one call may take before it is made again.
