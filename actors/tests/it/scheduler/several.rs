@@ -119,7 +119,7 @@ async fn process(store: &MemoryStore, env: &Env, book: &Book) -> (ActorCell, Asy
     (process.get_cell(), system)
 }
 
-/// Random ones of three are killed at random moments, and started anew, for three hours.
+/// Random ones of three are killed at random moments, and started anew, for an hour and a quarter.
 #[tokio::test(start_paused = true)]
 async fn one_of_them_is_killed_again_and_again() {
     let (store, env, book) = (MemoryStore::new(), env(), Book::default());
@@ -129,7 +129,7 @@ async fn one_of_them_is_killed_again_and_again() {
         processes.push(process(&store, &other(&env, seed), &book).await);
     }
     let mut killed = 0;
-    while env.clock.now() < at("2024-03-10T15:00:00Z") {
+    while env.clock.now() < at("2024-03-10T13:15:00Z") {
         tokio::time::sleep(chance.around(10 * SECOND)).await;
         let index = usize::try_from(chance.below(3)).unwrap();
         let (cell, system) = processes.swap_remove(index);
@@ -143,13 +143,13 @@ async fn one_of_them_is_killed_again_and_again() {
         system.shutdown().await;
         process.stop(None);
     }
-    assert!(killed > 500, "{killed}");
+    assert!(killed > 250, "{killed}");
     let minutely = sorted(book.of("minutely"));
     assert_eq!(minutely[0], at("2024-03-10T12:01:00Z"));
     for (task_type, period) in [("minutely", 60), ("every 7s", 7), ("every 90s", 90)] {
         let ticks = sorted(book.of(task_type));
         assert!(is_regular(&ticks, period * SECOND), "{task_type}: {ticks:?}");
-        assert!(*ticks.last().unwrap() >= at("2024-03-10T15:00:00Z"));
+        assert!(*ticks.last().unwrap() >= at("2024-03-10T13:15:00Z"));
     }
     assert_eq!(tasks(&store, &env).await, book.len());
 }
