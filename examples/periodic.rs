@@ -7,8 +7,8 @@
 //!
 //! Expected: a heartbeat each second, three times; then it is unregistered. The report of every
 //! working day is only registered: its next time is told. With several of this program on one Redis each
-//! tick is enqueued once all the same; if it runs again within five minutes, it catches up the ticks
-//! between. It ends by itself with status 0.
+//! tick is enqueued once all the same. What fell between two runs is skipped; only the report, which has the
+//! policy `Once`, is made up for, if an earlier run enqueued it. It ends by itself with status 0.
 
 use std::sync::Arc;
 

@@ -215,9 +215,9 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     }
 
     /// A page of what a scheduler entry has enqueued, newest first (Go: `ListSchedulerEnqueueEvents`): page
-    /// numbers count from 1, a page has at most 10 000 events. Empty for an entry that is not known. Of each
-    /// entry a thousand events are kept, until it is unregistered or its scheduler ends. Events that cannot
-    /// be read are left out.
+    /// numbers count from 1, a page has at most 10 000 events. Empty for an entry that is not known. Of
+    /// each entry the newest thousand events are kept, until it is unregistered or its scheduler shuts
+    /// down; those of a scheduler that was killed stay, as in Go. Events that cannot be read are left out.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).

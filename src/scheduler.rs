@@ -1,7 +1,8 @@
 //! Periodic tasks: [`Scheduler`] and [`PeriodicTaskManager`].
 //!
 //! Of all schedulers of one [name](SchedulerConfig::name), in whatever processes, exactly one enqueues
-//! each tick of an entry; ours, in Go each of them does. Run as many as you like.
+//! each tick of an entry (in Go each of them does). Run as many as you like. Missed ticks, time zones and
+//! troubleshooting: `docs/periodic-tasks.md`.
 //!
 //! An [`AsynqSystem`] can have a scheduler beside its handlers, see
 //! [`AsynqSystemBuilder::scheduler`](crate::AsynqSystemBuilder::scheduler).
@@ -19,7 +20,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);
 /// Enqueues tasks at the times of cron specs (Go: `asynq.Scheduler`).
 ///
 /// A thin face over an [`AsynqSystem`], which lives in it from [`start`](Self::start) to
-/// [`shutdown`](Self::shutdown). It begins once: for another life make another scheduler. For the
+/// [`shutdown`](Self::shutdown). It can be started once; after a shutdown make another. For the
 /// grammar of specs see [`CronSpec`](crate::cron::CronSpec).
 ///
 /// ```
@@ -128,9 +129,10 @@ impl Scheduler {
         })
     }
 
-    /// Registers a task with its own options, to be enqueued whenever the spec says so. Possible before
-    /// the start and while it runs; `@every` begins one period later. Of entries that are the same in
-    /// all that counts one is enqueued.
+    /// Registers a task with its own options, to be enqueued whenever the spec says so. Possible before the
+    /// start and while it runs; `@every` begins one period later, or sooner where the storage remembers its
+    /// last tick, whose phase goes on. Entries with the same spec, time zone, task and options are one:
+    /// each tick is enqueued once.
     ///
     /// # Errors
     /// [`Error::Config`] names the spec and what is wrong with it; [`Error::Invalid`] names the field of
@@ -171,7 +173,8 @@ impl Scheduler {
     }
 
     /// Starts, and returns when it runs. The storage is connected to in the background, and tried
-    /// again as long as it takes; ticks that are late by up to five minutes are caught up.
+    /// again as long as it takes; ticks that fall from now on are caught up if they are late by up to five
+    /// minutes; for earlier ones see [`MissedTicks`].
     ///
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Actor`] when its actors
@@ -239,7 +242,7 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// A [`Scheduler`] whose entries are those that a [provider](PeriodicTaskConfigProvider) says, asked
+/// A [`Scheduler`] whose entries come from a [provider](PeriodicTaskConfigProvider), which is asked
 /// again and again (Go: `asynq.PeriodicTaskManager`).
 ///
 /// Entries that are new are registered, those that are gone unregistered; the others keep their ids,

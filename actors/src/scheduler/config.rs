@@ -62,7 +62,7 @@ impl SchedulerConfig {
 
     /// The name; not blank. Of all schedulers of one name, in whatever processes, exactly one enqueues
     /// each tick of an entry; schedulers of different names know nothing of each other. Default:
-    /// `default`. Ours: in Go each scheduler enqueues.
+    /// `default`. In Go each scheduler enqueues.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();

@@ -81,8 +81,9 @@ impl SchedulerHandle {
     }
 
     /// Registers a task to be enqueued whenever the spec says so, from now on, or from the start of the
-    /// scheduler on; `@every` begins one period later. Of entries that are the same in all that counts
-    /// (spec, zone, task, options) one is enqueued at each tick.
+    /// scheduler on; `@every` begins one period later, or sooner where the storage remembers its last tick,
+    /// whose phase goes on. Entries with the same spec, time zone, task and options are one: each tick is
+    /// enqueued once.
     ///
     /// # Errors
     /// [`Error::Config`] names the spec and what is wrong with it; [`Error::Invalid`] names the field of

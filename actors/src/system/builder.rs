@@ -148,7 +148,8 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// A periodic task. May be called for several; a spec that is wrong is told at spawn.
+    /// A periodic task. May be called for several; a spec, task or option that is wrong is an error of
+    /// spawn, all at once.
     #[must_use]
     pub fn periodic(mut self, task: PeriodicTaskConfig) -> Self {
         self.scheduler.periodic.push(task);
@@ -199,8 +200,9 @@ impl AsynqSystemBuilder {
     /// tried again as long as it takes.
     ///
     /// # Errors
-    /// [`Error::Config`] with all faults at once; [`Error::Handler`] when the first call of the provider of
-    /// periodic tasks fails; [`Error::Actor`] when an actor cannot start.
+    /// [`Error::Config`] with all faults at once; [`Error::Handler`] when the first answer of the provider
+    /// of periodic tasks cannot be used; [`Error::Lifecycle`] when another system has the scheduler handle;
+    /// [`Error::Actor`] when an actor cannot start.
     pub async fn spawn(self) -> Result<AsynqSystem> {
         self.start(None).await
     }

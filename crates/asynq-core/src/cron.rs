@@ -48,11 +48,11 @@ use self::fields::Fields;
 /// which is the same), `n` and `a-b`, each with a step if wanted: `*/15`, `10-30/5`; `n/5` is
 /// from `n` to the maximum. A list of nothing (`,`) matches nothing.
 ///
-/// If the day of month or the day of week has a star (with a step of one at most), a day must match
+/// If the day of month or the day of week has a star (without a step above one), a day must match
 /// both. If neither has, one of the two is enough: `0 0 13 * fri` is each 13th and each Friday.
 ///
 /// Instead of the fields: `@yearly` or `@annually`, `@monthly`, `@weekly` (Sunday), `@daily` or `@midnight`,
-/// `@hourly`; or `@every` with a duration of Go's, as `90s` or `1h30m`. Its fractions of a second are cut
+/// `@hourly`; or `@every` with a Go duration such as `90s` or `1h30m`. Its fractions of a second are cut
 /// off, and less than a second is one.
 ///
 /// Before all that, `CRON_TZ=` or `TZ=` with the name of a time zone in the IANA database and a blank. No
@@ -62,7 +62,7 @@ use self::fields::Fields;
 ///
 /// A time that is skipped does not come on that day; a time that is repeated comes twice. What comes every
 /// hour comes once in each real hour. Where the skipped hour begins at midnight, or a change is not of a whole
-/// hour, Go misses some times, and so does this.
+/// hour, Go misses some times, and so does `CronSpec`.
 ///
 /// The rules of the zones are those of the `chrono-tz` crate, which change with its version. From 2100 on
 /// they have no changes.

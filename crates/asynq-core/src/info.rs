@@ -279,7 +279,7 @@ pub struct WorkerInfo {
 pub struct SchedulerEntry {
     /// A UUID v4.
     pub id: String,
-    /// The cron spec as the user gave it.
+    /// The cron spec as it was given; with the entry's own time zone as its `CRON_TZ=` prefix.
     pub spec: String,
     /// The type of its tasks.
     pub task_type: String,
@@ -287,9 +287,10 @@ pub struct SchedulerEntry {
     pub payload: Bytes,
     /// The options given at registration, in Go's text form, each `Name(argument)`.
     pub options: Vec<String>,
-    /// When it fires next; `None`: never.
+    /// When it is due next; `None`: never.
     pub next: Option<DateTime<Utc>>,
-    /// When it fired last; `None`: never.
+    /// When its last tick was due, whoever enqueued it or if it was refused; `None`: none since its
+    /// scheduler started.
     pub prev: Option<DateTime<Utc>>,
 }
 

@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// What becomes of ticks that fell while no scheduler of the name was running, and of those that a running
-/// one could not have enqueued for more than five minutes.
+/// one could not enqueue within five minutes.
 ///
-/// What a scheduler that runs is late with by less (its storage was away, its actor was restarted) is
-/// always caught up. The storage remembers the last tick of an entry for seven days, or three of its
-/// periods if that is longer; what was missed before is not known.
+/// Ticks of a running scheduler that are less late (its storage was away, its actor was restarted) are
+/// always caught up. An entry none of whose ticks was decided yet has missed nothing. The storage remembers
+/// the last tick of an entry for seven days, or three of its periods if that is longer; what was missed
+/// before is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {
@@ -139,9 +140,9 @@ impl<P: PeriodicTaskConfigProvider + ?Sized> PeriodicTaskConfigProvider for Arc<
     }
 }
 
-/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one
-/// (SAFETY rule 10): the SHA-256 of scheduler name, spec, time zone, type, payload, headers and
-/// options, in hexadecimal. Go's entry ids are random in each process.
+/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one: the SHA-256
+/// of scheduler name, spec, time zone, type, payload, headers and options, in hexadecimal. Go's entry ids
+/// are random in each process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryKey(Arc<str>);
 
