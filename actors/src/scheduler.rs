@@ -155,7 +155,8 @@ impl SchedulerState {
         self.anchoring = true;
         let (worker, myself) = (Arc::clone(&self.worker), myself.clone());
         let anchor = async move {
-            worker.anchor().await;
+            let some = || drop(myself.cast(SchedulerMsg::Tick));
+            worker.anchor(some).await;
             let _ = myself.cast(SchedulerMsg::Anchored);
         };
         self.tasks.spawn(anchor.in_current_span());
