@@ -4,7 +4,7 @@
 //! that was under way is gone on with by the next incarnation, with the request that was made for it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use chrono::TimeDelta;
 
 use super::{
     config::{Hooks, SchedulerConfig},
-    entry::{Again, CATCH_UP, Ended, Entry, KEEP, Prepared, Run, Time, Work, earlier, keep},
+    entry::{Again, CATCH_UP, Ended, Entry, Prepared, Run, Time, Work, earlier, keep},
     handle::EntryId,
 };
 use crate::heartbeater::host;
@@ -34,7 +34,8 @@ struct State {
     entries: BTreeMap<u64, Entry>,
     numbers: u64,
     /// Entries whose history is to be deleted.
-    obsolete: Vec<EntryId>,
+    obsolete: BTreeSet<EntryId>,
+    /// What was unregistered, and until when the storage may remember a tick of it.
     unregistered: HashMap<EntryKey, Time>,
     started: bool,
     /// The latest time seen.
@@ -98,6 +99,7 @@ impl Entries {
         let Some(number) = found.map(|(number, _)| *number) else {
             return false;
         };
+        state.prune(now);
         state.remove(number, now);
         true
     }
@@ -125,6 +127,7 @@ impl Entries {
             }
         }
         let counts = (new.len(), gone.len());
+        state.prune(now);
         for number in gone.into_values() {
             state.remove(number, now);
         }
@@ -279,8 +282,9 @@ impl Entries {
             }
             Ended::Taken(last) => entry.pass_taken(at, following, last, now),
             Ended::Failed => entry.pass(at, following, now),
-            // What is too late is dropped when the next tick is looked for.
-            Ended::TooLate => {}
+            // The policy says what is dropped when the next tick is looked for, of what was wanted
+            // before as well.
+            Ended::TooLate => entry.wanted_until = None,
         }
         if entry.removed && !entry.is_busy() {
             state.forget(number);
@@ -309,12 +313,12 @@ impl Entries {
 
     /// Entries whose history is to be deleted.
     pub(super) fn obsolete(&self) -> Vec<EntryId> {
-        self.lock().obsolete.clone()
+        self.lock().obsolete.iter().cloned().collect()
     }
 
     /// It is deleted.
     pub(super) fn deleted(&self, id: &EntryId) {
-        self.lock().obsolete.retain(|obsolete| obsolete != id);
+        self.lock().obsolete.remove(id);
     }
 
     /// All entries that may have a history.
@@ -332,10 +336,15 @@ impl State {
 
     fn insert(&mut self, Prepared(mut entry): Prepared) -> EntryId {
         let id = entry.subject.id.clone();
-        entry.again = self.unregistered.remove(&entry.key).is_some();
+        entry.again = self.unregistered.contains_key(&entry.key);
         self.numbers += 1;
         self.entries.insert(self.numbers, entry);
         id
+    }
+
+    /// Forgets what was unregistered so long ago that the storage has forgotten it too.
+    fn prune(&mut self, now: Time) {
+        self.unregistered.retain(|_, until| now < *until);
     }
 
     fn remove(&mut self, number: u64, now: Time) {
@@ -343,9 +352,8 @@ impl State {
             return;
         };
         entry.removed = true;
-        let (key, under_way) = (entry.key.clone(), entry.is_busy());
-        self.unregistered.retain(|_, at| now - *at < KEEP);
-        self.unregistered.insert(key, now);
+        let (key, under_way, remembered) = (entry.key.clone(), entry.is_busy(), entry.remembered(now));
+        self.unregistered.insert(key, remembered);
         // One with a tick under way is forgotten at its end, lest its history comes again.
         if !under_way {
             self.forget(number);
@@ -354,7 +362,7 @@ impl State {
 
     fn forget(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
-            self.obsolete.push(entry.subject.id.clone());
+            self.obsolete.insert(entry.subject.id.clone());
         }
     }
 
@@ -364,6 +372,8 @@ impl State {
             tracing::warn!(seen = ?self.seen, %now, "the clock was set back");
             for entry in self.entries.values_mut() {
                 entry.next = earlier(entry.next, entry.timetable.after(now));
+                entry.since = entry.since.min(now);
+                entry.wanted_until = entry.wanted_until.min(Some(now));
             }
         }
         self.seen = Some(now);

@@ -29,7 +29,7 @@ pub(super) const CATCH_UP: TimeDelta = TimeDelta::minutes(5);
 /// So many ticks are caught up at most.
 const MOST_MISSED: usize = 1000;
 /// How long a tick is remembered at least.
-pub(super) const KEEP: TimeDelta = TimeDelta::days(7);
+const KEEP: TimeDelta = TimeDelta::days(7);
 
 /// What a tick enqueues; what hooks are shown.
 #[derive(Debug)]
@@ -125,7 +125,11 @@ impl Prepared {
         let parse = |text: &str| CronSpec::parse(text).map_err(|error| refused(given, error));
         let (mut text, mut spec) = (given.to_owned(), parse(given)?);
         if let (Some(zone), None) = (config.get_timezone(), spec.timezone()) {
-            text = format!("CRON_TZ={} {given}", zone.name());
+            // One prefix has no zone of its own.
+            let local = ["CRON_TZ=Local ", "TZ=Local "]
+                .into_iter()
+                .find_map(|prefix| given.strip_prefix(prefix));
+            text = format!("CRON_TZ={} {}", zone.name(), local.unwrap_or(given));
             spec = parse(&text)?;
         }
         let timetable = Timetable::new(spec, scheduler.timezone);
@@ -214,7 +218,7 @@ impl Entry {
         let Some(last) = last.filter(|last| *last <= horizon) else {
             return;
         };
-        let since = self.since;
+        let since = self.since.min(now);
         let Some(missed) = self.timetable.after(last).filter(|first| *first <= since) else {
             self.next = self.timetable.after(last);
             return;
@@ -264,6 +268,14 @@ impl Entry {
             }
             _ => {}
         }
+    }
+
+    /// Until when the storage may remember a tick that was decided up to now.
+    pub(super) fn remembered(&self, now: Time) -> Time {
+        let ahead = self.next.map(|next| keep(next, self.timetable.after(next)));
+        let last = self.prev.map(|prev| keep(prev, self.next));
+        let longest = ahead.max(last).unwrap_or_else(|| keep(now, None));
+        now + longest
     }
 
     pub(super) fn is_busy(&self) -> bool {

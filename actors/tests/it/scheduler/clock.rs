@@ -3,6 +3,7 @@
 use asynq_actors::SchedulerConfig;
 use asynq_core::{Clock, Entropy, broker::Env};
 use asynq_memory::MemoryStore;
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector};
 
 use super::kit::{Book, MINUTE, SECOND, at, start, task, tasks, times};
 
@@ -83,5 +84,42 @@ async fn a_clock_that_was_wrong_at_the_start() {
     tokio::time::sleep(2 * MINUTE).await;
     assert_eq!(book.of("hourly"), [at("2024-03-10T13:00:00Z")]);
     assert_eq!(book.of("every").last(), Some(&at("2024-03-10T13:00:30Z")));
+    system.shutdown().await;
+}
+
+/// The same where the storage comes later than the right time, as at the boot of a machine.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_wrong_until_the_storage_came() {
+    let (store, faults) = (MemoryStore::new(), Faults::new());
+    let env = Env {
+        clock: Clock::manual(at("2024-03-10T11:59:30Z")),
+        entropy: Entropy::seeded(5),
+    };
+    let register = |book: &Book| {
+        let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+        scheduler.register("@hourly", task("hourly")).unwrap();
+        scheduler.register("@every 30s", task("every")).unwrap();
+        scheduler
+    };
+    let before = Book::default();
+    let system = start(store.clone(), &env, &register(&before)).await;
+    tokio::time::sleep(SECOND).await;
+    env.clock.set(at("2024-03-10T12:00:10Z"));
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(before.len(), 2);
+    system.shutdown().await;
+
+    env.clock.set(at("2025-03-10T12:00:30Z"));
+    faults.all(Fault::unavailable());
+    let book = Book::default();
+    let scheduler = register(&book);
+    let system = start(FaultyConnector::new(store, faults.clone()), &env, &scheduler).await;
+    tokio::time::sleep(2 * MINUTE).await;
+    env.clock.set(at("2024-03-10T12:30:10Z"));
+    tokio::time::sleep(2 * MINUTE).await;
+    faults.clear();
+    tokio::time::sleep(2 * MINUTE).await;
+    let next: Vec<_> = scheduler.entries().iter().map(|entry| entry.next.unwrap()).collect();
+    assert_eq!(next, [at("2024-03-10T13:00:00Z"), at("2024-03-10T12:30:30Z")]);
     system.shutdown().await;
 }
