@@ -292,6 +292,10 @@ impl Actor for Scheduler {
             tracing::warn!(within = ?FINISH_WITHIN, "ticks under way are broken off");
             let _ = timeout(ABORT_WITHIN, state.tasks.shutdown()).await;
         }
+        if !state.args.tree.is_ending() {
+            // Its supervisor gave up: the next incarnation goes on with entries and histories.
+            return Ok(());
+        }
         match timeout(LAST_WITHIN, state.worker.clear()).await {
             Ok(Ok(())) => {}
             // The entries go by themselves when their time is over.
