@@ -36,6 +36,7 @@ use crate::{
 };
 
 pub use config::SchedulerConfig;
+pub(crate) use entries::Claim;
 pub use handle::{EntryId, SchedulerHandle};
 use manager::Manager;
 pub(crate) use setup::{Ready, Setup};

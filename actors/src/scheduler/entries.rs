@@ -72,14 +72,13 @@ impl Entries {
         &self.config.hooks
     }
 
-    /// Takes them for a system; `false` when one has them.
-    pub(crate) fn take(&self) -> bool {
-        !self.taken.swap(true, Ordering::Relaxed)
-    }
-
-    /// Gives them back: the system was not started.
-    pub(super) fn give_back(&self) {
-        self.taken.store(false, Ordering::Relaxed);
+    /// Takes them for a system; `None` when one has them.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Claim> {
+        let taken = self.taken.swap(true, Ordering::Relaxed);
+        (!taken).then(|| Claim {
+            entries: Some(Arc::clone(self)),
+            added: Vec::new(),
+        })
     }
 
     /// Checks a registration.
@@ -326,6 +325,40 @@ impl Entries {
         let state = self.lock();
         let present = state.entries.values().map(|entry| entry.subject.id.clone());
         present.chain(state.obsolete.iter().cloned()).collect()
+    }
+}
+
+/// The entries are a system's. Dropped before that system runs, it gives them back as they were.
+#[must_use]
+pub(crate) struct Claim {
+    entries: Option<Arc<Entries>>,
+    /// Registered for the system.
+    added: Vec<EntryId>,
+}
+
+impl Claim {
+    /// Registers an entry for the system.
+    pub(super) fn insert(&mut self, prepared: Prepared) {
+        let id = self.entries.as_ref().map(|entries| entries.insert(prepared));
+        self.added.extend(id);
+    }
+
+    /// The system runs.
+    pub(crate) fn keep(mut self) {
+        self.entries = None;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(entries) = self.entries.take() else {
+            return;
+        };
+        let mut state = entries.lock();
+        let ours = |entry: &Entry| entry.managed || self.added.contains(&entry.subject.id);
+        state.entries.retain(|_, entry| !ours(entry));
+        state.started = false;
+        entries.taken.store(false, Ordering::Relaxed);
     }
 }
 
