@@ -281,8 +281,7 @@ impl Entries {
             }
             Ended::Taken(last) => entry.pass_taken(at, following, last, now),
             Ended::Failed => entry.pass(at, following, now),
-            // The policy says what is dropped when the next tick is looked for, of what was wanted
-            // before as well.
+            // The policy, which may have changed, says what is dropped when the next tick is looked for.
             Ended::TooLate => entry.wanted_until = None,
         }
         if entry.removed && !entry.is_busy() {

@@ -107,7 +107,7 @@ pub(super) struct Entry {
     pub(super) anchored: bool,
     /// The next tick to be decided; `None`: never.
     pub(super) next: Option<Time>,
-    /// Ticks up to here are due however late they are.
+    /// Ticks up to here are due however late they are; where all are wanted.
     pub(super) wanted_until: Option<Time>,
     pub(super) prev: Option<Time>,
     pub(super) running: Option<Arc<Run>>,
@@ -225,11 +225,13 @@ impl Entry {
         };
         self.next = match self.missed {
             MissedTicks::Once if !self.again => Some(self.timetable.newest(missed, since)),
-            MissedTicks::All if !self.again => Some(self.timetable.newest_of(missed, since, MOST_MISSED)),
+            MissedTicks::All if !self.again => {
+                self.wanted_until = Some(since);
+                Some(self.timetable.newest_of(missed, since, MOST_MISSED))
+            }
             // Skip, as Go.
             _ => self.timetable.not_before(missed, since + TimeDelta::nanoseconds(1)),
         };
-        self.wanted_until = Some(since);
         self.tell_dropped(missed);
     }
 
