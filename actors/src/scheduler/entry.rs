@@ -110,6 +110,8 @@ pub(super) struct Entry {
     /// Ticks up to here are due however late they are; where all are wanted.
     pub(super) wanted_until: Option<Time>,
     pub(super) prev: Option<Time>,
+    /// The stored tick of the future that was told of.
+    ahead: Option<Time>,
     pub(super) running: Option<Arc<Run>>,
     pub(super) unrecorded: Vec<SchedulerEnqueueEvent>,
     pub(super) removed: bool,
@@ -156,6 +158,7 @@ impl Prepared {
             anchored: false,
             wanted_until: None,
             prev: None,
+            ahead: None,
             running: None,
             unrecorded: Vec::new(),
             removed: false,
@@ -260,6 +263,7 @@ impl Entry {
     /// Goes on from a tick that was decided elsewhere, as was the last one.
     pub(super) fn pass_taken(&mut self, tick: Time, following: Option<Time>, last: Time, now: Time) {
         self.pass(tick, following, now);
+        self.tell_ahead(last, now);
         match self.timetable.period() {
             // What is decided up to now need not be asked for.
             None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
@@ -270,6 +274,20 @@ impl Entry {
             }
             _ => {}
         }
+    }
+
+    /// Tells, once, of a stored tick that only a wrong clock can have written: until it is over, or
+    /// forgotten, the storage refuses all others.
+    fn tell_ahead(&mut self, last: Time, now: Time) {
+        let period = self.timetable.period().unwrap_or_default();
+        if last <= now + period + CATCH_UP || self.ahead == Some(last) {
+            return;
+        }
+        self.ahead = Some(last);
+        tracing::warn!(
+            spec = self.subject.spec, entry = %self.subject.id, %last, %now,
+            "a tick of the future was decided by a scheduler whose clock was wrong; ticks before it are lost"
+        );
     }
 
     /// Until when the storage may remember a tick that was decided up to now.
