@@ -28,6 +28,8 @@ use crate::heartbeater::host;
 
 /// A clock that goes back by this much was set back.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
+/// How many entries that were unregistered are remembered, about.
+const MOST_UNREGISTERED: usize = 10_000;
 
 #[derive(Default)]
 struct State {
@@ -134,6 +136,11 @@ impl Entries {
             state.insert(prepared);
         }
         counts
+    }
+
+    #[cfg(test)]
+    pub(super) fn unregistered(&self) -> usize {
+        self.lock().unregistered.len()
     }
 
     pub(super) fn shown(&self) -> Vec<SchedulerEntry> {
@@ -374,9 +381,18 @@ impl State {
         id
     }
 
-    /// Forgets what was unregistered so long ago that the storage has forgotten it too.
+    /// Of too many that were unregistered, as where a provider says something new each time, forgets those
+    /// that the storage has forgotten too, or will first.
     fn prune(&mut self, now: Time) {
+        if self.unregistered.len() <= MOST_UNREGISTERED {
+            return;
+        }
         self.unregistered.retain(|_, until| now < *until);
+        let mut ends: Vec<_> = self.unregistered.values().copied().collect();
+        if let Some(over @ 1..) = ends.len().checked_sub(MOST_UNREGISTERED / 2) {
+            let (_, first, _) = ends.select_nth_unstable(over);
+            self.unregistered.retain(|_, until| *until >= *first);
+        }
     }
 
     fn remove(&mut self, number: u64, now: Time) {
