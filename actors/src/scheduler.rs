@@ -36,6 +36,7 @@ use crate::{
 };
 
 pub use config::SchedulerConfig;
+pub(crate) use entries::Claim;
 pub use handle::{EntryId, SchedulerHandle};
 use manager::Manager;
 pub(crate) use setup::{Ready, Setup};
@@ -155,7 +156,8 @@ impl SchedulerState {
         self.anchoring = true;
         let (worker, myself) = (Arc::clone(&self.worker), myself.clone());
         let anchor = async move {
-            worker.anchor().await;
+            let some = || drop(myself.cast(SchedulerMsg::Tick));
+            worker.anchor(some).await;
             let _ = myself.cast(SchedulerMsg::Anchored);
         };
         self.tasks.spawn(anchor.in_current_span());
@@ -290,6 +292,10 @@ impl Actor for Scheduler {
         if finished.is_err() {
             tracing::warn!(within = ?FINISH_WITHIN, "ticks under way are broken off");
             let _ = timeout(ABORT_WITHIN, state.tasks.shutdown()).await;
+        }
+        if !state.args.tree.is_ending() {
+            // Its supervisor gave up: the next incarnation goes on with entries and histories.
+            return Ok(());
         }
         match timeout(LAST_WITHIN, state.worker.clear()).await {
             Ok(Ok(())) => {}

@@ -219,6 +219,9 @@ impl SupervisorState {
 
     /// Ends the children from the last down to `first`, each in its own way and time.
     async fn stop_down_to(&mut self, first: usize, then: ActorState) {
+        if then == ActorState::Stopped {
+            self.args.tree.end(&self.args.path);
+        }
         for child in self.children[first..].iter_mut().rev() {
             child.generation += 1;
             child.restart = None;

@@ -4,7 +4,10 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use asynq_core::Clock;
@@ -71,6 +74,8 @@ struct Inner {
     /// A supervisor stands before its children, and they in start order.
     nodes: Mutex<Vec<Node>>,
     events: broadcast::Sender<TreeEvent>,
+    /// Whether the root stops its children, and will not start them again.
+    ending: AtomicBool,
 }
 
 /// Where supervisors record what becomes of their children. Cheap to clone.
@@ -134,6 +139,7 @@ impl Tree {
             backlogs: Mutex::default(),
             nodes: Mutex::new(Vec::new()),
             events: broadcast::Sender::new(256),
+            ending: AtomicBool::new(false),
         }))
     }
 
@@ -202,6 +208,19 @@ impl Tree {
             path: path.to_owned(),
             incarnation,
         }
+    }
+
+    /// A supervisor stops its children for good. Only at the root that is the end of all.
+    pub(crate) fn end(&self, path: &str) {
+        if self.lock().first().is_some_and(|root| root.path == path) {
+            self.0.ending.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the whole tree ends; else who is told to stop is started again, unless its supervisors
+    /// fail.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.0.ending.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set(&self, path: &str, state: ActorState, failure: Option<String>) {

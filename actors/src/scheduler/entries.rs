@@ -4,7 +4,7 @@
 //! that was under way is gone on with by the next incarnation, with the request that was made for it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,20 +21,23 @@ use chrono::TimeDelta;
 
 use super::{
     config::{Hooks, SchedulerConfig},
-    entry::{Again, CATCH_UP, Ended, Entry, KEEP, Prepared, Run, Time, Work, earlier, keep},
+    entry::{Again, CATCH_UP, Ended, Entry, Prepared, Run, Time, Work, earlier, keep},
     handle::EntryId,
 };
 use crate::heartbeater::host;
 
 /// A clock that goes back by this much was set back.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
+/// How many entries that were unregistered are remembered, about.
+const MOST_UNREGISTERED: usize = 10_000;
 
 #[derive(Default)]
 struct State {
     entries: BTreeMap<u64, Entry>,
     numbers: u64,
     /// Entries whose history is to be deleted.
-    obsolete: Vec<EntryId>,
+    obsolete: BTreeSet<EntryId>,
+    /// What was unregistered, and until when the storage may remember a tick of it.
     unregistered: HashMap<EntryKey, Time>,
     started: bool,
     /// The latest time seen.
@@ -71,14 +74,13 @@ impl Entries {
         &self.config.hooks
     }
 
-    /// Takes them for a system; `false` when one has them.
-    pub(crate) fn take(&self) -> bool {
-        !self.taken.swap(true, Ordering::Relaxed)
-    }
-
-    /// Gives them back: the system was not started.
-    pub(super) fn give_back(&self) {
-        self.taken.store(false, Ordering::Relaxed);
+    /// Takes them for a system; `None` when one has them.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Claim> {
+        let taken = self.taken.swap(true, Ordering::Relaxed);
+        (!taken).then(|| Claim {
+            entries: Some(Arc::clone(self)),
+            added: Vec::new(),
+        })
     }
 
     /// Checks a registration.
@@ -98,6 +100,7 @@ impl Entries {
         let Some(number) = found.map(|(number, _)| *number) else {
             return false;
         };
+        state.prune(now);
         state.remove(number, now);
         true
     }
@@ -125,6 +128,7 @@ impl Entries {
             }
         }
         let counts = (new.len(), gone.len());
+        state.prune(now);
         for number in gone.into_values() {
             state.remove(number, now);
         }
@@ -132,6 +136,11 @@ impl Entries {
             state.insert(prepared);
         }
         counts
+    }
+
+    #[cfg(test)]
+    pub(super) fn unregistered(&self) -> usize {
+        self.lock().unregistered.len()
     }
 
     pub(super) fn shown(&self) -> Vec<SchedulerEntry> {
@@ -279,8 +288,8 @@ impl Entries {
             }
             Ended::Taken(last) => entry.pass_taken(at, following, last, now),
             Ended::Failed => entry.pass(at, following, now),
-            // What is too late is dropped when the next tick is looked for.
-            Ended::TooLate => {}
+            // The policy, which may have changed, says what is dropped when the next tick is looked for.
+            Ended::TooLate => entry.wanted_until = None,
         }
         if entry.removed && !entry.is_busy() {
             state.forget(number);
@@ -309,12 +318,12 @@ impl Entries {
 
     /// Entries whose history is to be deleted.
     pub(super) fn obsolete(&self) -> Vec<EntryId> {
-        self.lock().obsolete.clone()
+        self.lock().obsolete.iter().cloned().collect()
     }
 
     /// It is deleted.
     pub(super) fn deleted(&self, id: &EntryId) {
-        self.lock().obsolete.retain(|obsolete| obsolete != id);
+        self.lock().obsolete.remove(id);
     }
 
     /// All entries that may have a history.
@@ -325,6 +334,40 @@ impl Entries {
     }
 }
 
+/// The entries are a system's. Dropped before that system runs, it gives them back as they were.
+#[must_use]
+pub(crate) struct Claim {
+    entries: Option<Arc<Entries>>,
+    /// Registered for the system.
+    added: Vec<EntryId>,
+}
+
+impl Claim {
+    /// Registers an entry for the system.
+    pub(super) fn insert(&mut self, prepared: Prepared) {
+        let id = self.entries.as_ref().map(|entries| entries.insert(prepared));
+        self.added.extend(id);
+    }
+
+    /// The system runs.
+    pub(crate) fn keep(mut self) {
+        self.entries = None;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(entries) = self.entries.take() else {
+            return;
+        };
+        let mut state = entries.lock();
+        let ours = |entry: &Entry| entry.managed || self.added.contains(&entry.subject.id);
+        state.entries.retain(|_, entry| !ours(entry));
+        state.started = false;
+        entries.taken.store(false, Ordering::Relaxed);
+    }
+}
+
 impl State {
     fn present(&self) -> impl Iterator<Item = (&u64, &Entry)> {
         self.entries.iter().filter(|(_, entry)| !entry.removed)
@@ -332,10 +375,24 @@ impl State {
 
     fn insert(&mut self, Prepared(mut entry): Prepared) -> EntryId {
         let id = entry.subject.id.clone();
-        entry.again = self.unregistered.remove(&entry.key).is_some();
+        entry.again = self.unregistered.contains_key(&entry.key);
         self.numbers += 1;
         self.entries.insert(self.numbers, entry);
         id
+    }
+
+    /// Of too many that were unregistered, as where a provider says something new each time, forgets those
+    /// that the storage has forgotten too, or will first.
+    fn prune(&mut self, now: Time) {
+        if self.unregistered.len() <= MOST_UNREGISTERED {
+            return;
+        }
+        self.unregistered.retain(|_, until| now < *until);
+        let mut ends: Vec<_> = self.unregistered.values().copied().collect();
+        if let Some(over @ 1..) = ends.len().checked_sub(MOST_UNREGISTERED / 2) {
+            let (_, first, _) = ends.select_nth_unstable(over);
+            self.unregistered.retain(|_, until| *until >= *first);
+        }
     }
 
     fn remove(&mut self, number: u64, now: Time) {
@@ -343,9 +400,8 @@ impl State {
             return;
         };
         entry.removed = true;
-        let (key, under_way) = (entry.key.clone(), entry.is_busy());
-        self.unregistered.retain(|_, at| now - *at < KEEP);
-        self.unregistered.insert(key, now);
+        let (key, under_way, remembered) = (entry.key.clone(), entry.is_busy(), entry.remembered(now));
+        self.unregistered.insert(key, remembered);
         // One with a tick under way is forgotten at its end, lest its history comes again.
         if !under_way {
             self.forget(number);
@@ -354,7 +410,7 @@ impl State {
 
     fn forget(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
-            self.obsolete.push(entry.subject.id.clone());
+            self.obsolete.insert(entry.subject.id.clone());
         }
     }
 
@@ -364,6 +420,8 @@ impl State {
             tracing::warn!(seen = ?self.seen, %now, "the clock was set back");
             for entry in self.entries.values_mut() {
                 entry.next = earlier(entry.next, entry.timetable.after(now));
+                entry.since = entry.since.min(now);
+                entry.wanted_until = entry.wanted_until.min(Some(now));
             }
         }
         self.seen = Some(now);

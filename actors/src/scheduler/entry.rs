@@ -29,7 +29,7 @@ pub(super) const CATCH_UP: TimeDelta = TimeDelta::minutes(5);
 /// So many ticks are caught up at most.
 const MOST_MISSED: usize = 1000;
 /// How long a tick is remembered at least.
-pub(super) const KEEP: TimeDelta = TimeDelta::days(7);
+const KEEP: TimeDelta = TimeDelta::days(7);
 
 /// What a tick enqueues; what hooks are shown.
 #[derive(Debug)]
@@ -107,9 +107,11 @@ pub(super) struct Entry {
     pub(super) anchored: bool,
     /// The next tick to be decided; `None`: never.
     pub(super) next: Option<Time>,
-    /// Ticks up to here are due however late they are.
+    /// Ticks up to here are due however late they are; where all are wanted.
     pub(super) wanted_until: Option<Time>,
     pub(super) prev: Option<Time>,
+    /// The stored tick of the future that was told of.
+    ahead: Option<Time>,
     pub(super) running: Option<Arc<Run>>,
     pub(super) unrecorded: Vec<SchedulerEnqueueEvent>,
     pub(super) removed: bool,
@@ -125,7 +127,11 @@ impl Prepared {
         let parse = |text: &str| CronSpec::parse(text).map_err(|error| refused(given, error));
         let (mut text, mut spec) = (given.to_owned(), parse(given)?);
         if let (Some(zone), None) = (config.get_timezone(), spec.timezone()) {
-            text = format!("CRON_TZ={} {given}", zone.name());
+            // One prefix has no zone of its own.
+            let local = ["CRON_TZ=Local ", "TZ=Local "]
+                .into_iter()
+                .find_map(|prefix| given.strip_prefix(prefix));
+            text = format!("CRON_TZ={} {}", zone.name(), local.unwrap_or(given));
             spec = parse(&text)?;
         }
         let timetable = Timetable::new(spec, scheduler.timezone);
@@ -152,6 +158,7 @@ impl Prepared {
             anchored: false,
             wanted_until: None,
             prev: None,
+            ahead: None,
             running: None,
             unrecorded: Vec::new(),
             removed: false,
@@ -214,18 +221,20 @@ impl Entry {
         let Some(last) = last.filter(|last| *last <= horizon) else {
             return;
         };
-        let since = self.since;
+        let since = self.since.min(now);
         let Some(missed) = self.timetable.after(last).filter(|first| *first <= since) else {
             self.next = self.timetable.after(last);
             return;
         };
         self.next = match self.missed {
             MissedTicks::Once if !self.again => Some(self.timetable.newest(missed, since)),
-            MissedTicks::All if !self.again => Some(self.timetable.newest_of(missed, since, MOST_MISSED)),
+            MissedTicks::All if !self.again => {
+                self.wanted_until = Some(since);
+                Some(self.timetable.newest_of(missed, since, MOST_MISSED))
+            }
             // Skip, as Go.
             _ => self.timetable.not_before(missed, since + TimeDelta::nanoseconds(1)),
         };
-        self.wanted_until = Some(since);
         self.tell_dropped(missed);
     }
 
@@ -254,6 +263,7 @@ impl Entry {
     /// Goes on from a tick that was decided elsewhere, as was the last one.
     pub(super) fn pass_taken(&mut self, tick: Time, following: Option<Time>, last: Time, now: Time) {
         self.pass(tick, following, now);
+        self.tell_ahead(last, now);
         match self.timetable.period() {
             // What is decided up to now need not be asked for.
             None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
@@ -264,6 +274,28 @@ impl Entry {
             }
             _ => {}
         }
+    }
+
+    /// Tells, once, of a stored tick that only a wrong clock can have written: until it is over, or
+    /// forgotten, the storage refuses all others.
+    fn tell_ahead(&mut self, last: Time, now: Time) {
+        let period = self.timetable.period().unwrap_or_default();
+        if last <= now + period + CATCH_UP || self.ahead == Some(last) {
+            return;
+        }
+        self.ahead = Some(last);
+        tracing::warn!(
+            spec = self.subject.spec, entry = %self.subject.id, %last, %now,
+            "a tick of the future was decided by a scheduler whose clock was wrong; ticks before it are lost"
+        );
+    }
+
+    /// Until when the storage may remember a tick that was decided up to now.
+    pub(super) fn remembered(&self, now: Time) -> Time {
+        let ahead = self.next.map(|next| keep(next, self.timetable.after(next)));
+        let last = self.prev.map(|prev| keep(prev, self.next));
+        let longest = ahead.max(last).unwrap_or_else(|| keep(now, None));
+        now + longest
     }
 
     pub(super) fn is_busy(&self) -> bool {

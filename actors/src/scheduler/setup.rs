@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use asynq_core::{ConfigError, Env, Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, Result, error::ConfigFault};
 
 use super::{
-    LONGEST_SLEEP, Manager, SchedulerArgs, SchedulerConfig, SchedulerHandle,
+    Claim, LONGEST_SLEEP, Manager, SchedulerArgs, SchedulerConfig, SchedulerHandle,
     manager::{DEFAULT_INTERVAL, check_interval},
 };
 use crate::{broker::BrokerHandle, chore::chore, supervisor::ChildSpec, tree::Tree};
@@ -23,6 +23,7 @@ pub(crate) struct Setup {
 pub(crate) struct Ready {
     pub(crate) handle: SchedulerHandle,
     manager: Option<Manager>,
+    claim: Claim,
 }
 
 impl Setup {
@@ -53,20 +54,24 @@ impl Setup {
             None if wanted => SchedulerHandle::new(self.config.clone().unwrap_or_default(), env.clone())?,
             None => return Ok(None),
         };
-        if !handle.entries.take() {
-            return Err(Error::Lifecycle("the scheduler is already running"));
-        }
-        let filled = self.fill(&handle, tree, branch).await;
-        let manager = filled.inspect_err(|_| handle.entries.give_back())?;
-        Ok(Some(Ready { handle, manager }))
+        let taken = handle.entries.take();
+        let mut claim = taken.ok_or(Error::Lifecycle("the scheduler is already running"))?;
+        let manager = self.fill(&handle, &mut claim, tree, branch).await?;
+        Ok(Some(Ready { handle, manager, claim }))
     }
 
     /// Registers the first entries.
-    async fn fill(&self, handle: &SchedulerHandle, tree: &Tree, branch: &str) -> Result<Option<Manager>> {
+    async fn fill(
+        &self,
+        handle: &SchedulerHandle,
+        claim: &mut Claim,
+        tree: &Tree,
+        branch: &str,
+    ) -> Result<Option<Manager>> {
         let mut faults = Vec::new();
         for config in &self.periodic {
-            match handle.add(config) {
-                Ok(_) => {}
+            match handle.entries.prepare(config) {
+                Ok(prepared) => claim.insert(prepared),
                 Err(Error::Config(error)) => faults.extend(error.faults),
                 Err(error) => faults.push(ConfigFault {
                     field: "cronspec",
@@ -90,7 +95,7 @@ impl Setup {
 const MANAGER: &str = "periodic_task_manager";
 
 impl Ready {
-    /// The children of the branch.
+    /// The children of the branch, and what is to be kept when they run.
     pub(crate) fn children(
         self,
         broker: &BrokerHandle,
@@ -98,7 +103,7 @@ impl Ready {
         env: &Env,
         branch: &str,
         stop: Duration,
-    ) -> Vec<ChildSpec> {
+    ) -> (Vec<ChildSpec>, Claim) {
         let scheduler = SchedulerArgs {
             handle: self.handle,
             broker: broker.clone(),
@@ -111,7 +116,7 @@ impl Ready {
             self.manager
                 .map(|manager| chore(MANAGER, branch, manager, tree, &env.entropy, stop)),
         );
-        children
+        (children, self.claim)
     }
 }
 

@@ -73,3 +73,29 @@ async fn a_year_of_mixed_entries() {
     actor.stop(None);
     ended.await.unwrap();
 }
+
+/// What was unregistered is remembered, but not without end.
+#[test]
+fn entries_that_are_ever_new() {
+    let start: DateTime<Utc> = "2024-01-01T00:00:00Z".parse().unwrap();
+    let env = Env {
+        clock: Clock::manual(start),
+        entropy: Entropy::seeded(3),
+    };
+    let handle = SchedulerHandle::new(SchedulerConfig::new(), env.clone()).unwrap();
+    let mut most = 0;
+    for round in 0..105 {
+        let new = |number| Task::new(format!("{round}/{number}"), b"").unwrap();
+        let ids: Vec<_> = (0..100)
+            .map(|number| handle.register("@hourly", new(number)).unwrap())
+            .collect();
+        env.clock.set(start + TimeDelta::minutes(round));
+        for id in ids {
+            handle.unregister(&id).unwrap();
+        }
+        most = most.max(handle.entries.unregistered());
+    }
+    assert!((10_000..=10_100).contains(&most), "{most}");
+    let left = handle.entries.unregistered();
+    assert!((5_000..6_000).contains(&left), "{left}");
+}

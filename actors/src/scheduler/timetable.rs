@@ -67,7 +67,8 @@ impl Timetable {
     pub(super) fn newest_of(&self, tick: Time, up_to: Time, most: usize) -> Time {
         if let Some(period) = self.period {
             let back = period * i32::try_from(most.saturating_sub(1)).unwrap_or(i32::MAX);
-            return tick.max(self.newest(tick, up_to) - back);
+            let first = self.newest(tick, up_to).checked_sub_signed(back);
+            return first.map_or(tick, |first| first.max(tick));
         }
         if !self.more_than(most.saturating_sub(1), tick, up_to) {
             return tick;
@@ -184,6 +185,14 @@ mod tests {
             let found = timetable(spec).newest_of(at(hour), at(up_to), most);
             assert_eq!(found, at(expected), "{most} of {spec}");
         }
+    }
+
+    #[test]
+    fn the_longest_period_is_counted_back_within_the_calendar() {
+        let (first, now) = (at("1700-01-01T00:00:00Z"), at("2024-01-01T00:00:00Z"));
+        let longest = timetable("@every 2562047h");
+        assert_eq!(longest.newest_of(first, now, 1000), first);
+        assert_eq!(longest.newest(first, now), first + longest.period().unwrap());
     }
 
     #[test]

@@ -86,8 +86,9 @@ impl Worker {
         }
     }
 
-    /// Looks up the stored tick of each entry for which that was not done, however long it takes.
-    pub(super) async fn anchor(&self) {
+    /// Looks up the stored tick of each entry for which that was not done, however long it takes. `some`
+    /// is called when that of some entries is known and others must wait.
+    pub(super) async fn anchor(&self, some: impl Fn()) {
         let mut wait = Wait::new();
         let mut failures = 0_u32;
         loop {
@@ -104,10 +105,15 @@ impl Worker {
                 Ok::<_, BrokerError>(storage.last_ticks(&asked).await)
             });
             let answers = answers.await.unwrap_or_else(|error| vec![Err(error)]);
-            let mut failure = None;
+            // None must be left without an answer.
+            let mut failure = (answers.len() < asked.len()).then(|| BrokerError::unavailable("too few answers"));
+            let mut anchored = false;
             for ((number, queue, key), answer) in unanchored.iter().zip(answers) {
                 match answer {
-                    Ok(last) => self.entries.anchor(*number, last),
+                    Ok(last) => {
+                        self.entries.anchor(*number, last);
+                        anchored = true;
+                    }
                     Err(error) if error.is_retryable() || matches!(error, BrokerError::Closed) => failure = Some(error),
                     Err(error) => {
                         tracing::error!(%queue, entry = %key, error = %report(&error), "the last tick cannot be read");
@@ -123,6 +129,9 @@ impl Worker {
                 tracing::warn!(error = %report(&error), "last ticks not read, trying on");
             }
             failures += 1;
+            if anchored {
+                some();
+            }
             if !self.pause(wait.next(self)).await {
                 return;
             }

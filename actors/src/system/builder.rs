@@ -263,9 +263,12 @@ impl AsynqSystemBuilder {
         let scheduler_handle = scheduler.as_ref().map(|scheduler| scheduler.handle.clone());
         let takes = self.plain().is_some() || !self.handler_actors.is_empty();
         let keeps_order = takes || self.aggregator.is_some();
+        let mut claim = None;
         if keeps_order || scheduler.is_some() {
             let settings = keeps_order.then_some(&settings);
-            children.push(self.maintenance(settings, scheduler, &exchange, &tree));
+            let branch;
+            (branch, claim) = self.maintenance(settings, scheduler, &exchange, &tree);
+            children.push(branch);
         }
         if takes {
             children.push(self.work(&settings, &exchange, &tree)?);
@@ -278,6 +281,9 @@ impl AsynqSystemBuilder {
             None => Actor::spawn(None, Supervisor, root).await,
         };
         let (root, joined) = spawned.map_err(|error| Error::Actor(error.into()))?;
+        if let Some(claim) = claim {
+            claim.keep();
+        }
 
         let (ended, exits) = watch::channel(None);
         let (doomed, last_client) = (Arc::clone(&table), client.clone());

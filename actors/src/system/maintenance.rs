@@ -13,7 +13,7 @@ use crate::{
     healthchecker::Healthchecker,
     janitor::Janitor,
     recoverer::Recoverer,
-    scheduler::Ready,
+    scheduler::{Claim, Ready},
     subscriber::{self, SubscriberArgs},
     supervisor::ChildSpec,
     tree::Tree,
@@ -22,20 +22,22 @@ use crate::{
 impl AsynqSystemBuilder {
     pub(super) const MAINTENANCE: &str = "system/maintenance";
 
-    /// The branch, with those of its actors that are wanted; without `settings` nothing is kept in
-    /// order here.
+    /// The branch, with those of its actors that are wanted, and what is to be kept when it runs; without
+    /// `settings` nothing is kept in order here.
     pub(super) fn maintenance(
         &self,
         settings: Option<&Settings>,
         scheduler: Option<Ready>,
         exchange: &Exchange,
         tree: &Tree,
-    ) -> ChildSpec {
+    ) -> (ChildSpec, Option<Claim>) {
         let mut children = settings.map_or_else(Vec::new, |settings| self.keepers(settings, exchange, tree));
-        if let Some(scheduler) = scheduler {
-            children.extend(scheduler.children(&exchange.broker, tree, &self.env, Self::MAINTENANCE, CHORE_STOP));
-        }
-        self.branch("maintenance", children, tree)
+        let claim = scheduler.map(|scheduler| {
+            let (more, claim) = scheduler.children(&exchange.broker, tree, &self.env, Self::MAINTENANCE, CHORE_STOP);
+            children.extend(more);
+            claim
+        });
+        (self.branch("maintenance", children, tree), claim)
     }
 
     fn keepers(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> Vec<ChildSpec> {

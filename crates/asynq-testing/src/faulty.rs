@@ -210,8 +210,8 @@ impl Faults {
         self.script().all = Some(fault);
     }
 
-    /// What is enqueued into this queue fails with this error and is not executed; other items of
-    /// the same call pass.
+    /// What is enqueued into this queue fails with this error and is not executed, and so does the
+    /// reading of its last ticks; other items of the same call pass.
     pub fn refuse(&self, queue: &str, error: fn() -> BrokerError) {
         self.script().refusing.insert(queue.to_owned(), error);
     }

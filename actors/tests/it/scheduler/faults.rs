@@ -123,3 +123,27 @@ async fn a_start_without_a_storage() {
     );
     system.shutdown().await;
 }
+
+/// An entry whose queue cannot be read keeps no other one waiting.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_cannot_be_read() {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    scheduler.register("@every 2s", task("t")).unwrap();
+    let options = TaskOptions::new().queue("away");
+    scheduler.register_with("@every 2s", task("away"), &options).unwrap();
+    faults.refuse("away", || BrokerError::Unavailable { source: None });
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    faults.called(Op::EnqueueTick, 1).await;
+    let first = env.clock.now();
+    assert!(first < at("2024-03-10T12:00:33Z"), "{first}");
+    faults.clear();
+    until(&env, "2024-03-10T12:01:00Z").await;
+    for entry in ["t", "away"] {
+        assert_eq!(
+            book.of(entry),
+            times("2024-03-10T12:00:32Z", 2 * SECOND, "2024-03-10T12:01:00Z")
+        );
+    }
+    system.shutdown().await;
+}

@@ -16,6 +16,7 @@ use asynq_core::{
     info::SchedulerEntry,
 };
 use asynq_memory::MemoryStore;
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
 use super::kit::{MINUTE, SECOND, builder, env, histories, task, tasks, until};
 
@@ -268,4 +269,41 @@ async fn a_crash_of_the_manager_changes_nothing() {
     // Asked once a minute all the same.
     assert!((8..=9).contains(&provider.asked()), "{}", provider.asked());
     system.shutdown().await;
+}
+
+/// The policy of an entry changes while the storage is away: what was wanted before is not any longer, and
+/// the attempts stay few.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_changes_in_an_outage() {
+    let (store, env, faults) = (MemoryStore::new(), env(), Faults::new());
+    let of = |missed| Act::Gives(vec![PeriodicTaskConfig::new("* * * * *", task("t")).missed(missed)]);
+    let provider = Provider::of([of(MissedTicks::All)]);
+    let first = system(&store, &env, &provider).await.unwrap();
+    until(&env, "2024-03-10T12:01:30Z").await;
+    first.shutdown().await;
+    until(&env, "2024-03-10T12:30:30Z").await;
+
+    let (failed, storage) = (Arc::new(Mutex::new(0)), faults.clone());
+    let count = Arc::clone(&failed);
+    let config = SchedulerConfig::new().error_handler(move |_, _, _| {
+        let mut failed = count.lock().unwrap();
+        *failed += 1;
+        if *failed > 5000 {
+            // Attempts without a pause would let no time pass.
+            storage.clear();
+        }
+    });
+    faults.always(Op::EnqueueTick, Fault::unavailable());
+    let builder = builder(FaultyConnector::new(store.clone(), faults.clone()), &env).scheduler(config);
+    let second = builder.periodic_tasks(provider.clone(), MINUTE).spawn().await.unwrap();
+    until(&env, "2024-03-10T12:33:00Z").await;
+    provider.now(of(MissedTicks::Skip));
+    until(&env, "2024-03-10T12:50:00Z").await;
+    assert!(*failed.lock().unwrap() < 2000);
+    assert_eq!(tasks(&store, &env).await, 1);
+    faults.clear();
+    until(&env, "2024-03-10T12:50:30Z").await;
+    // From 12:46 on, or from 12:45 if it was quick.
+    assert!((6..=7).contains(&tasks(&store, &env).await));
+    second.shutdown().await;
 }

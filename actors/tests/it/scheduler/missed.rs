@@ -1,13 +1,19 @@
 //! Ticks that fell while nobody was there.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use asynq_actors::{SchedulerConfig, SchedulerHandle};
-use asynq_core::{MissedTicks, PeriodicTaskConfig};
+use asynq_core::{Clock, Entropy, MissedTicks, PeriodicTaskConfig, broker::Env};
 use asynq_memory::MemoryStore;
-use asynq_testing::faulty::{Fault, Faults, FaultyConnector};
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
-use super::kit::{Book, HOUR, MINUTE, at, env, other, start, task, tasks, times, until};
+use super::kit::{Book, HOUR, MINUTE, SECOND, at, env, other, start, task, tasks, times, until};
 
 /// An hourly, a minutely and an `@every` entry, of one policy.
 fn register(scheduler: &SchedulerHandle, missed: MissedTicks) {
@@ -145,4 +151,90 @@ async fn after_a_long_outage_the_policy_counts() {
         book.of("minutely"),
         times("2024-03-10T12:01:00Z", MINUTE, "2024-03-10T16:30:00Z")
     );
+}
+
+/// Minutes from before the start and an outage from the start on, of one operation or of all: the policy
+/// is applied to them together, and the attempts stay few.
+async fn an_outage_at_the_start(of: Option<Op>) {
+    let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());
+    let minutely = || PeriodicTaskConfig::new("* * * * *", task("t")).missed(MissedTicks::Once);
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    scheduler.add(&minutely()).unwrap();
+    let system = start(store.clone(), &env, &scheduler).await;
+    until(&env, "2024-03-10T12:01:30Z").await;
+    system.shutdown().await;
+    until(&env, "2024-03-10T13:30:30Z").await;
+
+    let (failed, storage) = (Arc::new(AtomicU32::new(0)), faults.clone());
+    let count = Arc::clone(&failed);
+    let config = SchedulerConfig::new().error_handler(move |_, _, _| {
+        if count.fetch_add(1, Ordering::Relaxed) > 5000 {
+            // Attempts without a pause would let no time pass.
+            storage.clear();
+        }
+    });
+    let env = other(&env, 6);
+    let after = Book::default();
+    let scheduler = after.scheduler(config, &env);
+    scheduler.add(&minutely()).unwrap();
+    match of {
+        Some(op) => faults.always(op, Fault::unavailable()),
+        None => faults.all(Fault::unavailable()),
+    }
+    let system = start(FaultyConnector::new(store.clone(), faults.clone()), &env, &scheduler).await;
+    until(&env, "2024-03-10T13:50:00Z").await;
+    assert_eq!(after.len(), 0);
+    faults.clear();
+    until(&env, "2024-03-10T14:00:00Z").await;
+    assert_eq!(
+        after.of("t"),
+        times("2024-03-10T13:45:00Z", MINUTE, "2024-03-10T14:00:00Z")
+    );
+    assert_eq!(tasks(&store, &env).await, book.len() + after.len());
+    let failed = failed.load(Ordering::Relaxed);
+    assert!(failed < 2000, "{failed} attempts in 20 minutes");
+    system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_goes_away_before_what_was_missed_is_enqueued() {
+    an_outage_at_the_start(Some(Op::EnqueueTick)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_comes_long_after_the_start() {
+    an_outage_at_the_start(None).await;
+}
+
+/// What fell while an entry was unregistered is not wanted, however long that was.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_comes_back_after_weeks() {
+    let (store, book) = (MemoryStore::new(), Book::default());
+    let env = Env {
+        clock: Clock::manual(at("2024-03-31T23:59:30Z")),
+        entropy: Entropy::seeded(5),
+    };
+    let set = async |text: &str| {
+        env.clock.set(at(text));
+        // It looks at least once a minute.
+        tokio::time::sleep(MINUTE + SECOND).await;
+    };
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    let monthly = || PeriodicTaskConfig::new("@monthly", task("t")).missed(MissedTicks::All);
+    let first = scheduler.add(&monthly()).unwrap();
+    let system = start(store.clone(), &env, &scheduler).await;
+    tokio::time::sleep(SECOND).await;
+    set("2024-04-01T00:00:10Z").await;
+    scheduler.unregister(&first).unwrap();
+    set("2024-05-10T00:00:10Z").await;
+    for _ in 0..2 {
+        scheduler.add(&monthly()).unwrap();
+    }
+    set("2024-05-10T00:02:10Z").await;
+    set("2024-06-01T00:00:10Z").await;
+    assert_eq!(
+        book.of("t"),
+        times("2024-04-01T00:00:00Z", 61 * 24 * HOUR, "2024-06-01T00:00:00Z")
+    );
+    system.shutdown().await;
 }

@@ -1,12 +1,22 @@
 //! What the tools see: entries from the first second on, and histories.
 
-use asynq_actors::{Crash, SchedulerConfig};
-use asynq_core::TaskOptions;
+use async_trait::async_trait;
+use asynq_actors::{Crash, SchedulerConfig, supervisor::Intensity};
+use asynq_core::{PeriodicTaskConfig, PeriodicTaskConfigProvider, TaskOptions, error::BoxError};
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 use chrono::TimeDelta;
 
-use super::kit::{Book, HOUR, MINUTE, SECOND, at, env, histories, shown, start, task, until};
+use super::kit::{Book, HOUR, MINUTE, SECOND, at, builder, env, histories, shown, start, task, until};
+
+struct NoTasks;
+
+#[async_trait]
+impl PeriodicTaskConfigProvider for NoTasks {
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+        Ok(Vec::new())
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn entries_are_shown_at_once_and_kept_in_step() {
@@ -101,6 +111,38 @@ async fn histories_are_kept_while_the_entry_is_there() {
     assert_eq!(kept(hourly.as_str()).len(), 3);
     tokio::time::sleep(HOUR).await;
     assert_eq!(kept(hourly.as_str()).len(), 4);
+    system.shutdown().await;
+    assert_eq!(histories(&store), []);
+}
+
+/// A branch that gives up stops its actors in order; that is a crash all the same, and deletes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_the_branch_keeps_histories() {
+    let (store, env, book) = (MemoryStore::new(), env(), Book::default());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    let id = scheduler.register("* * * * *", task("t")).unwrap();
+    let system = builder(store.clone(), &env)
+        .intensity(Intensity {
+            restarts: 1,
+            within: MINUTE,
+        })
+        .scheduler_handle(scheduler)
+        .periodic_tasks(NoTasks, None)
+        .spawn()
+        .await
+        .unwrap();
+    until(&env, "2024-03-10T12:10:00Z").await;
+    assert_eq!(histories(&store)[0].1.len(), 10);
+    for _ in 0..2 {
+        assert!(system.kill_actor("maintenance/periodic_task_manager"));
+        tokio::time::sleep(SECOND).await;
+    }
+    let tree = system.tree().unwrap();
+    assert_eq!(tree.find(&["maintenance"]).unwrap().restarts, 1);
+    assert_eq!(histories(&store)[0].1.len(), 10);
+    assert_eq!(shown(&store, &env).await[0].id, id.as_str());
+    until(&env, "2024-03-10T12:11:00Z").await;
+    assert_eq!(histories(&store)[0].1.len(), 11);
     system.shutdown().await;
     assert_eq!(histories(&store), []);
 }

@@ -1,7 +1,10 @@
 //! When tasks are enqueued.
 
+use std::future::pending;
+
+use async_trait::async_trait;
 use asynq_actors::{AsynqSystem, SchedulerConfig};
-use asynq_core::{Error, PeriodicTaskConfig, TaskOptions};
+use asynq_core::{Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, TaskOptions, error::BoxError};
 use asynq_memory::MemoryStore;
 use chrono_tz::Tz;
 
@@ -180,5 +183,52 @@ async fn names_keep_schedulers_apart() {
     assert_eq!(tasks(&store, &env).await, 10);
     for system in systems {
         system.shutdown().await;
+    }
+}
+
+/// A provider that never answers.
+struct Silent;
+
+#[async_trait]
+impl PeriodicTaskConfigProvider for Silent {
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+        pending().await
+    }
+}
+
+/// A scheduler that could not be started is as it was, and can be.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_failed_can_be_tried_again() {
+    let (store, env, book) = (MemoryStore::new(), env(), Book::default());
+    let scheduler = book.scheduler(SchedulerConfig::new(), &env);
+    scheduler.register("* * * * *", task("t")).unwrap();
+    let attempt = || builder(store.clone(), &env).scheduler_handle(scheduler.clone());
+    let more = |spec: &str| PeriodicTaskConfig::new(spec, task("more"));
+    let refused = attempt()
+        .periodic(more("@hourly"))
+        .periodic(more("@never"))
+        .spawn()
+        .await;
+    assert!(matches!(refused, Err(Error::Config(_))));
+    let failing = attempt().periodic(more("@hourly")).periodic_tasks(Silent, None);
+    assert!(matches!(failing.spawn().await, Err(Error::Handler(_))));
+    let given_up = attempt().periodic(more("@hourly")).periodic_tasks(Silent, None);
+    assert!(tokio::time::timeout(SECOND, given_up.spawn()).await.is_err());
+    assert_eq!(scheduler.entries().len(), 1);
+    let system = attempt().spawn().await.unwrap();
+    until(&env, "2024-03-10T12:02:00Z").await;
+    assert_eq!(book.of("t"), [at("2024-03-10T12:02:00Z")]);
+    system.shutdown().await;
+}
+
+/// `Local` is no zone of its own: that of the entry counts.
+#[test]
+fn a_local_spec_with_a_zone() {
+    let scheduler = Book::default().scheduler(SchedulerConfig::new(), &env());
+    for spec in ["CRON_TZ=Local 0 7 * * *", "TZ=Local  0 7 * * *", "0 7 * * *"] {
+        let config = PeriodicTaskConfig::new(spec, task("t")).timezone(Tz::Asia__Tokyo);
+        scheduler.add(&config).unwrap();
+        let entry = scheduler.entries().pop().unwrap();
+        assert_eq!(entry.next, Some(at("2024-03-10T22:00:00Z")), "{spec}");
     }
 }

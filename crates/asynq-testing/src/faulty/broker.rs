@@ -166,8 +166,12 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     }
 
     async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
-        self.guard_batch(Op::LastTicks, entries.len(), self.inner.last_ticks(entries))
-            .await
+        let answers = self.guard_batch(Op::LastTicks, entries.len(), self.inner.last_ticks(entries));
+        let refused = |queue: &QueueName| self.faults.refusal(queue.as_str());
+        let answers = answers.await.into_iter().zip(entries);
+        answers
+            .map(|(answer, (queue, _))| refused(queue).map_or(answer, Err))
+            .collect()
     }
 
     fn begin(&self) -> CallRecord {
