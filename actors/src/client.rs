@@ -111,7 +111,8 @@ impl Reply {
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Queued {
-    request: EnqueueRequest,
+    /// Shared with the handle that would send it again, so that what waits is held once.
+    request: Arc<EnqueueRequest>,
     reply: Reply,
     deadline: Instant,
     /// Whether an attempt may have taken effect.
@@ -176,9 +177,7 @@ struct Limits {
 
 impl Limits {
     fn kib(&self, request: &EnqueueRequest) -> u32 {
-        let message = &request.message;
-        let bytes = message.payload.len() + message.r#type.len() + 256;
-        u32::try_from(bytes.div_ceil(1024))
+        u32::try_from(request.size().div_ceil(1024))
             .unwrap_or(self.most_kib)
             .min(self.most_kib)
     }
@@ -294,13 +293,14 @@ impl ClientHandle {
     async fn send(&self, request: EnqueueRequest, admission: Admission) -> Result<TaskInfo, EnqueueError> {
         let deadline = Instant::now() + self.limits.enqueue_within;
         let id = TaskId::from_storage(&request.message.id);
+        let request = Arc::new(request);
         let mut ambiguous = false;
         let unknown = || EnqueueError::Unknown { id: id.clone() };
         loop {
             let (reply, answer) = oneshot::channel();
             let target = self.slot.get().map(|actor| actor.get_id());
             let queued = Queued {
-                request: request.clone(),
+                request: Arc::clone(&request),
                 reply: Reply::Handle(reply),
                 deadline,
                 ambiguous,
@@ -440,7 +440,7 @@ impl ClientState {
             .and_then(|request| Ok((self.args.limits.try_admit(&request)?, request)));
         match admitted {
             Ok((admission, request)) => Some(Queued {
-                request,
+                request: Arc::new(request),
                 reply,
                 deadline: Instant::now() + self.args.limits.enqueue_within,
                 ambiguous: false,
@@ -500,7 +500,7 @@ async fn answers(broker: &BrokerHandle, batch: &[Queued], deadline: Instant) -> 
         Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
         Err(_) => return Some(batch.iter().map(|_| Err(unavailable())).collect()),
     };
-    let requests = batch.iter().map(|item| item.request.clone()).collect();
+    let requests = batch.iter().map(|item| EnqueueRequest::clone(&item.request)).collect();
     tokio::time::timeout_at(deadline, storage.enqueue(requests)).await.ok()
 }
 

@@ -1,5 +1,5 @@
 use asynq_core::{ClientConfig, Clock, Entropy};
-use futures::poll;
+use futures::{FutureExt as _, poll};
 
 use super::*;
 
@@ -52,4 +52,57 @@ async fn one_that_an_actor_took_with_it_is_unknown_at_once() {
     let answer = tokio::time::timeout(Duration::from_secs(1), enqueue).await;
     let error = answer.expect("it waits on").unwrap_err();
     assert!(matches!(&error, EnqueueError::Unknown { id } if *id == "a"), "{error}");
+}
+
+/// A task of about `bytes`, all of them in one place.
+fn heavy(place: &str, bytes: usize) -> Task {
+    let text = "x".repeat(bytes);
+    match place {
+        "payload" => Task::new("t", text.as_bytes()).unwrap(),
+        "type" => Task::new(&text, b"").unwrap(),
+        "header value" => Task::new("t", b"").unwrap().with_header("k", &text),
+        "header name" => Task::new("t", b"").unwrap().with_header(&text, "v"),
+        "headers" => {
+            // Each takes several times its text in memory.
+            let names = (0..bytes / 96).map(|n| n.to_string());
+            names.fold(Task::new("t", b"").unwrap(), |task, name| task.with_header(name, ""))
+        }
+        "id" => task().with_task_id(&text),
+        "queue" => task().with_queue(&text),
+        "group" => task().with_group(&text),
+        _ => Task::new(&text[..bytes / 2], b"")
+            .unwrap()
+            .with_unique_ttl(Duration::from_secs(60)),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_makes_a_task_heavy_counts_as_waiting_bytes() {
+    for place in [
+        "payload",
+        "type",
+        "header value",
+        "header name",
+        "headers",
+        "id",
+        "queue",
+        "group",
+        "unique lock",
+    ] {
+        let env = Env {
+            clock: Clock::tokio(),
+            entropy: Entropy::seeded(5),
+        };
+        let config = ClientConfig::new().max_waiting_bytes(1 << 20);
+        let handle = ClientHandle::new(&config.validate().unwrap(), env);
+        let mut first = std::pin::pin!(handle.try_enqueue(heavy(place, 600 << 10)));
+        assert!(poll!(&mut first).is_pending(), "{place}: nobody sends it");
+        let second = handle.try_enqueue(heavy(place, 600 << 10)).now_or_never();
+        let refused = matches!(second, Some(Err(EnqueueError::Overloaded)));
+        assert!(
+            refused,
+            "1.2 MB wait for an answer where 1 MiB may, in the {place}: {second:?}"
+        );
+        handle.close();
+    }
 }

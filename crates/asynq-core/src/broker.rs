@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -273,6 +274,21 @@ pub struct EnqueueRequest {
     /// Tells our own earlier attempt from a stranger's task (SAFETY rule 3). The same request may
     /// be sent again and again.
     pub token: u64,
+}
+
+impl EnqueueRequest {
+    /// About how many bytes the request takes, in memory and on its way to the storage: the encoded
+    /// message, the texts beside it, and what each header costs beyond its text.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 256;
+        const HEADER: usize = 96;
+        let group = match &self.placement {
+            Placement::Group(group) => group.as_str().len(),
+            Placement::Pending | Placement::Scheduled(_) => 0,
+        };
+        self.message.encoded_len() + group + HEADER * self.message.headers.len() + FIXED
+    }
 }
 
 /// One time at which a periodic task is due.

@@ -471,7 +471,9 @@ impl ClientConfig {
         self
     }
 
-    /// How many bytes of them, 1 MiB to 1 GiB. One task counts at most this much. Default: 64 MiB.
+    /// How many bytes of them, 1 MiB to 1 GiB: of a task its encoded message counts, with its headers, and
+    /// what holds it. One task counts at most this much. While a batch of up to 200 tasks is being sent it
+    /// is held once more. Default: 64 MiB.
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
         self.max_waiting_bytes = bytes;

@@ -11,7 +11,6 @@ use asynq_core::{
     keys, message,
     names::{QueueName, TaskId},
 };
-use asynq_proto::Message as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join_all};
 
@@ -191,9 +190,9 @@ pub(crate) fn result_of(
     Ok(TaskInfo::from_message(queue, &id, &request.message, state, due, None))
 }
 
-/// About how many bytes a request takes on its way.
+/// About how many bytes a request takes on its way. A lock and an id are sent beside the message, too.
 fn size_of(request: &EnqueueRequest) -> usize {
-    request.message.encoded_len() + request.message.unique_key.len() + 256
+    request.size() + request.message.unique_key.len() + request.message.id.len()
 }
 
 #[cfg(test)]
@@ -212,5 +211,30 @@ mod tests {
         let past = Placement::Scheduled(now - TimeDelta::seconds(90));
         assert_eq!(lives(&past, Duration::from_secs(60)), 1);
         assert_eq!(lives(&Placement::Pending, Duration::MAX), LONGEST_LOCK);
+    }
+
+    #[test]
+    fn no_request_sends_more_bytes_than_it_is_said_to() {
+        let env = asynq_core::broker::Env::default();
+        let (text, queue) = ("x".repeat(100_000), QueueName::default());
+        let plain = asynq_core::Task::new("t", b"").unwrap();
+        let unique = asynq_core::Task::new(&text, b"").unwrap();
+        for task in [
+            plain.clone(),
+            unique.with_unique_ttl(Duration::from_secs(60)),
+            plain.clone().with_task_id(&text),
+            plain.clone().with_header(&text, &text),
+            plain.with_group(&text),
+        ] {
+            let request = asynq_core::compose::compose(&task, &asynq_core::TaskOptions::new(), &env).unwrap();
+            let mut args = Args::with_capacity(8);
+            push(&mut args, &queue, &request, env.clock.now()).unwrap();
+            let sent: usize = args.done().iter().map(Vec::len).sum();
+            assert!(
+                sent <= size_of(&request),
+                "{sent} bytes, said are {}",
+                size_of(&request)
+            );
+        }
     }
 }

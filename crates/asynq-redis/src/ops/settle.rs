@@ -55,14 +55,16 @@ impl Head<'_> {
     }
 }
 
-/// About how many bytes an outcome takes on its way.
+/// About how many bytes an outcome takes on its way: all texts that [`push`] adds, and the id.
 pub(crate) fn size_of(message: &TaskMessage, outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Done { retain } if !*retain || message.retention <= 0 => 128,
-        Outcome::Done { .. } => message.encoded_len() + 128,
-        Outcome::Retry { error, .. } | Outcome::Archive { error } => message.encoded_len() + error.len() + 128,
-        Outcome::Requeue => 128,
-    }
+    const FIXED: usize = 128;
+    let sent = match outcome {
+        Outcome::Done { retain } if !*retain || message.retention <= 0 => message.unique_key.len(),
+        Outcome::Done { .. } => message.encoded_len() + message.unique_key.len(),
+        Outcome::Retry { error, .. } | Outcome::Archive { error } => message.encoded_len() + error.len(),
+        Outcome::Requeue => 0,
+    };
+    message.id.len() + sent + FIXED
 }
 
 /// Adds the kind of an outcome and what belongs to it.
@@ -128,5 +130,80 @@ impl Answer {
 pub(crate) fn report_counters(queue: &QueueName, note: &str) {
     if !note.is_empty() {
         tracing::warn!(%queue, note, "a counter cannot be incremented");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_outcome_sends_more_bytes_than_it_is_said_to() {
+        let (queue, now) = (
+            QueueName::default(),
+            DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+        );
+        let text = "x".repeat(100_000);
+        let plain = TaskMessage {
+            r#type: "t".to_owned(),
+            id: "a".to_owned(),
+            ..TaskMessage::default()
+        };
+        let messages = [
+            plain.clone(),
+            TaskMessage {
+                r#type: text.clone(),
+                ..plain.clone()
+            },
+            TaskMessage {
+                payload: text.clone().into(),
+                ..plain.clone()
+            },
+            TaskMessage {
+                id: text.clone(),
+                ..plain.clone()
+            },
+            TaskMessage {
+                headers: [(text.clone(), text.clone())].into(),
+                ..plain.clone()
+            },
+            TaskMessage {
+                error_msg: text.clone(),
+                ..plain.clone()
+            },
+            TaskMessage {
+                unique_key: keys::unique(&queue, &text, None),
+                ..plain
+            },
+        ];
+        let outcomes = [
+            Outcome::Done { retain: false },
+            Outcome::Done { retain: true },
+            Outcome::Retry {
+                at: now,
+                error: text.clone(),
+                is_failure: true,
+            },
+            Outcome::Archive { error: text.clone() },
+            Outcome::Requeue,
+        ];
+        for message in messages.iter().flat_map(|m| {
+            [
+                m.clone(),
+                TaskMessage {
+                    retention: 60,
+                    ..m.clone()
+                },
+            ]
+        }) {
+            for outcome in &outcomes {
+                let mut args = Args::with_capacity(8);
+                args.push(&message.id);
+                push(&mut args, &queue, &message, outcome, now);
+                let sent: usize = args.done().iter().map(Vec::len).sum();
+                let said = size_of(&message, outcome);
+                assert!(sent <= said, "{sent} bytes, said are {said}: {outcome:.40?}");
+            }
+        }
     }
 }
