@@ -767,6 +767,8 @@ impl Table {
                     Phase::Finished { .. } | Phase::Claimed { .. } => {}
                 },
                 Err(SettleError::Poison(_)) => entry.poisoned = true,
+                // Nothing was written: what stood before stands until its end.
+                Err(SettleError::NoLease | SettleError::Broker(_)) => {}
                 Err(_) => {}
             }
         }

@@ -583,9 +583,9 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Extends leases to `now` + 30 s; never shortens, never re-creates one (SAFETY rule 8). As many
     /// answers as items: the lease now in force, or [`SettleError::NotOurs`].
     ///
-    /// A task of ours whose lease is missing is still ours (SAFETY rule 2), but nothing was written: the
-    /// answer is the lease that the claim already names. [`heal`](Self::heal) puts one in place, which
-    /// the next extension finds.
+    /// A task of ours whose lease is missing is still ours (SAFETY rule 2), but nothing was written:
+    /// [`SettleError::NoLease`]. The lease that was known before stands until its end, and no longer.
+    /// [`heal`](Self::heal) puts one in place, which the next extension finds.
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>>;
 
     /// Looks at the queues and, if there is nothing, leaves a watch on them.

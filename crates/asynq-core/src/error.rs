@@ -341,6 +341,10 @@ pub enum SettleError {
     /// The task's data are damaged; nothing was written for it.
     #[error("the task is damaged: {0}")]
     Poison(PoisonKind),
+    /// The task is ours, but it has no lease that could be extended, which is damage. Nothing was
+    /// written. Only extensions are answered so.
+    #[error("the task has no lease")]
+    NoLease,
     /// The storage failed; offer it again.
     #[error(transparent)]
     Broker(#[from] BrokerError),

@@ -210,3 +210,19 @@ async fn the_fence_is_never_lowered() {
         pass(1).await;
     }
 }
+
+/// The claim that an extension names is a fence above every lease: an answer that nothing was written
+/// must not make it the lease that stands.
+#[tokio::test(start_paused = true)]
+async fn an_extension_that_finds_no_lease_raises_nothing() {
+    let table = table();
+    take(&table, &["a"], 1);
+    let until = table.start_ready().remove(0).valid_until.load(Ordering::Relaxed);
+    pass(25).await;
+    let leases = table.leases();
+    assert!(leases[0].until.0 > until, "a fence");
+    table.extended(&leases, vec![Err(SettleError::NoLease)]);
+    pass(7).await;
+    assert!(table.leases().is_empty(), "the lease of the take has ended");
+    assert_eq!(table.counts(), counts(0, 1, 0), "the run ends by itself");
+}

@@ -29,7 +29,7 @@ pub(crate) fn extend(data: &mut Data, batch: &[LeaseRef], now: DateTime<Utc>) ->
         // Without a lease, which is damage, the run goes on under the one it knows, until heal has
         // put one in place. Nothing is written, so nothing more is claimed.
         let Some(score) = leases.score(&lease.id) else {
-            return Ok(lease.until);
+            return Err(SettleError::NoLease);
         };
         let until = new.max(LeaseUntil(score));
         leases.insert(lease.id.clone(), until.0);

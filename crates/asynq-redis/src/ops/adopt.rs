@@ -30,8 +30,13 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
     match core.link.kill(lost.connection).await {
         Ok(()) => {}
         Err(BrokerError::Unsupported { what }) => {
-            core.may_kill.store(false, Ordering::Relaxed);
-            tracing::warn!(%queue, what, "cannot make sure that a lost call is over; it may still take tasks");
+            // An adoption is tried again and again: told once, and not at all in a cluster, where it
+            // cannot be otherwise.
+            if core.may_kill.swap(false, Ordering::Relaxed) {
+                tracing::warn!(%queue, what, "cannot make sure that a lost call is over; it may still take tasks");
+            } else {
+                tracing::debug!(%queue, what, "the lost call may still take tasks");
+            }
         }
         Err(error) => return Err(error),
     }

@@ -85,8 +85,9 @@ async fn extend_some(
                 b'1' => Ok(until),
                 // Never shortened: it was above already.
                 b'2' => Ok(LeaseUntil(reply.int()?)),
-                // Nothing was written, so nothing more is claimed.
-                b'3' => Ok(batch[*index].until),
+                // Nothing was written, so nothing more is claimed. The claim names the fence, which
+                // is above any lease.
+                b'3' => Err(SettleError::NoLease),
                 code => Err(refusal(OPERATION, code)),
             };
             results.push((*index, result));

@@ -90,19 +90,19 @@ pub(super) async fn an_extension_never_shortens(fx: &Fixture) {
 }
 
 /// Pitfalls 5.2, SAFETY 2 and 8: an extension never makes a lease anew, neither of a finished task nor
-/// of one that lost it. The latter is still ours, under no more than we wrote: whoever takes it over
-/// meanwhile writes a higher lease than that.
+/// of one that lost it. The latter is still ours, but no more is claimed than what was written before:
+/// the claim may name a fence that is above every lease.
 pub(super) async fn an_extension_never_makes_a_lease(fx: &Fixture) {
     let done = fx.running(request(Q, "a")).await;
     fx.settled(&done, DONE).await;
-    let lost = fx.running(request(Q, "b")).await;
+    let mut lost = fx.running(request(Q, "b")).await;
     fx.edit(|state| drop(state.remove(&key("lease")))).await;
     fx.advance(7);
     let before = fx.raw().await;
-    let claim = lost.lease.until;
+    lost.lease.until = asynq_core::broker::LeaseUntil(fx.secs() + 45);
     let answers = fx.storage.extend_leases(vec![done.lease, lost.lease]).await;
     assert!(matches!(answers[0], Err(SettleError::NotOurs)));
-    assert!(matches!(answers[1], Ok(until) if until == claim), "{:?}", answers[1]);
+    assert!(matches!(answers[1], Err(SettleError::NoLease)), "{:?}", answers[1]);
     before.assert_same(&fx.raw().await);
     fx.storage.heal(&queue(Q), 10).await.unwrap();
 }
