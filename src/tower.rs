@@ -35,8 +35,8 @@ use tower_service::Service;
 /// A service as a handler. Each run has a clone of the service, waits until that is ready, and calls it;
 /// dropped at its deadline, the run gives back what it was ready with.
 ///
-/// An error that is an [`Error`], boxed or not, keeps its meaning ([`Error::skip_retry`] and the others);
-/// any other fails the task.
+/// [`Error::skip_retry`], [`Error::revoke`] and [`Error::snooze`] keep their meaning however a layer wraps them
+/// (see [`Error::directive`]); any other error fails the task.
 pub struct ServiceHandler<S> {
     // Only cloned under the lock, so a service need not be `Sync`.
     service: Mutex<S>,
@@ -67,19 +67,12 @@ where
     async fn process_task(&self, task: Task) -> Result<()> {
         // A panic in `clone` leaves the service as it was.
         let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        poll_fn(|cx| service.poll_ready(cx)).await.map_err(error)?;
-        service.call(task).await.map_err(error)
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Error::other)?;
+        service.call(task).await.map_err(Error::other)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         self.inner.as_ref().map_or(Ok(()), |inner| inner.check())
-    }
-}
-
-fn error(error: impl Into<BoxError>) -> Error {
-    match error.into().downcast::<Error>() {
-        Ok(own) => *own,
-        Err(other) => Error::Handler(other),
     }
 }
 

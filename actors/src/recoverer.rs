@@ -4,16 +4,17 @@
 //! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is
 //! lost: its first pass is at once.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Error, QueueName, SettleError, Storage, Task,
     broker::{Env, Outcome, Poison, Recovery},
     config::Settings,
+    failure::outcome_of,
 };
 
-use crate::{broker::BrokerHandle, chore::Chore, run::retry_delay};
+use crate::{broker::BrokerHandle, chore::Chore};
 
 /// How many tasks one call recovers.
 const BATCH: u32 = 100;
@@ -68,23 +69,8 @@ impl Recoverer {
 
     /// As Go's recoverer: a crash uses up a retry, unless `is_failure` says otherwise.
     fn outcome(&self, message: &asynq_core::TaskMessage) -> Outcome {
-        let error = Error::LeaseExpired;
-        if message.retried >= message.retry {
-            return Outcome::Archive {
-                error: error.to_string(),
-            };
-        }
-        let rule = self.settings.is_failure.as_ref();
-        let is_failure =
-            rule.is_none_or(|rule| std::panic::catch_unwind(AssertUnwindSafe(|| rule.of(&error))).unwrap_or(true));
-        let retried = u32::try_from(message.retried).unwrap_or(0);
         let task = Task::from_message(message, None);
-        let at = self.env.clock.now() + retry_delay(&self.settings, &self.env, retried, &error, &task);
-        Outcome::Retry {
-            at,
-            error: error.to_string(),
-            is_failure,
-        }
+        outcome_of(&self.settings, &self.env, message, &task, &Error::LeaseExpired)
     }
 
     async fn heal(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {

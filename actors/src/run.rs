@@ -18,17 +18,18 @@ use asynq_core::{
     broker::{CallToken, Env, LeaseRef, Outcome},
     config::Settings,
     context::{ContextParts, ResultSink},
-    handler::default_retry_delay,
+    error::Directive,
+    failure::outcome_of,
 };
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 use crate::{
     broker::BrokerHandle,
-    distrust::{drop_quietly, panic_text, trusting},
+    distrust::{drop_quietly, panic_text, shown},
     processor::Nudge,
     router::{Handled, PutBack, Router},
     table::{Cancel, CancelReason, End, Key, Start, Table},
@@ -200,17 +201,11 @@ impl Runner {
             self.attempt(task.clone(), &context, &cancel, &valid_until).await
         };
         // Whatever the handler spawned sees that the run is over.
+        let cancelled = cancel.reason();
         cancel.token.cancel();
-        let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
         let end = match verdict {
             Verdict::Returned(Handled::Ended(Ok(()))) => End::Outcome(Outcome::Done { retain: true }),
-            // A handler that gave up because of the shutdown has not failed.
-            Verdict::Returned(Handled::Ended(Err(Error::Canceled))) if shutting_down => End::Outcome(Outcome::Requeue),
-            Verdict::Returned(Handled::Ended(Err(error @ Error::Snooze(after)))) => {
-                let why = error.to_string();
-                End::Outcome(self.put_back(&message, PutBack { after, why }))
-            }
-            Verdict::Returned(Handled::Ended(Err(error))) => End::Outcome(self.failure(&message, &task, error).await),
+            Verdict::Returned(Handled::Ended(Err(error))) => self.returned(&message, &task, error, cancelled).await,
             Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(&message, back)),
             Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
             Verdict::Requested => End::Outcome(self.failure(&message, &task, Error::Canceled).await),
@@ -220,6 +215,29 @@ impl Runner {
             }
         };
         ending.set(end);
+    }
+
+    /// What a returned error comes to. A run that was cancelled ends as the cancel says, whatever error the
+    /// handler made of it: after a shutdown's cancel the task goes back to its queue, and no retry is used.
+    async fn returned(&self, message: &TaskMessage, task: &Task, error: Error, cancelled: Option<CancelReason>) -> End {
+        match cancelled {
+            Some(CancelReason::Shutdown) => {
+                let text = shown(&error);
+                tracing::debug!(queue = %message.queue, task = %message.id, error = text, "given back at the shutdown");
+                drop_quietly(error);
+                End::Outcome(Outcome::Requeue)
+            }
+            Some(CancelReason::LeaseLost) => {
+                drop_quietly(error);
+                End::LeaseLost
+            }
+            // Asked to end, it may still say how.
+            Some(CancelReason::Requested) if directive(&error) == Directive::Fail => {
+                drop_quietly(error);
+                End::Outcome(self.failure(message, task, Error::Canceled).await)
+            }
+            _ => End::Outcome(self.failure(message, task, error).await),
+        }
     }
 
     /// Runs the handler until it returns, or must not go on.
@@ -269,12 +287,13 @@ impl Runner {
         }
     }
 
-    /// What becomes of a failed task (Go: `processor.go`, `handleFailedMessage`).
+    /// What becomes of a task whose run ended with an error.
     async fn failure(&self, message: &TaskMessage, task: &Task, error: Error) -> Outcome {
-        let text = trusting(|| error.to_string());
-        tracing::debug!(queue = %message.queue, task = %message.id, error = text, "task failed");
-        self.tell(task, &error).await;
-        let outcome = self.outcome_of(message, task, &error, text);
+        tracing::debug!(queue = %message.queue, task = %message.id, error = shown(&error), "task failed");
+        if !matches!(directive(&error), Directive::Snooze(_)) {
+            self.tell(task, &error).await;
+        }
+        let outcome = outcome_of(&self.settings, &self.env, message, task, &error);
         drop_quietly(error);
         outcome
     }
@@ -294,40 +313,14 @@ impl Runner {
         }
         drop_quietly(told);
     }
-
-    fn outcome_of(&self, message: &TaskMessage, task: &Task, error: &Error, text: String) -> Outcome {
-        match error {
-            Error::Revoke(_) => return Outcome::Done { retain: false },
-            Error::SkipRetry(_) => return Outcome::Archive { error: text },
-            _ if message.retried >= message.retry => return Outcome::Archive { error: text },
-            _ => {}
-        }
-        let is_failure = self
-            .settings
-            .is_failure
-            .as_ref()
-            .is_none_or(|rule| std::panic::catch_unwind(AssertUnwindSafe(|| rule.of(error))).unwrap_or(true));
-        let retried = u32::try_from(message.retried).unwrap_or(0);
-        let delay = retry_delay(&self.settings, &self.env, retried, error, task);
-        let at = self.env.clock.now() + delay;
-        Outcome::Retry {
-            at,
-            error: text,
-            is_failure,
-        }
-    }
 }
 
-/// The configured delay, or Go's where there is none or it panics.
-pub(crate) fn retry_delay(settings: &Settings, env: &Env, retried: u32, error: &Error, task: &Task) -> TimeDelta {
-    let own = settings.retry_delay.as_ref().and_then(|delay| {
-        let asked = std::panic::catch_unwind(AssertUnwindSafe(|| delay.after(retried, error, task)));
-        asked
-            .inspect_err(|panic| tracing::error!(panic = panic_text(&**panic), "retry delay panicked"))
-            .ok()
-    });
-    let delay = own.unwrap_or_else(|| default_retry_delay(retried, &env.entropy));
-    TimeDelta::from_std(delay.min(asynq_core::options::MAX_DURATION)).unwrap_or(TimeDelta::zero())
+/// What an error says about its task; a failure where its sources panic.
+fn directive(error: &Error) -> Directive {
+    std::panic::catch_unwind(AssertUnwindSafe(|| error.directive())).unwrap_or_else(|panic| {
+        drop_quietly(panic);
+        Directive::Fail
+    })
 }
 
 /// A lease is valid while its second is not over (Go: expiry ≥ now).

@@ -18,8 +18,9 @@ use asynq_core::{
     compose::run_deadline,
     config::Settings,
     context::{ContextParts, ResultSink},
-    handler::default_retry_delay,
-    options::MAX_DURATION,
+    distrust::panic_text,
+    error::Directive,
+    failure::outcome_of,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -185,46 +186,36 @@ async fn outcome(
         Ok(()) => return (End::Done, Outcome::Done { retain: true }),
         Err(error) => error,
     };
-    let put_off = match &error {
-        Error::Snooze(after) => Some((*after).min(MAX_DURATION)),
-        Error::HandlerNotFound { .. } if settings.unknown_task == UnknownTask::GiveBack => {
-            Some(GIVEN_BACK + env.entropy.up_to(GIVEN_BACK))
-        }
-        _ => None,
-    };
-    let text = error.to_string();
-    if let Some(after) = put_off {
-        let until = whole_second(env.clock.now() + after);
+    if let Error::HandlerNotFound { .. } = &error
+        && settings.unknown_task == UnknownTask::GiveBack
+    {
+        let until = whole_second(env.clock.now() + GIVEN_BACK + env.entropy.up_to(GIVEN_BACK));
         let outcome = Outcome::Retry {
             at: until,
-            error: text,
+            error: error.to_string(),
             is_failure: false,
         };
         return (End::Snoozed { until }, outcome);
     }
-    if let Some(hook) = &settings.error_handler {
+    let snoozed = matches!(error.directive(), Directive::Snooze(_));
+    if !snoozed && let Some(hook) = &settings.error_handler {
         hook.handle_error(task, &error).await;
     }
-    match &error {
-        Error::Revoke(_) => (End::Revoked { error }, Outcome::Done { retain: false }),
-        Error::SkipRetry(_) => (End::Archived { error }, Outcome::Archive { error: text }),
-        _ if message.retried >= message.retry => (End::Archived { error }, Outcome::Archive { error: text }),
-        _ => {
-            let is_failure = settings.is_failure.as_ref().is_none_or(|rule| rule.of(&error));
-            let retried = u32::try_from(message.retried).unwrap_or(0);
-            let delay = match &settings.retry_delay {
-                Some(delay) => delay.after(retried, &error, task).min(MAX_DURATION),
-                None => default_retry_delay(retried, &env.entropy),
-            };
-            let at = whole_second(env.clock.now() + delay);
-            let outcome = Outcome::Retry {
-                at,
-                error: text,
-                is_failure,
-            };
-            (End::Retried { at, error }, outcome)
+    let mut outcome = outcome_of(settings, env, message, task, &error);
+    let end = match &mut outcome {
+        Outcome::Retry { at, .. } => {
+            *at = whole_second(*at);
+            if snoozed {
+                End::Snoozed { until: *at }
+            } else {
+                End::Retried { at: *at, error }
+            }
         }
-    }
+        Outcome::Archive { .. } => End::Archived { error },
+        // Nothing else becomes of an error.
+        _ => End::Revoked { error },
+    };
+    (end, outcome)
 }
 
 /// As the storage keeps it.
@@ -236,12 +227,8 @@ fn whole_second(at: DateTime<Utc>) -> DateTime<Utc> {
 async fn caught(work: impl Future<Output = Result<()>>) -> Result<()> {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let text = text.unwrap_or("a value that is not text");
-            Poll::Ready(Err(Error::Panic(format!("panic: {text}"))))
-        })
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
+            .unwrap_or_else(|panic| Poll::Ready(Err(Error::Panic(format!("panic: {}", panic_text(&*panic))))))
     })
     .await
 }

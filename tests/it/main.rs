@@ -22,3 +22,5 @@ mod testing;
 mod topologies;
 #[cfg(feature = "tower")]
 mod tower;
+#[cfg(all(feature = "testing", feature = "tower"))]
+mod wrapped;

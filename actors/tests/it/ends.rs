@@ -3,7 +3,7 @@
 use std::{future::pending, time::Duration};
 
 use asynq_actors::{AsynqSystem, Exit};
-use asynq_core::{Connector, ServerConfig, Task, TaskId, TaskState};
+use asynq_core::{Connector, Error, Result, ServerConfig, Task, TaskId, TaskState};
 use asynq_memory::MemoryStore;
 use futures::poll;
 use rustix::process::{Signal, getpid, kill_process};
@@ -66,6 +66,75 @@ async fn a_shutdown_in_a_hurry_gives_back_what_does_not_end_in_time() {
             "{id}: no retry is used up"
         );
     }
+}
+
+/// Ends as its type says when it is told to.
+async fn ends_when_cancelled(task: Task) -> Result<()> {
+    task.context().unwrap().cancelled().await;
+    match task.get_type() {
+        "ok" => Ok(()),
+        "panics" => panic!("told to end"),
+        "skips" => Err(Error::skip_retry("no time left")),
+        "canceled" => Err(Error::Canceled),
+        _ => Err(Error::other(std::io::Error::other(Error::Canceled))),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_a_run_makes_of_the_shutdown_its_task_goes_back_unless_it_succeeded() {
+    let store = MemoryStore::new();
+    let system = AsynqSystem::builder(store.clone())
+        .env(env())
+        .config(ServerConfig::new().concurrency(5))
+        .handler(ends_when_cancelled)
+        .spawn()
+        .await
+        .unwrap();
+    let types = ["ok", "panics", "skips", "canceled", "wraps"];
+    for task_type in types {
+        let last_try = Task::new(task_type, b"")
+            .unwrap()
+            .with_task_id(task_type)
+            .with_max_retry(0);
+        system.client().enqueue(last_try).await.unwrap();
+    }
+    while system.running() < types.len() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(system.shutdown_within(Duration::ZERO).await, Exit::Stopped);
+    assert_eq!(state(&store, "ok").await, None, "done");
+    for task_type in &types[1..] {
+        assert_eq!(
+            state(&store, task_type).await,
+            Some((TaskState::Pending, 0)),
+            "{task_type}: neither archived nor retried"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_somebody_cancels_fails_as_cancelled_unless_it_says_how_to_end() {
+    let store = MemoryStore::new();
+    let system = AsynqSystem::builder(store.clone())
+        .env(env())
+        .config(ServerConfig::new().concurrency(2))
+        .handler(ends_when_cancelled)
+        .spawn()
+        .await
+        .unwrap();
+    for task_type in ["skips", "wraps"] {
+        let task = Task::new(task_type, b"").unwrap().with_task_id(task_type);
+        system.client().enqueue(task).await.unwrap();
+    }
+    while system.running() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for id in ["skips", "wraps"] {
+        assert_eq!(system.cancel_task(&TaskId::new(id).unwrap()), 1);
+    }
+    system.shutdown().await;
+    assert_eq!(state(&store, "skips").await, Some((TaskState::Archived, 0)));
+    assert_eq!(state(&store, "wraps").await, Some((TaskState::Retry, 1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,10 @@
 //! Every error of the crate: one enum for each boundary, and the public [`Error`] over them.
 
+mod directive;
+
 use std::{error::Error as StdError, time::Duration};
+
+pub use directive::{Directed, Directive};
 
 use crate::{
     names::{GroupKey, QueueName, TaskId},
@@ -372,7 +376,8 @@ pub struct ConfigFault {
 ///
 /// In a handler, `?` on any boxable error works through [`Error::other`]; the answer decides what
 /// happens to the task: a plain error retries, [`Error::skip_retry`] archives,
-/// [`Error::revoke`] drops the task without retry or archive, [`Error::snooze`] puts it off.
+/// [`Error::revoke`] drops the task without retry or archive, [`Error::snooze`] puts it off. The three keep
+/// their meaning when they are wrapped: see [`Error::directive`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -397,15 +402,17 @@ pub enum Error {
     /// An error of the user's own; its text is what is stored in the task.
     #[error(transparent)]
     Handler(BoxError),
-    /// Archive the task now, whatever retries are left. The text stored is the inner error's.
-    #[error(transparent)]
-    SkipRetry(BoxError),
-    /// Drop the task: neither retry nor archive. Counts as processed, as in Go.
-    #[error(transparent)]
-    Revoke(BoxError),
-    /// Not now: the task is tried again after this time, and no retry is used up.
-    #[error("put off for {0:?}")]
-    Snooze(Duration),
+    /// Archive the task now, whatever retries are left. The text stored is that of the reason. Made by
+    /// [`skip_retry`](Self::skip_retry).
+    #[error("{}", .0.text())]
+    SkipRetry(#[source] Directed),
+    /// Drop the task: neither retry nor archive. Counts as processed, as in Go. Made by
+    /// [`revoke`](Self::revoke).
+    #[error("{}", .0.text())]
+    Revoke(#[source] Directed),
+    /// Run the task again after a while; no retry is used up. Made by [`snooze`](Self::snooze).
+    #[error("{}", .0.text())]
+    Snooze(#[source] Directed),
     /// The handler panicked. The text is that of Go's `PanicError`.
     #[error("panic error cause by: {0}")]
     Panic(String),
@@ -433,26 +440,30 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error of the user's own; a plain failure, retried while retries are left.
+    /// An error of the user's own; a plain failure, retried while retries are left. One that is an
+    /// [`Error`] in a box comes out of it.
     pub fn other(error: impl Into<BoxError>) -> Self {
-        Self::Handler(error.into())
+        match error.into().downcast::<Self>() {
+            Ok(own) => *own,
+            Err(other) => Self::Handler(other),
+        }
     }
 
     /// A failure that archives the task now (Go: an error that wraps `SkipRetry`).
     pub fn skip_retry(error: impl Into<BoxError>) -> Self {
-        Self::SkipRetry(error.into())
+        Self::SkipRetry(Directed::skip_retry(error.into()))
     }
 
     /// An end that drops the task (Go: an error that wraps `RevokeTask`).
     pub fn revoke(error: impl Into<BoxError>) -> Self {
-        Self::Revoke(error.into())
+        Self::Revoke(Directed::revoke(error.into()))
     }
 
     /// Puts the task off: it is tried again after `delay` (to the second), and no retry is used up.
     /// Ours; Go needs an `IsFailure` and a `RetryDelayFunc` for it.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
-        Self::Snooze(delay)
+        Self::Snooze(Directed::snooze(delay))
     }
 
     /// Whether it says that the handler panicked (Go: `IsPanicError`).

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, future::Future, ops::Deref, pin::Pin, sync::Arc
 
 use bytes::Bytes;
 
+pub use crate::states::States;
 use crate::{
     context::TaskContext,
     error::{BoxError, Error, Result},
     names::TaskId,
-    states::States,
     task::Task,
 };
 
@@ -121,8 +121,10 @@ impl FromTask for TaskId {
     }
 }
 
-/// What a task handler may return: nothing, or a result with any error that can be boxed. An
-/// [`Error`] keeps its meaning: [`Error::skip_retry`], [`Error::revoke`], [`Error::snooze`].
+/// What a task handler may return: nothing, or a result with any error that can be boxed.
+///
+/// [`Error::skip_retry`], [`Error::revoke`] and [`Error::snooze`] keep their meaning inside such an error: see
+/// [`Error::directive`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be what a task handler returns",
     note = "return nothing, or `Result<(), E>` with `E: Into<Box<dyn Error + Send + Sync>>`"
@@ -143,10 +145,7 @@ impl IntoOutcome for () {
 
 impl<E: Into<BoxError> + Send> IntoOutcome for std::result::Result<(), E> {
     fn into_outcome(self) -> Result<()> {
-        self.map_err(|error| match error.into().downcast::<Error>() {
-            Ok(own) => *own,
-            Err(other) => Error::Handler(other),
-        })
+        self.map_err(Error::other)
     }
 }
 

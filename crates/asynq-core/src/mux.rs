@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     context::Hold,
-    error::{ConfigError, ConfigFault, Error, Result},
+    error::{ConfigError, ConfigFault, Directive, Error, Result},
     extract::{Rejection, Route},
     handler::Handler,
     patterns::Patterns,
@@ -307,7 +307,10 @@ impl<Args: 'static, R: Route<Args>> Handler for Called<R, Args> {
     async fn process_task(&self, task: Task) -> Result<()> {
         let run = match self.route.call(&task, &self.states) {
             Ok(run) => run,
-            Err(Rejection::Payload(error)) if self.bad_payload == BadPayload::Archive => {
+            // An argument of the user's own may have decided for itself.
+            Err(Rejection::Payload(error))
+                if self.bad_payload == BadPayload::Archive && error.directive() == Directive::Fail =>
+            {
                 return Err(Error::skip_retry(error));
             }
             Err(Rejection::Payload(error)) => return Err(error),
