@@ -45,6 +45,51 @@ impl RedisCluster {
         cluster
     }
 
+    /// Starts a replica of the node at a place, and waits until it has its data and all nodes know it. Its role
+    /// is changed with [`promote`](Self::promote); the password of a node is not known to it.
+    ///
+    /// # Panics
+    /// If it does not come up, or the nodes do not agree in time.
+    pub async fn start_replica(&self, of: usize) -> RedisServer {
+        let replica = self.nodes[of].builder.clone().start().await;
+        let mut client = replica.client().await;
+        let port = self.nodes[of].port().to_string();
+        client.ok(&["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+        let master = self.nodes[of].client().await.ok(&["CLUSTER", "MYID"]).await.text();
+        let known = format!("cluster_known_nodes:{}", NODES + 1);
+        let mut all = self.clients().await;
+        until("a replica is known", async || {
+            for client in all.iter_mut().chain([&mut client]) {
+                if !client
+                    .ok(&["CLUSTER", "INFO"])
+                    .await
+                    .text()
+                    .lines()
+                    .any(|line| line == known)
+                {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        client.ok(&["CLUSTER", "REPLICATE", &master]).await;
+        until("a replica has the data", async || {
+            let info = client.ok(&["INFO", "replication"]).await.text();
+            info.lines().any(|line| line == "master_link_status:up")
+        })
+        .await;
+        replica
+    }
+
+    /// Makes a replica the master of its slots, as if the others had voted for it.
+    ///
+    /// # Panics
+    /// If it refuses.
+    pub async fn promote(replica: &RedisServer) {
+        replica.client().await.ok(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await;
+    }
+
     /// The nodes, by the slots that they serve at first.
     #[must_use]
     pub fn nodes(&self) -> &[RedisServer] {
@@ -186,6 +231,16 @@ impl RedisCluster {
             // As in the launcher: nobody tells when foreign processes are ready.
             sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// Asks until the answer is yes.
+async fn until(what: &str, mut yes: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + START_LIMIT;
+    while !yes().await {
+        assert!(Instant::now() < deadline, "the test cluster waits in vain: {what}");
+        // As in the launcher: nobody tells when foreign processes are ready.
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
