@@ -116,7 +116,6 @@ impl RedisBroker {
     }
 
     pub(crate) fn from_links(link: Links) -> Self {
-        let may_kill = AtomicBool::new(link.may_kill());
         let id = link.env().entropy.uuid();
         let core = Core {
             link,
@@ -124,7 +123,7 @@ impl RedisBroker {
             calls: AtomicU64::new(1),
             heal: Mutex::default(),
             kept: Mutex::default(),
-            may_kill,
+            may_kill: AtomicBool::new(true),
         };
         Self { core: Arc::new(core) }
     }

@@ -98,9 +98,9 @@ impl RedisConnectionType {
     /// A cluster: the addresses of some of its nodes, in the forms of [`single`](Self::single) that mean TCP.
     /// One that lives is enough; the others are found. User, password and `protocol` are the same for all.
     ///
-    /// Queues are spread over the nodes by their names. There are no wake-ups in a cluster yet: servers poll at
-    /// their check intervals. What a call took whose answer was lost is looked for three times, the last time
-    /// 30 s later, because calls to a node cannot be ended as those to a single server are. There is no TLS yet.
+    /// Queues are spread over the nodes by their names. A node that does not answer costs its own queues only, see
+    /// [`node_timeout`](Self::node_timeout); they go on as soon as a replica has taken its place. There are no
+    /// wake-ups in a cluster yet: servers poll at their check intervals. There is no TLS yet.
     ///
     /// # Errors
     /// [`BrokerError::InvalidConnection`] names the entry, as `nodes[1]`, and what is wrong with it: its address,
@@ -189,7 +189,6 @@ impl RedisConnectionType {
     }
 
     /// What `CLIENT LIST` shows for our connections; default: `asynq`. Empty: no name. A name has no spaces.
-    /// Connections to the nodes of a cluster have none.
     pub fn client_name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.with(|settings| settings.client_name = (!name.is_empty()).then_some(name))
@@ -205,6 +204,15 @@ impl RedisConnectionType {
     /// its connection, see [`ping_timeout`](Self::ping_timeout).
     pub fn wait_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.wait_timeout = limit)
+    }
+
+    /// How long a node of a cluster may leave calls without answer while nothing else comes from it either;
+    /// default: 1 s, at least 100 ms. Then they are ambiguous, and until it answers again, new calls to it
+    /// answer [`BrokerError::Unavailable`]: after the [`wait_timeout`](Self::wait_timeout) at first, later at
+    /// once. So a batch or an exchange over queues on several nodes waits no longer than this for a silent one.
+    #[cfg(feature = "cluster")]
+    pub fn node_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.node_timeout = limit)
     }
 
     /// How long a connection that has been silent for 5 s may leave a PING unanswered; default: 10 s. Then it

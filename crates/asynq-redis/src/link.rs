@@ -81,6 +81,13 @@ impl fmt::Debug for Link {
     }
 }
 
+impl fmt::Display for Link {
+    /// Where it leads to, without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.settings.fmt(f)
+    }
+}
+
 impl Link {
     /// Connects: RESP3 where it is spoken, else RESP2; user, database and name as in the settings.
     /// Warns if the server may evict keys, and corrects a system clock by the server's.
@@ -105,6 +112,47 @@ impl Link {
             core,
             keeper: Arc::new(keeper),
         })
+    }
+
+    /// A link whose connection is made in the background; calls wait for it as they do when it is lost.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn begin(settings: Settings, env: Env) -> Self {
+        let core = Arc::new(Core {
+            settings,
+            env,
+            state: Current::none(),
+            elsewhere: Notify::new(),
+            watcher: Watcher::default(),
+            subscriptions: Subscriptions::default(),
+        });
+        let keeper = Arc::clone(&core);
+        let keeper = Owned::spawn(async move {
+            let wire = reconnect(&keeper, None, &mut 0).await;
+            keeper.state.set(State::Up(Arc::clone(&wire)));
+            keep(keeper, wire).await;
+        });
+        Self {
+            core,
+            keeper: Arc::new(keeper),
+        }
+    }
+
+    /// The live connection, if there is one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn live(&self) -> Result<Option<Arc<Wire>>, BrokerError> {
+        self.core.state.live()
+    }
+
+    /// The live connection; waits for one at most so long.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn wait(&self, limit: Duration) -> Result<Arc<Wire>, BrokerError> {
+        self.core.state.wait(limit).await
+    }
+
+    /// The live connection, as soon as there is one; `None` once the link is closed.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn until_up(&self) -> Option<Arc<Wire>> {
+        self.core.state.until_up().await
     }
 
     /// Which connection is live, 0 if there is none. To be given to [`eval_on`](Self::eval_on) and
@@ -336,7 +384,7 @@ async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
         } else if attempt == 0 {
             tracing::warn!(server = %core.settings, "this Redis is read-only; connecting again");
         }
-        wire = reconnect(&core, &wire, &mut attempt).await;
+        wire = reconnect(&core, Some(&wire), &mut attempt).await;
         since = Instant::now();
         // The new one may lead to another server: watch there.
         core.watcher.begin_anew();
@@ -346,7 +394,7 @@ async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
 }
 
 /// Tries until there is a connection.
-async fn reconnect(core: &Core, before: &Wire, attempt: &mut u32) -> Arc<Wire> {
+async fn reconnect(core: &Core, before: Option<&Wire>, attempt: &mut u32) -> Arc<Wire> {
     let begun = Instant::now();
     let mut reported: Option<Instant> = None;
     loop {
@@ -364,7 +412,7 @@ async fn reconnect(core: &Core, before: &Wire, attempt: &mut u32) -> Arc<Wire> {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(server = %core.settings, %error, cause, "no connection to Redis; trying on");
                 }
-                if before.is_over() {
+                if before.is_none_or(Wire::is_over) {
                     core.state.set(State::Down(Some(Arc::new(error))));
                 }
             }

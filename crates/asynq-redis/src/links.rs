@@ -75,20 +75,19 @@ impl Links {
         each!(self, link => link.pipeline(cmds).await)
     }
 
-    /// Makes sure that nothing more runs that was sent on `connection`.
+    /// Makes sure that nothing more runs that was sent on `connection` to where `key` is, or would be.
     ///
     /// # Errors
     /// [`BrokerError::Unsupported`] where that is not to be had: what was sent may still run for a while.
-    pub(crate) async fn kill(&self, connection: u64) -> Result<(), BrokerError> {
-        each!(self, link => link.kill(connection).await)
-    }
-
-    /// Whether [`kill`](Self::kill) is to be had, as far as is known.
-    pub(crate) fn may_kill(&self) -> bool {
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(unused_variables, reason = "one server has all keys")
+    )]
+    pub(crate) async fn kill(&self, connection: u64, key: &[u8]) -> Result<(), BrokerError> {
         match self {
-            Self::One(_) => true,
+            Self::One(link) => link.kill(connection).await,
             #[cfg(feature = "cluster")]
-            Self::Cluster(_) => false,
+            Self::Cluster(cluster) => cluster.kill(connection, key).await,
         }
     }
 

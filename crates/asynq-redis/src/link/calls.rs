@@ -69,6 +69,13 @@ impl Calls {
         self.table().heard.elapsed()
     }
 
+    /// How long the oldest of them has waited.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn waiting(&self) -> Option<Duration> {
+        let table = self.table();
+        table.open.first_key_value().map(|(_, call)| call.since.elapsed())
+    }
+
     /// How many calls wait.
     pub(crate) fn count(&self) -> usize {
         self.table().open.len()

@@ -29,6 +29,27 @@ impl<W: Mortal> Current<W> {
         Self(watch::Sender::new(State::Up(live)))
     }
 
+    /// There is no connection yet.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn none() -> Self {
+        Self(watch::Sender::new(State::Down(None)))
+    }
+
+    /// The live connection, as soon as there is one; `None` once it is closed.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn until_up(&self) -> Option<Arc<W>> {
+        let mut states = self.0.subscribe();
+        let settled = states.wait_for(|state| match state {
+            State::Up(live) => !live.is_over(),
+            State::Down(_) => false,
+            State::Closed => true,
+        });
+        match &*settled.await.ok()? {
+            State::Up(live) => Some(Arc::clone(live)),
+            State::Down(_) | State::Closed => None,
+        }
+    }
+
     /// The live connection, if there is one.
     pub(crate) fn live(&self) -> Result<Option<Arc<W>>, BrokerError> {
         match &*self.0.borrow() {

@@ -65,6 +65,9 @@ pub(crate) struct Settings {
     /// How long a call waits for a connection while there is none.
     pub(crate) wait_timeout: Duration,
     pub(crate) pace: Pace,
+    /// How long a node of a cluster may leave calls without answer.
+    #[cfg(feature = "cluster")]
+    pub(crate) node_timeout: Duration,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<super::tls::Tls>,
 }
@@ -81,6 +84,8 @@ impl Settings {
             connect_timeout: Duration::from_secs(5),
             wait_timeout: Duration::from_secs(1),
             pace: Pace::default(),
+            #[cfg(feature = "cluster")]
+            node_timeout: Duration::from_secs(1),
             #[cfg(feature = "tls")]
             tls: None,
         }

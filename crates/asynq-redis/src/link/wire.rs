@@ -230,6 +230,13 @@ impl Wire {
         let _ = self.over.clone().wait_for(|over| *over).await;
     }
 
+    /// How long calls have waited while nothing came; zero if none waits.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn silence(&self) -> Duration {
+        let owed = self.calls.waiting().unwrap_or_default();
+        owed.min(self.calls.silence())
+    }
+
     /// How many calls wait for an answer.
     #[cfg(test)]
     pub(crate) fn open_calls(&self) -> usize {

@@ -27,7 +27,8 @@ const ENTRIES: i64 = 1000;
 const RESTARTS: u32 = 3;
 
 pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
-    match core.link.kill(lost.connection).await {
+    let key = keys::of_queue(queue, "active");
+    match core.link.kill(lost.connection, key.as_bytes()).await {
         Ok(()) => {}
         Err(BrokerError::Unsupported { what }) => {
             // An adoption is tried again and again: told once, and not at all in a cluster, where it

@@ -28,6 +28,12 @@ fn to(cluster: &RedisCluster) -> RedisConnectionType {
         .unwrap()
         .connect_timeout(LIMIT)
         .wait_timeout(LIMIT)
+        .node_timeout(LIMIT)
+}
+
+/// As programs have it that set nothing.
+fn by_default(cluster: &RedisCluster) -> RedisConnectionType {
+    RedisConnectionType::cluster(cluster.urls()).unwrap()
 }
 
 async fn take(storage: &dyn Storage, max: u32) -> Vec<LeasedTask> {
@@ -172,35 +178,28 @@ async fn scripts_are_loaded_again() {
     }
 }
 
-/// Those on living nodes get in, each once, at the latest when they are asked for again by the same request.
+/// Those on living nodes get in with the first call.
 #[tokio::test]
 async fn a_lost_node_takes_only_its_queues_along() {
     let cluster = RedisCluster::start_of(RedisServer::builder().args(["--cluster-require-full-coverage", "no"])).await;
-    let broker = RedisBroker::new(to(&cluster)).await.unwrap();
+    let broker = RedisBroker::new(by_default(&cluster)).await.unwrap();
     enqueue(&broker, "a").await;
     let lost = RedisCluster::place_of(b"asynq:{low}:t");
     cluster.nodes()[lost].kill();
-    let mut left = QUEUES.map(|name| request(name, "b").build()).to_vec();
-    let others_in = async {
-        while left.len() > 1 {
-            let answers = broker.enqueue(left.clone()).await;
-            let mut refused = Vec::new();
-            for (request, answer) in left.drain(..).zip(answers) {
-                match answer {
-                    Ok(info) => assert_ne!(info.queue, queue("low")),
-                    Err(EnqueueError::Broker(error)) => {
-                        // Also of a living node, where the client gave up all calls.
-                        assert!(error.is_retryable(), "{error:?}");
-                        refused.push(request);
-                    }
-                    Err(error) => panic!("{error:?}"),
+    for name in ["b", "c"] {
+        let batch = QUEUES.map(|queue| request(queue, name).build()).to_vec();
+        let answers = timeout(LIMIT, broker.enqueue(batch)).await.unwrap();
+        for (queue, answer) in QUEUES.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => assert_ne!(queue, "low"),
+                Err(EnqueueError::Broker(error)) => {
+                    assert_eq!(queue, "low", "{error:?}");
+                    assert!(error.is_retryable(), "{error:?}");
                 }
+                Err(error) => panic!("{queue}: {error:?}"),
             }
-            left = refused;
         }
-    };
-    timeout(LIMIT, others_in).await.unwrap();
-    assert_eq!(left[0].message.queue, "low");
+    }
     for name in ["b", "default"] {
         let node = &cluster.nodes()[RedisCluster::place_of(format!("asynq:{{{name}}}:t").as_bytes())];
         let mut client = node.client().await;
@@ -208,41 +207,164 @@ async fn a_lost_node_takes_only_its_queues_along() {
             .ok(&["LRANGE", &format!("asynq:{{{name}}}:pending"), "0", "-1"])
             .await;
         let pending: Vec<_> = pending.array().iter().map(|id| id.text()).collect();
-        assert_eq!(pending, ["b", "a"], "{name}");
+        assert_eq!(pending, ["c", "b", "a"], "{name}");
     }
 }
 
+/// Nothing fails in the queues of the other nodes, for a program that is there and for one that starts
+/// meanwhile; what the stopped node served goes on at its replica.
 #[tokio::test]
-async fn a_silent_node_ends_the_calls_that_wait_for_it() {
-    let cluster = RedisCluster::start().await;
-    let broker = RedisBroker::new(to(&cluster).ping_timeout(Duration::from_secs(2)))
-        .await
-        .unwrap();
-    enqueue(&broker, "a").await;
-    let before = broker.begin().connection;
-    let silent = &cluster.nodes()[RedisCluster::place_of(b"asynq:{low}:t")];
-    silent.pause();
-    let answer = timeout(LIMIT, broker.enqueue(vec![request("low", "b").build()])).await;
-    let error = answer.unwrap().remove(0).unwrap_err();
-    let EnqueueError::Broker(error) = error else {
-        panic!("{error:?}")
-    };
-    assert!(error.is_ambiguous(), "{error:?}");
-    silent.resume();
-    let again = async {
-        while broker.enqueue(vec![request("low", "c").build()]).await[0].is_err() {
-            tokio::task::yield_now().await;
+async fn a_stopped_node_costs_only_its_own_queues() {
+    /// Several times what it takes.
+    const SOON: Duration = Duration::from_secs(10);
+    /// Calls after the disturbance, which together take a few dozen milliseconds.
+    const ROUNDS: usize = 50;
+    let cluster = RedisCluster::start_of(RedisServer::builder().args(["--cluster-require-full-coverage", "no"])).await;
+    let lost = RedisCluster::place_of(b"asynq:{low}:t");
+    let replica = cluster.start_replica(lost).await;
+    // The one that will be silent is named first.
+    let mut urls = cluster.urls();
+    urls.swap(0, lost);
+    let connection = || RedisConnectionType::cluster(&urls).unwrap();
+    let there = RedisBroker::new(connection()).await.unwrap();
+    enqueue(&there, "before").await;
+    let mut held = take(&there, 1).await;
+    assert_eq!(held.len(), 3);
+    held.retain(|task| task.lease.queue != queue("low"));
+    let stopped = &cluster.nodes()[lost];
+    stopped.pause();
+
+    let started = timeout(SOON, RedisBroker::new(connection())).await.unwrap().unwrap();
+    for (broker, name) in [(&there, "there"), (&started, "started")] {
+        // The first calls wait for the silent node, not for long; the later ones know of it.
+        for rounds in [1, ROUNDS] {
+            let work = async {
+                for round in 0..rounds {
+                    let batch = QUEUES.map(|queue| request(queue, &format!("{name}-{rounds}-{round}")).build());
+                    for (queue, answer) in QUEUES.into_iter().zip(broker.enqueue(batch.to_vec()).await) {
+                        assert_eq!(answer.is_ok(), queue != "low", "{queue}: {answer:?}");
+                    }
+                    let want = QUEUES.map(|name| Want {
+                        queue: queue(name),
+                        max: 1,
+                    });
+                    let answer = broker.exchange(&broker.begin(), Vec::new(), want.to_vec()).await;
+                    assert_eq!(answer.leased.len(), 2, "{:?}", answer.failed);
+                    let mut leases: Vec<_> = held.iter().map(|task| task.lease.clone()).collect();
+                    let mut of_low = leases[0].clone();
+                    of_low.queue = queue("low");
+                    leases.insert(1, of_low);
+                    let extended = broker.extend_leases(leases).await;
+                    let well: Vec<_> = extended.iter().map(Result::is_ok).collect();
+                    assert_eq!(well, [true, false, true], "{extended:?}");
+                    for (task, until) in held.iter_mut().zip(extended.into_iter().flatten()) {
+                        task.lease.until = until;
+                    }
+                }
+            };
+            let done = timeout(SOON, work).await;
+            assert!(done.is_ok(), "{name}: {rounds} rounds take too long");
         }
-    };
-    timeout(LIMIT, again).await.unwrap();
-    assert_ne!(broker.begin().connection, before);
+    }
+
+    RedisCluster::promote(&replica).await;
+    for (broker, name) in [(&there, "there"), (&started, "started")] {
+        let resumed = async {
+            while broker.enqueue(vec![request("low", name).build()]).await[0].is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(timeout(SOON, resumed).await.is_ok(), "{name}: the replica is not found");
+    }
+    // The one before comes back as a replica, and is of no account.
+    stopped.resume();
+    enqueue(&there, "after").await;
+    enqueue(&started, "later").await;
+}
+
+/// The first calls are ambiguous. What they took is adopted when the node goes on, over the same connection or,
+/// where it was given up meanwhile, over the next one.
+#[tokio::test]
+async fn what_a_silent_node_was_sent_is_looked_after() {
+    let cluster = RedisCluster::start().await;
+    let silent = &cluster.nodes()[RedisCluster::place_of(b"asynq:{low}:t")];
+    for is_cut in [false, true] {
+        let connection = by_default(&cluster).node_timeout(Duration::from_millis(500));
+        let connection = if is_cut {
+            connection.ping_timeout(Duration::from_millis(100))
+        } else {
+            connection
+        };
+        let broker = RedisBroker::new(connection).await.unwrap();
+        // So the script is known to the node.
+        enqueue(&broker, "first").await;
+        take(&broker, 1).await;
+        cluster.clear().await;
+        enqueue(&broker, "a").await;
+        let of_low = async || {
+            let mut client = silent.client().await;
+            let all = client.ok(&["CLIENT", "LIST"]).await.text();
+            let line = all.lines().find(|line| line.contains(" name=asynq ")).map(String::from);
+            line.and_then(|line| line.split(' ').next().map(String::from))
+        };
+        let before = of_low().await;
+        assert!(before.is_some(), "connections have names");
+        silent.pause();
+        let lost = broker.begin();
+        let want = vec![Want {
+            queue: queue("low"),
+            max: 1,
+        }];
+        let answer = timeout(LIMIT, broker.exchange(&lost, Vec::new(), want.clone()))
+            .await
+            .unwrap();
+        assert!(answer.failed[0].1.is_ambiguous(), "{:?}", answer.failed);
+        // From here on nothing is sent that could be.
+        let refused = timeout(LIMIT, broker.exchange(&broker.begin(), Vec::new(), want))
+            .await
+            .unwrap();
+        assert!(!refused.failed[0].1.is_ambiguous(), "{:?}", refused.failed);
+        assert!(refused.failed[0].1.is_retryable(), "{:?}", refused.failed);
+        let adopted = timeout(LIMIT, broker.adopt(&queue("low"), &lost)).await.unwrap();
+        assert!(adopted.is_err(), "{adopted:?}");
+        let given_up = async {
+            while is_cut && !format!("{broker:?}").contains(" down)") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, given_up).await.unwrap();
+        silent.resume();
+        let adopted = async {
+            loop {
+                match broker.adopt(&queue("low"), &lost).await {
+                    Ok(adopted) => break adopted,
+                    Err(error) => assert!(error.is_retryable(), "{error:?}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let mut found = timeout(LIMIT, adopted).await.unwrap();
+        assert!(broker.adoption_is_final());
+        if is_cut && found.is_empty() {
+            // The node ended the connection before it read from it.
+            found = take(&broker, 1).await;
+            found.retain(|task| task.lease.queue == queue("low"));
+        }
+        assert_eq!(ids(&found), ["a"]);
+        let mut changed = of_low().await;
+        while is_cut && changed.is_none() {
+            changed = of_low().await;
+        }
+        assert_eq!(changed != before, is_cut);
+        enqueue(&broker, "b").await;
+    }
 }
 
 #[tokio::test]
 async fn what_a_cluster_cannot_do_is_said() {
     let cluster = RedisCluster::start().await;
     let broker = RedisBroker::new(to(&cluster)).await.unwrap();
-    assert!(!broker.adoption_is_final(), "before the first adoption too");
+    assert!(broker.adoption_is_final(), "calls to a node can be ended");
     let watch = broker.watch(&[queue("q")], WatchKind::Pending).await;
     assert!(matches!(watch, Err(BrokerError::Unsupported { .. })), "{watch:?}");
     broker.ping().await.unwrap();

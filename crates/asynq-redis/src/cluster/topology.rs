@@ -1,0 +1,201 @@
+//! Finds out which nodes there are, from whichever answers first.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use asynq_core::error::BrokerError;
+use futures::{StreamExt, stream::FuturesUnordered};
+use redis::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Core, Place, describe, invalid,
+    node::At,
+    slots::{self, Range},
+};
+use crate::{
+    clock_sync,
+    failure::{ErrorReply, classify, without_effect},
+    link::{
+        REPORT_EVERY,
+        wire::{Wire, field_of_info},
+    },
+};
+
+/// How long one node is asked alone before the next one is asked too.
+const HEAD_START: Duration = Duration::from_millis(200);
+/// How often the slots are asked for.
+const EVERY: Duration = Duration::from_secs(15);
+/// How often while a node does not answer, or slots have no node.
+const EVERY_UNWELL: Duration = Duration::from_millis(500);
+/// At most so often.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a node told.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The cluster's epoch as that node knows it; it grows with each change of a master. 0 if it was not told.
+    pub(super) epoch: u64,
+    pub(super) ranges: Vec<Range>,
+}
+
+/// Asks one after the other, each with a head start, until one succeeds.
+///
+/// # Errors
+/// If none does: preferably what one of them said, not that one is away.
+pub(super) async fn first<T>(
+    asked: impl IntoIterator<Item = impl Future<Output = Result<T, BrokerError>>>,
+) -> Result<T, BrokerError> {
+    let mut last = BrokerError::unavailable("no node of the cluster is known");
+    let mut waiting = asked.into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut more = true;
+    loop {
+        match waiting.next() {
+            Some(next) => running.push(next),
+            None => more = false,
+        }
+        tokio::select! {
+            biased;
+            ended = running.next() => match ended {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) => {
+                    if matches!(last, BrokerError::Unavailable { .. }) {
+                        last = error;
+                    }
+                }
+                None => return Err(last),
+            },
+            () = sleep(HEAD_START), if more => {}
+        }
+    }
+}
+
+/// Asks for the slots, the nodes that answer first and then those that were named.
+///
+/// A node that was away tells what it knew before. Where there is a choice, none is believed that knows of a
+/// smaller epoch than `least`.
+pub(super) async fn ask(core: &Core, least: u64) -> Result<Told, BrokerError> {
+    let stale: Mutex<Option<Told>> = Mutex::default();
+    let candidates = core.in_some_order(&*core.slots()?);
+    let asked = candidates.into_iter().map(|(at, place)| {
+        let stale = &stale;
+        async move {
+            let told = ask_one(core, &at, place).await?;
+            if told.epoch >= least || told.epoch == 0 {
+                return Ok(told);
+            }
+            let mut stale = stale.lock().unwrap_or_else(PoisonError::into_inner);
+            if stale.as_ref().is_none_or(|known| known.epoch < told.epoch) {
+                *stale = Some(told);
+            }
+            Err(BrokerError::unavailable(format!(
+                "{}:{} knows only of earlier times",
+                at.host, at.port
+            )))
+        }
+    });
+    let limit = core.common.connect_timeout;
+    let told = match timeout(limit, first(asked)).await {
+        Ok(Ok(told)) => return Ok(told),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(BrokerError::unavailable(format!(
+            "no node has answered within {limit:?}"
+        ))),
+    };
+    // All know only of that: the cluster was made anew.
+    match stale.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(stale) => Ok(stale),
+        None => told,
+    }
+}
+
+async fn ask_one(core: &Core, at: &At, place: Option<Place>) -> Result<Told, BrokerError> {
+    let mut info = redis::cmd("CLUSTER");
+    info.arg("INFO");
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("SLOTS");
+    let both = [info, slots];
+    let ask = async |wire: &Wire| {
+        let answers = wire.ask_all(&both, "CLUSTER SLOTS").await;
+        answers.map_err(|error| classify(error, true))
+    };
+    let answers = match place {
+        Some(Place { node, wire }) => node.while_it_answers(ask(&wire)).await,
+        None => {
+            let settings = at.settings(&core.common);
+            ask(&Wire::open(&settings, "", None, core.env.entropy.bits()).await?).await
+        }
+    };
+    let answers = answers.map_err(without_effect)?;
+    let Ok([info, slots]) = <[_; 2]>::try_from(answers) else {
+        return Err(BrokerError::Protocol {
+            operation: "CLUSTER SLOTS",
+            source: None,
+        });
+    };
+    // A user may lack the permission for it.
+    let epoch = info.ok().and_then(|info| field_of_info(&info, "cluster_current_epoch"));
+    let ranges = match slots {
+        Ok(Value::Array(none)) if none.is_empty() => {
+            return Err(BrokerError::unavailable(format!(
+                "{}:{} knows of no slots",
+                at.host, at.port
+            )));
+        }
+        Ok(told) => slots::read(&told, at).ok_or(BrokerError::Protocol {
+            operation: "CLUSTER SLOTS",
+            source: None,
+        })?,
+        Err(reply) => return Err(refused(core, at, reply)),
+    };
+    Ok(Told {
+        epoch: epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
+        ranges,
+    })
+}
+
+fn refused(core: &Core, at: &At, reply: ErrorReply) -> BrokerError {
+    match BrokerError::from(reply) {
+        BrokerError::Refused { source } => {
+            let settings = at.settings(&core.common);
+            invalid(&format!("nodes: {settings} is no node of a cluster: {source}"))
+        }
+        other => other,
+    }
+}
+
+/// Keeps the map of slots true, for as long as the link lives.
+pub(super) async fn keep(core: Arc<Core>, epoch: u64) {
+    tokio::join!(
+        keep_slots(&core, epoch),
+        clock_sync::keep_in_sync(&core.env.clock, &*core),
+    );
+}
+
+async fn keep_slots(core: &Core, mut epoch: u64) {
+    let mut reported: Option<Instant> = None;
+    loop {
+        let Ok(slots) = core.slots() else { return };
+        let wait = if slots.are_well() { EVERY } else { EVERY_UNWELL };
+        drop(slots);
+        tokio::select! {
+            () = core.doubt.notified() => {}
+            () = sleep(wait) => {}
+        }
+        match ask(core, epoch).await {
+            Ok(told) => core.learn(&told, &mut epoch).await,
+            Err(BrokerError::Closed) => return,
+            Err(error) => {
+                if reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+                    reported = Some(Instant::now());
+                    let server = describe(&core.common, &core.seeds);
+                    tracing::warn!(%server, %error, "no node of the cluster tells which slots it serves; retrying");
+                }
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
