@@ -166,8 +166,8 @@ pub mod prelude {
 /// The public error and the enums of each boundary.
 pub mod error {
     pub use asynq_core::error::{
-        BoxError, BrokerError, ConfigError, ConfigFault, EnqueueError, Error, ErrorKind, NameError, PoisonKind, Result,
-        SettleError, TaskError,
+        BoxError, BrokerError, ConfigError, ConfigFault, EnqueueError, Error, ErrorKind, NameError, NameFault,
+        PoisonKind, Result, SettleError, TaskError,
     };
 }
 

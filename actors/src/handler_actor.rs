@@ -13,6 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use asynq_core::{
     Env,
     error::{ConfigFault, Error},
+    excerpt::Excerpt,
     patterns::Patterns,
 };
 use ractor::Actor;
@@ -194,7 +195,10 @@ impl HandlerActorSpec {
         let mut fault = |what: &str, least: &dyn fmt::Debug, most: &dyn fmt::Debug, got: &dyn fmt::Debug| {
             faults.push(ConfigFault {
                 field: "handler_actor",
-                problem: format!("{:?}: {what} must be {least:?} to {most:?}, not {got:?}", self.pattern),
+                problem: format!(
+                    "{:?}: {what} must be {least:?} to {most:?}, not {got:?}",
+                    Excerpt(&self.pattern)
+                ),
             });
         };
         let (ms, hour, day) = (
@@ -250,7 +254,7 @@ pub(crate) fn check(specs: &[HandlerActorSpec]) -> Vec<ConfigFault> {
         if let Err(error) = patterns.insert(spec.pattern.clone(), ()) {
             faults.push(ConfigFault {
                 field: "handler_actor",
-                problem: format!("{:?}: {error}", spec.pattern),
+                problem: format!("{:?}: {error}", Excerpt(&spec.pattern)),
             });
         }
     }

@@ -7,6 +7,7 @@ mod aggregation;
 mod classic;
 #[cfg(feature = "redis")]
 mod crash;
+mod inputs;
 #[cfg(feature = "redis")]
 #[path = "../../actors/tests/it/load.rs"]
 mod load;

@@ -15,6 +15,7 @@ use asynq_core::{
     compose::compose,
     cron::CronSpec,
     error::ConfigFault,
+    excerpt::Excerpt,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     options::MAX_DURATION,
 };
@@ -174,7 +175,7 @@ impl Prepared {
 fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
     let fault = ConfigFault {
         field: "cronspec",
-        problem: format!("{spec:?}: {problem}"),
+        problem: format!("{:?}: {problem}", Excerpt(spec)),
     };
     ConfigError { faults: vec![fault] }.into()
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynq_core::{ConfigError, Env, Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, Result, error::ConfigFault};
+use asynq_core::{
+    ConfigError, Env, Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, Result, error::ConfigFault,
+    excerpt::Excerpt,
+};
 
 use super::{
     Claim, LONGEST_SLEEP, Manager, SchedulerArgs, SchedulerConfig, SchedulerHandle,
@@ -75,7 +78,7 @@ impl Setup {
                 Err(Error::Config(error)) => faults.extend(error.faults),
                 Err(error) => faults.push(ConfigFault {
                     field: "cronspec",
-                    problem: format!("{:?}: {error}", config.get_cronspec()),
+                    problem: format!("{:?}: {error}", Excerpt(config.get_cronspec())),
                 }),
             }
         }

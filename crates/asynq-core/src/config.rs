@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::{ConfigError, ConfigFault, Result},
+    excerpt::Excerpt,
     handler::{ErrorHandler, HealthCheck, IsFailure, RetryDelay},
     keys::DEFAULT_QUEUE,
     names::QueueName,
@@ -319,13 +320,16 @@ impl ServerConfig {
             if !(1..=MAX_PRIORITY).contains(priority) {
                 fault(
                     "queues",
-                    format!("priority of {name:?} must be 1 to {MAX_PRIORITY}, not {priority}"),
+                    format!(
+                        "priority of {:?} must be 1 to {MAX_PRIORITY}, not {priority}",
+                        Excerpt(name)
+                    ),
                 );
             }
             match QueueName::new(name) {
                 Ok(queue) => {
                     if queues.insert(queue, *priority).is_some() {
-                        fault("queues", format!("names {name:?} twice"));
+                        fault("queues", format!("names {:?} twice", Excerpt(name)));
                     }
                 }
                 Err(error) => fault("queues", error.to_string()),

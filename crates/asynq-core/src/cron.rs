@@ -21,6 +21,9 @@ pub use chrono_tz::Tz;
 pub use self::error::{CronError, CronField, DurationFault, FieldFault};
 use self::fields::Fields;
 
+/// How many bytes a cron spec has at most. One that names each minute, hour, day and month has some 500.
+pub const MAX_SPEC: usize = 1024;
+
 /// When a periodic task is due, with the grammar and the meaning of Go's robfig/cron v3 (standard parser),
 /// which Go asynq has.
 ///
@@ -69,6 +72,9 @@ use self::fields::Fields;
 ///
 /// # Differences from Go
 ///
+/// - An `@every` with a duration below zero is an error; Go takes it as one second. Zero, and what else is below
+///   one second, is one second in both.
+/// - A spec of more than [`MAX_SPEC`] bytes is an error.
 /// - A zone prefix without a blank after it, on which Go panics, is an error.
 /// - Where a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may not end. This one
 ///   goes on after it.
@@ -96,7 +102,8 @@ impl CronSpec {
     /// Reads a spec, see above for what it may be.
     ///
     /// # Errors
-    /// [`CronError`] with the field and the text at fault, for the same specs that Go refuses, or panics on.
+    /// [`CronError`] with the field and the text at fault, for the same specs that Go refuses, or panics on, and
+    /// for those said above.
     ///
     /// ```
     /// use asynq_core::cron::CronSpec;
@@ -107,6 +114,9 @@ impl CronSpec {
     pub fn parse(spec: &str) -> Result<Self, CronError> {
         if spec.is_empty() {
             return Err(CronError::Empty);
+        }
+        if spec.len() > MAX_SPEC {
+            return Err(CronError::TooLong { length: spec.len() });
         }
         let (timezone, rest) = match ["CRON_TZ=", "TZ="].iter().find_map(|prefix| spec.strip_prefix(prefix)) {
             None => (None, spec),
@@ -227,6 +237,12 @@ fn period(duration: &str) -> Result<Duration, CronError> {
         duration: duration.to_owned(),
         fault,
     })?;
+    if nanos < 0 {
+        return Err(CronError::Every {
+            duration: duration.to_owned(),
+            fault: DurationFault::Negative,
+        });
+    }
     let seconds = TimeDelta::nanoseconds(nanos).num_seconds();
     Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)))
 }

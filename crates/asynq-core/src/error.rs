@@ -7,6 +7,7 @@ use std::{error::Error as StdError, time::Duration};
 pub use directive::{Directed, Directive};
 
 use crate::{
+    excerpt::Excerpt,
     names::{GroupKey, QueueName, TaskId},
     state::TaskState,
 };
@@ -17,19 +18,35 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 /// The result of the public API.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A name that is empty or only white space.
+/// A name that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must contain one or more characters")]
+#[error("{field} {fault}")]
+#[non_exhaustive]
 pub struct NameError {
     /// Which name it was, in words: `queue`, `task id`, `group` …
     pub field: &'static str,
+    /// What is wrong with it.
+    pub fault: NameFault,
+}
+
+/// What is wrong with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameFault {
+    /// It is empty or only white space. The text is Go's.
+    #[error("must contain one or more characters")]
+    Blank,
+    /// A queue's name that begins with `}`. The keys of a queue share the hash tag `{name}`, which this would
+    /// end before it begins: a cluster would spread the keys over its nodes.
+    #[error("must not begin with '}}', which makes the hash tag of its keys empty")]
+    EmptyHashTag,
 }
 
 /// A task or an option that cannot be enqueued as it is. Nothing was sent.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// A blank type, queue, id or group.
+    /// A type, queue, id or group that cannot be used.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A duration below what the wire can carry: whole seconds.
@@ -121,7 +138,7 @@ pub enum BrokerError {
         source: BoxError,
     },
     /// A key holds another type than the layout says. Nothing took effect.
-    #[error("key {key} has the wrong type")]
+    #[error("key {} has the wrong type", Excerpt(.key))]
     WrongType {
         /// The key.
         key: String,
@@ -141,7 +158,7 @@ pub enum BrokerError {
         queue: QueueName,
     },
     /// No task of that id is in the queue.
-    #[error("cannot find task with id={id} in queue {queue:?}")]
+    #[error("cannot find task with id={} in queue {queue:?}", Excerpt(.id.as_str()))]
     TaskNotFound {
         /// The queue.
         queue: QueueName,
@@ -149,7 +166,7 @@ pub enum BrokerError {
         id: TaskId,
     },
     /// The task's data cannot be read.
-    #[error("task {id} in queue {queue:?} cannot be read: {kind}")]
+    #[error("task {} in queue {queue:?} cannot be read: {kind}", Excerpt(.id.as_str()))]
     Poison {
         /// The queue.
         queue: QueueName,
@@ -159,7 +176,7 @@ pub enum BrokerError {
         kind: PoisonKind,
     },
     /// The state of the task does not allow it. Nothing took effect.
-    #[error("task {id} in queue {queue:?} is in {state} state")]
+    #[error("task {} in queue {queue:?} is in {state} state", Excerpt(.id.as_str()))]
     WrongState {
         /// The queue.
         queue: QueueName,
@@ -319,7 +336,7 @@ pub enum EnqueueError {
     TaskIdConflict,
     /// No answer came before the deadline: the task may or may not be in the queue. Enqueueing
     /// again with the same id is safe while the task lives.
-    #[error("it is unknown whether task {id} was enqueued")]
+    #[error("it is unknown whether task {} was enqueued", Excerpt(.id.as_str()))]
     Unknown {
         /// The id it was sent with.
         id: TaskId,
@@ -426,7 +443,7 @@ pub enum Error {
     #[error("asynq: task lease expired")]
     LeaseExpired,
     /// No handler is registered for the type. The text is Go's.
-    #[error("handler not found for task {task_type:?}")]
+    #[error("handler not found for task {:?}", Excerpt(.task_type))]
     HandlerNotFound {
         /// The type of the task.
         task_type: String,

@@ -14,6 +14,7 @@ pub mod cron;
 pub mod distrust;
 pub mod entropy;
 pub mod error;
+pub mod excerpt;
 pub mod extract;
 pub mod failure;
 pub mod handler;

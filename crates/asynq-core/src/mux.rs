@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::{
     context::Hold,
     error::{ConfigError, ConfigFault, Directive, Error, Result},
+    excerpt::Excerpt,
     extract::{Rejection, Route},
     handler::Handler,
     patterns::Patterns,
@@ -135,7 +136,7 @@ impl ServeMux {
         if let Err(error) = self.handlers.insert(pattern, entry) {
             self.faults.push(ConfigFault {
                 field: "pattern",
-                problem: format!("{pattern:?} is refused: {error}"),
+                problem: format!("{:?} is refused: {error}", Excerpt(pattern)),
             });
         }
         self

@@ -7,26 +7,42 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::NameError;
+use crate::{
+    error::{NameError, NameFault},
+    excerpt::Excerpt,
+};
+
+const QUEUE: &str = "queue";
+
+/// What is wrong with the name of a `field`.
+fn fault(field: &str, text: &str) -> Option<NameFault> {
+    if text.trim().is_empty() {
+        Some(NameFault::Blank)
+    } else if field == QUEUE && text.starts_with('}') {
+        Some(NameFault::EmptyHashTag)
+    } else {
+        None
+    }
+}
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+    ($(#[$doc:meta])* $name:ident, $field:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks that the text is not blank and keeps it as it is.
+            /// Checks the text and keeps it as it is.
             ///
             /// # Errors
-            /// [`NameError`] when the text is empty or only white space.
+            /// [`NameError`] when the text is empty or only white space, and for what else is said above.
             pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
                 let text = text.as_ref();
-                if text.trim().is_empty() {
-                    return Err(NameError { field: $field });
+                match fault($field, text) {
+                    Some(fault) => Err(NameError { field: $field, fault }),
+                    None => Ok(Self(Arc::from(text))),
                 }
-                Ok(Self(Arc::from(text)))
             }
 
             /// Takes a text that came from the storage, where Go may have written anything.
@@ -49,7 +65,7 @@ macro_rules! name {
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*self.0, f)
+                fmt::Debug::fmt(&Excerpt(&self.0), f)
             }
         }
         impl AsRef<str> for $name {
@@ -93,9 +109,10 @@ macro_rules! name {
 }
 
 name!(
-    /// The name of a queue; case-sensitive, not blank. Default: `default`.
+    /// The name of a queue; case-sensitive, not blank, and not beginning with `}`, so that all keys of the queue
+    /// lie on one node of a cluster. Default: `default`.
     QueueName,
-    "queue"
+    QUEUE
 );
 name!(
     /// The id of a task, unique within its queue; not blank. Default: a random UUID v4.
@@ -141,6 +158,24 @@ mod tests {
             assert_eq!(GroupKey::new(blank).unwrap_err().field, "group");
         }
         assert_eq!(QueueName::new(" a b ").unwrap(), " a b ");
+    }
+
+    #[test]
+    fn a_queue_whose_hash_tag_would_be_empty_is_refused_with_the_reason() {
+        for name in ["}", "}x", "}{x}"] {
+            let error = QueueName::new(name).unwrap_err();
+            assert_eq!(error.fault, NameFault::EmptyHashTag);
+            let text = "queue must not begin with '}', which makes the hash tag of its keys empty";
+            assert_eq!(error.to_string(), text);
+            assert!(QueueName::try_from(name.to_owned()).is_err(), "read from a file");
+            // What Go wrote can be looked at, and other names have no hash tag.
+            assert_eq!(QueueName::from_storage(name), name);
+            assert_eq!(TaskId::new(name).unwrap(), name);
+            assert_eq!(GroupKey::new(name).unwrap(), name);
+        }
+        for name in ["{", "x}", "{}", "{x}", " }"] {
+            assert_eq!(QueueName::new(name).unwrap(), name);
+        }
     }
 
     #[test]

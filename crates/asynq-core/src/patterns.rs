@@ -13,7 +13,7 @@ pub enum PatternError {
     #[error("asynq: invalid pattern")]
     Blank,
     /// There is a value for this pattern.
-    #[error("asynq: multiple registrations for {pattern}")]
+    #[error("asynq: multiple registrations for {}", crate::excerpt::Excerpt(.pattern))]
     Duplicate {
         /// The pattern.
         pattern: String,

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::Excerpt;
+
 /// Where a task stands. The names are those of the hash field `state` and of the container keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,7 +62,7 @@ impl fmt::Display for TaskState {
 
 /// A state name that no asynq program writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a task state")]
+#[error("{:?} is not a task state", Excerpt(.0))]
 pub struct UnknownState(pub String);
 
 impl FromStr for TaskState {

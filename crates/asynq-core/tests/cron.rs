@@ -46,6 +46,15 @@ fn a_difference_is_noticed() {
             r#"{"spec":"0 24 * * *","zone":"UTC","from":"2024-01-01T00:00:00Z","never":true}"#,
             Some("ours refuses it: hour `24`: 24 is above 23 (allowed: 0-23)"),
         ),
+        // Go takes a negative duration as one second; ours refuses it.
+        (
+            r#"{"spec":"@every -5s","zone":"UTC","from":"2024-01-01T00:00:00.5Z","next":"2024-01-01T00:00:01Z"}"#,
+            None,
+        ),
+        (
+            r#"{"spec":"@every -5s","zone":"UTC","from":"2024-01-01T00:00:00Z","next":"2024-01-01T00:00:05Z"}"#,
+            Some("ours refuses it as negative"),
+        ),
         (
             r#"{"spec":"@daily","zone":"Europe/Berlin","from":"2024-01-01T00:00:00+02:00","never":true}"#,
             Some("our zone says that it begins at 2023-12-31 23:00:00 CET"),

@@ -9,7 +9,7 @@ pub(crate) mod sentinels;
 
 use std::path::PathBuf;
 
-use asynq_core::error::BrokerError;
+use asynq_core::{error::BrokerError, excerpt::Excerpt};
 
 use crate::link::settings::{Address, Secret, Settings};
 
@@ -40,7 +40,8 @@ fn parse_with(input: &str, default_port: u16) -> Result<Settings, BrokerError> {
         "redis-socket" | "unix" => unix(rest),
         "redis-sentinel" => Err(invalid("redis-sentinel:// names sentinels, not a single server")),
         other if other.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => Err(invalid(format!(
-            "unsupported uri scheme {other:?}; it must be redis, rediss, redis-socket or unix"
+            "unsupported uri scheme {:?}; it must be redis, rediss, redis-socket or unix",
+            Excerpt(other)
         ))),
         _ => Err(invalid(
             "unsupported uri scheme; it must be redis, rediss, redis-socket or unix",
@@ -189,7 +190,8 @@ fn database(text: &str) -> Result<u32, BrokerError> {
         .filter(|db| *db <= MAX_DB && text.bytes().all(|b| b.is_ascii_digit()));
     number.ok_or_else(|| {
         invalid(format!(
-            "the database {text:?} must be a whole number from 0 to {MAX_DB}"
+            "the database {:?} must be a whole number from 0 to {MAX_DB}",
+            Excerpt(text)
         ))
     })
 }
@@ -220,7 +222,8 @@ fn apply_query(settings: &mut Settings, query: &str, in_path: Option<u32>) -> Re
             ("protocol", _) => return Err(invalid("the protocol must be 2 or 3")),
             (name, _) => {
                 return Err(invalid(format!(
-                    "unknown parameter {name:?}; there are `db` and `protocol`"
+                    "unknown parameter {:?}; there are `db` and `protocol`",
+                    Excerpt(name)
                 )));
             }
         }

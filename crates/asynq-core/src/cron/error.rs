@@ -2,6 +2,9 @@
 
 use std::{fmt, ops::RangeInclusive};
 
+use super::MAX_SPEC;
+use crate::excerpt::Excerpt;
+
 /// Why a cron spec was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -9,21 +12,30 @@ pub enum CronError {
     /// There is nothing.
     #[error("the cron spec is empty")]
     Empty,
+    /// It is longer than any that says something; Go has no limit.
+    #[error("cron spec of {length} bytes is above the limit of {MAX_SPEC}")]
+    TooLong {
+        /// How many bytes it has.
+        length: usize,
+    },
     /// A `CRON_TZ=` or `TZ=` prefix without a blank after the name of the zone, on which Go's parser
     /// panics.
-    #[error("cron spec `{spec}`: no blank after the time zone")]
+    #[error("cron spec `{}`: no blank after the time zone", Excerpt(.spec))]
     ZoneAlone {
         /// The whole spec.
         spec: String,
     },
     /// The IANA database has no zone of this name. Upper and lower case count.
-    #[error("unknown time zone `{name}`")]
+    #[error("unknown time zone `{}`", Excerpt(.name))]
     UnknownZone {
         /// The name.
         name: String,
     },
     /// Not five fields.
-    #[error("cron spec `{spec}`: {found} fields instead of 5 (minute, hour, day of month, month, day of week)")]
+    #[error(
+        "cron spec `{}`: {found} fields instead of 5 (minute, hour, day of month, month, day of week)",
+        Excerpt(.spec)
+    )]
     FieldCount {
         /// The spec without its time zone.
         spec: String,
@@ -31,7 +43,7 @@ pub enum CronError {
         found: usize,
     },
     /// A field that cannot be read, or is out of range.
-    #[error("{field} `{term}`: {fault} (allowed: {})", field.allowed())]
+    #[error("{field} `{}`: {fault} (allowed: {})", Excerpt(.term), field.allowed())]
     Field {
         /// Which.
         field: CronField,
@@ -42,15 +54,16 @@ pub enum CronError {
     },
     /// A word after `@` that has no meaning.
     #[error(
-        "unknown descriptor `{descriptor}` (allowed: @yearly, @annually, @monthly, @weekly, @daily, @midnight, \
-         @hourly, @every <duration>)"
+        "unknown descriptor `{}` (allowed: @yearly, @annually, @monthly, @weekly, @daily, @midnight, \
+         @hourly, @every <duration>)",
+        Excerpt(.descriptor)
     )]
     Descriptor {
         /// The word, with what follows.
         descriptor: String,
     },
     /// The duration of an `@every`.
-    #[error("@every `{duration}`: {fault} (allowed: as 90s, 1h30m or 1.5h; units ns, us, ms, s, m, h)")]
+    #[error("@every `{}`: {fault} (allowed: as 90s, 1h30m or 1.5h; units ns, us, ms, s, m, h)", Excerpt(.duration))]
     Every {
         /// What was to be a duration.
         duration: String,
@@ -125,7 +138,7 @@ impl fmt::Display for CronField {
 #[non_exhaustive]
 pub enum FieldFault {
     /// Neither a number nor a name that the field knows, or too large for a 64-bit integer.
-    #[error("`{text}` is no number")]
+    #[error("`{}` is no number", Excerpt(.text))]
     NotANumber {
         /// The text.
         text: String,
@@ -178,11 +191,14 @@ pub enum DurationFault {
     /// No number where one is expected, or more than 2^63 - 1 ns in all.
     #[error("no duration, or one above 2^63 - 1 ns")]
     Invalid,
+    /// Below zero; Go takes it as one second.
+    #[error("it is negative, the limit is 1s")]
+    Negative,
     /// A number without a unit.
     #[error("a number without a unit")]
     MissingUnit,
     /// An unknown unit.
-    #[error("unknown unit `{unit}`")]
+    #[error("unknown unit `{}`", Excerpt(.unit))]
     UnknownUnit {
         /// The unit.
         unit: String,

@@ -52,8 +52,8 @@ fn every_has_a_period_of_whole_seconds() {
         ("1999ms", 1),
         ("1ns", 1),
         ("0", 1),
-        ("-5m", 1),
-        ("-9223372036854775808ns", 1),
+        ("-0", 1),
+        ("0.5s", 1),
         ("2562047h47m16.854775807s", 9_223_372_036),
     ] {
         let parsed = spec(&format!("@every {text}"));
@@ -106,8 +106,57 @@ fn errors_name_the_field_the_text_and_what_is_allowed() {
             "@every `soon`: no duration, or one above 2^63 - 1 ns (allowed: as 90s, 1h30m or 1.5h; units ns, us, \
              ms, s, m, h)",
         ),
+        (
+            "@every -5s",
+            "@every `-5s`: it is negative, the limit is 1s (allowed: as 90s, 1h30m or 1.5h; units ns, us, ms, s, \
+             m, h)",
+        ),
     ] {
         assert_eq!(refusal(text), error);
+    }
+}
+
+#[test]
+fn a_duration_below_zero_is_refused() {
+    for text in ["-1ns", "-5s", "-5m", "-9223372036854775808ns"] {
+        let error = CronSpec::parse(&format!("CRON_TZ=UTC @every {text}")).unwrap_err();
+        let negative = matches!(
+            &error,
+            CronError::Every {
+                fault: DurationFault::Negative,
+                ..
+            }
+        );
+        assert!(negative, "{error}");
+    }
+}
+
+#[test]
+fn a_spec_has_a_length_and_its_errors_are_short() {
+    let minutes: Vec<_> = (0..60).map(|n| n.to_string()).collect();
+    let (all, days) = (minutes.join(","), minutes[1..32].join(","));
+    let (hours, months) = (minutes[..24].join(","), minutes[1..13].join(","));
+    spec(&format!(
+        "CRON_TZ=America/Argentina/ComodRivadavia {all} {hours} {days} {months} 0,1,2,3,4,5,6"
+    ));
+
+    assert_eq!(
+        refusal(&"*".repeat(10_000)),
+        "cron spec of 10000 bytes is above the limit of 1024"
+    );
+    let long = "x".repeat(900);
+    for text in [
+        format!("TZ={long}"),
+        format!("TZ={long} @daily"),
+        long.clone(),
+        format!("{long} * * * *"),
+        format!("{long}/{long} * * * *"),
+        format!("@{long}"),
+        format!("@every {long}"),
+        format!("@every 1{long}"),
+    ] {
+        let shown = refusal(&text);
+        assert!(shown.len() < 450, "{} bytes: {shown}", shown.len());
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use asynq_core::error::BrokerError;
+use asynq_core::{error::BrokerError, excerpt::Excerpt};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -90,8 +90,12 @@ impl Tls {
     /// Encrypts a connection to `host`.
     pub(crate) async fn wrap(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, BrokerError> {
         let expected = self.server_name.as_deref().unwrap_or(host);
-        let name = ServerName::try_from(expected.to_owned())
-            .map_err(|_| invalid(format!("{expected:?} is not a name that a certificate can have")))?;
+        let name = ServerName::try_from(expected.to_owned()).map_err(|_| {
+            invalid(format!(
+                "{:?} is not a name that a certificate can have",
+                Excerpt(expected)
+            ))
+        })?;
         let config = match self.config.get() {
             Some(config) => Arc::clone(config),
             None => {

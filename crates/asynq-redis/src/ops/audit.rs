@@ -7,6 +7,7 @@ use asynq_core::{
     TaskState,
     broker::{MAX_BATCH, MAX_BATCH_BYTES},
     error::BrokerError,
+    excerpt::Excerpt,
     inspect::{Breach, Cursor, Page},
     keys,
     names::{QueueName, TaskId},
@@ -321,7 +322,7 @@ async fn keys_of_queue(
                 key: finding.text()?,
                 found: finding.text()?,
             }),
-            other => return Err(protocol("audit_keys", format!("{other:?} is no finding"))),
+            other => return Err(protocol("audit_keys", format!("{:?} is no finding", Excerpt(other)))),
         }
     }
     for found in whereabouts(core, queue, doubtful).await? {

@@ -7,6 +7,7 @@ use asynq_core::{
     broker::{EnqueueRequest, MAX_BATCH, MAX_BATCH_BYTES, Placement},
     clock::unix_nanos,
     error::{BrokerError, EnqueueError},
+    excerpt::Excerpt,
     info::TaskInfo,
     keys, message,
     names::{QueueName, TaskId},
@@ -132,7 +133,7 @@ pub(crate) fn push(
         && !key.starts_with(&keys::unique_prefix(queue))
     {
         // Any other key could be somebody's data, and in another cluster slot.
-        let reason = format!("{key:?} is not a unique lock of queue {queue:?}");
+        let reason = format!("{:?} is not a unique lock of queue {queue:?}", Excerpt(key));
         return Err(BrokerError::Refused { source: reason.into() });
     }
     args.push(&message.id);

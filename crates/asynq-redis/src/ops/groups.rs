@@ -9,6 +9,7 @@ use asynq_core::{
     },
     clock::unix_nanos,
     error::{BrokerError, EnqueueError},
+    excerpt::Excerpt,
     info::{GroupInfo, TaskInfo},
     keys,
     names::{GroupKey, QueueName},
@@ -175,7 +176,7 @@ pub(crate) async fn finish(
     if result.message.queue != queue.as_str() {
         let reason = format!(
             "the aggregated task is for queue {:?}, its set is in {queue:?}",
-            result.message.queue
+            Excerpt(&result.message.queue)
         );
         return Err(BrokerError::Refused { source: reason.into() }.into());
     }

@@ -4,6 +4,7 @@ use asynq_core::{
     TaskState,
     clock::unix_nanos,
     error::{BrokerError, PoisonKind},
+    excerpt::Excerpt,
     keys,
     names::{QueueName, TaskId},
 };
@@ -38,7 +39,7 @@ pub(crate) async fn run_task(core: &Core, queue: &QueueName, id: &TaskId) -> Res
         None => {
             let state: TaskState = state
                 .parse()
-                .map_err(|_| protocol(OPERATION, format!("{state:?} is no state")))?;
+                .map_err(|_| protocol(OPERATION, format!("{:?} is no state", Excerpt(&state))))?;
             Err(BrokerError::WrongState { queue, id, state })
         }
     }
