@@ -2,7 +2,7 @@
 --
 -- KEYS  1 container: a list (active) or a sorted set, 2 lease
 -- ARGV  1 queue prefix, 2 id, 3 now in s, 4 fence: the token of the take (`take`), the lease in s
---       that was seen (`lease`), or nothing (`member`: standing in the container is enough),
+--       that was seen (`lease`; a stranger's fraction was floored), or nothing (`member`: standing in the container is enough),
 --       5 what the fence is: take, lease, member
 -- returns 1 put aside, 0 it is no longer as it was seen
 
@@ -14,7 +14,7 @@ if ARGV[5] == 'take' then
   end
 elseif ARGV[5] == 'lease' then
   local score = redis.pcall('ZSCORE', KEYS[2], ARGV[2])
-  if type(score) ~= 'string' or tonumber(score) ~= tonumber(ARGV[4]) then
+  if type(score) ~= 'string' or math.floor(tonumber(score)) ~= tonumber(ARGV[4]) then
     return 0
   end
 end

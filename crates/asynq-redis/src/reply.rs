@@ -4,6 +4,7 @@ use std::vec;
 
 use asynq_core::{
     error::{BrokerError, PoisonKind},
+    excerpt::Excerpt,
     names::TaskId,
 };
 use redis::Value;
@@ -88,6 +89,15 @@ impl Reply {
         }
     }
 
+    /// The whole second at which a score is due, `None` for an empty text: scripts are told whole seconds, so a
+    /// stranger's fraction is due at the next one.
+    pub(crate) fn maybe_due(&mut self) -> Result<Option<i64>, BrokerError> {
+        match self.next()? {
+            Value::BulkString(text) if text.is_empty() => Ok(None),
+            value => number(self.operation, value, f64::ceil).map(Some),
+        }
+    }
+
     /// An array in the array.
     pub(crate) fn list(&mut self) -> Result<Self, BrokerError> {
         let value = self.next()?;
@@ -111,7 +121,7 @@ impl Reply {
             b"p" => Ok(Some(PoisonKind::Misplaced)),
             _ => Err(protocol(
                 self.operation,
-                format!("{:?} is no kind of damage", lossy(word)),
+                format!("{:?} is no kind of damage", Excerpt(&lossy(word))),
             )),
         }
     }
@@ -170,25 +180,29 @@ pub(crate) fn scalar(operation: &'static str, value: Value) -> Result<Value, Bro
 
 /// A number, also one in a text.
 pub(crate) fn int(operation: &'static str, value: Value) -> Result<i64, BrokerError> {
+    number(operation, value, f64::floor)
+}
+
+fn number(operation: &'static str, value: Value, round: fn(f64) -> f64) -> Result<i64, BrokerError> {
     let parsed = match &value {
         Value::Int(number) => Some(*number),
-        Value::BulkString(text) => std::str::from_utf8(text).ok().and_then(whole),
+        Value::BulkString(text) => std::str::from_utf8(text).ok().and_then(|text| whole(text, round)),
         _ => None,
     };
     parsed.ok_or_else(|| unexpected(operation, "a number", &value))
 }
 
-/// A score is a whole number in all that asynq programs write; strangers' fractions are floored.
+/// A score is a whole number in all that asynq programs write; strangers' fractions are rounded.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a float out of range becomes the nearest integer"
 )]
-fn whole(text: &str) -> Option<i64> {
+fn whole(text: &str, round: fn(f64) -> f64) -> Option<i64> {
     text.parse().ok().or_else(|| {
         text.parse::<f64>()
             .ok()
             .filter(|n| !n.is_nan())
-            .map(|n| n.floor() as i64)
+            .map(|n| round(n) as i64)
     })
 }
 
@@ -221,7 +235,7 @@ fn unexpected(operation: &'static str, wanted: &str, got: &Value) -> BrokerError
         Value::Int(number) => format!("the number {number}"),
         Value::BulkString(bytes) => format!("{} bytes", bytes.len()),
         Value::Array(values) => format!("an array of {}", values.len()),
-        Value::SimpleString(text) => format!("the word {text:?}"),
+        Value::SimpleString(text) => format!("the word {:?}", Excerpt(text)),
         Value::ServerError(error) => format!("the error {error}"),
         _ => "another type".to_owned(),
     };
@@ -307,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_of_strangers_are_floored() {
+    fn scores_of_strangers_are_rounded() {
         for (text, number) in [
             ("1700000000", 1_700_000_000),
             ("1.9", 1),
@@ -316,6 +330,15 @@ mod tests {
             ("inf", i64::MAX),
         ] {
             assert_eq!(int("x", bulk(text)).unwrap(), number);
+        }
+        for (text, number) in [
+            ("1700000000", 1_700_000_000),
+            ("1.1", 2),
+            ("-1.5", -1),
+            ("inf", i64::MAX),
+        ] {
+            let mut reply = Reply::new("x", Value::Array(vec![bulk(text)])).unwrap();
+            assert_eq!(reply.maybe_due().unwrap(), Some(number));
         }
         assert!(int("x", bulk("nan")).is_err());
     }

@@ -27,7 +27,7 @@ pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Resul
     let value = core.link.eval(&scripts::FORWARD, keys, args.done()).await?;
     let mut reply = Reply::of_script("forward", value)?;
     let moved = u32::try_from(reply.int()?).unwrap_or(0);
-    let due = reply.maybe_int()?;
+    let due = reply.maybe_due()?;
     let aside = reply.list()?.damaged()?;
     Ok(Forwarded {
         moved,

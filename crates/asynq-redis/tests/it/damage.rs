@@ -424,3 +424,38 @@ async fn a_pending_since_that_is_no_number_is_no_latency() {
         assert_eq!((info.latency, info.pending), (Duration::ZERO, 1), "{value:?}");
     }
 }
+
+/// Other programs may write scores with fractions. What is due within the second is not looked at again and again
+/// until it is.
+#[tokio::test]
+async fn a_fraction_of_a_second_is_due_at_the_next_one() {
+    let mut bench = Bench::start().await;
+    let (scheduled, retry) = (key("scheduled"), key("retry"));
+    for set in [&scheduled, &retry] {
+        bench.enqueue(vec![request("q", set).at(bench.after(60))]).await;
+        let now = bench.secs();
+        bench.raw(&["ZREM", &scheduled, set]).await;
+        bench.raw(&["ZADD", set, &format!("{now}.5"), set]).await;
+        let done = bench.storage.forward(&q(), 10).await.unwrap();
+        assert_eq!((done.moved, done.more), (0, false), "{set}");
+        assert_eq!(done.next_due.unwrap().timestamp(), now + 1, "{set}");
+        bench.advance(1);
+        let done = bench.storage.forward(&q(), 10).await.unwrap();
+        assert_eq!((done.moved, done.more, done.next_due), (1, false, None), "{set}");
+    }
+}
+
+#[tokio::test]
+async fn an_undecodable_task_whose_lease_has_a_fraction_is_put_aside() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    bench.take(1).await;
+    let now = bench.secs();
+    bench.raw(&["ZADD", &key("lease"), &format!("{now}.5"), "a"]).await;
+    bench.raw(&["HSET", &key("t:a"), "msg", "\u{7}"]).await;
+    bench.advance(100);
+    let found = bench.storage.expired(&q(), RECOVER_GRACE, 10).await.unwrap();
+    assert_eq!(found.poisoned.len(), 1);
+    assert_eq!(bench.raw_int(&["ZCARD", &key("lease")]).await, 0);
+    assert_eq!(bench.raw_int(&["LLEN", &key("active")]).await, 0);
+}
