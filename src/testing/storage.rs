@@ -220,6 +220,10 @@ impl Broker for KitStorage {
         self.inner.recover(batch).await
     }
 
+    async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError> {
+        self.inner.claim_heal(queue, lasts).await
+    }
+
     async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
         self.inner.heal(queue, limit).await
     }

@@ -609,8 +609,20 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// when its lease is no longer the one that was seen.
     async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>>;
 
-    /// Repairs what crashed writers left behind (DESIGN promise 6). Bounded: at most `limit`
-    /// entries of each container are looked at, from a place that moves on with each call.
+    /// Claims the repairs of a queue for `lasts` (whole milliseconds, at least 1), so that of all servers
+    /// one looks for damage at a time. Whether this connection holds the claim now: its own it may renew
+    /// at any time; another's ends by itself, and with a server that died nothing is lost but that time.
+    ///
+    /// The claim spares work and protects nothing: repairs of several servers harm nobody.
+    async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError>;
+
+    /// Repairs what crashed writers left behind (DESIGN promise 6). Bounded: about `limit` entries of
+    /// `active` and of `lease` and `limit` keys of the database are looked at, from a place that moves on
+    /// with each call, whichever server makes it. So the cost of a call does not grow with the backlog,
+    /// and damage is found once the place has come to it.
+    ///
+    /// A task that is missing in a long `pending` is found when it is overtaken: when the tasks that run
+    /// next became pending a minute later than it.
     async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError>;
 
     /// Deletes completed tasks whose retention is over; the number deleted, at most `limit`.

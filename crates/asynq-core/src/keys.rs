@@ -182,6 +182,19 @@ pub mod own {
         format!("asynq:{{{queue}}}:x:tick:{entry}")
     }
 
+    /// Which server repairs a queue, with a lifetime: the id of its connection.
+    #[must_use]
+    pub fn healer(queue: &QueueName) -> String {
+        of_queue(queue, "x:healer")
+    }
+
+    /// Where the next repair of a queue goes on, with a lifetime: index in `active`, rank in `lease`
+    /// and cursor of `SCAN`, separated by spaces. None means the start.
+    #[must_use]
+    pub fn heal_place(queue: &QueueName) -> String {
+        of_queue(queue, "x:heal")
+    }
+
     /// The supervision tree of a server as JSON, with its identity.
     #[must_use]
     pub fn tree(host: &str, pid: i32, server_id: &str) -> String {

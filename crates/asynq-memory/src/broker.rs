@@ -224,6 +224,10 @@ impl Broker for MemoryBroker {
         batch.iter().map(one).collect()
     }
 
+    async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError> {
+        self.with_queue(queue, |queue, now| Ok(heal::claim(queue, self.0.number, lasts, now)))
+    }
+
     async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
         let healed = self.with_queue(queue, |queue, now| heal::heal(queue, limit, now))?;
         log(&healed.poisoned, "heal");

@@ -8,7 +8,8 @@
 --       kinds: n no key, h not a hash, m no message, '' usable
 --
 -- An id that stands in one place, where its hash leads to, costs no more than that. audit_places.lua
--- looks for the others: of two groups, one is not the group in the hash.
+-- looks for the others: of two groups, one is not the group in the hash. In a list that is too long to
+-- be searched an id of its own page stands once.
 
 local prefix, container, start, most = ARGV[1], KEYS[10], tonumber(ARGV[3]), tonumber(ARGV[4])
 local range = ARGV[2] == 'list' and 'LRANGE' or 'ZRANGE'
@@ -17,6 +18,7 @@ if ids.err then
   return { -1 }
 end
 local reply, bytes, looked = { -1 }, 0, 0
+local long = ARGV[2] == 'list' and is_long(container)
 for _, id in ipairs(ids) do
   local key = prefix .. 't:' .. id
   local task = redis.pcall('HMGET', key, 'state', 'msg', 'group')
@@ -32,6 +34,9 @@ for _, id in ipairs(ids) do
     break
   end
   looked = looked + 1
+  if long then
+    told[container][id] = 1
+  end
   local found = places(id, group)
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, kind, state, msg

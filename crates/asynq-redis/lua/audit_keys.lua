@@ -17,8 +17,10 @@ local prefix = ARGV[1]
 local TYPES = {
   pending = 'list', active = 'list', lease = 'zset', scheduled = 'zset', retry = 'zset', archived = 'zset',
   completed = 'zset', groups = 'set', aggregation_sets = 'zset', paused = 'string', processed = 'string',
-  failed = 'string', ['x:quarantine'] = 'zset',
+  failed = 'string', ['x:quarantine'] = 'zset', ['x:healer'] = 'string', ['x:heal'] = 'string',
 }
+-- Left by repairs, and gone by themselves.
+local PASSING = { ['x:healer'] = true, ['x:heal'] = true }
 local reply = {}
 
 local function look_at_task(id, key)
@@ -71,8 +73,10 @@ local done = {}
 for _, key in ipairs(page[2]) do
   if not done[key] and string.sub(key, 1, #prefix) == prefix then
     done[key] = true
-    reply[2] = reply[2] + 1
     local suffix = string.sub(key, #prefix + 1)
+    if not PASSING[suffix] then
+      reply[2] = reply[2] + 1
+    end
     local is_task, is_group = string.sub(suffix, 1, 2) == 't:', string.sub(suffix, 1, 2) == 'g:'
     local is_lock = string.sub(suffix, 1, 7) == 'unique:'
     local is_count = string.match(suffix, '^processed') or string.match(suffix, '^failed')

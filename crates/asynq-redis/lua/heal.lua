@@ -3,16 +3,19 @@
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 index in active to begin at, 4 rank in lease to begin at,
---       5 most entries of each, 6 grace after the end of a lease in s
--- returns {ids that got a lease, leases removed, ids that may not stand where their state says,
+--       5 most entries of active, 6 most entries of lease, 7 grace after the end of a lease in s,
+--       8 most groups
+-- returns {ids that got a lease, leases removed,
+--       tasks that may not stand where their state says: id, state, pending_since ...,
 --       put aside: id, kind ..., index and rank to go on at (0: from the start)}
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- The lease that is made ends now: the usual recovery takes over, and a living owner can extend it.
--- What may not stand where it should is left to relist.lua.
+-- What may not stand where it should is left to relist.lua. In a long list an id is only looked for
+-- while the call has not passed too many entries; what was not looked for is not doubted.
 
-local prefix, now, most = ARGV[1], ARGV[2], tonumber(ARGV[5])
+local prefix, now = ARGV[1], ARGV[2]
 local active, lease = KEYS[2], KEYS[3]
 local bad = misplaced()
 if bad then
@@ -21,40 +24,62 @@ end
 
 -- Look.
 local leased, stale, doubtful, aside = {}, {}, {}, {}
-local from = tonumber(ARGV[3])
-local ids = redis.call('LRANGE', active, from, from + most - 1)
+local function doubt(id, state)
+  local since = redis.pcall('HGET', prefix .. 't:' .. id, 'pending_since')
+  local n = #doubtful
+  doubtful[n + 1], doubtful[n + 2], doubtful[n + 3] = id, state, type(since) == 'string' and since or ''
+end
+local function range(command, key, from, most, ...)
+  return most > 0 and redis.call(command, key, from, from + most - 1, ...) or {}
+end
+local from, most = tonumber(ARGV[3]), tonumber(ARGV[5])
+local ids, length = range('LRANGE', active, from, most), redis.call('LLEN', active)
+local looked, left = 0, 0
 for _, id in ipairs(ids) do
   local key = prefix .. 't:' .. id
   local state = redis.pcall('HGET', key, 'state')
+  local kind = nil
   if type(state) == 'table' or redis.call('HEXISTS', key, 'msg') == 0 then
-    aside[#aside + 1] = id
-    aside[#aside + 1] = damage(key)
+    kind = damage(key)
   elseif state == 'active' then
     if not redis.call('ZSCORE', lease, id) then
       leased[#leased + 1] = id
     end
   elseif not STATES[state] then
-    aside[#aside + 1] = id
-    aside[#aside + 1] = 's'
+    kind = 's'
   else
-    doubtful[#doubtful + 1] = id
+    doubt(id, state)
   end
+  if kind then
+    -- Each costs a walk through the list.
+    if passed + length > MOST_PASSED and #aside > 0 then
+      break
+    end
+    passed = passed + length
+    aside[#aside + 1] = id
+    aside[#aside + 1] = kind
+    left = left + 1
+  end
+  looked = looked + 1
 end
-local rank = tonumber(ARGV[4])
-local entries = redis.call('ZRANGE', lease, rank, rank + most - 1, 'WITHSCORES')
-local overdue = tonumber(now) - tonumber(ARGV[6])
+local rank, most_leases = tonumber(ARGV[4]), tonumber(ARGV[6])
+local entries = range('ZRANGE', lease, rank, most_leases, 'WITHSCORES')
+local overdue = tonumber(now) - tonumber(ARGV[7])
 for i = 1, #entries, 2 do
   local id = entries[i]
   if redis.pcall('HGET', prefix .. 't:' .. id, 'state') ~= 'active' then
     stale[#stale + 1] = id
-  elseif tonumber(entries[i + 1]) <= overdue and in_list(active, id) == 0 then
-    -- Nobody can recover what does not stand in active.
-    doubtful[#doubtful + 1] = id
+  elseif tonumber(entries[i + 1]) <= overdue then
+    search(active, id)
+    if in_list(active, id) == 0 then
+      -- Nobody can recover what does not stand in active.
+      doubt(id, 'active')
+    end
   end
 end
 
 -- Groups in the index without tasks, any of them: nobody collects those.
-for _, group in ipairs(redis.call('SRANDMEMBER', KEYS[8], most)) do
+for _, group in ipairs(redis.call('SRANDMEMBER', KEYS[8], ARGV[8])) do
   if redis.call('EXISTS', prefix .. 'g:' .. group) == 0 then
     redis.call('SREM', KEYS[8], group)
   end
@@ -77,6 +102,6 @@ for _, id in ipairs(leased) do
 end
 return {
   leased, stale, doubtful, aside,
-  #ids < most and 0 or from + most - #aside / 2,
-  #entries < 2 * most and 0 or rank + most - #stale,
+  (looked == #ids and #ids < most) and 0 or from + looked - left,
+  #entries < 2 * most_leases and 0 or rank + most_leases - #stale,
 }

@@ -4,32 +4,134 @@
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 when a set that is listed again is handed back in s,
---       3 pattern of the queue's keys, 4 cursor of SCAN, 5 about how many keys of the database to look at
--- returns {cursor to go on at ('0': from the start), ids of tasks that may stand in no container,
+--       3 pattern of the queue's keys, 4 cursor of SCAN, 5 about how many keys of the database to look at,
+--       6 how much longer than the tasks next to run another one waits before it is doubted, in ns
+-- returns {cursor to go on at ('0': from the start),
+--       tasks that may stand in no container: id, state, pending_since ...,
 --       groups put into the index, sets listed again, locks removed}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- What may stand in no container is left to relist.lua.
+-- What may stand in no container is left to relist.lua. A task is doubted if it was looked for and not
+-- found. In a long `pending` none is looked for: there, a task is doubted if it should have run before
+-- those at the tail. What a call does not come to look for is not doubted, but seen the next time.
 
-local prefix = ARGV[1]
+local prefix, pending, active = ARGV[1], KEYS[1], KEYS[2]
 local bad = misplaced()
 if bad then
   return wrong_type(bad)
 end
 local doubtful, regrouped, relisted, unlocked = {}, {}, {}, {}
 
+local function is_in(set, id)
+  return type(redis.pcall('ZSCORE', set, id)) == 'string'
+end
+
+-- Whether an id waits in its group or one of the group's sets; nil if not all of them were looked into.
+local sets_of, looks = nil, 0
+local function is_grouped(id, group)
+  local key = prefix .. 'g:' .. group
+  if is_in(key, id) then
+    return true
+  end
+  if not sets_of then
+    sets_of = {}
+    for _, set in ipairs(listed_sets()) do
+      local of = string.match(set, '^(.*):[^:]*$') or ''
+      sets_of[of] = sets_of[of] or {}
+      table.insert(sets_of[of], set)
+    end
+  end
+  for _, set in ipairs(sets_of[key] or {}) do
+    looks = looks + 1
+    if looks > 2000 then
+      return nil
+    elseif is_in(set, id) then
+      return true
+    end
+  end
+  if #listed_sets() >= MOST_SETS then
+    return nil
+  end
+  return false
+end
+
+local function is_active(id)
+  if is_in(KEYS[3], id) then
+    return true
+  end
+  search(active, id)
+  local times = in_list(active, id)
+  return times and times > 0
+end
+
+-- Since when the task waits that has waited longest, of some at the tail and ever fewer behind them: a
+-- server that stopped may have put many back in front. Nothing if none of them tells.
+local oldest = nil
+local function waits_longest()
+  if oldest == nil then
+    oldest = false
+    local length, step, at = redis.call('LLEN', pending), 1, 1
+    while at <= length do
+      local id = redis.call('LINDEX', pending, -at)
+      local since = id and tonumber(redis.pcall('HGET', prefix .. 't:' .. id, 'pending_since') or '')
+      if since and (not oldest or since < oldest) then
+        oldest = since
+      end
+      step = at < 20 and 1 or at
+      at = at + step
+    end
+  end
+  return oldest
+end
+
+local function is_pending(id, since)
+  local times = in_list(pending, id)
+  if times then
+    return times > 0
+  end
+  local first = waits_longest()
+  if not first or (tonumber(since) and tonumber(since) >= first - tonumber(ARGV[6])) then
+    return nil
+  end
+  -- Go's servers give a task back to the tail without the time.
+  if passed + 1000 <= MOST_PASSED then
+    passed = passed + 1000
+    return redis.call('LPOS', pending, id, 'RANK', -1, 'MAXLEN', 1000) and true or false
+  end
+  return nil
+end
+
+-- Whether a task of unknown state stands somewhere.
+local function is_anywhere(id)
+  for _, set in ipairs(SETS) do
+    if is_in(set, id) then
+      return true
+    end
+  end
+  return is_active(id) or (in_list(pending, id) or 0) > 0
+end
+
 local function look_at_task(id, key)
-  local task = redis.pcall('HMGET', key, 'state', 'group')
+  local task = redis.pcall('HMGET', key, 'state', 'group', 'pending_since')
   if task.err then
     task = {}
   end
-  -- Nearly all stand where their state says: look there first.
-  local set = SET_OF[task[1]]
-  if set and redis.call('ZSCORE', set, id) then
-    return
+  local state, group, since = task[1] or '', task[2] or '', task[3] or ''
+  local stands
+  if SET_OF[state] then
+    stands = is_in(SET_OF[state], id)
+  elseif state == 'active' then
+    stands = is_active(id)
+  elseif state == 'pending' then
+    stands = is_pending(id, since)
+  elseif group ~= '' then
+    stands = is_grouped(id, group)
+  else
+    stands = is_anywhere(id)
   end
-  if #places(id, task[2]) == 0 then
-    doubtful[#doubtful + 1] = id
+  if stands == false then
+    local n = #doubtful
+    doubtful[n + 1], doubtful[n + 2], doubtful[n + 3] = id, state, since
   end
 end
 

@@ -3,14 +3,20 @@
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 number of groups and aggregation sets, then their
---       keys, then the ids, each once
--- returns {ids put where their state says, put aside: id, kind ...}
+--       keys, then for each task, once: id, state and pending_since as they were seen, and how often
+--       the id stood in `pending` since then as search_list.lua found ('' if that is not known)
+-- returns {how many of the tasks were looked at, ids put where their state says, put aside: id, kind ...}
 --       kinds: h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A task without a container becomes what its state says; one whose time is not known any more is due
 -- now, an active one gets a lease that ends now. One that stands in `active` alone, and says something
 -- else, becomes active; if it stands elsewhere, too, it leaves `active`.
+--
+-- A `pending` that is too long to be searched here was searched before, in parts. That holds while the
+-- task is as it was seen: who puts a task into `pending` writes its state, and the time or, as Go's
+-- servers that give a task back, nothing; then it stands at the tail. What could not be searched for is
+-- left alone.
 
 local prefix, now = ARGV[1], ARGV[2]
 local active, lease = KEYS[2], KEYS[3]
@@ -51,11 +57,22 @@ local function leave_or_enter_active(id, key, alone)
   relisted[#relisted + 1] = id
 end
 
+-- Whether the search before still holds.
+local function is_as_seen(id, task, state, since, times)
+  return times ~= '' and (task[1] or '') == state and (task[3] or '') == since
+    and (times ~= '0' or not redis.call('LPOS', KEYS[1], id, 'RANK', -1, 'MAXLEN', 1000))
+end
+
 local n = tonumber(ARGV[4])
-for i = 5 + n, #ARGV do
+local looked, length = 0, redis.call('LLEN', active)
+for i = 5 + n, #ARGV, 4 do
   local id = ARGV[i]
+  -- At most two walks through `active`.
+  if passed + 2 * length > MOST_PASSED and looked > 0 then
+    break
+  end
   local key = prefix .. 't:' .. id
-  local task = redis.pcall('HMGET', key, 'state', 'group')
+  local task = redis.pcall('HMGET', key, 'state', 'group', 'pending_since')
   local kind = nil
   if task.err then
     kind, task = 'h', {}
@@ -65,6 +82,10 @@ for i = 5 + n, #ARGV do
     kind = 's'
   end
   local state, group = task[1], task[2] or nil
+  if is_long(KEYS[1]) and is_as_seen(id, task, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) then
+    told[KEYS[1]][id] = tonumber(ARGV[i + 3])
+  end
+  search(active, id)
   if redis.call('EXISTS', key) == 1 and (not group or holds(prefix .. 'g:' .. group, 'zset')) then
     local known, others, searched = whereabouts(id, group, 5, n)
     if searched and #known + #others == 0 then
@@ -78,7 +99,9 @@ for i = 5 + n, #ARGV do
       end
     elseif searched and not kind and state ~= 'active' and in_list(active, id) > 0 then
       leave_or_enter_active(id, key, #known + #others == 1)
+      passed = passed + length
     end
   end
+  looked = looked + 1
 end
-return { relisted, aside }
+return { looked, relisted, aside }

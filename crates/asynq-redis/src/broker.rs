@@ -1,7 +1,6 @@
 //! The broker: what the traits ask for, handed to the operations.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -29,12 +28,7 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::{
-    connection_type::RedisConnectionType,
-    link::owned::Owned,
-    links::Links,
-    ops::{self, heal::Place},
-};
+use crate::{connection_type::RedisConnectionType, link::owned::Owned, links::Links, ops};
 
 /// A task storage on Redis, shared with Go asynq. Cheap to clone; clones share the connections, which
 /// are replaced when they are lost and closed with the last clone or by [`close`](Broker::close).
@@ -49,7 +43,6 @@ pub(crate) struct Core {
     /// In front of each token.
     id: String,
     calls: AtomicU64,
-    heal: Mutex<HashMap<QueueName, Place>>,
     kept: Mutex<Vec<Owned>>,
     /// Whether connections may be killed, as far as is known.
     pub(crate) may_kill: AtomicBool,
@@ -61,14 +54,9 @@ impl Core {
         self.link.env().clock.now()
     }
 
-    /// Where the next look of `heal` at a queue begins.
-    pub(crate) fn heal_place(&self, queue: &QueueName) -> Place {
-        lock(&self.heal).get(queue).cloned().unwrap_or_default()
-    }
-
-    /// Moves that place.
-    pub(crate) fn set_heal_place(&self, queue: &QueueName, place: Place) {
-        lock(&self.heal).insert(queue.clone(), place);
+    /// What tells this broker from others; in front of each token.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Keeps a background task until it has ended, at most as long as the broker.
@@ -121,7 +109,6 @@ impl RedisBroker {
             link,
             id,
             calls: AtomicU64::new(1),
-            heal: Mutex::default(),
             kept: Mutex::default(),
             may_kill: AtomicBool::new(true),
         };
@@ -181,6 +168,10 @@ impl Broker for RedisBroker {
 
     async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
         ops::recover::recover(&self.core, batch).await
+    }
+
+    async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError> {
+        ops::heal::claim(&self.core, queue, lasts).await
     }
 
     async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {

@@ -49,6 +49,10 @@ scripts! {
     EXPIRED = "expired" ["container" "chunks" "aside"];
     /// Active entries and leases.
     HEAL = "heal" ["container" "chunks" "aside" "places"];
+    /// The right to repair a queue.
+    CLAIM_HEAL = "claim_heal" [];
+    /// Ids in a list.
+    SEARCH_LIST = "search_list" [];
     /// Groups, sets and locks.
     HEAL_KEYS = "heal_keys" ["container" "places" "set_name"];
     /// Tasks that do not stand where their state says.

@@ -45,6 +45,7 @@ pub enum Op {
     Forward,
     Expired,
     Recover,
+    ClaimHeal,
     Heal,
     DeleteExpired,
     ListGroups,

@@ -51,6 +51,8 @@ pub fn check(state: &RawState) -> Vec<Violation> {
             None => found.push(Violation::UnknownKey(key.clone())),
         }
     }
+    // What repairs leave behind for a while makes no queue.
+    queues.retain(|_, keys| keys.keys().any(|suffix| !matches!(*suffix, "x:healer" | "x:heal")));
     let listed = match state.get(keys::QUEUES) {
         Some(RawValue::Set(names)) => names.clone(),
         _ => BTreeSet::new(),
@@ -133,7 +135,7 @@ fn layout_type(suffix: &str) -> Option<&'static str> {
             "t" => "hash",
             "g" => "zset",
             "unique" | "processed" | "failed" => "string",
-            "x" if suffix.starts_with("x:tick:") => "string",
+            "x" if suffix.starts_with("x:tick:") || matches!(suffix, "x:healer" | "x:heal") => "string",
             // What was put aside, and other keys of our own.
             "x" => "",
             _ => return None,

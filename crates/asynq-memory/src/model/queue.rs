@@ -52,6 +52,8 @@ pub(crate) struct Queue {
     pub locks: Locks,
     /// `x:tick:<entry>`.
     pub ticks: Ticks,
+    /// `x:healer`: which connection repairs the queue, and until when.
+    pub healer: Option<(u64, DateTime<Utc>)>,
     /// `x:quarantine`; score: when.
     pub quarantine: ZSet<TaskId>,
     /// `x:quarantine:<id>`.
@@ -125,6 +127,7 @@ impl Queue {
             counters: Counters::default(),
             locks: Locks::default(),
             ticks: Ticks::default(),
+            healer: None,
             quarantine: ZSet::default(),
             quarantined: BTreeMap::new(),
             misfits: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! What crashed writers left behind. The whole queue is looked at in one step, and at most so many
 //! entries of each kind are repaired; Redis, which must not be held up, looks at a part in each call.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use asynq_core::{
     TaskState,
@@ -13,6 +13,22 @@ use chrono::{DateTime, Utc};
 
 use super::audit::is_uuid;
 use crate::model::{End, Queue};
+
+/// The longest life of a claim.
+const LONGEST_CLAIM: Duration = Duration::from_secs(24 * 3600);
+
+/// Claims the repairs of a queue for one connection: whether it holds the claim now.
+pub(crate) fn claim(queue: &mut Queue, connection: u64, lasts: Duration, now: DateTime<Utc>) -> bool {
+    if queue
+        .healer
+        .is_some_and(|(holder, until)| holder != connection && until > now)
+    {
+        return false;
+    }
+    let lasts = lasts.clamp(Duration::from_millis(1), LONGEST_CLAIM);
+    queue.healer = Some((connection, now + lasts));
+    true
+}
 
 /// Repairs one queue: first active tasks and leases, then hashes, groups and locks.
 pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<Healed, BrokerError> {

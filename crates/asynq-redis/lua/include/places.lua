@@ -8,12 +8,32 @@ local SET_OF = { scheduled = KEYS[4], retry = KEYS[5], archived = KEYS[6], compl
 local STATES = {
   active = true, pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
 }
--- Longer lists are not searched (SAFETY rule 7).
-local LONGEST = 10000
-local seen = {}
+-- Longer lists are not read whole: that takes a millisecond for each 2000 entries.
+local LONGEST = 2000
+-- How many entries all searches of one call pass at most.
+local MOST_PASSED = 50000
+local seen, told, passed = {}, { [KEYS[1]] = {}, [KEYS[2]] = {} }, 0
 
--- How often an id stands in a list; nil if the list is too long to be searched.
+-- Whether a list is too long to be read whole.
+local function is_long(list)
+  local length = redis.pcall('LLEN', list)
+  return type(length) == 'number' and length > LONGEST
+end
+
+-- Searches a long list for one id, for `in_list` to tell, unless the call has passed too many entries.
+local function search(list, id)
+  local length = redis.pcall('LLEN', list)
+  if type(length) == 'number' and length > LONGEST and passed + length <= MOST_PASSED then
+    passed = passed + length
+    told[list][id] = #redis.call('LPOS', list, id, 'COUNT', 0)
+  end
+end
+
+-- How often an id stands in a list; nil if it was not searched, which says nothing of the id.
 local function in_list(list, id)
+  if told[list][id] then
+    return told[list][id]
+  end
   if seen[list] == nil then
     local length, ids = redis.pcall('LLEN', list), {}
     if type(length) ~= 'number' or length > LONGEST then
@@ -40,9 +60,10 @@ local function misplaced()
 end
 
 -- The keys of the listed aggregation sets, the first thousand.
+local MOST_SETS = 1000
 local function listed_sets()
   if seen[KEYS[9]] == nil then
-    local sets = redis.pcall('ZRANGE', KEYS[9], 0, 999)
+    local sets = redis.pcall('ZRANGE', KEYS[9], 0, MOST_SETS - 1)
     seen[KEYS[9]] = sets.err and {} or sets
   end
   return seen[KEYS[9]]

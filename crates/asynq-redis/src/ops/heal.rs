@@ -1,12 +1,15 @@
 //! What crashed writers left behind.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use asynq_core::{
-    broker::{AGGREGATION_SET_LIFETIME, Healed, MAX_BATCH, Poison, RECOVER_GRACE},
+    broker::{AGGREGATION_SET_LIFETIME, Healed, Poison, RECOVER_GRACE},
     clock::unix_nanos,
     error::BrokerError,
-    keys,
+    keys::{self, own},
     names::{GroupKey, QueueName, TaskId},
 };
 use chrono::{DateTime, Utc};
@@ -15,13 +18,31 @@ use super::gathered::{gathered, tasks_a_call};
 use crate::{
     args::{Args, keys_of, pattern_of},
     broker::Core,
-    reply::Reply,
+    reply::{Reply, int, scalar},
     scripts,
 };
 
-/// Where the next look at a queue begins.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
+/// How many entries of one container, and keys of the database, one call looks at: about a
+/// millisecond of Redis.
+const ENTRIES: u32 = 250;
+/// How many groups one call looks at, whether they have tasks.
+const GROUPS: i64 = 50;
+/// How many entries of a list one call searches: about a millisecond of Redis.
+const SEARCHED: i64 = 2000;
+/// With so many tasks that are not where they should be, a look ends; the next one goes on behind it.
+const MOST_DOUBTFUL: usize = 100;
+/// How often a search may lose its place.
+const RESTARTS: u32 = 3;
+/// How much longer than the tasks next to run another one waits before it is looked for: the clocks of
+/// those who enqueue may differ.
+const OVERTAKEN: Duration = Duration::from_secs(60);
+/// How long a place is remembered, in seconds.
+const PLACE_LIVES: i64 = 24 * 3600;
+
+/// Where the next look at a queue begins. Kept in Redis, so that a look goes on where another server's
+/// ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
     active: i64,
     lease: i64,
     scan: String,
@@ -33,6 +54,50 @@ impl Default for Place {
             active: 0,
             lease: 0,
             scan: "0".to_owned(),
+        }
+    }
+}
+
+impl Place {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let (active, lease, scan) = (number()?, number()?, number()?);
+        parts.next().is_none().then_some(Self {
+            active: i64::try_from(active).ok()?,
+            lease: i64::try_from(lease).ok()?,
+            scan: scan.to_string(),
+        })
+    }
+
+    fn write(&self) -> String {
+        format!("{} {} {}", self.active, self.lease, self.scan)
+    }
+
+    /// The place of a queue; the start where none can be read.
+    async fn load(core: &Core, queue: &QueueName) -> Result<Self, BrokerError> {
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(own::heal_place(queue));
+        match core.link.command(&cmd).await {
+            Ok(redis::Value::BulkString(text)) => {
+                Ok(std::str::from_utf8(&text).ok().and_then(Self::read).unwrap_or_default())
+            }
+            Ok(_) | Err(BrokerError::WrongType { .. } | BrokerError::Refused { .. }) => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A place that is not kept is no harm: the next look begins at the one before.
+    async fn store(&self, core: &Core, queue: &QueueName) {
+        let key = own::heal_place(queue);
+        let cmd = if *self == Self::default() {
+            redis::cmd("DEL").arg(key).to_owned()
+        } else {
+            let mut set = redis::cmd("SET");
+            set.arg(key).arg(self.write()).arg("EX").arg(PLACE_LIVES).to_owned()
+        };
+        if let Err(error) = core.link.command(&cmd).await {
+            tracing::debug!(%queue, %error, "the place of a look at a queue could not be kept");
         }
     }
 }
@@ -55,20 +120,33 @@ pub(crate) fn places(queue: &QueueName) -> Vec<Vec<u8>> {
     )
 }
 
+/// Claims the repairs of a queue for this connection.
+pub(crate) async fn claim(core: &Core, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError> {
+    const OPERATION: &str = "claim_heal";
+    let millis = i64::try_from(lasts.as_millis())
+        .unwrap_or(i64::MAX)
+        .clamp(1, PLACE_LIVES * 1000);
+    let args = Args::with_capacity(2).text(core.id()).int(millis);
+    let keys = vec![own::healer(queue).into_bytes()];
+    let value = core.link.eval(&scripts::CLAIM_HEAL, keys, args.done()).await?;
+    Ok(int(OPERATION, scalar(OPERATION, value)?)? == 1)
+}
+
 pub(crate) async fn heal(core: &Core, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
     let now = core.now();
-    let limit = i64::from(limit.clamp(1, 5 * MAX_BATCH));
-    let mut place = core.heal_place(queue);
+    let limit = i64::from(limit.max(1));
+    let mut place = Place::load(core, queue).await?;
     let mut healed = Healed::default();
-    // What was repaired is reported even if the rest fails.
-    let mut doubtful = heal_active(core, queue, limit, now, &mut place, &mut healed).await?;
-    let rest = async {
-        doubtful.append(&mut heal_keys(core, queue, limit, now, &mut place, &mut healed).await?);
+    let mut doubtful = Doubtful::new();
+    // What was repaired is told even if the rest fails.
+    let done = async {
+        heal_active(core, queue, limit, now, &mut place, &mut healed, &mut doubtful).await?;
+        heal_keys(core, queue, limit, now, &mut place, &mut healed, &mut doubtful).await?;
         relist(core, queue, doubtful, now, &mut healed).await
     };
-    let rest = rest.await;
-    core.set_heal_place(queue, place);
-    match rest {
+    let done = done.await;
+    place.store(core, queue).await;
+    match done {
         Err(error) if healed.is_empty() => Err(error),
         Err(error) => {
             tracing::warn!(%queue, %error, "the keys of a queue could not be looked at");
@@ -78,10 +156,18 @@ pub(crate) async fn heal(core: &Core, queue: &QueueName, limit: u32) -> Result<H
     }
 }
 
-/// Ids as they stand in Redis, each once.
-type Ids = BTreeSet<Vec<u8>>;
+/// Ids as they stand in Redis, each once, with what their tasks said.
+type Doubtful = BTreeMap<Vec<u8>, Seen>;
 
-/// Repairs what needs no look elsewhere; the ids that do.
+/// State and `pending_since` of a task.
+#[derive(Debug)]
+struct Seen {
+    state: Vec<u8>,
+    since: Vec<u8>,
+}
+
+/// Repairs what needs no look elsewhere, and collects what does. Looks at `limit` entries of `active`
+/// and of `lease`, or at all that are left before the end.
 async fn heal_active(
     core: &Core,
     queue: &QueueName,
@@ -89,26 +175,42 @@ async fn heal_active(
     now: DateTime<Utc>,
     place: &mut Place,
     healed: &mut Healed,
-) -> Result<Ids, BrokerError> {
-    let args = Args::with_capacity(6)
-        .text(&keys::queue_prefix(queue))
-        .int(now.timestamp())
-        .int(place.active)
-        .int(place.lease)
-        .int(limit)
-        .int(i64::try_from(RECOVER_GRACE.as_secs()).unwrap_or(i64::MAX));
-    let value = core.link.eval(&scripts::HEAL, places(queue), args.done()).await?;
-    let mut reply = Reply::of_script("heal", value)?;
-    healed.leased.extend(ids(reply.list()?)?);
-    healed.stale_leases.extend(ids(reply.list()?)?);
-    let doubtful = raw_ids(reply.list()?)?;
-    healed.poisoned.extend(poison(queue, reply.list()?)?);
-    place.active = reply.int()?;
-    place.lease = reply.int()?;
-    Ok(doubtful)
+    doubtful: &mut Doubtful,
+) -> Result<(), BrokerError> {
+    let (mut active, mut leases) = (limit, limit);
+    while (active > 0 || leases > 0) && doubtful.len() < MOST_DOUBTFUL {
+        let args = Args::with_capacity(8)
+            .text(&keys::queue_prefix(queue))
+            .int(now.timestamp())
+            .int(place.active)
+            .int(place.lease)
+            .int(active.min(ENTRIES.into()))
+            .int(leases.min(ENTRIES.into()))
+            .int(i64::try_from(RECOVER_GRACE.as_secs()).unwrap_or(i64::MAX))
+            .int(GROUPS);
+        let value = core.link.eval(&scripts::HEAL, places(queue), args.done()).await?;
+        let mut reply = Reply::of_script("heal", value)?;
+        healed.leased.extend(ids(reply.list()?)?);
+        healed.stale_leases.extend(ids(reply.list()?)?);
+        collect(reply.list()?, doubtful)?;
+        healed.poisoned.extend(poison(queue, reply.list()?)?);
+        let (next_active, next_lease) = (reply.int()?, reply.int()?);
+        if active > 0 {
+            active -= active.min(ENTRIES.into());
+            place.active = next_active;
+        }
+        if leases > 0 {
+            leases -= leases.min(ENTRIES.into());
+            place.lease = next_lease;
+        }
+        // What has come to its end begins anew with the next look.
+        active = if place.active == 0 { 0 } else { active };
+        leases = if place.lease == 0 { 0 } else { leases };
+    }
+    Ok(())
 }
 
-/// Repairs what needs no look elsewhere; the ids that do.
+/// The same with the keys of the database, at most `limit` or so.
 async fn heal_keys(
     core: &Core,
     queue: &QueueName,
@@ -116,61 +218,118 @@ async fn heal_keys(
     now: DateTime<Utc>,
     place: &mut Place,
     healed: &mut Healed,
-) -> Result<Ids, BrokerError> {
-    let args = Args::with_capacity(5)
-        .text(&keys::queue_prefix(queue))
-        .int((now + AGGREGATION_SET_LIFETIME).timestamp())
-        .text(&pattern_of(queue, ""))
-        .text(&place.scan)
-        .int(limit);
-    let value = core.link.eval(&scripts::HEAL_KEYS, places(queue), args.done()).await?;
-    let mut reply = Reply::of_script("heal_keys", value)?;
-    place.scan = reply.text()?;
-    let doubtful = raw_ids(reply.list()?)?;
-    healed
-        .regrouped
-        .extend(reply.list()?.texts()?.iter().map(|name| GroupKey::from_storage(name)));
-    healed.relisted_sets.extend(reply.list()?.texts()?);
-    healed.unlocked.extend(reply.list()?.texts()?);
-    Ok(doubtful)
+    doubtful: &mut Doubtful,
+) -> Result<(), BrokerError> {
+    let overtaken = i64::try_from(OVERTAKEN.as_nanos()).unwrap_or(i64::MAX);
+    let mut left = limit;
+    while left > 0 && doubtful.len() < MOST_DOUBTFUL {
+        let looked = left.min(ENTRIES.into());
+        let args = Args::with_capacity(6)
+            .text(&keys::queue_prefix(queue))
+            .int((now + AGGREGATION_SET_LIFETIME).timestamp())
+            .text(&pattern_of(queue, ""))
+            .text(&place.scan)
+            .int(looked)
+            .int(overtaken);
+        let value = core.link.eval(&scripts::HEAL_KEYS, places(queue), args.done()).await?;
+        let mut reply = Reply::of_script("heal_keys", value)?;
+        place.scan = reply.text()?;
+        collect(reply.list()?, doubtful)?;
+        healed
+            .regrouped
+            .extend(reply.list()?.texts()?.iter().map(|name| GroupKey::from_storage(name)));
+        healed.relisted_sets.extend(reply.list()?.texts()?);
+        healed.unlocked.extend(reply.list()?.texts()?);
+        left -= looked;
+        if place.scan == "0" {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Looks for these tasks everywhere and puts those where their state says that do not stand there.
 async fn relist(
     core: &Core,
     queue: &QueueName,
-    doubtful: Ids,
+    doubtful: Doubtful,
     now: DateTime<Utc>,
     healed: &mut Healed,
 ) -> Result<(), BrokerError> {
     if doubtful.is_empty() {
         return Ok(());
     }
+    let pending = search_pending(core, queue, &doubtful).await?;
     let Some(groups) = gathered(core, queue).await? else {
         return Ok(());
     };
     let doubtful: Vec<_> = doubtful.into_iter().collect();
-    for part in doubtful.chunks(tasks_a_call(groups.len())) {
-        let mut args = Args::with_capacity(4 + groups.len() + part.len())
+    let mut left = doubtful.as_slice();
+    while !left.is_empty() {
+        let part = &left[..left.len().min(tasks_a_call(groups.len()))];
+        let mut args = Args::with_capacity(4 + groups.len() + 4 * part.len())
             .text(&keys::queue_prefix(queue))
             .int(now.timestamp())
             .int(unix_nanos(now));
         args.push_count(groups.len());
-        groups.iter().chain(part).for_each(|name| args.push(name));
+        groups.iter().for_each(|name| args.push(name));
+        for (id, Seen { state, since }) in part {
+            args.push(id);
+            args.push(state);
+            args.push(since);
+            args.push(match &pending {
+                Some(found) if found.contains(id) => "1",
+                Some(_) => "0",
+                None => "",
+            });
+        }
         let value = core.link.eval(&scripts::RELIST, places(queue), args.done()).await?;
         let mut reply = Reply::of_script("relist", value)?;
+        let looked = usize::try_from(reply.int()?).unwrap_or(0).clamp(1, part.len());
         healed.relisted.extend(ids(reply.list()?)?);
         healed.poisoned.extend(poison(queue, reply.list()?)?);
+        left = &left[looked..];
     }
     Ok(())
 }
 
-fn raw_ids(mut reply: Reply) -> Result<Ids, BrokerError> {
-    let mut found = Ids::new();
-    while !reply.is_empty() {
-        found.insert(reply.bytes()?);
+/// Which of these stand in `pending`; `None` if that could not be found out.
+async fn search_pending(
+    core: &Core,
+    queue: &QueueName,
+    doubtful: &Doubtful,
+) -> Result<Option<BTreeSet<Vec<u8>>>, BrokerError> {
+    let mut found = BTreeSet::new();
+    let (mut index, mut before, mut restarts) = (0, Vec::new(), 0);
+    loop {
+        let mut args = Args::with_capacity(3 + doubtful.len()).int(index);
+        args.push(&before);
+        let mut args = args.int(SEARCHED);
+        doubtful.keys().for_each(|id| args.push(id));
+        let value = core
+            .link
+            .eval(&scripts::SEARCH_LIST, keys_of(queue, &["pending"]), args.done())
+            .await?;
+        let mut reply = Reply::of_script("search_list", value)?;
+        (index, before) = (reply.int()?, reply.bytes()?);
+        while !reply.is_empty() {
+            found.insert(reply.bytes()?);
+        }
+        match index {
+            -1 => return Ok(Some(found)),
+            -2 if restarts == RESTARTS => return Ok(None),
+            -2 => (index, restarts) = (0, restarts + 1),
+            _ => {}
+        }
     }
-    Ok(found)
+}
+
+fn collect(mut reply: Reply, doubtful: &mut Doubtful) -> Result<(), BrokerError> {
+    while !reply.is_empty() {
+        let (id, state, since) = (reply.bytes()?, reply.bytes()?, reply.bytes()?);
+        doubtful.insert(id, Seen { state, since });
+    }
+    Ok(())
 }
 
 fn ids(reply: Reply) -> Result<Vec<TaskId>, BrokerError> {
@@ -187,4 +346,22 @@ fn poison(queue: &QueueName, reply: Reply) -> Result<Vec<Poison>, BrokerError> {
             kind,
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let place = Place {
+            active: 7,
+            lease: 0,
+            scan: "18446744073709551615".to_owned(),
+        };
+        assert_eq!(Place::read(&place.write()), Some(place));
+        for bad in ["", "1 2", "1 2 x", "1 2 3 4", "-1 2 3", "1  3"] {
+            assert_eq!(Place::read(bad), None, "{bad:?}");
+        }
+    }
 }

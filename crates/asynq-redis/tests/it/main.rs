@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, in its helpers too")]
 
+mod backlog;
 mod bounds;
 mod bytes;
 #[cfg(feature = "cluster")]

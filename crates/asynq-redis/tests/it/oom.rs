@@ -28,6 +28,8 @@ const PINNED: &[(&str, &str)] = &[
     ("recover", "the_dead_are_recovered"),
     ("heal", "stores_heal"),
     ("heal_keys", "stores_heal"),
+    ("claim_heal", "stores_heal"),
+    ("search_list", "what_stands_nowhere_is_put_back"),
     ("relist", "what_stands_nowhere_is_put_back"),
     ("forward", "maintenance_goes_on"),
     ("delete_expired", "maintenance_goes_on"),
@@ -275,6 +277,7 @@ async fn stores_heal() {
     bench.raw(&["SET", &key("unique:t:"), "nobody"]).await;
     bench.raw(&["HDEL", &key("t:d"), "msg"]).await;
     fill(&mut bench).await;
+    assert!(bench.storage.claim_heal(&q(), Duration::from_secs(60)).await.unwrap());
     let healed = bench.storage.heal(&q(), 1000).await.unwrap();
     assert_eq!(
         (healed.leased.len(), healed.stale_leases.len(), healed.relisted.len()),

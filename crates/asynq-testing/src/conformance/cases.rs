@@ -194,6 +194,7 @@ macro_rules! __conformance_cases {
                 an_active_id_that_waits_in_another_group_leaves_active
                 a_lost_entry_of_a_set_is_made_anew
                 a_group_that_is_called_like_a_set_is_a_group
+                one_connection_claims_the_repairs
             }
             janitor {
                 a_completed_task_goes_when_its_retention_is_over

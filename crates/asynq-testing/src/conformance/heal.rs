@@ -310,3 +310,32 @@ pub(super) async fn a_group_that_is_called_like_a_set_is_a_group(fx: &Fixture) {
     assert!(healed.relisted_sets.is_empty());
     assert_eq!(fx.raw().await.q().set("groups"), [name]);
 }
+
+/// SAFETY 7: of several servers one claims the repairs of a queue; it may renew the claim, which ends by
+/// itself. Each queue is claimed for itself.
+pub(super) async fn one_connection_claims_the_repairs(fx: &Fixture) {
+    let other = fx.connect().await;
+    let minute = Duration::from_secs(60);
+    assert!(fx.storage.claim_heal(&queue(Q), minute).await.unwrap());
+    assert!(!other.claim_heal(&queue(Q), minute).await.unwrap());
+    assert!(other.claim_heal(&queue("q2"), minute).await.unwrap());
+    assert!(
+        fx.storage
+            .claim_heal(&queue(Q), Duration::from_millis(50))
+            .await
+            .unwrap(),
+        "renewed"
+    );
+    // On a real server the claim ends by the server's clock.
+    fx.advance(1);
+    let claimed = async {
+        while !other.claim_heal(&queue(Q), minute).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, claimed).await.unwrap();
+    assert!(!fx.storage.claim_heal(&queue(Q), minute).await.unwrap());
+    // A claim makes no queue.
+    assert!(fx.storage.queues().await.unwrap().is_empty());
+    assert_eq!(fx.audit(&queue(Q)).await, []);
+}

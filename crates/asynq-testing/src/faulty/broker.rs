@@ -241,6 +241,12 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             .await
     }
 
+    async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError> {
+        self.faults
+            .guard(Op::ClaimHeal, self.inner.claim_heal(queue, lasts))
+            .await
+    }
+
     async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
         self.faults.guard(Op::Heal, self.inner.heal(queue, limit)).await
     }
