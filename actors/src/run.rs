@@ -5,10 +5,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -32,7 +29,7 @@ use crate::{
     distrust::{drop_quietly, panic_text, shown},
     processor::Nudge,
     router::{Handled, PutBack, Router},
-    table::{Cancel, CancelReason, End, Key, Start, Table},
+    table::{Cancel, CancelReason, End, Key, Start, Table, Validity},
 };
 
 /// How long an error handler may take; it holds the slot and the lease meanwhile.
@@ -89,7 +86,7 @@ impl Drop for Ending {
 struct Work {
     message: Arc<TaskMessage>,
     cancel: Cancel,
-    valid_until: Arc<AtomicI64>,
+    valid: Validity,
     deadline: DateTime<Utc>,
 }
 
@@ -134,7 +131,7 @@ impl Runner {
                 token,
                 message,
                 cancel,
-                valid_until,
+                valid,
                 deadline,
                 permit,
             } = start;
@@ -156,7 +153,7 @@ impl Runner {
             let work = Work {
                 message,
                 cancel,
-                valid_until,
+                valid,
                 deadline,
             };
             #[expect(
@@ -172,7 +169,7 @@ impl Runner {
         let Work {
             message,
             cancel,
-            valid_until,
+            valid,
             deadline,
         } = work;
         let (key, token) = (ending.key.clone(), ending.token.clone());
@@ -195,10 +192,11 @@ impl Runner {
             hold: Arc::downgrade(&ending) as Weak<_>,
         });
         let task = Task::from_message(&message, Some(context.clone()));
-        let verdict = if deadline <= self.env.clock.now() {
+        let limit = Limit::new(&message, deadline, &self.env.clock);
+        let verdict = if limit.left().is_zero() {
             Verdict::Deadline
         } else {
-            self.attempt(task.clone(), &context, &cancel, &valid_until).await
+            self.attempt(task.clone(), &context, &cancel, &valid, &limit).await
         };
         // Whatever the handler spawned sees that the run is over.
         let cancelled = cancel.reason();
@@ -241,13 +239,18 @@ impl Runner {
     }
 
     /// Runs the handler until it returns, or must not go on.
-    async fn attempt(&self, task: Task, context: &TaskContext, cancel: &Cancel, valid_until: &AtomicI64) -> Verdict {
-        let deadline = context.deadline();
+    async fn attempt(
+        &self,
+        task: Task,
+        context: &TaskContext,
+        cancel: &Cancel,
+        valid: &Validity,
+        limit: &Limit,
+    ) -> Verdict {
         let work = AssertUnwindSafe(self.router.run(task, context));
         let mut work = Box::pin(work.catch_unwind());
         let verdict = loop {
-            let lease_end = lease_end(valid_until.load(Ordering::Relaxed));
-            let next = self.env.clock.until(deadline.min(lease_end));
+            let next = limit.left().min(valid.left());
             let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
             tokio::select! {
                 biased;
@@ -263,11 +266,10 @@ impl Runner {
                     _ => break Verdict::Requested,
                 },
                 () = tokio::time::sleep(next) => {
-                    let now = self.env.clock.now();
-                    if now >= self::lease_end(valid_until.load(Ordering::Relaxed)) {
+                    if !valid.stands() {
                         break Verdict::LeaseLost;
                     }
-                    if now >= deadline {
+                    if limit.left().is_zero() {
                         break Verdict::Deadline;
                     }
                 }
@@ -315,15 +317,38 @@ impl Runner {
     }
 }
 
+/// When a run must have ended.
+#[derive(Debug)]
+enum Limit {
+    /// At the time that the task names.
+    Deadline(DateTime<Utc>, Clock),
+    /// After its timeout, whatever becomes of the clock meanwhile.
+    Timeout(Validity),
+}
+
+impl Limit {
+    /// The limit of a run that starts now and has until `deadline`.
+    fn new(message: &TaskMessage, deadline: DateTime<Utc>, clock: &Clock) -> Self {
+        if message.deadline != 0 && deadline.timestamp() == message.deadline {
+            Self::Deadline(deadline, clock.clone())
+        } else {
+            Self::Timeout(Validity::until(deadline, clock))
+        }
+    }
+
+    /// How long the run may go on.
+    fn left(&self) -> Duration {
+        match self {
+            Self::Deadline(at, clock) => clock.until(*at),
+            Self::Timeout(until) => until.left(),
+        }
+    }
+}
+
 /// What an error says about its task; a failure where its sources panic.
 fn directive(error: &Error) -> Directive {
     std::panic::catch_unwind(AssertUnwindSafe(|| error.directive())).unwrap_or_else(|panic| {
         drop_quietly(panic);
         Directive::Fail
     })
-}
-
-/// A lease is valid while its second is not over (Go: expiry ≥ now).
-fn lease_end(until: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(until.saturating_add(1), 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

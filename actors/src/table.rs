@@ -7,12 +7,13 @@
 //! claim goes back to `Finished` only through the end of its call (SAFETY rules 1, 14, 15).
 
 mod cancel;
+mod validity;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -29,7 +30,10 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use cancel::{Cancel, CancelReason};
+pub(crate) use self::{
+    cancel::{Cancel, CancelReason},
+    validity::Validity,
+};
 
 /// How far above the lease that stands an extension on its way may have written. A settle that
 /// overtakes the answer of an extension must not be taken for a zombie's. Below the earliest
@@ -68,8 +72,8 @@ struct Entry {
     message: Arc<TaskMessage>,
     /// `until` is the fence: no lease of ours is above it.
     lease: LeaseRef,
-    /// The lease that is known to stand, Unix seconds.
-    valid_until: Arc<AtomicI64>,
+    /// The lease that is known to stand.
+    valid: Validity,
     phase: Phase,
     cancel: Cancel,
     order: u64,
@@ -79,19 +83,15 @@ struct Entry {
 }
 
 impl Entry {
-    fn is_valid(&self, now: DateTime<Utc>) -> bool {
-        self.valid_until.load(Ordering::Relaxed) >= now.timestamp()
-    }
-
     /// A lease is known to have been written.
     fn extend(&mut self, until: LeaseUntil) {
-        self.valid_until.fetch_max(until.0, Ordering::Relaxed);
+        self.valid.extend(until);
         self.lease.until = self.lease.until.max(until);
     }
 
     /// The claim to send: while the lease stands, extensions may be on their way.
     fn fenced(&mut self, now: DateTime<Utc>) -> LeaseRef {
-        if self.is_valid(now) {
+        if self.valid.stands() {
             let above = LeaseUntil((now + LEASE + FENCE_SLACK).timestamp());
             self.lease.until = self.lease.until.max(above);
         }
@@ -106,7 +106,7 @@ pub(crate) struct Start {
     pub(crate) token: CallToken,
     pub(crate) message: Arc<TaskMessage>,
     pub(crate) cancel: Cancel,
-    pub(crate) valid_until: Arc<AtomicI64>,
+    pub(crate) valid: Validity,
     pub(crate) deadline: DateTime<Utc>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
@@ -345,7 +345,7 @@ impl Table {
                 continue;
             }
             let entry = Entry {
-                valid_until: Arc::new(AtomicI64::new(lease.until.0)),
+                valid: Validity::of_lease(lease.until, &self.clock),
                 phase: Phase::Leased {
                     permit: permits.as_mut().and_then(|p| p.split(1)),
                 },
@@ -397,7 +397,7 @@ impl Table {
             if !matches!(entry.phase, Phase::Leased { .. }) {
                 continue;
             }
-            if !entry.is_valid(now) {
+            if !entry.valid.stands() {
                 tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started");
                 state.entries.remove(&key);
                 self.changed.notify_waiters();
@@ -418,7 +418,7 @@ impl Table {
                 token: entry.lease.token.clone(),
                 message: Arc::clone(&entry.message),
                 cancel: entry.cancel.clone(),
-                valid_until: Arc::clone(&entry.valid_until),
+                valid: entry.valid.clone(),
                 deadline: entry.deadline,
                 permit,
                 key,
@@ -734,7 +734,7 @@ impl Table {
                     Phase::Leased { .. } | Phase::Running { .. } => true,
                     Phase::Finished { at, .. } | Phase::Claimed { at, .. } => at.elapsed() < RENEW_ENDED,
                 };
-                wanted && !entry.poisoned && entry.is_valid(now)
+                wanted && !entry.poisoned && entry.valid.stands()
             })
             .map(|entry| entry.fenced(now))
             .collect()

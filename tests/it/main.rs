@@ -6,6 +6,8 @@ mod aggregation;
 #[cfg(feature = "redis")]
 mod classic;
 #[cfg(feature = "redis")]
+mod clocks;
+#[cfg(feature = "redis")]
 mod crash;
 mod inputs;
 #[cfg(feature = "redis")]

@@ -1,14 +1,6 @@
 //! One run of the user's aggregator: one set of tasks becomes one task, or none is changed.
 
-use std::{
-    fmt,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use asynq_core::{
     BrokerError, EnqueueError, Error, GroupAggregator, Task, TaskError, TaskOptions,
@@ -21,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     broker::BrokerHandle,
     distrust::{drop_quietly, panic_text, report, shown},
+    table::Validity,
 };
 
 /// How often a set is extended while the user's code runs: three may fail and it is still ours.
@@ -87,19 +80,18 @@ impl Job {
     }
 
     async fn aggregate(&self, set: &AggregationSet) -> Result<(), RunError> {
-        let until = AtomicI64::new(set.until.0);
-        let task = self.call(set, &until).await?;
+        let ours = Validity::until(set.until.instant(), &self.env.clock);
+        let task = self.call(set, &ours).await?;
         // As in Go, whatever queue the task names.
         let queue = TaskOptions::new().queue(set.queue.as_str());
         let result = compose(&task, &queue, &self.env).map_err(RunError::Invalid)?;
-        let end = LeaseUntil(until.load(Ordering::Relaxed)).instant();
-        timeout(self.env.clock.until(end), self.finish(set, result))
+        timeout(ours.left(), self.finish(set, result))
             .await
             .unwrap_or_else(|_| Err(RunError::Lost(gone(set))))
     }
 
     /// The user's code, while the set is ours and the time is not over.
-    async fn call(&self, set: &AggregationSet, until: &AtomicI64) -> Result<Task, RunError> {
+    async fn call(&self, set: &AggregationSet, ours: &Validity) -> Result<Task, RunError> {
         let tasks: Vec<Task> = set.tasks.iter().map(|task| Task::from_message(task, None)).collect();
         let call = AssertUnwindSafe(async { self.aggregator.0.aggregate(set.group.as_str(), &tasks).await });
         let mut call = Box::pin(call.catch_unwind());
@@ -113,7 +105,7 @@ impl Job {
                     Err(RunError::Panicked(text))
                 }
             },
-            lost = self.keep(set, until) => Err(RunError::Lost(lost)),
+            lost = self.keep(set, ours) => Err(RunError::Lost(lost)),
             () = sleep(self.timeout) => Err(RunError::TimedOut(self.timeout)),
         };
         drop_quietly(call);
@@ -121,11 +113,10 @@ impl Job {
     }
 
     /// Extends the set again and again; returns only when it is no longer ours, and why.
-    async fn keep(&self, set: &AggregationSet, until: &AtomicI64) -> BrokerError {
+    async fn keep(&self, set: &AggregationSet, ours: &Validity) -> BrokerError {
         loop {
-            let end = LeaseUntil(until.load(Ordering::Relaxed)).instant();
-            match timeout(self.env.clock.until(end), self.extend(set)).await {
-                Ok(Ok(extended)) => until.store(extended.0, Ordering::Relaxed),
+            match timeout(ours.left(), self.extend(set)).await {
+                Ok(Ok(extended)) => ours.extend_until(extended.instant()),
                 Ok(Err(error)) => return error,
                 // Whether it was handed back is not known, only that it may have been.
                 Err(_) => return gone(set),

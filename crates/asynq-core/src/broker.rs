@@ -603,6 +603,10 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
 
     /// Lists tasks whose lease ended at least `grace` ago. Undecodable ones are quarantined and
     /// reported, never an error (pitfalls G11).
+    ///
+    /// Leases are judged by the storage's own time, asked for in this call. For 60 s after that time jumped
+    /// forward by more than a second, as far as this connection can see, none are listed: living owners wrote
+    /// theirs by the time before, and extend them meanwhile.
     async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError>;
 
     /// Takes expired tasks from their dead owners. Each is refused as [`SettleError::NotOurs`]
@@ -653,7 +657,8 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// [`enqueue`](Self::enqueue).
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError>;
 
-    /// Hands sets that outlived their time back to their groups; the number of sets.
+    /// Hands sets that outlived their time back to their groups; the number of sets. None, soon after a jump of
+    /// the storage's time, as with [`expired`](Self::expired).
     async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError>;
 
     /// Publishes a server and its workers for `ttl` (whole seconds, at least 1).

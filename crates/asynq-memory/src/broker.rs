@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use asynq_core::{
         Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Tick, Ticked,
         Want, Watch, WatchKind,
     },
+    clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
@@ -47,6 +48,7 @@ struct Connection {
     uuid: String,
     calls: AtomicU64,
     closed: AtomicBool,
+    jumps: Mutex<Jumps>,
 }
 
 impl Connection {
@@ -80,6 +82,7 @@ impl MemoryBroker {
             uuid,
             calls,
             closed,
+            jumps: Mutex::default(),
         }))
     }
 
@@ -103,6 +106,15 @@ impl MemoryBroker {
     pub fn ttl(&self, key: &str) -> Option<i64> {
         let lives = self.0.store.data().expiry(key)? - self.0.env.clock.now();
         Some((lives.num_milliseconds() + 500) / 1000).filter(|_| lives > TimeDelta::zero())
+    }
+
+    /// Whether tasks and sets may be taken from their owners; not so soon after a jump of the time that living
+    /// owners may not have extended their leases since.
+    fn may_take_over(&self) -> bool {
+        let clock = &self.0.env.clock;
+        let mut jumps = self.0.jumps.lock().unwrap_or_else(PoisonError::into_inner);
+        jumps.look(clock);
+        !jumps.is_settling(clock)
     }
 
     /// Runs one operation on the data, at this moment of the connection's clock.
@@ -210,6 +222,9 @@ impl Broker for MemoryBroker {
 
     async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
         consume_budget().await;
+        if !self.may_take_over() {
+            return Ok(Expired::default());
+        }
         let expired = self.with_queue(queue, |queue, now| recover::expired(queue, grace, limit, now))?;
         log(&expired.poisoned, "expired");
         Ok(expired)
@@ -266,6 +281,9 @@ impl Broker for MemoryBroker {
     }
 
     async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError> {
+        if !self.may_take_over() {
+            return Ok(0);
+        }
         self.with_queue(queue, groups::reclaim)
     }
 

@@ -4,16 +4,19 @@
 -- ARGV  1 to 8 as in include/settle.lua,
 --       9 most tasks to take, 10 most bytes of messages to take (the first excepted),
 --       11 token of this take, 12 lease of this take in s,
---       13 number of fences, then for each: token, highest lease written in s
+--       13 by how much the clock of this server may differ from 2 in s ('' it does not count),
+--       14 number of fences, then for each: token, highest lease written in s
 --       then number of items, then the items; an item's fence is the number of one, from 1
 -- returns {codes, tasks taken: id, msg ... in starting order, put aside: id, kind ...,
---       1 if pending had fewer than were wanted (or is paused) else 0, note on counters}
+--       1 if pending had fewer than were wanted (or is paused) else 0, note on counters,
+--       '' or, if nothing was taken since the clocks differ, the time here: seconds, microseconds}
 --       kinds: n no key, h not a hash, m no message; codes as in include/settle.lua
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A task is ours if x:take is the token of our take and its lease is absent or not above the
 -- highest that we wrote (SAFETY rule 2). Outcomes are written before tasks are taken; if not all
--- could be looked at, nothing is taken.
+-- could be looked at, nothing is taken. A lease by a wrong clock, as after a suspend of the caller's
+-- host, would have ended before it began, or keep a dead owner's task for too long.
 
 local prefix = ARGV[1]
 local pending, active, lease, paused = KEYS[1], KEYS[2], KEYS[3], KEYS[11]
@@ -26,20 +29,26 @@ if want > 0 then
   end
 end
 
-local fences = tonumber(ARGV[13])
-local first = 14 + 2 * fences
+local fences = tonumber(ARGV[14])
+local first = 15 + 2 * fences
 local codes, later, _, note = settle(first + 1, tonumber(ARGV[first]), function(fence, take, score)
-  local token = 12 + 2 * tonumber(fence)
+  local token = 13 + 2 * tonumber(fence)
   return take == ARGV[token] and (not score or score <= tonumber(ARGV[token + 1]))
 end)
 if not codes then
   return wrong_type(later)
 end
 if want == 0 or later then
-  return { codes, {}, {}, 0, note }
+  return { codes, {}, {}, 0, note, '' }
+end
+if ARGV[13] ~= '' then
+  local time = redis.pcall('TIME')
+  if not time.err and math.abs(tonumber(time[1]) - tonumber(ARGV[2])) > tonumber(ARGV[13]) then
+    return { codes, {}, {}, 0, note, time }
+  end
 end
 if redis.call('EXISTS', paused) == 1 then
-  return { codes, {}, {}, 1, note }
+  return { codes, {}, {}, 1, note, '' }
 end
 
 -- From the tail. Ids without a usable task make room for others, up to a bound.
@@ -91,4 +100,4 @@ if #ready > 0 then
   redis.call('ZADD', lease, unpack(leases))
 end
 local exhausted = missing > 0 and not full and redis.call('EXISTS', pending) == 0
-return { codes, taken, aside, exhausted and 1 or 0, note }
+return { codes, taken, aside, exhausted and 1 or 0, note, '' }

@@ -17,6 +17,7 @@ use asynq_core::{
         Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want,
         Watch, WatchKind,
     },
+    clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
@@ -28,7 +29,7 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::{connection_type::RedisConnectionType, link::owned::Owned, links::Links, ops};
+use crate::{clock_sync::Freshness, connection_type::RedisConnectionType, link::owned::Owned, links::Links, ops};
 
 /// A task storage on Redis, shared with Go asynq. Cheap to clone; clones share the connections, which
 /// are replaced when they are lost and closed with the last clone or by [`close`](Broker::close).
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     id: String,
     calls: AtomicU64,
     kept: Mutex<Vec<Owned>>,
+    freshness: Freshness,
+    jumps: Mutex<Jumps>,
     /// Whether connections may be killed, as far as is known.
     pub(crate) may_kill: AtomicBool,
 }
@@ -52,6 +55,21 @@ impl Core {
     /// The time now, corrected to the server's.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.link.env().clock.now()
+    }
+
+    /// Corrects the clock by the server's before times are judged or leases are written.
+    pub(crate) async fn refresh_clock(&self) {
+        self.freshness.refresh(&self.link.env().clock, &self.link).await;
+    }
+
+    /// [`refresh_clock`](Self::refresh_clock) before tasks or sets are taken from their owners; `false` if the
+    /// time has jumped so lately that living owners may not have extended their leases since.
+    pub(crate) async fn may_take_over(&self) -> bool {
+        self.refresh_clock().await;
+        let clock = &self.link.env().clock;
+        let mut jumps = lock(&self.jumps);
+        jumps.look(clock);
+        !jumps.is_settling(clock)
     }
 
     /// What tells this broker from others; in front of each token.
@@ -110,6 +128,8 @@ impl RedisBroker {
             id,
             calls: AtomicU64::new(1),
             kept: Mutex::default(),
+            freshness: Freshness::default(),
+            jumps: Mutex::default(),
             may_kill: AtomicBool::new(true),
         };
         Self { core: Arc::new(core) }

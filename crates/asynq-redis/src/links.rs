@@ -3,13 +3,17 @@
 use asynq_core::{
     broker::{Env, Watch},
     error::BrokerError,
+    keys,
 };
 use redis::{Cmd, Value};
 use tokio::sync::mpsc;
 
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
-use crate::link::{Link, Probe, Script};
+use crate::{
+    clock_sync::Timekeeper,
+    link::{Link, Probe, Script},
+};
 
 /// A handle; cheap to clone, clones share the connections.
 #[derive(Clone, Debug)]
@@ -30,6 +34,14 @@ macro_rules! each {
             Links::Cluster($link) => $call,
         }
     };
+}
+
+impl Timekeeper for Links {
+    /// In a cluster always of the same node, as long as slots stay where they are.
+    async fn time(&self) -> Option<Value> {
+        let time = redis::cmd("TIME");
+        self.command_at(keys::QUEUES.as_bytes(), &time).await.ok()
+    }
 }
 
 impl Links {
@@ -88,6 +100,16 @@ impl Links {
             Self::One(link) => link.kill(connection).await,
             #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.kill(connection, key).await,
+        }
+    }
+
+    /// Whether all queues are on a server whose time the system's clock follows. The nodes of a cluster have
+    /// clocks of their own.
+    pub(crate) fn tells_one_time(&self) -> bool {
+        match self {
+            Self::One(link) => link.env().clock.is_system(),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => false,
         }
     }
 

@@ -7,7 +7,10 @@ use asynq_core::{
     excerpt::Excerpt,
     names::TaskId,
 };
+use chrono::{DateTime, Utc};
 use redis::Value;
+
+use crate::clock_sync::server_time;
 
 /// An array, read from its front.
 #[derive(Debug)]
@@ -95,6 +98,16 @@ impl Reply {
         match self.next()? {
             Value::BulkString(text) if text.is_empty() => Ok(None),
             value => number(self.operation, value, f64::ceil).map(Some),
+        }
+    }
+
+    /// What TIME answered, in the array; `None` for an empty text.
+    pub(crate) fn time(&mut self) -> Result<Option<DateTime<Utc>>, BrokerError> {
+        match self.next()? {
+            Value::BulkString(text) if text.is_empty() => Ok(None),
+            value => server_time(&value)
+                .map(Some)
+                .ok_or_else(|| unexpected(self.operation, "a time", &value)),
         }
     }
 

@@ -4,6 +4,11 @@ use asynq_core::broker::RECOVER_GRACE;
 
 use super::*;
 
+/// The lease that is known to stand; its second belongs to it.
+fn stands_until(table: &Table, start: &Start) -> LeaseUntil {
+    LeaseUntil((table.clock.now() + start.valid.left()).timestamp() - 1)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_whose_lease_has_ended_is_not_started() {
     let table = table();
@@ -37,10 +42,7 @@ async fn leases_are_extended_from_the_take_until_the_outcome_is_written() {
     assert_eq!(renewed(), 1, "running");
     pass(20).await;
     assert_eq!(renewed(), 1, "beyond its first lease");
-    assert_eq!(
-        start.valid_until.load(Ordering::Relaxed),
-        (table.clock.now() + LEASE).timestamp()
-    );
+    assert_eq!(stands_until(&table, &start), LeaseUntil::from_now(table.clock.now()));
     table.finish(&start.key, &start.token, done());
     assert_eq!(renewed(), 1, "finished");
     let claim = table.claim_ended(10);
@@ -139,10 +141,7 @@ async fn the_answer_to_a_former_take_says_nothing_about_this_one() {
     table.extended(&leases, leases.iter().map(|_| Err(SettleError::NotOurs)).collect());
     table.extended(&leases, leases.iter().map(|_| Ok(LeaseUntil(i64::MAX))).collect());
     assert_eq!(run.cancel.reason(), None);
-    assert_eq!(
-        run.valid_until.load(Ordering::Relaxed),
-        (table.clock.now() + LEASE).timestamp()
-    );
+    assert_eq!(stands_until(&table, &run), LeaseUntil::from_now(table.clock.now()));
     assert_eq!(table.counts(), counts(0, 1, 0));
 }
 
@@ -155,7 +154,7 @@ async fn an_answer_never_shortens_a_lease() {
     let now = table.clock.now().timestamp();
     table.extended(&leases, vec![Ok(LeaseUntil(now + 50))]);
     table.extended(&leases, vec![Ok(LeaseUntil(now + 40))]);
-    assert_eq!(run.valid_until.load(Ordering::Relaxed), now + 50);
+    assert_eq!(stands_until(&table, &run), LeaseUntil(now + 50));
     assert!(table.lease_of(&run.key, &run.token).unwrap().until >= LeaseUntil(now + 50));
 }
 
@@ -217,10 +216,10 @@ async fn the_fence_is_never_lowered() {
 async fn an_extension_that_finds_no_lease_raises_nothing() {
     let table = table();
     take(&table, &["a"], 1);
-    let until = table.start_ready().remove(0).valid_until.load(Ordering::Relaxed);
+    let until = stands_until(&table, &table.start_ready().remove(0));
     pass(25).await;
     let leases = table.leases();
-    assert!(leases[0].until.0 > until, "a fence");
+    assert!(leases[0].until > until, "a fence");
     table.extended(&leases, vec![Err(SettleError::NoLease)]);
     pass(7).await;
     assert!(table.leases().is_empty(), "the lease of the take has ended");

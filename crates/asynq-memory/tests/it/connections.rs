@@ -1,13 +1,17 @@
 //! Several connections to one store.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use asynq_core::{
-    Broker as _, BrokerError, Connector as _, Env, Inspect as _, SettleError,
-    broker::{Cancellations, LeaseRef, Outcome, Wake, Want, WatchKind},
+    Broker as _, BrokerError, Clock, Connector as _, Entropy, Env, Inspect as _, SettleError,
+    broker::{Cancellations, LeaseRef, Outcome, RECOVER_GRACE, Wake, Want, WatchKind},
 };
 use asynq_memory::MemoryStore;
 use asynq_testing::request;
+use chrono::{TimeDelta, Utc};
 
 use crate::kit::{Kit, id, queue, settlement};
 
@@ -136,4 +140,37 @@ async fn stores_are_apart() {
     one.enqueue(request("q", "a").build()).await;
     assert!(two.broker.raw_state().is_empty());
     assert!(Arc::new(two.store).raw_state().is_empty());
+}
+
+/// The store keeps no time of its own, so its connections go by the wall clock. Owners extend their leases by the
+/// new time before anything is taken from them.
+#[tokio::test]
+async fn nothing_is_taken_over_soon_after_a_step_of_the_wall_clock() {
+    let step = Arc::new(AtomicI64::new(0));
+    let read = Arc::clone(&step);
+    let env = Env {
+        clock: Clock::with_wall(move || Utc::now() + TimeDelta::seconds(read.load(Ordering::SeqCst))),
+        entropy: Entropy::seeded(1),
+    };
+    let store = MemoryStore::new();
+    let (storage, fresh) = (
+        store.connect(env.clone()).await.unwrap(),
+        store.connect(env).await.unwrap(),
+    );
+    storage
+        .enqueue(vec![request("q", "a").build()])
+        .await
+        .remove(0)
+        .unwrap();
+    let want = vec![Want { queue: queue(), max: 1 }];
+    assert_eq!(
+        storage.exchange(&storage.begin(), Vec::new(), want).await.leased.len(),
+        1
+    );
+    let expired = async || storage.expired(&queue(), RECOVER_GRACE, 10).await.unwrap().tasks.len();
+    assert_eq!(expired().await, 0);
+    step.store(65, Ordering::SeqCst);
+    assert_eq!((expired().await, expired().await), (0, 0));
+    let found = fresh.expired(&queue(), RECOVER_GRACE, 10).await.unwrap();
+    assert_eq!(found.tasks.len(), 1, "one that saw no step");
 }

@@ -41,6 +41,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
         }
         Err(error) => return Err(error),
     }
+    core.refresh_clock().await;
     let until = LeaseUntil::from_now(core.now());
     let mut found: Vec<(Vec<u8>, Vec<u8>, LeaseUntil)> = Vec::new();
     let (mut position, mut before, mut restarts) = (0, Vec::new(), 0);

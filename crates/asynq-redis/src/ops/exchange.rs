@@ -10,6 +10,7 @@ use asynq_core::{
     message,
     names::{QueueName, TaskId},
 };
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use redis::Value;
 
@@ -21,11 +22,15 @@ use super::{
 use crate::{
     args::{Args, bound, keys_of},
     broker::Core,
+    clock_sync,
     reply::{Reply, again, check_codes, protocol},
     scripts,
 };
 
 const OPERATION: &str = "exchange";
+/// By how many seconds our clock may differ from the server's when a call is carried out, so that it still
+/// takes tasks. Its lease, of 30 s, is worth extending then.
+const MOST_ASKEW: i64 = 10;
 
 /// What concerns one queue.
 struct Part {
@@ -123,7 +128,10 @@ async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[S
             let (keys, args) = render(core, call, &part.queue, items.iter().map(|index| &settle[*index]), want);
             core.link.eval_on(call.connection, &scripts::EXCHANGE, keys, args)
         });
+        let clock = &core.link.env().clock;
+        let asked_at = clock.steady();
         let replies = join_all(sent).await;
+        let answered_at = clock.steady();
         let mut took = true;
         for (nth, (reply, asked)) in replies.into_iter().zip(calls).enumerate() {
             match reply.and_then(|value| read(value, &part.queue, asked.len())) {
@@ -144,6 +152,9 @@ async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[S
                         accept(core, call, &part.queue, read.taken, &mut outcomes.taken).await;
                         outcomes.taken.poisoned.extend(read.aside);
                         outcomes.taken.exhausted |= read.exhausted;
+                        if let Some(time) = read.time {
+                            clock_sync::hear(clock, time, asked_at, answered_at);
+                        }
                     }
                 }
                 Err(error) => {
@@ -192,13 +203,18 @@ fn render<'s>(
     let mut args = Head {
         queue,
         now,
-        more: 7 + 2 * fences.len() + 4 * count,
+        more: 8 + 2 * fences.len() + 4 * count,
     }
     .render()
     .int(i64::from(want))
     .int(bound(MAX_BATCH_BYTES))
     .text(call.token.as_str())
     .int(call.lease_until.0);
+    if core.link.tells_one_time() {
+        args.push_int(MOST_ASKEW);
+    } else {
+        args.push("");
+    }
     args.push_count(fences.len());
     for (token, until) in fences {
         args.push(token.as_str());
@@ -218,6 +234,8 @@ struct Answered {
     aside: Vec<Poison>,
     exhausted: bool,
     note: String,
+    /// The server's, where nothing was taken since ours differs.
+    time: Option<DateTime<Utc>>,
 }
 
 fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, BrokerError> {
@@ -245,6 +263,7 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
         aside,
         exhausted: reply.int()? == 1,
         note: reply.text()?,
+        time: reply.time()?,
     })
 }
 

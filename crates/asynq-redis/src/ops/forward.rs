@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
+    core.refresh_clock().await;
     let now = core.now();
     let args = Args::with_capacity(4)
         .text(&keys::queue_prefix(queue))

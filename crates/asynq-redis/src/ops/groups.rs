@@ -69,6 +69,7 @@ pub(crate) async fn collect(
     group: &GroupKey,
     limits: GroupLimits,
 ) -> Result<Option<AggregationSet>, BrokerError> {
+    core.refresh_clock().await;
     let now = core.now();
     let id = core.link.env().entropy.uuid();
     let until = set_end(now);
@@ -156,6 +157,7 @@ fn set_end(now: DateTime<Utc>) -> LeaseUntil {
 
 pub(crate) async fn extend(core: &Core, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
     const OPERATION: &str = "extend_set";
+    core.refresh_clock().await;
     let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
     let args = Args::with_capacity(2).text(&key).int(set_end(core.now()).0);
     let keys = keys_of(&set.queue, &["aggregation_sets"]);
@@ -207,6 +209,9 @@ pub(crate) async fn finish(
 }
 
 pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, BrokerError> {
+    if !core.may_take_over().await {
+        return Ok(0);
+    }
     let mut sets: u32 = 0;
     loop {
         let args = Args::with_capacity(3)

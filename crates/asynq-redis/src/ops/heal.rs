@@ -133,6 +133,7 @@ pub(crate) async fn claim(core: &Core, queue: &QueueName, lasts: Duration) -> Re
 }
 
 pub(crate) async fn heal(core: &Core, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
+    core.refresh_clock().await;
     let now = core.now();
     let limit = i64::from(limit.max(1));
     let mut place = Place::load(core, queue).await?;

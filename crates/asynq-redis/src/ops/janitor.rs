@@ -12,6 +12,7 @@ use crate::{
 const OPERATION: &str = "delete_expired";
 
 pub(crate) async fn delete_expired(core: &Core, queue: &QueueName, limit: u32) -> Result<u32, BrokerError> {
+    core.refresh_clock().await;
     let mut deleted = 0;
     while deleted < limit {
         let most = (limit - deleted).min(MAX_BATCH);

@@ -21,6 +21,7 @@ const OPERATION: &str = "extend_leases";
 const MOST: usize = 500;
 
 pub(crate) async fn extend(core: &Core, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
+    core.refresh_clock().await;
     let parts = by_queue(batch.iter().map(|lease| &lease.queue));
     let calls = parts
         .iter()

@@ -33,6 +33,9 @@ pub(crate) async fn expired(
     grace: Duration,
     limit: u32,
 ) -> Result<Expired, BrokerError> {
+    if !core.may_take_over().await {
+        return Ok(Expired::default());
+    }
     let now = core.now();
     let grace = TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
     let cutoff = now.checked_sub_signed(grace).map_or(i64::MIN, |at| at.timestamp());

@@ -5,6 +5,7 @@
 mod backlog;
 mod bounds;
 mod bytes;
+mod clock;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod conformance;

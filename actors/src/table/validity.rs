@@ -1,0 +1,93 @@
+//! Until when something is known to be ours.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{Clock, broker::LeaseUntil};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Until when a lease is known to stand. It counts on the clock's steady time: once the lease is known, no step
+/// of a clock ends it sooner or keeps it longer. Clones share one.
+#[derive(Clone, Debug)]
+pub(crate) struct Validity {
+    clock: Clock,
+    /// A reading of the steady time, in nanoseconds.
+    end: Arc<AtomicU64>,
+}
+
+impl Validity {
+    /// From now on until `end`.
+    pub(crate) fn until(end: DateTime<Utc>, clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            end: Arc::new(AtomicU64::new(reading(end, clock))),
+        }
+    }
+
+    /// While a lease stands: while its second is not over (Go: expiry ≥ now).
+    pub(crate) fn of_lease(until: LeaseUntil, clock: &Clock) -> Self {
+        Self::until(end_of(until), clock)
+    }
+
+    /// It stands until `end` at least.
+    pub(crate) fn extend_until(&self, end: DateTime<Utc>) {
+        self.end.fetch_max(reading(end, &self.clock), Ordering::Relaxed);
+    }
+
+    /// The lease is known to have been written.
+    pub(crate) fn extend(&self, until: LeaseUntil) {
+        self.extend_until(end_of(until));
+    }
+
+    /// How long it still stands; zero if it has ended.
+    pub(crate) fn left(&self) -> Duration {
+        Duration::from_nanos(self.end.load(Ordering::Relaxed)).saturating_sub(self.clock.steady())
+    }
+
+    /// Whether it stands.
+    pub(crate) fn stands(&self) -> bool {
+        !self.left().is_zero()
+    }
+}
+
+fn end_of(until: LeaseUntil) -> DateTime<Utc> {
+    let end = until.instant().checked_add_signed(TimeDelta::seconds(1));
+    end.unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+fn reading(end: DateTime<Utc>, clock: &Clock) -> u64 {
+    let steady = clock.steady();
+    let end = steady.saturating_add(clock.until(end));
+    u64::try_from(end.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_corrected_ends_no_lease_and_lengthens_none() {
+        for by in [-600, -65, 65, 600] {
+            let clock = Clock::system();
+            clock.hold();
+            let lease = Validity::of_lease(LeaseUntil::from_now(clock.now()), &clock);
+            clock.correct(clock.now() + TimeDelta::seconds(by), clock.steady());
+            let left = lease.left();
+            assert!(
+                left > Duration::from_secs(15) && left <= Duration::from_secs(31),
+                "{by}: {left:?}"
+            );
+            lease.extend(LeaseUntil::from_now(clock.now()));
+            let left = lease.left();
+            assert!(
+                left > Duration::from_secs(15) && left <= Duration::from_secs(31),
+                "{by}: {left:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Jumps of the time by which leases are judged.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Clock;
+use crate::broker::{LEASE, RECOVER_GRACE};
+
+/// From here on a difference is a jump and not the running of two clocks.
+const JUMP: TimeDelta = TimeDelta::seconds(1);
+/// Clocks may be slewed: one in a thousand is more than any does.
+const SLEW: i32 = 1000;
+
+/// Notices that a clock jumped forward since the last look, and says for how long its leases are not to be
+/// trusted then.
+///
+/// After a jump, leases that their owners wrote by the time before it seem to have ended. Whoever takes tasks
+/// from dead owners waits for one lease and the grace behind it, 60 s, in which living owners write theirs
+/// anew. A jump back needs no such wait: leases only seem to last longer.
+#[derive(Debug, Default)]
+pub struct Jumps {
+    last: Option<(DateTime<Utc>, Duration)>,
+    settled_at: Option<Duration>,
+}
+
+impl Jumps {
+    /// Looks at the clock; how far it jumped forward since the last look, if it did. Differences of up to a
+    /// second, and of up to a thousandth of what has passed, are none. A jump is told in the log.
+    pub fn look(&mut self, clock: &Clock) -> Option<TimeDelta> {
+        let (now, steady) = (clock.now(), clock.steady());
+        let (before, read) = self.last.replace((now, steady))?;
+        let passed = TimeDelta::from_std(steady.saturating_sub(read)).ok()?;
+        let jump = (now - before) - passed;
+        if jump <= JUMP + passed / SLEW {
+            return None;
+        }
+        let wait = LEASE + RECOVER_GRACE;
+        tracing::warn!(
+            by_ms = jump.num_milliseconds(),
+            ?wait,
+            "the time has jumped forward; tasks are left to their owners until those can have extended their leases",
+        );
+        self.settled_at = Some(steady + wait);
+        Some(jump)
+    }
+
+    /// Whether the last jump is so near that owners may not have written their leases anew.
+    #[must_use]
+    pub fn is_settling(&self, clock: &Clock) -> bool {
+        self.settled_at.is_some_and(|at| clock.steady() < at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_jump_forward_of_more_than_a_second_makes_leases_doubtful() {
+        let wall = |secs| TimeDelta::milliseconds(secs);
+        for (by, doubtful) in [
+            (1500, true),
+            (600_000, true),
+            (900, false),
+            (-600_000, false),
+            (0, false),
+        ] {
+            let clock = Clock::system();
+            let mut jumps = Jumps::default();
+            assert_eq!(jumps.look(&clock), None, "nothing to compare with");
+            clock.correct(clock.now() + wall(by), clock.steady());
+            assert_eq!(jumps.look(&clock).is_some(), doubtful, "{by} ms");
+            assert_eq!(jumps.is_settling(&clock), doubtful, "{by} ms");
+            assert_eq!(jumps.look(&clock), None, "once");
+            assert_eq!(jumps.is_settling(&clock), doubtful, "{by} ms");
+        }
+    }
+
+    #[test]
+    fn time_that_passes_is_no_jump_and_ends_the_doubt() {
+        let clock = Clock::manual(DateTime::from_timestamp(1_700_000_000, 0).unwrap());
+        let mut jumps = Jumps::default();
+        jumps.look(&clock);
+        clock.advance(Duration::from_secs(3600));
+        assert_eq!(jumps.look(&clock), None);
+        jumps.settled_at = Some(clock.steady() + LEASE + RECOVER_GRACE);
+        clock.advance(Duration::from_secs(59));
+        assert!(jumps.is_settling(&clock));
+        clock.advance(Duration::from_secs(1));
+        assert!(!jumps.is_settling(&clock));
+    }
+}
