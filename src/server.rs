@@ -126,7 +126,8 @@ impl Server {
     }
 
     /// Ends: running tasks may go on for the shutdown timeout, are then cancelled and given back.
-    /// Without effect unless it runs.
+    /// Without effect unless it runs. It takes no longer than
+    /// [`ServerConfig::shutdown_timeout`] and 6 s; see [`AsynqSystem::shutdown`].
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -176,7 +177,8 @@ fn ended_well(exit: Exit) -> Result<()> {
 }
 
 impl Drop for Server {
-    /// A server that was started is shut down in the background.
+    /// A server that was started is shut down in the background, for which the runtime must live on;
+    /// call [`shutdown`](Server::shutdown) to wait for it.
     fn drop(&mut self) {
         if let Life::Active(system) = &self.life {
             system.stop();

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{broker::BrokerHandle, chore::Chore};
+use crate::{broker::BrokerHandle, chore::Chore, ending::Ending};
 
 pub use adapter::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub(crate) use run::AggregatorRef;
@@ -43,11 +43,18 @@ pub(crate) struct Aggregator {
     interval: Duration,
     /// How long a stop waits for runs.
     wait_for_runs: Duration,
+    ending: Ending,
     runs: Runs,
 }
 
 impl Aggregator {
-    pub(crate) fn new(aggregator: AggregatorRef, settings: &Settings, broker: BrokerHandle, env: Env) -> Self {
+    pub(crate) fn new(
+        aggregator: AggregatorRef,
+        settings: &Settings,
+        broker: BrokerHandle,
+        env: Env,
+        ending: Ending,
+    ) -> Self {
         let limits = GroupLimits {
             grace: settings.group_grace_period,
             max_delay: settings.group_max_delay,
@@ -65,6 +72,7 @@ impl Aggregator {
             queues: settings.queues.keys().cloned().collect(),
             interval: settings.group_check_interval,
             wait_for_runs: settings.shutdown_timeout,
+            ending,
             runs: Runs::new(),
         }
     }
@@ -151,8 +159,14 @@ impl Chore for Aggregator {
         }
     }
 
-    async fn last(&self) {
-        self.runs.end(self.wait_for_runs).await;
+    fn last_within(&self) -> Duration {
+        self.wait_for_runs
+    }
+
+    /// Runs are a user's code like handlers, and may go on for as long.
+    async fn last(&self, until: Instant) {
+        let runs_until = self.ending.runs_until().unwrap_or(until);
+        self.runs.end(until.max(runs_until)).await;
     }
 }
 
@@ -199,9 +213,8 @@ impl Runs {
     }
 
     /// Waits for the runs, and breaks off those that do not end in time.
-    async fn end(&self, within: Duration) {
+    async fn end(&self, deadline: Instant) {
         let mut under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = Instant::now() + within;
         while let Ok(Some(ended)) = timeout_at(deadline, under_way.join_next()).await {
             log_panic(ended);
         }

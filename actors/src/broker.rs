@@ -1,15 +1,23 @@
-//! The broker actor: owns the storage. Opens, checks, replaces and closes it, and lends it out.
+//! The broker actor: owns the storage. Opens, checks and replaces it, and lends it out; it is closed
+//! when all actors have ended.
 //!
 //! Who sends it what: itself only (`Opened`, `Check`, `Checked`). It waits for nothing in its
 //! handler; the network is reached from tasks of its own. On a crash its storage is withdrawn, and
 //! handles wait for that of its successor; calls in flight on the old one end by themselves.
 
-use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use asynq_core::{BrokerError, Connector, Env, Storage};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     distrust::{drop_quietly, panic_text, report},
@@ -28,6 +36,7 @@ pub(crate) type Lent = Option<Arc<dyn Storage>>;
 #[derive(Clone)]
 pub struct BrokerHandle {
     lent: watch::Receiver<Lent>,
+    closed: CancellationToken,
     wait: Duration,
 }
 
@@ -45,7 +54,12 @@ impl BrokerHandle {
             return Ok(Arc::clone(storage));
         }
         let mut lent = self.lent.clone();
-        match tokio::time::timeout(self.wait, lent.wait_for(Option::is_some)).await {
+        let lent = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return Err(BrokerError::Closed),
+            lent = tokio::time::timeout(self.wait, lent.wait_for(Option::is_some)) => lent,
+        };
+        match lent {
             Ok(Ok(storage)) => storage.clone().ok_or(BrokerError::Closed),
             Ok(Err(_)) => Err(BrokerError::Closed),
             Err(_) => Err(BrokerError::Unavailable { source: None }),
@@ -59,28 +73,96 @@ impl fmt::Debug for BrokerHandle {
     }
 }
 
-/// Where the broker actor puts the storage, and handles take it.
+/// Where the broker actor puts the storage, and handles take it. It outlives the actor: when all actors
+/// have ended, what is in flight is settled through the storage that was lent last, and only then is
+/// that closed.
 #[derive(Clone, Debug)]
-pub(crate) struct Lending(Arc<watch::Sender<Lent>>);
+pub(crate) struct Lending(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    lent: watch::Sender<Lent>,
+    closed: CancellationToken,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// What was lent last and was not found closed.
+    storage: Lent,
+    /// No actor decides any longer.
+    left: bool,
+}
 
 impl Lending {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
+        Self(Arc::new(Inner {
+            lent: watch::Sender::new(None),
+            closed: CancellationToken::new(),
+            kept: Mutex::default(),
+        }))
     }
 
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The actor lends a storage; `None` where it has found that closed.
     pub(crate) fn lend(&self, storage: Lent) {
-        self.0.send_replace(storage);
+        let mut kept = self.kept();
+        if !kept.left {
+            kept.storage.clone_from(&storage);
+            self.0.lent.send_replace(storage);
+        }
+    }
+
+    /// The actor has ended: until there is another nobody is lent a storage.
+    fn withdraw(&self) {
+        if !self.kept().left {
+            self.0.lent.send_replace(None);
+        }
+    }
+
+    /// All actors have ended: what was lent last is lent on, until [`close`](Self::close).
+    pub(crate) fn leave(&self) {
+        let mut kept = self.kept();
+        kept.left = true;
+        self.0.lent.send_replace(kept.storage.clone());
+    }
+
+    /// Closes the storage, and waits for that until `deadline` at most.
+    pub(crate) async fn close(&self, deadline: Instant) {
+        let storage = {
+            let mut kept = self.kept();
+            kept.left = true;
+            kept.storage.take()
+        };
+        self.0.closed.cancel();
+        self.0.lent.send_replace(None);
+        let Some(storage) = storage else { return };
+        let closing = AssertUnwindSafe(storage.close()).catch_unwind();
+        match tokio::time::timeout_at(deadline, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => {
+                tracing::error!(panic = panic_text(&*panic), "storage panicked when it was closed");
+                drop_quietly(panic);
+            }
+            Err(_) => tracing::warn!("storage was not closed in time"),
+        }
     }
 
     /// Lends a storage that no actor looks after.
     #[cfg(test)]
     pub(crate) fn of(storage: Arc<dyn Storage>) -> Self {
-        Self(Arc::new(watch::Sender::new(Some(storage))))
+        let lending = Self::new();
+        lending.lend(Some(storage));
+        lending
     }
 
     pub(crate) fn handle(&self) -> BrokerHandle {
         BrokerHandle {
-            lent: self.0.subscribe(),
+            lent: self.0.lent.subscribe(),
+            closed: self.0.closed.clone(),
             wait: Duration::from_secs(5),
         }
     }
@@ -122,9 +204,12 @@ pub(crate) struct BrokerState {
 }
 
 impl Drop for BrokerState {
-    /// However the actor ends: nobody is lent a storage that nobody looks after.
+    /// However the actor ends: nobody is lent a storage that nobody looks after. But for the end of the
+    /// system, which others need it for.
     fn drop(&mut self) {
-        self.args.lending.lend(None);
+        if !self.args.tree.is_ending() {
+            self.args.lending.withdraw();
+        }
     }
 }
 
@@ -234,14 +319,6 @@ impl Actor for Broker {
                 }
                 myself.send_after(CHECK_EVERY, || BrokerMsg::Check);
             }
-        }
-        Ok(())
-    }
-
-    async fn post_stop(&self, _myself: ActorRef<BrokerMsg>, state: &mut BrokerState) -> Result<(), ActorProcessingErr> {
-        state.args.lending.lend(None);
-        if let Some(storage) = state.storage.take() {
-            storage.close().await;
         }
         Ok(())
     }

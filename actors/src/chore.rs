@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use asynq_core::{BrokerError, Entropy};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tracing::Instrument as _;
 
 use crate::{
@@ -33,10 +33,16 @@ pub(crate) trait Chore: Send + Sync + 'static {
     fn first(&self) -> Duration;
     /// The longest wait after a failure.
     fn longest_retry(&self) -> Duration;
+    /// The longest that [`last`](Self::last) may take.
+    fn last_within(&self) -> Duration {
+        Duration::ZERO
+    }
     /// One pass; how long to wait before the next.
     async fn pass(&self) -> Result<Duration, BrokerError>;
-    /// What is left to do when the actor is stopped.
-    async fn last(&self) {}
+    /// What is left to do when the actor is stopped; `until` then it is to be over.
+    async fn last(&self, until: Instant) {
+        let _ = until;
+    }
 }
 
 pub(crate) struct ChoreActor<C>(PhantomData<fn() -> C>);
@@ -186,7 +192,8 @@ impl<C: Chore> Actor for ChoreActor<C> {
     ) -> Result<(), ActorProcessingErr> {
         // The last act is to have the last word.
         let _ = tokio::time::timeout(ABORT_WITHIN, state.pass.shutdown()).await;
-        state.args.chore.last().await;
+        let ChoreArgs { chore, path, tree, .. } = &state.args;
+        chore.last(tree.ending().last_act(path, chore.last_within())).await;
         Ok(())
     }
 }

@@ -22,13 +22,14 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort}
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::lanes::Lanes;
 use crate::{
     broker::BrokerHandle,
+    ending::Ending,
     slot::Slot,
     supervisor::{ChildSpec, Shutdown},
 };
@@ -346,8 +347,11 @@ impl ClientHandle {
         self.limits.closed.cancel();
     }
 
-    pub(crate) fn spec(&self, broker: BrokerHandle) -> ChildSpec {
+    /// The child spec of the actor at the path, in a system of which this is known of its end.
+    pub(crate) fn spec(&self, broker: BrokerHandle, path: &'static str, ending: &Ending) -> ChildSpec {
         let args = ClientArgs {
+            path,
+            ending: ending.clone(),
             limits: Arc::clone(&self.limits),
             env: self.env.clone(),
             broker,
@@ -371,6 +375,8 @@ pub(crate) struct ClientArgs {
     limits: Arc<Limits>,
     env: Env,
     broker: BrokerHandle,
+    path: &'static str,
+    ending: Ending,
 }
 
 #[derive(Debug)]
@@ -422,6 +428,19 @@ impl ClientState {
     fn batch(&mut self) -> Vec<Queued> {
         let count = self.waiting.len().min(MAX_BATCH as usize);
         self.lanes.join(self.waiting.drain(..count))
+    }
+
+    /// Sends what waits until each item has its answer.
+    async fn finish(&mut self) {
+        while !self.waiting.is_empty() {
+            let batch = self.batch();
+            let failed = attempt(&self.args.broker, batch, FIRST_RETRY).await;
+            for lane in self.lanes.open(failed) {
+                let broker = self.args.broker.clone();
+                self.calls.spawn(async move { lane.run(&broker).await });
+            }
+        }
+        while self.calls.join_next().await.is_some() {}
     }
 
     fn push(&mut self, item: Queued) {
@@ -549,15 +568,14 @@ impl Actor for ClientActor {
     }
 
     async fn post_stop(&self, _myself: ActorRef<ClientMsg>, state: &mut ClientState) -> Result<(), ActorProcessingErr> {
-        while !state.waiting.is_empty() {
-            let batch = state.batch();
-            let failed = attempt(&state.args.broker, batch, FIRST_RETRY).await;
-            for lane in state.lanes.open(failed) {
-                let broker = state.args.broker.clone();
-                state.calls.spawn(async move { lane.run(&broker).await });
-            }
+        let until = state.args.ending.last_act(state.args.path, DRAIN_WITHIN);
+        let _ = timeout_at(until, state.finish()).await;
+        // What is on its way then has no answer; what is not was not sent, or is known to have failed.
+        let left: Vec<_> = state.waiting.drain(..).chain(state.lanes.take()).collect();
+        if !left.is_empty() {
+            tracing::warn!(items = left.len(), "the storage did not take enqueues before the end");
         }
-        while state.calls.join_next().await.is_some() {}
+        left.into_iter().for_each(|item| item.fail(unavailable()));
         Ok(())
     }
 }

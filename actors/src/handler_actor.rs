@@ -176,7 +176,8 @@ impl HandlerActorSpec {
     }
 
     /// How long an instance may take to stop at a shutdown before it is killed; they are stopped
-    /// one after the other. 0 to 1 h. Default: 5 s.
+    /// one after the other, and all of them within the time that a
+    /// [shutdown](crate::AsynqSystem::shutdown) may take. 0 to 1 h. Default: 5 s.
     #[must_use]
     pub fn stop_within(mut self, limit: Duration) -> Self {
         self.stop_within = limit;
@@ -287,12 +288,13 @@ pub(crate) fn build(
             env: env.clone(),
         });
         for (number, id) in ids.into_iter().enumerate() {
-            let watched = Arc::clone(&pool);
+            let (watched, mourned) = (Arc::clone(&pool), Arc::clone(&pool));
             let child = (spec.make)(id, &pool, number)
                 .restart(spec.restart)
                 .shutdown(Shutdown::Stop(spec.stop_within))
                 .start_within(spec.start_within)
-                .restart_after(move |failure| watched.crashed(number, failure));
+                .restart_after(move |failure| watched.crashed(number, failure))
+                .heard_by(move || mourned.mourn(number));
             children.push(child);
         }
         pools

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use asynq_core::{BrokerError, ServerInfo, SettleError, Storage, WorkerInfo, info::ServerStatus, tree::ServerIdentity};
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use crate::{broker::BrokerHandle, chore::Chore, table::Table, tree::Tree};
 
@@ -148,13 +149,17 @@ impl Chore for Heartbeater {
         Ok(if extended { self.interval } else { self.longest_retry() })
     }
 
-    async fn last(&self) {
+    fn last_within(&self) -> Duration {
+        LAST_WITHIN
+    }
+
+    async fn last(&self, until: Instant) {
         let clear = async {
             let (storage, server) = (self.broker.storage().await?, self.server(0));
             storage.clear_tree(&ServerIdentity::from(&server)).await?;
             storage.clear_server_state(&server).await
         };
-        match tokio::time::timeout(LAST_WITHIN, clear).await {
+        match tokio::time::timeout_at(until, clear).await {
             Ok(Ok(())) => {}
             // The entry goes by itself when its time is over.
             Ok(Err(error)) => tracing::debug!(%error, "server entry not removed"),

@@ -20,6 +20,7 @@ mod broker;
 mod chore;
 mod client;
 mod distrust;
+mod ending;
 mod exchange;
 mod forwarder;
 mod fuse;
@@ -41,6 +42,7 @@ mod system;
 mod table;
 mod timer;
 mod tree;
+mod wind_down;
 
 pub use aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub use broker::BrokerHandle;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use asynq_core::{
-    BrokerError, Entropy,
+    BrokerError,
     broker::{MAX_BATCH, Wake, WatchKind},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -24,13 +24,14 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     distrust::report,
-    exchange::{Exchange, RETRY},
+    exchange::Exchange,
     queues::Queues,
     run::Runner,
     slot::Slot,
     supervisor::{ChildSpec, Shutdown},
-    table::{CancelReason, total},
+    table::total,
     tree::Tree,
+    wind_down::{Hold, WindDown},
 };
 
 /// Exchanges in flight at most.
@@ -45,12 +46,8 @@ const REFUSED: Duration = Duration::from_millis(500);
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
 /// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
-/// How long cancelled handlers may go on at a shutdown.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long aborted handlers may take to be gone.
-const ABORT_WITHIN: Duration = Duration::from_secs(1);
-/// How long the last outcomes may take to be written.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// What the processor may take to stop beyond the shutdown timeout.
+const STOP_WITHIN: Duration = Duration::from_millis(5500);
 
 pub(crate) enum ProcessorMsg {
     /// Something ended or may be taken: look.
@@ -144,34 +141,9 @@ impl Drop for Waking {
     }
 }
 
-/// Leaves a storage that fails alone for a growing while.
-#[derive(Debug, Default)]
-struct Hold {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-impl Hold {
-    /// The pause that begins now; `None` where one is going on.
-    fn begin(&mut self, entropy: &Entropy) -> Option<Duration> {
-        if self.is_on() {
-            return None;
-        }
-        let wait = RETRY.delay(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        let wait = wait / 2 + entropy.up_to(wait / 2);
-        self.until = Some(Instant::now() + wait);
-        Some(wait)
-    }
-
-    fn is_on(&self) -> bool {
-        self.until.is_some_and(|until| until > Instant::now())
-    }
-}
-
 /// The child spec of the processor.
 pub(crate) fn spec(args: ProcessorArgs) -> ChildSpec {
-    let within = args.runner.settings.shutdown_timeout + GRACE + ABORT_WITHIN + 2 * SETTLE_WITHIN;
+    let within = args.runner.settings.shutdown_timeout + STOP_WITHIN;
     ChildSpec::new("processor", move || (Processor, args.clone())).shutdown(Shutdown::Stop(within))
 }
 
@@ -190,7 +162,7 @@ impl ProcessorState {
                 self.queues.set_empty(queue, REFUSED);
             }
             if !told.failed {
-                self.hold.failures = 0;
+                self.hold.reset();
             } else if let Some(wait) = self.hold.begin(&self.args.runner.env.entropy) {
                 myself.send_after(wait, || ProcessorMsg::Pump);
             }
@@ -285,71 +257,26 @@ impl ProcessorState {
     /// The end of service (SAFETY rule 17): runs may end by themselves for the shutdown timeout,
     /// are then cancelled, after a grace aborted, and what did not end well is given back.
     async fn wind_down(&mut self) {
-        let exchange = self.args.exchange.clone();
-        let entropy = self.args.runner.env.entropy.clone();
-        let hold = &mut self.hold;
-        let table = Arc::clone(&exchange.table);
-        table.set_closing(true);
         self.sleep.abort_all();
+        let ending = self.args.tree.ending();
         let timeout = self.args.runner.settings.shutdown_timeout;
-        let timeout = table.hurry().map_or(timeout, |hurry| hurry.min(timeout));
-        if !settle_until(&exchange, hold, &entropy, Instant::now() + timeout, true).await {
-            tracing::info!(running = table.running_count(), "shutdown timeout is over, cancelling");
-            table.cancel_running(CancelReason::Shutdown);
-            if !settle_until(&exchange, hold, &entropy, Instant::now() + GRACE, true).await {
-                table.abort_running();
-                settle_until(&exchange, hold, &entropy, Instant::now() + ABORT_WITHIN, true).await;
-            }
+        let began = Instant::now();
+        // Where only this branch ends, the time counts from now.
+        let runs_until = || {
+            let own = || began + ending.hurry().map_or(timeout, |hurry| hurry.min(timeout));
+            ending.runs_until().unwrap_or_else(own)
+        };
+        let until = ending.last_moment(&self.args.path, timeout + STOP_WITHIN);
+        let wind_down = WindDown {
+            exchange: &self.args.exchange,
+            ending,
+            entropy: &self.args.runner.env.entropy,
+            hold: std::mem::take(&mut self.hold),
+        };
+        wind_down.run(runs_until, until).await;
+        if ending.has_begun() {
+            ending.wound_down();
         }
-        settle_until(&exchange, hold, &entropy, Instant::now() + SETTLE_WITHIN, false).await;
-        let left = table.counts();
-        if !left.is_idle() {
-            tracing::error!(
-                running = left.running,
-                unsettled = left.ended,
-                "tasks are left behind; other servers recover them when their leases have ended"
-            );
-        }
-    }
-}
-
-/// Settles what ends until nothing runs (`runs`) and nothing is left to settle; `false` when the
-/// time is over first.
-async fn settle_until(exchange: &Exchange, hold: &mut Hold, entropy: &Entropy, deadline: Instant, runs: bool) -> bool {
-    let table = &exchange.table;
-    loop {
-        let changed = table.changed();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        for told in table.reports() {
-            if !told.failed {
-                hold.failures = 0;
-            } else {
-                hold.begin(entropy);
-            }
-        }
-        table.give_back_ready();
-        if table.calls() == 0 && !hold.is_on() {
-            // Outcomes whose write failed are offered again: there is little time left.
-            let claim = table.claim_stuck(MAX_BATCH as usize, true);
-            if !claim.items.is_empty() {
-                exchange.spawn(claim, Vec::new(), None);
-            }
-        }
-        let counts = table.counts();
-        let settled = counts.ended == 0 && !table.is_waiting();
-        // Where runs are not waited for any longer, they do not count.
-        if settled && (!runs || counts.running == 0 && counts.leased == 0) {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        let wake = hold
-            .until
-            .filter(|_| hold.is_on())
-            .map_or(deadline, |until| until.min(deadline));
-        let _ = tokio::time::timeout_at(wake, changed).await;
     }
 }
 

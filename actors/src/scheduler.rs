@@ -24,7 +24,10 @@ use asynq_core::BrokerError;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{timeout, timeout_at},
+};
 use tracing::Instrument as _;
 
 use crate::{
@@ -285,19 +288,20 @@ impl Actor for Scheduler {
         state: &mut SchedulerState,
     ) -> Result<(), ActorProcessingErr> {
         state.worker.closing.cancel();
-        let finished = timeout(FINISH_WITHIN, async {
+        let SchedulerArgs { tree, path, .. } = &state.args;
+        let finished = timeout_at(tree.ending().last_act(path, FINISH_WITHIN), async {
             while state.tasks.join_next().await.is_some() {}
         })
         .await;
         if finished.is_err() {
-            tracing::warn!(within = ?FINISH_WITHIN, "ticks under way are broken off");
+            tracing::warn!("ticks under way are broken off");
             let _ = timeout(ABORT_WITHIN, state.tasks.shutdown()).await;
         }
-        if !state.args.tree.is_ending() {
+        if !tree.is_ending() {
             // Its supervisor gave up: the next incarnation goes on with entries and histories.
             return Ok(());
         }
-        match timeout(LAST_WITHIN, state.worker.clear()).await {
+        match timeout_at(tree.ending().last_act(path, LAST_WITHIN), state.worker.clear()).await {
             Ok(Ok(())) => {}
             // The entries go by themselves when their time is over.
             Ok(Err(error)) => tracing::debug!(error = %report(&error), "scheduler entries not removed"),

@@ -21,12 +21,15 @@ pub use spec::{Backoff, ChildSpec, Intensity, Restart, Shutdown, Strategy};
 
 use crate::{
     distrust::{drop_quietly, shown},
+    ending::share,
     timer::Timer,
     tree::{ActorState, Branch, Tree, child_path},
 };
 
 /// How long a killed child may take to be gone; it then is not waited for any longer.
 const KILL_WAIT: Duration = Duration::from_secs(1);
+/// How long it may at least, where there is no time left.
+const LEAST_KILL_WAIT: Duration = Duration::from_millis(10);
 
 /// Why a supervisor ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,42 +194,47 @@ impl SupervisorState {
 
     /// Starts the children from `first` to `last` that are not running.
     async fn start(&mut self, first: usize, last: usize, myself: &ActorCell) -> Result<(), (usize, String)> {
+        let tree = &self.args.tree;
         for (index, child) in self.children.iter_mut().enumerate().take(last + 1).skip(first) {
             if child.cell.is_some() || child.gone {
                 continue;
             }
             // Left over where its supervisor was killed, or where it did not end on a kill.
-            if let Some(former) = self.args.tree.cell(&child.path) {
-                gone(&former, &child.path).await;
+            if let Some(former) = tree.cell(&child.path) {
+                gone(&former, &child.path, None).await;
             }
-            let cell = child
-                .spec
-                .start(
-                    myself.clone(),
-                    Place {
-                        path: &child.path,
-                        fuse: self.args.tree.fuse(&child.path),
-                    },
-                )
-                .await
-                .map_err(|failure| (index, failure))?;
-            self.args.tree.set_cell(&child.path, cell.clone());
+            tree.ending().forget(&child.path);
+            let place = Place {
+                path: &child.path,
+                fuse: tree.fuse(&child.path),
+            };
+            let cell = tokio::select! {
+                biased;
+                started = child.spec.start(myself.clone(), place) => started,
+                // A stop waits for no start, which may take long.
+                () = tree.told_to_end(&self.args.path) => Err("broken off by a stop".to_owned()),
+            }
+            .map_err(|failure| (index, failure))?;
+            tree.set_cell(&child.path, cell.clone());
             child.cell = Some(cell);
-            self.args.tree.set(&child.path, ActorState::Running, None);
+            tree.set(&child.path, ActorState::Running, None);
         }
         Ok(())
     }
 
-    /// Ends the children from the last down to `first`, each in its own way and time.
+    /// Ends the children from the last down to `first`, each in its own way and time; where this
+    /// supervisor is itself told to end, in no more than its share of what is left.
     async fn stop_down_to(&mut self, first: usize, then: ActorState) {
         if then == ActorState::Stopped {
             self.args.tree.end(&self.args.path);
         }
-        for child in self.children[first..].iter_mut().rev() {
+        for (after, child) in self.children[first..].iter_mut().enumerate().rev() {
             child.generation += 1;
             child.restart = None;
             if let Some(cell) = child.cell.take() {
-                end(&cell, child.spec.shutdown, &child.path).await;
+                let told = self.args.tree.ends_by(&self.args.path);
+                let until = told.map(|told| share(told, after));
+                end(&cell, child.spec.shutdown, &child.path, &self.args.tree, until).await;
                 child.gone = child.spec.restart == Restart::Temporary;
                 let now = if child.gone { ActorState::Stopped } else { then };
                 self.args.tree.set(&child.path, now, None);
@@ -251,6 +259,7 @@ impl SupervisorState {
         };
         let child = &mut self.children[index];
         child.cell = None;
+        child.spec.hear();
         // A child that is never restarted is not restarted with its siblings either; one that has
         // done its work is, as in OTP: its work may have to be done again for them.
         child.gone = child.spec.restart == Restart::Temporary;
@@ -353,36 +362,37 @@ fn is_ending(myself: &ActorRef<SupervisorMsg>) -> bool {
     myself.get_status() >= ActorStatus::Draining
 }
 
-/// Ends an actor: as asked, up to the deadline, then by kill.
-async fn end(cell: &ActorCell, shutdown: Shutdown, path: &str) {
-    let deadline = match shutdown {
-        Shutdown::Stop(deadline) => {
-            cell.stop(None);
-            deadline
-        }
-        Shutdown::Drain(deadline) => {
+/// Ends an actor: as asked, up to its own deadline and no longer than `until`, then by kill.
+async fn end(cell: &ActorCell, shutdown: Shutdown, path: &str, tree: &Tree, until: Option<Instant>) {
+    if let Shutdown::Stop(within) | Shutdown::Drain(within) = shutdown {
+        let own = Instant::now() + within;
+        let deadline = until.map_or(own, |until| until.min(own));
+        // Before it is told: it looks when it begins to stop.
+        tree.ending().tell(path, deadline);
+        match shutdown {
             // An actor that is already ending refuses the drain; the wait below sees its end.
-            let _ = cell.drain();
-            deadline
+            Shutdown::Drain(_) => drop(cell.drain()),
+            _ => cell.stop(None),
         }
-        Shutdown::Kill => Duration::ZERO,
-    };
-    if deadline > Duration::ZERO {
-        if cell.wait(Some(deadline)).await.is_ok() {
-            return;
+        let within = deadline.saturating_duration_since(Instant::now());
+        if !within.is_zero() {
+            if cell.wait(Some(within)).await.is_ok() {
+                return;
+            }
+            tracing::warn!(actor = %path, ?within, "actor did not end in time, killing it");
         }
-        tracing::warn!(actor = %path, ?deadline, "actor did not end in time, killing it");
     }
-    gone(cell, path).await;
+    gone(cell, path, until).await;
 }
 
-/// Kills an actor that may still be there, and sees it gone.
-async fn gone(cell: &ActorCell, path: &str) {
+/// Kills an actor that may still be there, and sees it gone; not for long after `until`.
+async fn gone(cell: &ActorCell, path: &str, until: Option<Instant>) {
     if cell.get_status() == ActorStatus::Stopped {
         return;
     }
     cell.kill();
-    if cell.wait(Some(KILL_WAIT)).await.is_err() {
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()).max(LEAST_KILL_WAIT));
+    if cell.wait(Some(left.unwrap_or(KILL_WAIT).min(KILL_WAIT))).await.is_err() {
         tracing::error!(actor = %path, "killed actor is still there: it blocks its thread");
     }
 }
@@ -441,8 +451,8 @@ impl Actor for Supervisor {
             return Ok(());
         }
         match state.start(first, last, &myself.get_cell()).await {
-            // Told to drain meanwhile: nothing can be linked to it any more.
-            Err(_) if is_ending(&myself) => Ok(()),
+            // Told to drain meanwhile: nothing can be linked to it any more. Or told to stop, which comes next.
+            Err(_) if is_ending(&myself) || state.args.tree.ends_by(&state.args.path).is_some() => Ok(()),
             Err((failed, failure)) => Ok(state.plan_restart(&myself, failed, failure).await?),
             Ok(()) => Ok(()),
         }

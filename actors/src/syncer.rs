@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use asynq_core::{BrokerError, broker::MAX_BATCH};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     chore::Chore,
@@ -50,8 +51,12 @@ impl Chore for Syncer {
         Ok(self.interval)
     }
 
+    fn last_within(&self) -> Duration {
+        LAST_WITHIN
+    }
+
     /// A last offer of everything; the processor has ended before.
-    async fn last(&self) {
+    async fn last(&self, until: Instant) {
         let table = &self.exchange.table;
         let offer_all = async {
             let mut failures = 0;
@@ -70,6 +75,6 @@ impl Chore for Syncer {
             }
         };
         // What is left is recovered by another server.
-        let _ = tokio::time::timeout(LAST_WITHIN, offer_all).await;
+        let _ = timeout_at(until, offer_all).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The whole runtime as one value: a supervision tree that takes, runs and settles tasks.
 
 mod builder;
+mod last;
 mod maintenance;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -36,12 +37,24 @@ pub enum Exit {
     Stopped,
     /// A supervisor gave up.
     Failed(SupervisorError),
-    /// Its root was killed.
+    /// Its root was killed: by the end of the actor that it is linked to, or because it did not end in time.
     Killed,
 }
 
 /// A running supervision tree. Cheap to clone; the tree lives until it is shut down, or the
-/// user's actor that it is linked to ends.
+/// user's actor that it is [linked](AsynqSystemBuilder::spawn_linked) to ends.
+///
+/// # How it ends
+/// [`shutdown`](Self::shutdown) ends it in order. Where its root is killed instead, because the actor
+/// that it is linked to has stopped, panicked or been killed, nothing of it gets a last word, so this is
+/// done by a task that belongs to no actor: running tasks are cancelled, given 2 s of grace, dropped, and
+/// given back to the front of their queues with no retry used; outcomes are written for up to 3 s;
+/// enqueues under way end with [`EnqueueError::Unknown`](asynq_core::EnqueueError::Unknown), later ones
+/// with [`Closed`](asynq_core::EnqueueError::Closed); then the storage is closed. [`wait`](Self::wait)
+/// returns when that is over: wait for it before the process ends.
+///
+/// All of it needs the Tokio runtime. When that is dropped, or the process ends, tasks stay active
+/// until other servers find them with their leases over, after about a minute, and a retry is used.
 #[derive(Clone)]
 pub struct AsynqSystem {
     root: ActorCell,
@@ -176,15 +189,28 @@ impl AsynqSystem {
     /// Ends the system: running tasks may go on for the shutdown timeout, are then cancelled and
     /// given back to their queues; outcomes are written, enqueues sent, connections closed.
     ///
+    /// It takes no longer than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout)
+    /// and 6 s, whatever handlers and the storage do, unless a thread of the runtime is blocked:
+    ///
+    /// - cancelled handlers get 2 s of grace, and are then dropped;
+    /// - outcomes are written, and enqueues sent, for up to 3 s after the last handler has ended, so a
+    ///   storage that is away keeps the system for about that long;
+    /// - 1 s is left for actors that do not stop by themselves, and for closing connections.
+    ///
+    /// In a system without handlers and aggregator it takes no longer than 6 s. Enqueues that the storage
+    /// does not take in that time end with an error, and outcomes that it does not take are left to other
+    /// servers, which recover their tasks.
+    ///
     /// # Cancel safety
     /// Safe: the shutdown goes on; [`wait`](Self::wait) sees its end.
     pub async fn shutdown(&self) -> Exit {
-        self.root.stop(None);
+        self.stop();
         self.wait().await
     }
 
     /// Begins the end of the system as [`shutdown`](Self::shutdown) does, and does not wait for it.
     pub fn stop(&self) {
+        self.tree.ending().begin();
         self.root.stop(None);
     }
 
@@ -194,7 +220,7 @@ impl AsynqSystem {
     /// # Cancel safety
     /// Safe: the shutdown goes on.
     pub async fn shutdown_within(&self, timeout: Duration) -> Exit {
-        self.table.set_hurry(timeout);
+        self.tree.ending().set_hurry(timeout);
         self.shutdown().await
     }
 
@@ -263,7 +289,8 @@ impl AsynqSystem {
         }
     }
 
-    /// Waits for the end of the system, however it comes.
+    /// Waits for the end of the system, however it comes, until all that can be done for what was in
+    /// flight is done.
     ///
     /// # Cancel safety
     /// Safe.

@@ -182,8 +182,6 @@ pub(crate) struct Table {
     slots: Arc<Semaphore>,
     fetching: AtomicBool,
     closing: AtomicBool,
-    /// How long runs may go on at a shutdown, where that is less than the setting.
-    hurry: Mutex<Option<Duration>>,
     in_flight: AtomicUsize,
     adoptions: AtomicUsize,
     lookouts: AtomicUsize,
@@ -198,7 +196,6 @@ impl Table {
             slots: Arc::new(Semaphore::new(concurrency)),
             fetching: AtomicBool::new(true),
             closing: AtomicBool::new(false),
-            hurry: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             adoptions: AtomicUsize::new(0),
             lookouts: AtomicUsize::new(0),
@@ -247,15 +244,6 @@ impl Table {
         self.closing.store(closing, Ordering::Release);
     }
 
-    /// At the end of service runs may go on for at most so long.
-    pub(crate) fn set_hurry(&self, timeout: Duration) {
-        *self.hurry.lock().unwrap_or_else(PoisonError::into_inner) = Some(timeout);
-    }
-
-    pub(crate) fn hurry(&self) -> Option<Duration> {
-        *self.hurry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits until nothing of ours is in flight: no call, no run, no outcome that is not written,
     /// and nothing that a lost call may yet take.
     pub(crate) async fn idle(&self) {
@@ -264,6 +252,19 @@ impl Table {
             tokio::pin!(changed);
             changed.as_mut().enable();
             if !self.is_waiting() && self.lookouts.load(Ordering::Acquire) == 0 && self.counts().is_idle() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until nothing runs.
+    pub(crate) async fn quiet(&self) {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.running_count() == 0 {
                 return;
             }
             changed.await;

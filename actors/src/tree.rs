@@ -4,19 +4,16 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use asynq_core::Clock;
 pub use asynq_core::{ActorState, TreeNode};
 use chrono::{DateTime, Utc};
 use ractor::ActorCell;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
-use crate::fuse::Fuse;
+use crate::{ending::Ending, fuse::Fuse};
 
 /// A change of the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,8 +71,8 @@ struct Inner {
     /// A supervisor stands before its children, and they in start order.
     nodes: Mutex<Vec<Node>>,
     events: broadcast::Sender<TreeEvent>,
-    /// Whether the root stops its children, and will not start them again.
-    ending: AtomicBool,
+    /// Whether the root stops its children, and will not start them again; and by when.
+    ending: Ending,
 }
 
 /// Where supervisors record what becomes of their children. Cheap to clone.
@@ -139,7 +136,7 @@ impl Tree {
             backlogs: Mutex::default(),
             nodes: Mutex::new(Vec::new()),
             events: broadcast::Sender::new(256),
-            ending: AtomicBool::new(false),
+            ending: Ending::default(),
         }))
     }
 
@@ -210,17 +207,37 @@ impl Tree {
         }
     }
 
+    fn is_root(&self, path: &str) -> bool {
+        self.lock().first().is_some_and(|root| root.path == path)
+    }
+
     /// A supervisor stops its children for good. Only at the root that is the end of all.
     pub(crate) fn end(&self, path: &str) {
-        if self.lock().first().is_some_and(|root| root.path == path) {
-            self.0.ending.store(true, Ordering::Relaxed);
+        if self.is_root(path) {
+            self.0.ending.begin();
         }
+    }
+
+    /// What is known of the end of the whole tree.
+    pub(crate) fn ending(&self) -> &Ending {
+        &self.0.ending
     }
 
     /// Whether the whole tree ends; else who is told to stop is started again, unless its supervisors
     /// fail.
     pub(crate) fn is_ending(&self) -> bool {
-        self.0.ending.load(Ordering::Relaxed)
+        self.0.ending.has_begun()
+    }
+
+    /// By when the actor must have ended, where it was told to end, and by when.
+    pub(crate) fn ends_by(&self, path: &str) -> Option<Instant> {
+        self.0.ending.told((!self.is_root(path)).then_some(path))
+    }
+
+    /// Waits until the actor is told to end.
+    pub(crate) async fn told_to_end(&self, path: &str) {
+        let path = (!self.is_root(path)).then_some(path);
+        self.0.ending.wait(|ending| ending.told(path)).await;
     }
 
     pub(crate) fn set(&self, path: &str, state: ActorState, failure: Option<String>) {

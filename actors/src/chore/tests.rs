@@ -81,7 +81,7 @@ impl Chore for Scripted {
         Ok(SECOND)
     }
 
-    async fn last(&self) {
+    async fn last(&self, _: Instant) {
         self.0.log.lock().unwrap().push("last");
     }
 }

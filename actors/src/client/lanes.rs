@@ -34,6 +34,15 @@ impl Lanes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes all that waits to be tried again.
+    pub(super) fn take(&self) -> Vec<Queued> {
+        let mut lanes = self.lock();
+        lanes
+            .values_mut()
+            .flat_map(|lane| mem::take(lane).into_values())
+            .collect()
+    }
+
     /// Items of queues that are tried again wait behind those before them; the others are handed back.
     pub(super) fn join(&self, items: impl Iterator<Item = Queued>) -> Vec<Queued> {
         let mut lanes = self.lock();

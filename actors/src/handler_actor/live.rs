@@ -18,6 +18,9 @@ use super::ticket::HandleTask;
 /// How long to wait for the last words of an instance that let go of a task.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How long a supervisor may take to hear of an end. It may be busy, or gone itself.
+const MOURNING: Duration = Duration::from_secs(1);
+
 type Deliver = Box<dyn Fn(HandleTask) -> bool + Send + Sync>;
 
 /// One incarnation of one instance, from the end of its `post_start` on.
@@ -30,6 +33,8 @@ pub(super) struct Live {
     /// How it came to its end.
     words: OnceLock<String>,
     gone: CancellationToken,
+    /// Its supervisor knows of its end.
+    mourned: CancellationToken,
 }
 
 impl Live {
@@ -41,6 +46,7 @@ impl Live {
             working: AtomicUsize::new(0),
             words: OnceLock::new(),
             gone: CancellationToken::new(),
+            mourned: CancellationToken::new(),
         })
     }
 
@@ -80,6 +86,18 @@ impl Live {
 
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
+    }
+
+    pub(super) fn mourn(&self) {
+        self.mourned.cancel();
+    }
+
+    /// Waits until it is known whose end this was: where its supervisor hears of it, the actor's own;
+    /// else the supervisor may have ended too. At once where it has not ended.
+    pub(super) async fn mourned(&self) {
+        if self.gone.is_cancelled() {
+            let _ = timeout(MOURNING, self.mourned.cancelled()).await;
+        }
     }
 
     pub(super) fn kill(&self) {

@@ -104,7 +104,15 @@ impl Pool {
             Withdrawal::Unstarted => Offered::Dropped,
             // The actor saw that it is too late; so will the run, which drops this.
             Withdrawal::Before => std::future::pending().await,
-            Withdrawal::Started | Withdrawal::Ended => Offered::Answered(Err(Error::Panic(live.last_words().await))),
+            Withdrawal::Started | Withdrawal::Ended => {
+                let words = live.last_words().await;
+                tokio::select! {
+                    () = live.mourned() => {}
+                    // The whole system ends, and this instance has ended with it.
+                    () = context.cancelled() => {}
+                }
+                Offered::Answered(Err(Error::Panic(words)))
+            }
         }
     }
 

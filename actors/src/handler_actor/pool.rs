@@ -6,7 +6,7 @@
 //! task is answered or let go of, so an instance that still works on an ended run gets nothing new.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -93,6 +93,8 @@ type Answer = Result<Credit, Duration>;
 #[derive(Debug)]
 struct State {
     seats: Vec<Seat>,
+    /// The newest incarnation of each instance, until its supervisor has heard of its end.
+    newest: HashMap<usize, Arc<Live>>,
     /// Runs that wait, the first first.
     waiting: VecDeque<oneshot::Sender<Answer>>,
     health: Health,
@@ -135,6 +137,7 @@ impl Pool {
     pub(super) fn new(parts: PoolParts) -> Arc<Self> {
         let state = State {
             seats: Vec::new(),
+            newest: HashMap::new(),
             waiting: VecDeque::new(),
             health: Health::new(parts.paths.len(), parts.suspend_after),
             on_trial: false,
@@ -165,6 +168,7 @@ impl Pool {
     pub(super) fn enter(self: &Arc<Self>, live: Arc<Live>) {
         let mut state = self.lock();
         state.deserted = None;
+        state.newest.insert(live.instance, Arc::clone(&live));
         state.seats.push(Seat {
             live,
             free: self.concurrency,
@@ -184,6 +188,13 @@ impl Pool {
             state.deserted.get_or_insert_with(Instant::now);
         }
         live.leaves();
+    }
+
+    /// The supervisor has heard of the end of an instance.
+    pub(super) fn mourn(&self, instance: usize) {
+        if let Some(live) = self.lock().newest.remove(&instance) {
+            live.mourn();
+        }
     }
 
     /// The supervisor is about to restart an instance: after how long.

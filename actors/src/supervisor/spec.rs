@@ -113,6 +113,7 @@ impl Backoff {
 }
 
 type OwnWait = Arc<dyn Fn(&str) -> Duration + Send + Sync>;
+type Hear = Arc<dyn Fn() + Send + Sync>;
 type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
 
 /// Where in the tree a child is started.
@@ -128,6 +129,7 @@ pub struct ChildSpec {
     pub(crate) restart: Restart,
     pub(crate) shutdown: Shutdown,
     own_wait: Option<OwnWait>,
+    heard: Option<Hear>,
     start_within: Duration,
     start: Arc<dyn Fn(ActorCell, Place<'_>) -> Starting + Send + Sync>,
 }
@@ -180,6 +182,7 @@ impl ChildSpec {
         Self {
             id: id.into(),
             own_wait: None,
+            heard: None,
             restart: Restart::Permanent,
             shutdown: Shutdown::Stop(Duration::from_secs(5)),
             start_within: Duration::from_secs(30),
@@ -202,6 +205,13 @@ impl ChildSpec {
         self
     }
 
+    /// Who is told when the supervisor has heard that it ended by itself.
+    #[must_use]
+    pub(crate) fn heard_by(mut self, hear: impl Fn() + Send + Sync + 'static) -> Self {
+        self.heard = Some(Arc::new(hear));
+        self
+    }
+
     /// How it is ended. Default: stop, with 5 s.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
@@ -215,6 +225,13 @@ impl ChildSpec {
     pub fn start_within(mut self, limit: Duration) -> Self {
         self.start_within = limit;
         self
+    }
+
+    /// The supervisor has heard of its end.
+    pub(crate) fn hear(&self) {
+        if let Some(hear) = &self.heard {
+            hear();
+        }
     }
 
     /// The child's own wait before a restart, where it has one.

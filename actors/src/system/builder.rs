@@ -10,9 +10,9 @@ use asynq_core::{
     extract::Route,
 };
 use ractor::{Actor, ActorCell};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{AsynqSystem, CHORE_STOP, Exit, ROOT, SLACK};
+use super::{AsynqSystem, CHORE_STOP, ROOT, SLACK, last::Last};
 use crate::{
     aggregator::AggregatorRef,
     broker::{Broker, BrokerArgs, Lending},
@@ -27,7 +27,7 @@ use crate::{
     scheduler::{SchedulerConfig, SchedulerHandle, Setup},
     supervisor::{Backoff, ChildSpec, ExitCell, Intensity, Shutdown, Strategy, Supervisor, SupervisorArgs},
     syncer::Syncer,
-    table::{CancelReason, Table},
+    table::Table,
     tree::Tree,
 };
 
@@ -208,7 +208,8 @@ impl AsynqSystemBuilder {
     }
 
     /// Starts the system as a child of a user's actor: its end arrives there as an ordinary
-    /// supervision event.
+    /// supervision event. When that actor ends, so does the system, at once and without the shutdown
+    /// timeout; see [how it ends](AsynqSystem#how-it-ends).
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
@@ -257,12 +258,19 @@ impl AsynqSystemBuilder {
         };
         let mut children = vec![
             ChildSpec::new("broker", move || (Broker, broker.clone())),
-            client.spec(lending.handle()),
+            client.spec(lending.handle(), "system/client", tree.ending()),
         ];
         let scheduler = self.scheduler.ready(&env, &tree, Self::MAINTENANCE).await?;
         let scheduler_handle = scheduler.as_ref().map(|scheduler| scheduler.handle.clone());
         let takes = self.plain().is_some() || !self.handler_actors.is_empty();
         let keeps_order = takes || self.aggregator.is_some();
+        // Where no code of the user's runs there is nothing to wait for.
+        let timeout = if keeps_order {
+            settings.shutdown_timeout
+        } else {
+            Duration::ZERO
+        };
+        tree.ending().set_timeout(timeout);
         let mut claim = None;
         if keeps_order || scheduler.is_some() {
             let settings = keeps_order.then_some(&settings);
@@ -280,28 +288,32 @@ impl AsynqSystemBuilder {
             Some(parent) => Actor::spawn_linked(None, Supervisor, root, parent).await,
             None => Actor::spawn(None, Supervisor, root).await,
         };
-        let (root, joined) = spawned.map_err(|error| Error::Actor(error.into()))?;
+        let (root, joined) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                lending.close(Instant::now() + CHORE_STOP).await;
+                return Err(Error::Actor(error.into()));
+            }
+        };
         if let Some(claim) = claim {
             claim.keep();
         }
 
         let (ended, exits) = watch::channel(None);
-        let (doomed, last_client) = (Arc::clone(&table), client.clone());
-        #[expect(clippy::disallowed_methods, reason = "ends with the root actor, whose end it tells")]
-        tokio::spawn(async move {
-            let _ = joined.await;
-            // Nobody extends leases any longer: what still runs must not go on (SAFETY rule 16).
-            doomed.set_fetching(false);
-            doomed.cancel_running(CancelReason::LeaseLost);
-            doomed.abort_running();
-            last_client.close();
-            let exit = match exit.get() {
-                Some(Ok(())) => Exit::Stopped,
-                Some(Err(error)) => Exit::Failed(error.clone()),
-                None => Exit::Killed,
-            };
-            ended.send_replace(Some(exit));
-        });
+        let last = Last {
+            root: root.get_cell(),
+            ending: tree.ending().clone(),
+            exchange: exchange.clone(),
+            entropy: env.entropy.clone(),
+            client: client.clone(),
+            lending: lending.clone(),
+            exit,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it does what is left when the root has ended, and tells its end"
+        )]
+        tokio::spawn(last.act(joined, ended));
         Ok(AsynqSystem {
             root: root.get_cell(),
             client,

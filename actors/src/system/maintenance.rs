@@ -79,7 +79,8 @@ impl AsynqSystemBuilder {
             chore("janitor", PATH, janitor, tree, entropy, CHORE_STOP),
         ];
         if let Some(aggregator) = self.aggregator.clone() {
-            let aggregator = Aggregator::new(aggregator, settings, broker.clone(), self.env.clone());
+            let (env, ending) = (self.env.clone(), tree.ending().clone());
+            let aggregator = Aggregator::new(aggregator, settings, broker.clone(), env, ending);
             let stop_within = aggregator.stop_within();
             children.push(chore("aggregator", PATH, aggregator, tree, entropy, stop_within));
         }

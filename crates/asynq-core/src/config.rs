@@ -148,6 +148,9 @@ impl ServerConfig {
 
     /// How long running tasks may go on after a shutdown began. Then they are cancelled, given 2 s
     /// of grace, dropped, and given back to their queue. 0 to 24 h, default 8 s.
+    ///
+    /// The whole shutdown takes no longer than this and 6 s, 14 s by default, whatever handlers and the
+    /// storage do. Where a supervisor of processes kills what does not end in time, give it that long.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;

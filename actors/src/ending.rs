@@ -1,0 +1,274 @@
+//! The time that the end of a system may take: one budget for all who take part in it.
+//!
+//! A system that is told to end has ended after the shutdown timeout and [`REST`] more. A supervisor
+//! tells each child by when it must have ended, at the latest when the supervisor itself must, less a
+//! moment for those that are stopped after it; so deadlines below each other never add up.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// How long cancelled handlers may go on.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
+/// How long outcomes, enqueues and entries may take to be written once no handler runs.
+pub(crate) const SETTLE: Duration = Duration::from_secs(3);
+/// What is left for closing connections when all actors have ended.
+pub(crate) const CLOSE: Duration = Duration::from_millis(400);
+/// What an end may take beyond the shutdown timeout.
+pub(crate) const REST: Duration = Duration::from_secs(6);
+/// What a supervisor keeps for each child that is stopped after another.
+const SLICE: Duration = Duration::from_millis(50);
+/// What an actor may take for its last call even where the time for such calls is over.
+const LEAST: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How long what runs may go on; `None` where there is no budget.
+    timeout: Option<Duration>,
+    /// How long they may go on at most, and from when on.
+    hurry: Option<(Duration, Instant)>,
+    began: Option<Instant>,
+    runs_ended: Option<Instant>,
+    wound_down: bool,
+    /// By when actors below the root must have ended, by their paths.
+    told: HashMap<String, Instant>,
+}
+
+impl State {
+    fn runs_until(&self) -> Option<Instant> {
+        let began = self.began?;
+        let until = began + self.timeout?;
+        Some(match self.hurry {
+            Some((hurry, from)) => until.min(began.max(from) + hurry),
+            None => until,
+        })
+    }
+}
+
+/// What is known of the end of a system. Cheap to clone; clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+impl Ending {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.0.changed.notify_waiters();
+    }
+
+    /// What runs may go on for so long once the system is told to end.
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        self.change(|state| state.timeout = Some(timeout));
+    }
+
+    /// What runs may go on for less than that, from now on or from the beginning of the end.
+    pub(crate) fn set_hurry(&self, timeout: Duration) {
+        self.change(|state| state.hurry = Some((timeout, Instant::now())));
+    }
+
+    pub(crate) fn hurry(&self) -> Option<Duration> {
+        self.lock().hurry.map(|(timeout, _)| timeout)
+    }
+
+    /// The system is told to end. Told again, it ends no later.
+    pub(crate) fn begin(&self) {
+        self.change(|state| state.began = state.began.or_else(|| Some(Instant::now())));
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.lock().began.is_some()
+    }
+
+    /// No handler runs any longer.
+    pub(crate) fn runs_ended(&self) {
+        self.change(|state| state.runs_ended = state.runs_ended.or_else(|| Some(Instant::now())));
+    }
+
+    /// All was done for what was in flight that could be.
+    pub(crate) fn wound_down(&self) {
+        self.lock().wound_down = true;
+    }
+
+    pub(crate) fn is_wound_down(&self) -> bool {
+        self.lock().wound_down
+    }
+
+    /// By when what runs is to end by itself; `None` before the system ends, or without a budget.
+    pub(crate) fn runs_until(&self) -> Option<Instant> {
+        self.lock().runs_until()
+    }
+
+    /// By when all must have ended; `None` before the system ends, or without a budget.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.runs_until().map(|runs_until| runs_until + REST)
+    }
+
+    /// By when the actor, or the root if the path is none, must have ended, where it was told to end.
+    pub(crate) fn told(&self, path: Option<&str>) -> Option<Instant> {
+        match path {
+            Some(path) => self.lock().told.get(path).copied(),
+            None => self.until().map(|until| until - CLOSE),
+        }
+    }
+
+    /// The actor is told to end.
+    pub(crate) fn tell(&self, path: &str, until: Instant) {
+        self.change(|state| {
+            state.told.insert(path.to_owned(), until);
+        });
+    }
+
+    /// The actor is started, perhaps again.
+    pub(crate) fn forget(&self, path: &str) {
+        self.lock().told.remove(path);
+    }
+
+    /// Waits for news of the end that come after this future was first polled or enabled.
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.changed.notified()
+    }
+
+    /// Waits until `seen` sees what it looks for.
+    pub(crate) async fn wait<T>(&self, mut seen: impl FnMut(&Self) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(seen) = seen(self) {
+                return seen;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until all must have ended, and `more` has passed.
+    pub(crate) async fn overdue(&self, more: Duration) {
+        loop {
+            let until = self.wait(Self::until).await + more;
+            tokio::select! {
+                () = sleep_until(until) => return,
+                // In a hurry it is earlier.
+                () = self.changed() => {}
+            }
+        }
+    }
+
+    /// By when an actor must have done all it does when it is stopped; at most `own` from now.
+    pub(crate) fn last_moment(&self, path: &str, own: Duration) -> Instant {
+        let now = Instant::now();
+        // A moment earlier, so that the actor need not be killed.
+        let told = self.told(Some(path)).map(|told| earlier(told, SLICE / 2));
+        told.map_or(now + own, |told| told.min(now + own)).max(now)
+    }
+
+    /// By when the last act of an actor that needs the storage must be over; at most `own` from now.
+    pub(crate) fn last_act(&self, path: &str, own: Duration) -> Instant {
+        let now = Instant::now();
+        let until = self.last_moment(path, own);
+        let state = self.lock();
+        match (state.began, state.timeout) {
+            (Some(began), Some(_)) => {
+                let settled = state.runs_ended.unwrap_or(began) + SETTLE;
+                until.min(settled.max(now + LEAST))
+            }
+            _ => until,
+        }
+    }
+}
+
+/// By when a child must have ended whose supervisor must have by `told`, with so many to be stopped after it.
+pub(crate) fn share(told: Instant, after: usize) -> Instant {
+    let left = told.saturating_duration_since(Instant::now());
+    let count = u32::try_from(after + 1).unwrap_or(u32::MAX);
+    let slice = SLICE.min(left / 2 / count);
+    earlier(told, slice * count)
+}
+
+fn earlier(instant: Instant, by: Duration) -> Instant {
+    instant.checked_sub(by).unwrap_or(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bound_is_the_timeout_and_the_rest_from_the_first_word_on() {
+        let ending = Ending::default();
+        ending.set_timeout(8 * SECOND);
+        assert_eq!((ending.until(), ending.has_begun()), (None, false));
+        let began = Instant::now();
+        ending.begin();
+        tokio::time::sleep(SECOND).await;
+        ending.begin();
+        assert_eq!(ending.until(), Some(began + 8 * SECOND + REST));
+        ending.set_hurry(100 * SECOND);
+        assert_eq!(ending.until(), Some(began + 8 * SECOND + REST));
+        ending.set_hurry(2 * SECOND);
+        assert_eq!(ending.until(), Some(began + 3 * SECOND + REST));
+        ending.overdue(SECOND).await;
+        assert!(began.elapsed() >= 4 * SECOND + REST && began.elapsed() < 5 * SECOND + REST);
+        let hurried = Ending::default();
+        hurried.set_timeout(8 * SECOND);
+        hurried.set_hurry(2 * SECOND);
+        tokio::time::sleep(MINUTE).await;
+        hurried.begin();
+        assert_eq!(hurried.until(), Some(Instant::now() + 2 * SECOND + REST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shares_of_one_deadline_never_exceed_it_however_many_there_are() {
+        for (left, children) in [(6.0, 4), (6.0, 1), (0.1, 10), (5.0, 1000), (0.0, 3)] {
+            let told = Instant::now() + Duration::from_secs_f64(left);
+            let (began, mut before) = (Instant::now(), None);
+            for after in (0..children).rev() {
+                let until = share(told, after);
+                assert!(until <= told && before <= Some(until), "{left} {children} {after}");
+                before = Some(until);
+                // Each takes all of it.
+                tokio::time::sleep_until(until).await;
+            }
+            assert!(
+                began.elapsed() <= told - began + Duration::from_millis(1),
+                "{left} {children}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn last_acts_share_the_time_after_the_last_run() {
+        let ending = Ending::default();
+        assert_eq!(ending.last_act("a", 5 * SECOND), Instant::now() + 5 * SECOND);
+        ending.set_timeout(8 * SECOND);
+        ending.begin();
+        tokio::time::sleep(4 * SECOND).await;
+        ending.runs_ended();
+        assert_eq!(ending.last_act("a", 5 * SECOND), Instant::now() + SETTLE);
+        assert_eq!(ending.last_act("a", SECOND), Instant::now() + SECOND);
+        tokio::time::sleep(SETTLE).await;
+        assert_eq!(ending.last_act("a", SECOND), Instant::now() + LEAST);
+        ending.tell("a", Instant::now());
+        assert_eq!(ending.last_act("a", SECOND), Instant::now());
+        ending.forget("a");
+        assert_eq!(ending.last_act("a", SECOND), Instant::now() + LEAST);
+    }
+}
