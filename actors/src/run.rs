@@ -291,13 +291,43 @@ impl Runner {
 
     /// What becomes of a task whose run ended with an error.
     async fn failure(&self, message: &TaskMessage, task: &Task, error: Error) -> Outcome {
-        tracing::debug!(queue = %message.queue, task = %message.id, error = shown(&error), "task failed");
-        if !matches!(directive(&error), Directive::Snooze(_)) {
+        let snoozed = matches!(directive(&error), Directive::Snooze(_));
+        if !snoozed {
             self.tell(task, &error).await;
         }
         let outcome = outcome_of(&self.settings, &self.env, message, task, &error);
+        self.log(message, &outcome, snoozed, &error);
         drop_quietly(error);
         outcome
+    }
+
+    /// Says what failed and what comes next, where the error handler of the application may say nothing.
+    fn log(&self, message: &TaskMessage, outcome: &Outcome, snoozed: bool, error: &Error) {
+        let TaskMessage { queue, id, r#type, .. } = message;
+        let (attempt, of) = (message.retried.saturating_add(1), message.retry.saturating_add(1));
+        let error = shown(error);
+        match outcome {
+            Outcome::Retry { at, .. } if snoozed => {
+                tracing::debug!(%queue, task = %id, task_type = r#type, next = %at, "task put off");
+            }
+            Outcome::Retry {
+                at, is_failure: true, ..
+            } => {
+                let again_in = self.env.clock.until(*at);
+                tracing::warn!(%queue, task = %id, task_type = r#type, attempt, of, error, ?again_in, "task failed, retrying");
+            }
+            Outcome::Retry { at, .. } => {
+                let again_in = self.env.clock.until(*at);
+                tracing::info!(
+                    %queue, task = %id, task_type = r#type, error, ?again_in,
+                    "task did not succeed, which is no failure by the configured rule; retrying"
+                );
+            }
+            Outcome::Archive { .. } => {
+                tracing::error!(%queue, task = %id, task_type = r#type, attempt, of, error, "task failed for good, archiving it");
+            }
+            _ => tracing::info!(%queue, task = %id, task_type = r#type, error, "task revoked, dropping it"),
+        }
     }
 
     async fn tell(&self, task: &Task, error: &Error) {

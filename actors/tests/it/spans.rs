@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use asynq_actors::AsynqSystem;
-use asynq_core::{Error, Task};
+use asynq_core::{Error, RetryDelay, ServerConfig, Task};
 use asynq_memory::MemoryStore;
 use tracing::{
-    Subscriber,
+    Level, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id},
 };
@@ -24,8 +25,8 @@ use crate::env;
 type Fields = BTreeMap<String, String>;
 /// Name and fields.
 type Span = (&'static str, Fields);
-/// The span that it was logged in, and its message.
-type Event = (Option<&'static str>, String);
+/// The span that it was logged in, its level and its message.
+type Event = (Option<&'static str>, Level, String);
 
 #[derive(Default)]
 struct Reader(Fields);
@@ -45,6 +46,8 @@ impl Visit for Reader {
 struct Seen {
     spans: Arc<Mutex<Vec<Span>>>,
     events: Arc<Mutex<Vec<Event>>>,
+    /// The fields of the events, beside these.
+    fields: Arc<Mutex<Vec<Fields>>>,
 }
 
 impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
@@ -62,7 +65,9 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
         event.record(&mut reader);
         let span = context.event_span(event).map(|span| span.name());
         let text = reader.0.remove("message").unwrap_or_default();
-        self.events.lock().unwrap().push((span, text));
+        let level = *event.metadata().level();
+        self.events.lock().unwrap().push((span, level, text));
+        self.fields.lock().unwrap().push(reader.0);
     }
 }
 
@@ -84,7 +89,7 @@ async fn tasks_and_actors_have_spans_with_stable_fields() {
         .with_task_id("a")
         .with_queue("default");
     system.client().enqueue(task).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     system.shutdown().await;
 
     let spans = seen.spans.lock().unwrap().clone();
@@ -113,11 +118,93 @@ async fn tasks_and_actors_have_spans_with_stable_fields() {
         );
     }
     let events = seen.events.lock().unwrap().clone();
-    for (span, text) in [
-        ("task", "in the handler"),
-        ("task", "task failed"),
-        ("actor", "connected"),
+    for (span, level, text) in [
+        ("task", Level::INFO, "in the handler"),
+        ("task", Level::WARN, "task failed, retrying"),
+        ("actor", Level::INFO, "connected"),
     ] {
-        assert!(events.contains(&(Some(span), text.to_owned())), "{text}: {events:?}");
+        assert!(
+            events.contains(&(Some(span), level, text.to_owned())),
+            "{text}: {events:?}"
+        );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_failed_run_is_logged_with_what_comes_next() {
+    let seen = Seen::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+    let system = AsynqSystem::builder(MemoryStore::new())
+        .env(env())
+        .config(ServerConfig::new().retry_delay(RetryDelay::new(|_, _, _| Duration::from_secs(60))))
+        .handler(|task: Task| async move {
+            Err(match task.get_type() {
+                "panics" => panic!("no luck"),
+                "skips" => Error::skip_retry("no such order"),
+                "revokes" => Error::revoke("not needed"),
+                "snoozes" => Error::snooze(Duration::from_secs(9)),
+                _ => Error::other("no answer"),
+            })
+        })
+        .spawn()
+        .await
+        .unwrap();
+    for (task_type, retries) in [
+        ("fails", 4),
+        ("last", 0),
+        ("panics", 4),
+        ("skips", 4),
+        ("revokes", 4),
+        ("snoozes", 4),
+    ] {
+        let task = Task::new(task_type, b"").unwrap().with_task_id(task_type);
+        system.client().enqueue(task.with_max_retry(retries)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    system.shutdown().await;
+
+    let told: BTreeMap<String, (Level, String, Fields)> = seen
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .zip(seen.fields.lock().unwrap().iter())
+        .filter(|((span, ..), _)| *span == Some("task"))
+        .filter_map(|((_, level, text), fields)| {
+            Some((fields.get("task")?.clone(), (*level, text.clone(), fields.clone())))
+        })
+        .collect();
+    for (id, level, text, error) in [
+        ("fails", Level::WARN, "task failed, retrying", "no answer"),
+        ("last", Level::ERROR, "task failed for good, archiving it", "no answer"),
+        (
+            "panics",
+            Level::WARN,
+            "task failed, retrying",
+            "panic error cause by: panic: no luck",
+        ),
+        (
+            "skips",
+            Level::ERROR,
+            "task failed for good, archiving it",
+            "no such order: skip retry for the task",
+        ),
+        (
+            "revokes",
+            Level::INFO,
+            "task revoked, dropping it",
+            "not needed: revoke the task",
+        ),
+    ] {
+        let (told_level, told_text, fields) = &told[id];
+        assert_eq!((*told_level, told_text.as_str()), (level, text), "{id}");
+        assert_eq!(fields["error"], error, "{id}");
+        assert_eq!(fields["task_type"], id);
+        if level != Level::INFO {
+            let of = if id == "last" { "1" } else { "5" };
+            assert_eq!((fields["attempt"].as_str(), fields["of"].as_str()), ("1", of), "{id}");
+        }
+    }
+    assert_eq!(told["fails"].2["again_in"], "60s");
+    assert_eq!(told["snoozes"].0, Level::DEBUG);
 }
