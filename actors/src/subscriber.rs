@@ -1,8 +1,9 @@
 //! The subscriber: hears cancel requests, from Go's tools too, and cancels the runs they name.
 //!
 //! Who sends it what: its own listening task (`Cancel`, `Ended`), its timer (`Listen`). It waits
-//! for nothing in its handler. On a restart requests of that moment are lost, as Go's are: a cancel
-//! request is a wish, and who made it sees whether the task still runs.
+//! for nothing in its handler. Requests published while there is no subscription are lost, as Go's are: on a
+//! restart of this actor, and from when its connection dies until it has subscribed again. Whoever asks sees
+//! if the task still runs, and may ask again.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -127,7 +128,10 @@ impl Actor for Subscriber {
             }
             SubscriberMsg::Listening => {
                 if state.failures > 0 {
-                    tracing::info!(failures = state.failures, "listening for cancel requests again");
+                    tracing::info!(
+                        failures = state.failures,
+                        "listening for cancel requests again; those published meanwhile are lost"
+                    );
                 }
                 state.failures = 0;
                 tree.note(path, Some("listening"));
@@ -141,7 +145,7 @@ impl Actor for Subscriber {
                     .err()
                     .map_or_else(|| "subscription lost".to_owned(), |error| report(&error));
                 if state.failures == 0 {
-                    tracing::warn!(error = why, "cancel requests are not heard, trying on");
+                    tracing::warn!(error = why, "cancel requests are not heard, retrying");
                 }
                 tree.note(path, Some(&why));
                 let wait = RETRY.delay(state.failures);

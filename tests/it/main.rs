@@ -16,6 +16,8 @@ mod load;
 #[cfg(all(feature = "macros", feature = "json"))]
 mod macros;
 #[cfg(feature = "redis")]
+mod outages;
+#[cfg(feature = "redis")]
 mod property;
 mod readme;
 mod scheduler;

@@ -708,10 +708,17 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// [limits](Progress::check) is refused: [`BrokerError::Refused`].
     async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError>;
 
-    /// Asks all servers to cancel a running task. Best effort, no answer.
+    /// Asks all servers to cancel a running task. Success means that the storage has passed the request on to
+    /// the servers that were listening at that moment, not that a run was cancelled.
+    ///
+    /// A request is not kept: a server whose subscription is lost at that moment never hears of it, as in Go. A
+    /// lost subscription is noticed at once where its end is told, and within 6 s where its connection went dead
+    /// in silence; then the server subscribes again. Publish again while the task is still shown as active: a
+    /// request for a task that does not run has no effect.
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError>;
 
-    /// Subscribes to cancel requests; returns once the subscription stands.
+    /// Subscribes to cancel requests; returns once the subscription stands. Requests published before, or after
+    /// the [end](Cancellations::next) of an earlier subscription, are not told.
     async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError>;
 
     /// Whether the storage answers.

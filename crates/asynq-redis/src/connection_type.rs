@@ -215,8 +215,14 @@ impl RedisConnectionType {
         self.with(|settings| settings.node_timeout = limit)
     }
 
-    /// How long a connection that has been silent for 5 s may leave a PING unanswered; default: 10 s. Then it
-    /// is given up, its open calls are ambiguous, and a new one is made. Longer than any script may run.
+    /// How long a server may be silent on all connections while a call waits for its answer; default: 15 s.
+    /// Then the connection is given up, its open calls are ambiguous, and a new one is made. Longer than any
+    /// script may run.
+    ///
+    /// A single connection that is dead, while the server answers on a new one, is given up after 3 s without a
+    /// byte for its oldest call, whatever this limit is. An idle connection is asked for a sign of life after
+    /// 2 s, so it is replaced within 6 s. Bytes that move count as answers: a large message on a slow way is not
+    /// cut short.
     pub fn ping_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.pace.ping_timeout = limit)
     }

@@ -4,10 +4,13 @@
 //! lives at that moment, and ends with its answer or with that connection
 //! ([`BrokerError::Ambiguous`]). The one exception is NOSCRIPT, a definite refusal.
 
+pub(crate) mod beside;
 pub(crate) mod calls;
 pub(crate) mod current;
+pub(crate) mod life;
 pub(crate) mod owned;
 pub(crate) mod policy;
+pub(crate) mod pulse;
 pub(crate) mod script;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinels;

@@ -5,7 +5,7 @@
 
 use std::{
     pin::pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use asynq_core::error::BrokerError;
@@ -15,16 +15,18 @@ use redis::{
     aio::{PubSub, PubSubSink},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::{
     failure::classify,
     link::{
-        settings::{Pace, Settings},
-        socket,
+        beside::Beside,
+        pulse::{self, Pulse},
+        settings::Settings,
+        socket::{self, Opened},
     },
 };
 
@@ -50,7 +52,7 @@ impl Subscriptions {
         }
         let limit = settings.connect_timeout;
         let opened = timeout(limit, open(settings, channel)).await;
-        let pubsub =
+        let (pubsub, pulse) =
             opened.unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no subscription within {limit:?}"))))?;
         let (messages, receiver) = mpsc::channel(WAITING_MESSAGES);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +61,7 @@ impl Subscriptions {
             return Err(BrokerError::Closed);
         }
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(carry(pubsub, messages, settings.pace));
+        tasks.spawn(carry(pubsub, messages, pulse));
         Ok(receiver)
     }
 
@@ -69,8 +71,8 @@ impl Subscriptions {
     }
 }
 
-async fn open(settings: &Settings, channel: &str) -> Result<PubSub, BrokerError> {
-    let stream = socket::connect(settings).await?;
+async fn open(settings: &Settings, channel: &str) -> Result<(PubSub, Pulse), BrokerError> {
+    let Opened { stream, life, peer } = socket::connect(settings).await?;
     let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some((user, password)) = settings.login() {
         info = info.set_username(user).set_password(password);
@@ -82,15 +84,26 @@ async fn open(settings: &Settings, channel: &str) -> Result<PubSub, BrokerError>
         .subscribe(channel)
         .await
         .map_err(|error| classify(error, false))?;
-    Ok(pubsub)
+    let pulse = Pulse {
+        life,
+        beside: Beside {
+            settings: Arc::new(settings.clone()),
+            peer,
+            id: None,
+        },
+        pace: settings.pace,
+        to: settings.to_string(),
+        doubt: watch::Sender::new(false),
+    };
+    Ok((pubsub, pulse))
 }
 
-/// Until the connection is lost, answers no more, or nobody listens any more.
-async fn carry(pubsub: PubSub, messages: mpsc::Sender<Vec<u8>>, pace: Pace) {
+/// Until the connection is lost, is dead, or nobody listens any more.
+async fn carry(pubsub: PubSub, messages: mpsc::Sender<Vec<u8>>, pulse: Pulse) {
     let (sink, stream) = pubsub.split();
     tokio::select! {
         () = forward(stream, &messages) => {}
-        () = until_silent(sink, pace) => {}
+        () = until_dead(sink, &pulse) => {}
         () = messages.closed() => {}
     }
 }
@@ -104,16 +117,10 @@ async fn forward(stream: impl Stream<Item = Msg>, messages: &mpsc::Sender<Vec<u8
     }
 }
 
-async fn until_silent(mut sink: PubSubSink, pace: Pace) {
-    loop {
-        sleep(pace.ping_after).await;
-        match timeout(pace.ping_timeout, sink.ping::<redis::Value>()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return,
-            Err(_) => {
-                tracing::warn!("a subscription answers no more and is given up");
-                return;
-            }
-        }
-    }
+async fn until_dead(sink: PubSubSink, pulse: &Pulse) {
+    let ping = || -> pulse::Asked<bool> {
+        let mut sink = sink.clone();
+        Box::pin(async move { sink.ping::<redis::Value>().await.is_ok() })
+    };
+    pulse.until_dead(ping, || None, || {}).await;
 }

@@ -4,12 +4,16 @@
 
 mod connection;
 mod frame;
+mod slow;
 
 use std::{
     collections::VecDeque,
     fmt,
     net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -49,6 +53,12 @@ struct Shared {
     armed: Mutex<VecDeque<Armed>>,
     struck: watch::Sender<u64>,
     mode: watch::Sender<Mode>,
+    /// How many connections there have been.
+    count: AtomicU64,
+    /// Connections with a lower number carry nothing any more.
+    dead_below: watch::Sender<u64>,
+    /// How fast bytes move.
+    pace: Option<slow::Pace>,
 }
 
 impl Shared {
@@ -113,14 +123,30 @@ impl Proxy {
     /// # Panics
     /// If no port can be had.
     pub async fn to(upstream: impl Into<String>) -> Self {
+        Self::launch(upstream.into(), None).await
+    }
+
+    /// A proxy in front of a server of ours through which so many bytes pass in a second, those of all
+    /// connections together, in each direction. Connections take turns. It injects no faults into requests.
+    ///
+    /// # Panics
+    /// If no port can be had.
+    pub async fn slow(server: &RedisServer, bytes_per_second: u32) -> Self {
+        Self::launch(server.address(), Some(slow::Pace::new(bytes_per_second))).await
+    }
+
+    async fn launch(upstream: String, pace: Option<slow::Pace>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.unwrap_or_else(|error| panic!("no port for the proxy: {error}"));
         let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
         let shared = Arc::new(Shared {
-            upstream: upstream.into(),
+            upstream,
             armed: Mutex::default(),
             struck: watch::channel(0).0,
             mode: watch::channel(Mode::Open).0,
+            count: AtomicU64::new(0),
+            dead_below: watch::channel(0).0,
+            pace,
         });
         let connections = Arc::new(Mutex::new(JoinSet::new()));
         let mut task = JoinSet::new();
@@ -164,6 +190,13 @@ impl Proxy {
     /// [`resume`](Self::resume), which lets what was swallowed through.
     pub fn blackhole(&self) {
         self.shared.mode.send_replace(Mode::Blackhole);
+    }
+
+    /// Leaves the connections that stand half-open for good: what is sent on them, in either direction, is
+    /// swallowed, and neither side is told. New connections work.
+    pub fn half_open(&self) {
+        let next = self.shared.count.load(Ordering::Relaxed);
+        self.shared.dead_below.send_replace(next);
     }
 
     /// Cuts all connections and closes each new one at once, until [`resume`](Self::resume).
@@ -269,7 +302,8 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Mut
         }
         let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
         while connections.try_join_next().is_some() {}
-        connections.spawn(connection::run(client, Arc::clone(&shared)));
+        let number = shared.count.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(connection::run(client, number, Arc::clone(&shared)));
     }
 }
 

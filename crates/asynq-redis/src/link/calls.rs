@@ -1,4 +1,4 @@
-//! The calls of one connection that wait for an answer, and when it was last heard.
+//! The calls of one connection that wait for an answer.
 
 use std::{
     borrow::Cow,
@@ -20,7 +20,6 @@ pub(crate) struct Calls(Mutex<Table>);
 struct Table {
     next: u64,
     open: BTreeMap<u64, OpenCall>,
-    heard: Instant,
 }
 
 #[derive(Debug)]
@@ -35,7 +34,6 @@ impl Calls {
         Self(Mutex::new(Table {
             next: 0,
             open: BTreeMap::new(),
-            heard: Instant::now(),
         }))
     }
 
@@ -59,24 +57,14 @@ impl Calls {
         Waiting { calls: self, number }
     }
 
-    /// Notes that the peer has said something.
-    pub(crate) fn heard(&self) {
-        self.table().heard = Instant::now();
-    }
-
-    /// How long the peer has said nothing.
-    pub(crate) fn silence(&self) -> Duration {
-        self.table().heard.elapsed()
-    }
-
     /// How long the oldest of them has waited.
-    #[cfg(feature = "cluster")]
     pub(crate) fn waiting(&self) -> Option<Duration> {
         let table = self.table();
         table.open.first_key_value().map(|(_, call)| call.since.elapsed())
     }
 
     /// How many calls wait.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.table().open.len()
     }
@@ -118,7 +106,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_call_is_reported_once() {
         let calls = Calls::new();
-        let _slow = calls.open("enqueue".into());
+        let slow = calls.open("enqueue".into());
         tokio::time::advance(Duration::from_secs(2)).await;
         let fast = calls.open("ping".into());
         assert_eq!(
@@ -129,8 +117,8 @@ mod tests {
         assert_eq!(calls.count(), 2);
         drop(fast);
         assert_eq!(calls.count(), 1);
-        assert_eq!(calls.silence(), Duration::from_secs(2));
-        calls.heard();
-        assert_eq!(calls.silence(), Duration::ZERO);
+        assert_eq!(calls.waiting(), Some(Duration::from_secs(2)));
+        drop(slow);
+        assert_eq!(calls.waiting(), None);
     }
 }

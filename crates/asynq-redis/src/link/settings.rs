@@ -25,25 +25,34 @@ pub(crate) enum Address {
 }
 
 /// When a connection counts as slow, silent and dead.
+///
+/// Silence of a connection counts from the last byte that moved, or from when the oldest call was sent that
+/// has no answer, whichever is later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     /// How often a connection is looked at.
     pub(crate) tick: Duration,
     /// From when on a call without answer is reported.
     pub(crate) slow: Duration,
-    /// After how much silence a connection is asked whether it lives.
+    /// How long nothing may move on an idle connection before a PING is sent on it.
     pub(crate) ping_after: Duration,
-    /// After how much more silence it is given up.
+    /// After how much silence the server is asked on another connection.
+    pub(crate) beside_after: Duration,
+    /// After how much silence the connection is given up if the server answers on another one.
+    pub(crate) dead_after: Duration,
+    /// After how much silence the connection is given up if the server answers on none.
     pub(crate) ping_timeout: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            tick: Duration::from_secs(1),
+            tick: Duration::from_millis(250),
             slow: Duration::from_secs(1),
-            ping_after: Duration::from_secs(5),
-            ping_timeout: Duration::from_secs(10),
+            ping_after: Duration::from_secs(2),
+            beside_after: Duration::from_secs(1),
+            dead_after: Duration::from_secs(3),
+            ping_timeout: Duration::from_secs(15),
         }
     }
 }

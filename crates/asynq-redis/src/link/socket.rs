@@ -1,6 +1,6 @@
 //! Opens the byte stream to a server: TCP, TLS over TCP, or a unix socket.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use asynq_core::error::BrokerError;
 use socket2::{SockRef, TcpKeepalive};
@@ -9,7 +9,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::settings::{Address, Settings};
+use super::{
+    life::{Life, Living},
+    settings::{Address, Settings},
+};
 
 /// How long a TCP connection may be silent before the kernel asks the peer.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -17,6 +20,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 /// How many questions may stay unanswered.
 const KEEPALIVE_TRIES: u32 = 3;
+/// How many bytes may wait in the kernel to be sent. Those that have left it are a sign of life, so what a
+/// slow way has yet to take must not hide there; a full window is not affected.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const UNSENT: u32 = 128 << 10;
 /// How long sent bytes may stay unacknowledged.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -24,44 +31,95 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Sync {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync> Duplex for T {}
 
+/// Where a stream leads to: one address, even where a name has several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// With the name by which it was called.
+    Tcp {
+        host: String,
+        at: SocketAddr,
+    },
+    Unix(PathBuf),
+}
+
+/// A stream that was opened.
+pub(crate) struct Opened {
+    pub(crate) stream: Pin<Box<dyn Duplex>>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) peer: Peer,
+}
+
 /// Opens it. Nothing has been said yet.
-pub(crate) async fn connect(settings: &Settings) -> Result<Pin<Box<dyn Duplex>>, BrokerError> {
+pub(crate) async fn connect(settings: &Settings) -> Result<Opened, BrokerError> {
     match &settings.address {
-        Address::Tcp { host, port } => tcp(settings, host, *port).await,
+        Address::Tcp { host, port } => by_name(settings, host, *port).await,
         #[cfg(feature = "sentinel")]
         Address::Master(sentinels) => {
             let (host, port) = sentinels.find_master(settings).await?;
-            tcp(settings, &host, port).await
+            by_name(settings, &host, port).await
         }
-        #[cfg(unix)]
-        Address::Unix(_) if settings.uses_tls() => Err(BrokerError::InvalidConnection {
-            reason: "a unix socket cannot have TLS".to_owned(),
-        }),
-        #[cfg(unix)]
-        Address::Unix(path) => {
-            let stream = tokio::net::UnixStream::connect(path)
-                .await
-                .map_err(BrokerError::unavailable)?;
-            Ok(Box::pin(stream))
-        }
-        #[cfg(not(unix))]
-        Address::Unix(_) => Err(BrokerError::InvalidConnection {
-            reason: "this system has no unix sockets".to_owned(),
-        }),
+        Address::Unix(path) => unix(settings, path.clone()).await,
     }
 }
 
-async fn tcp(settings: &Settings, host: &str, port: u16) -> Result<Pin<Box<dyn Duplex>>, BrokerError> {
+/// Opens one more to where another one leads.
+pub(crate) async fn connect_to(settings: &Settings, peer: &Peer) -> Result<Opened, BrokerError> {
+    match peer {
+        Peer::Tcp { host, at } => {
+            let stream = TcpStream::connect(at).await.map_err(BrokerError::unavailable)?;
+            tcp(settings, host, stream).await
+        }
+        Peer::Unix(path) => unix(settings, path.clone()).await,
+    }
+}
+
+#[cfg(unix)]
+async fn unix(settings: &Settings, path: PathBuf) -> Result<Opened, BrokerError> {
+    if settings.uses_tls() {
+        return Err(BrokerError::InvalidConnection {
+            reason: "a unix socket cannot have TLS".to_owned(),
+        });
+    }
+    let stream = tokio::net::UnixStream::connect(&path).await;
+    let (stream, life) = Living::new(stream.map_err(BrokerError::unavailable)?);
+    Ok(Opened {
+        stream: Box::pin(stream),
+        life,
+        peer: Peer::Unix(path),
+    })
+}
+
+#[cfg(not(unix))]
+async fn unix(_: &Settings, _: PathBuf) -> Result<Opened, BrokerError> {
+    Err(BrokerError::InvalidConnection {
+        reason: "this system has no unix sockets".to_owned(),
+    })
+}
+
+async fn by_name(settings: &Settings, host: &str, port: u16) -> Result<Opened, BrokerError> {
     let stream = TcpStream::connect((host, port)).await;
-    let stream = stream.map_err(BrokerError::unavailable)?;
+    tcp(settings, host, stream.map_err(BrokerError::unavailable)?).await
+}
+
+async fn tcp(settings: &Settings, host: &str, stream: TcpStream) -> Result<Opened, BrokerError> {
     tune(&stream).map_err(BrokerError::unavailable)?;
+    let peer = Peer::Tcp {
+        host: host.to_owned(),
+        at: stream.peer_addr().map_err(BrokerError::unavailable)?,
+    };
+    let (stream, life) = Living::new(stream);
     #[cfg(feature = "tls")]
     if let Some(tls) = &settings.tls {
-        return Ok(Box::pin(tls.wrap(host, stream).await?));
+        let stream = Box::pin(tls.wrap(host, stream).await?);
+        return Ok(Opened { stream, life, peer });
     }
     #[cfg(not(feature = "tls"))]
     let _ = settings;
-    Ok(Box::pin(stream))
+    Ok(Opened {
+        stream: Box::pin(stream),
+        life,
+        peer,
+    })
 }
 
 /// Sends small writes at once, and lets the kernel notice a peer that is gone.
@@ -70,7 +128,10 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive())?;
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    {
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod barrier;
 mod calls;
 mod fake;
+mod half_open;
 mod liveness;
 mod login;
 mod subscribing;
@@ -46,6 +47,8 @@ fn impatient(url: &str) -> Settings {
         tick: ms(10),
         slow: ms(50),
         ping_after: ms(50),
+        beside_after: ms(50),
+        dead_after: ms(200),
         ping_timeout: ms(1000),
     };
     Settings { pace, ..settings(url) }

@@ -13,7 +13,7 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Whom to trust and who we are.
@@ -88,7 +88,10 @@ impl Tls {
     }
 
     /// Encrypts a connection to `host`.
-    pub(crate) async fn wrap(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, BrokerError> {
+    pub(crate) async fn wrap<S>(&self, host: &str, stream: S) -> Result<TlsStream<S>, BrokerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let expected = self.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(expected.to_owned()).map_err(|_| {
             invalid(format!(

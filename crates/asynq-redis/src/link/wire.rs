@@ -1,8 +1,7 @@
 //! One live connection that carries the calls of many.
 //!
 //! The redis crate frames, matches answers to calls and nothing else: no retry, no reconnect, no
-//! reply timeout. A call ends with its answer or with its connection. Whether the connection is
-//! still one is found out by asking (PING) when it has been silent for a while.
+//! reply timeout. A call ends with its answer or with its connection, over which a [`Pulse`] watches.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,14 +10,17 @@ use redis::{
     AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
     aio::MultiplexedConnection,
 };
-use tokio::{sync::watch, task::AbortHandle, time::sleep};
+use tokio::sync::watch;
 
 use super::{
+    beside::Beside,
     calls::{CallName, Calls},
     current::Mortal,
+    life::Life,
     owned::Owned,
+    pulse::{self, Pulse},
     settings::{Pace, Settings},
-    socket,
+    socket::{self, Opened},
 };
 use crate::clock_sync::Timekeeper;
 use crate::failure::{ErrorReply, classify, split, without_effect};
@@ -41,12 +43,14 @@ pub(crate) struct Wire {
     con: MultiplexedConnection,
     calls: Arc<Calls>,
     over: watch::Receiver<bool>,
+    doubt: watch::Receiver<bool>,
+    life: Arc<Life>,
     /// Which connection it is: the server's run id (15 bits of it) and the client id. So a number
     /// holds for all links of a process, and never names a stranger on a restarted server.
     number: u64,
     resp3: bool,
     driver: Owned,
-    _pulse: Owned,
+    _pulse: Option<Owned>,
 }
 
 impl Wire {
@@ -69,7 +73,7 @@ impl Wire {
         on_push: Option<OnPush>,
         anonymous: u64,
     ) -> Result<Self, BrokerError> {
-        let stream = socket::connect(settings).await?;
+        let Opened { stream, life, peer } = socket::connect(settings).await?;
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -97,26 +101,52 @@ impl Wire {
             driver.await;
         });
         let calls = Arc::new(Calls::new());
-        let pulse = Pulse {
-            con: con.clone(),
-            calls: Arc::clone(&calls),
-            pace: settings.pace,
-            driver: driver.handle(),
-            to: settings.to_string(),
-        };
+        let (in_doubt, doubt) = watch::channel(false);
         let mut wire = Self {
             con,
             calls,
             over,
+            doubt,
+            life: Arc::clone(&life),
             number: 0,
             resp3: pushes,
             driver,
-            _pulse: Owned::spawn(pulse.watch()),
+            _pulse: None,
         };
         wire.greet(settings, role, pushes, anonymous)
             .await
             .map_err(without_effect)?;
+        // The greeting has the connect timeout.
+        let pulse = Pulse {
+            life,
+            beside: Beside {
+                settings: Arc::new(settings.clone()),
+                peer,
+                id: (wire.number & ANONYMOUS == 0).then_some(wire.number & ID_MASK),
+            },
+            pace: settings.pace,
+            to: settings.to_string(),
+            doubt: in_doubt,
+        };
+        wire._pulse = Some(Owned::spawn(wire.watch(pulse)));
         Ok(wire)
+    }
+
+    /// Cuts the connection when it is dead, and reports slow calls.
+    fn watch(&self, pulse: Pulse) -> impl Future<Output = ()> + Send + 'static {
+        let (con, driver) = (self.con.clone(), self.driver.handle());
+        let (waiting, calls) = (Arc::clone(&self.calls), Arc::clone(&self.calls));
+        let (pace, to) = (pulse.pace, pulse.to.clone());
+        async move {
+            let ping = || -> pulse::Asked<bool> {
+                let mut con = con.clone();
+                // An error reply is a sign of life too.
+                Box::pin(async move { con.send_packed_command(&redis::cmd("PING")).await.is_ok() })
+            };
+            let report = || report_slow(&calls, pace, &to);
+            pulse.until_dead(ping, || waiting.waiting(), report).await;
+            driver.abort();
+        }
     }
 
     async fn greet(
@@ -234,7 +264,15 @@ impl Wire {
     #[cfg(feature = "cluster")]
     pub(crate) fn silence(&self) -> Duration {
         let owed = self.calls.waiting().unwrap_or_default();
-        owed.min(self.calls.silence())
+        owed.min(self.life.silence())
+    }
+
+    /// Waits until calls wait and nothing moves.
+    pub(crate) async fn in_doubt(&self) {
+        if self.doubt.clone().wait_for(|doubt| *doubt).await.is_err() {
+            // Nobody watches any more: the connection has ended.
+            self.over().await;
+        }
     }
 
     /// How many calls wait for an answer.
@@ -260,7 +298,6 @@ impl Wire {
             .send_packed_command(cmd)
             .await
             .map_err(|error| classify(error, true))?;
-        self.calls.heard();
         Ok(split(answer))
     }
 
@@ -279,7 +316,6 @@ impl Wire {
         }
         let _waiting = self.calls.open(name.into());
         let answers = self.con.clone().send_packed_commands(&pipeline, 0, cmds.len()).await?;
-        self.calls.heard();
         Ok(answers.into_iter().map(split).collect())
     }
 }
@@ -356,62 +392,10 @@ impl Drop for TellEnd {
     }
 }
 
-/// Watches over a connection.
-struct Pulse {
-    con: MultiplexedConnection,
-    calls: Arc<Calls>,
-    pace: Pace,
-    driver: AbortHandle,
-    to: String,
-}
-
-impl Pulse {
-    async fn watch(mut self) {
-        loop {
-            sleep(self.pace.tick).await;
-            self.report_slow();
-            if self.calls.silence() >= self.pace.ping_after && !self.answers().await {
-                return;
-            }
-        }
-    }
-
-    /// Asks whether the peer lives; if there is no answer, the connection is cut.
-    async fn answers(&mut self) -> bool {
-        let ping = redis::cmd("PING");
-        let mut con = self.con.clone();
-        let mut answer = std::pin::pin!(con.send_packed_command(&ping));
-        // Counted in ticks and not by the clock: where our own process stood still, it is not the
-        // peer who is silent.
-        let mut waited = Duration::ZERO;
-        loop {
-            tokio::select! {
-                biased;
-                // An error reply is a sign of life too.
-                answer = &mut answer => {
-                    self.calls.heard();
-                    return answer.is_ok();
-                }
-                () = sleep(self.pace.tick) => self.report_slow(),
-            }
-            waited += self.pace.tick;
-            let silence = self.calls.silence();
-            if waited.min(silence) >= self.pace.ping_timeout {
-                tracing::warn!(
-                    server = %self.to, ?silence, open_calls = self.calls.count(),
-                    "the connection answers no more and is given up",
-                );
-                self.driver.abort();
-                return false;
-            }
-        }
-    }
-
-    fn report_slow(&self) {
-        for (call, waited) in self.calls.take_slow(self.pace.slow) {
-            let waited = Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
-            tracing::warn!(server = %self.to, %call, ?waited, "a call waits long for its answer");
-        }
+fn report_slow(calls: &Calls, pace: Pace, to: &str) {
+    for (call, waited) in calls.take_slow(pace.slow) {
+        let waited = Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        tracing::warn!(server = %to, %call, ?waited, "a call waits long for its answer");
     }
 }
 

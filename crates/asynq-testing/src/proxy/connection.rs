@@ -38,27 +38,32 @@ enum End {
     Hold(Bytes, oneshot::Sender<Caught>),
 }
 
-pub(super) async fn run(mut client: TcpStream, shared: Arc<Shared>) {
+pub(super) async fn run(mut client: TcpStream, number: u64, shared: Arc<Shared>) {
     let Ok(mut server) = TcpStream::connect(&shared.upstream).await else {
         return;
     };
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return;
     }
+    if let Some(pace) = &shared.pace {
+        pace.carry(client, server).await;
+        return;
+    }
     let replies = Mutex::new(Replies::default());
+    let shared = &Place { number, shared };
     let end = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
-            end = upward(from_client, to_server, &shared, &replies) => end,
-            end = downward(from_server, to_client, &shared, &replies) => end.map(|()| End::Closed),
+            end = upward(from_client, to_server, shared, &replies) => end,
+            end = downward(from_server, to_client, shared, &replies) => end.map(|()| End::Closed),
         }
     };
     if let Ok(End::Hold(request, caught)) = end {
         let owed = lock(&replies).expected.len();
         // The test may have lost interest.
         let _ = caught.send(Caught { request, server, owed });
-        shared.strike();
+        shared.shared.strike();
     }
 }
 
@@ -66,21 +71,35 @@ fn lock(replies: &Mutex<Replies>) -> MutexGuard<'_, Replies> {
     replies.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn open(shared: &Shared) {
-    // The sender lives in `shared`, so waiting cannot fail.
-    let _ = shared.mode.subscribe().wait_for(|mode| *mode != Mode::Blackhole).await;
+/// One connection among those of the proxy.
+struct Place {
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+impl Place {
+    /// Waits until bytes may pass; for ever on a connection that is half-open.
+    async fn open(&self) {
+        let (mut modes, mut dead_below) = (self.shared.mode.subscribe(), self.shared.dead_below.subscribe());
+        // The senders live in `shared`, so waiting cannot fail.
+        let _ = dead_below.wait_for(|lowest| self.number >= *lowest).await;
+        let _ = modes.wait_for(|mode| *mode != Mode::Blackhole).await;
+        // The one may have come while the other was waited for.
+        let _ = dead_below.wait_for(|lowest| self.number >= *lowest).await;
+    }
 }
 
 async fn upward(
     mut client: ReadHalf<'_>,
     mut server: WriteHalf<'_>,
-    shared: &Shared,
+    place: &Place,
     replies: &Mutex<Replies>,
 ) -> io::Result<End> {
+    let shared = &place.shared;
     let mut buffer = BytesMut::new();
     loop {
         while let Some(request) = frame::take_request(&mut buffer) {
-            open(shared).await;
+            place.open().await;
             match shared.take_fault(&request.words) {
                 Some(Armed {
                     fault: Fault::DropRequest,
@@ -124,13 +143,14 @@ fn expect_reply(request: &Request, replies: &mut Replies) {
 async fn downward(
     mut server: ReadHalf<'_>,
     mut client: WriteHalf<'_>,
-    shared: &Shared,
+    place: &Place,
     replies: &Mutex<Replies>,
 ) -> io::Result<()> {
+    let shared = &place.shared;
     let mut buffer = BytesMut::new();
     loop {
         while let Some(reply) = frame::take_reply(&mut buffer) {
-            open(shared).await;
+            place.open().await;
             let fate = {
                 let mut replies = lock(replies);
                 let paired = !replies.unpaired && reply.first() != Some(&b'>');

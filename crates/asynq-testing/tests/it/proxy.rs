@@ -105,3 +105,41 @@ async fn cut_refuse_blackhole_and_resume() {
     proxy.resume();
     assert_eq!(ping.await.unwrap().text(), "PONG");
 }
+
+#[tokio::test]
+async fn a_half_open_connection_carries_nothing_and_a_new_one_does() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(&server).await;
+    let mut old = through(&proxy).await;
+    old.cmd(&["PING"]).await;
+    proxy.half_open();
+    let mut call = std::pin::pin!(old.try_cmd(&INCR));
+    assert!(timeout(Duration::from_millis(50), &mut call).await.is_err());
+    let mut new = through(&proxy).await;
+    assert_eq!(new.cmd(&["PING"]).await.text(), "PONG");
+    proxy.resume();
+    assert!(timeout(Duration::from_millis(50), &mut call).await.is_err());
+    assert_eq!(count(&server).await, None);
+}
+
+#[tokio::test]
+async fn a_slow_way_takes_its_time_and_connections_take_turns() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::slow(&server, 1 << 20).await;
+    let (mut large, mut small) = (through(&proxy).await, through(&proxy).await);
+    let value = "x".repeat(1 << 20);
+    let begun = tokio::time::Instant::now();
+    let words = ["SET", "large", &value];
+    let set = large.cmd(&words);
+    let pings = async {
+        let mut answered = 0;
+        while begun.elapsed() < Duration::from_millis(900) {
+            assert_eq!(small.cmd(&["PING"]).await.text(), "PONG");
+            answered += 1;
+        }
+        answered
+    };
+    let (_, answered) = futures::future::join(set, pings).await;
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(answered > 1, "{answered}");
+}
