@@ -280,7 +280,10 @@ impl Cluster {
         let candidates = self.core.in_some_order(&*self.core.slots()?);
         let tried = candidates.into_iter().map(|(at, _)| async move {
             let settings = at.settings(&self.core.common);
-            self.core.subscriptions.subscribe(&settings, is_closed, channel).await
+            self.core
+                .subscriptions
+                .subscribe(&settings, None, is_closed, channel)
+                .await
         });
         topology::first(tried).await
     }
@@ -303,7 +306,7 @@ impl Cluster {
         let slots = self.core.slots.send_replace(None);
         let nodes = slots.iter().flat_map(|slots| slots.nodes());
         join_all(nodes.map(|node| node.close())).await;
-        self.core.subscriptions.close();
+        self.core.subscriptions.end_all();
     }
 }
 

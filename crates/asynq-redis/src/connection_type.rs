@@ -123,8 +123,18 @@ impl RedisConnectionType {
         })
     }
 
-    /// The server that sentinels call `master`. They are asked before each connection is made, so a connection
-    /// follows a failover when it is lost or its server has become read-only. The addresses have the forms of
+    /// The server that sentinels call `master`. All are asked at once before a connection is made, and the one
+    /// that knows of the latest failover counts; a server that does not itself say that it is a master is not
+    /// used.
+    ///
+    /// A failover is followed as soon as a sentinel tells of it, typically within a few 100 ms, also where the
+    /// old master neither answers nor ends its connections. While calls have waited for 1 s without a byte, the
+    /// sentinels are asked every 300 ms besides. Calls that were under way are ambiguous then: an enqueue is
+    /// sent again to the new master, within [`enqueue_timeout`](asynq_core::ClientConfig::enqueue_timeout).
+    /// How long a failover itself takes is up to the sentinels (`down-after-milliseconds`). Name all of them, so
+    /// that one that is silent holds nothing up. One connection stays open to each.
+    ///
+    /// The addresses have the forms of
     /// [`single`](Self::single) that mean TCP; the port is 26379 unless given, and user and password are those
     /// of the sentinels, the same for all. Those of the master are said with [`username`](Self::username) and
     /// [`password`](Self::password), its database with [`db`](Self::db). There is no TLS yet.

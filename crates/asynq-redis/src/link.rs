@@ -34,6 +34,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[cfg(feature = "sentinel")]
+use self::settings::Address;
 use self::{
     current::{Current, Mortal as _, State},
     owned::Owned,
@@ -56,6 +58,9 @@ const BACKOFF_MOST: Duration = Duration::from_secs(2);
 pub(crate) const STOOD_WELL: Duration = Duration::from_secs(10);
 /// How often a lasting outage is reported.
 pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(30);
+/// How soon sentinels are asked again while a connection is silent.
+#[cfg(feature = "sentinel")]
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(300);
 /// How often a script is loaded for one call. More means that somebody flushes all the time.
 pub(crate) const LOADS: u32 = 3;
 
@@ -74,6 +79,9 @@ pub(crate) struct Core {
     state: Current<Wire>,
     /// The server refuses to write: connect again, its name may lead elsewhere now.
     elsewhere: Notify,
+    /// Sentinels have called another server the master.
+    #[cfg(feature = "sentinel")]
+    switched: Notify,
     watcher: Watcher,
     subscriptions: Subscriptions,
 }
@@ -107,10 +115,12 @@ impl Link {
             env,
             state: Current::new(Arc::clone(&wire)),
             elsewhere: Notify::new(),
+            #[cfg(feature = "sentinel")]
+            switched: Notify::new(),
             watcher: Watcher::default(),
             subscriptions: Subscriptions::default(),
         });
-        let keeper = Owned::spawn(keep(Arc::clone(&core), wire));
+        let keeper = Owned::spawn(attend(Arc::clone(&core), wire));
         Ok(Self {
             core,
             keeper: Arc::new(keeper),
@@ -125,6 +135,8 @@ impl Link {
             env,
             state: Current::none(),
             elsewhere: Notify::new(),
+            #[cfg(feature = "sentinel")]
+            switched: Notify::new(),
             watcher: Watcher::default(),
             subscriptions: Subscriptions::default(),
         });
@@ -132,7 +144,7 @@ impl Link {
         let keeper = Owned::spawn(async move {
             let wire = reconnect(&keeper, None, &mut 0).await;
             keeper.state.set(State::Up(Arc::clone(&wire)));
-            keep(keeper, wire).await;
+            keep(&keeper, wire).await;
         });
         Self {
             core,
@@ -258,13 +270,14 @@ impl Link {
     /// Subscribes to a channel, on a connection of its own; returns once the server has confirmed.
     /// The messages end when the connection is lost.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
+        let peer = self.core.wire().await?.peer().clone();
         let Core {
             settings,
             subscriptions,
             ..
         } = &*self.core;
         subscriptions
-            .subscribe(settings, &|| self.core.is_closed(), channel)
+            .subscribe(settings, Some(&peer), &|| self.core.is_closed(), channel)
             .await
     }
 
@@ -290,7 +303,7 @@ impl Link {
             wire.over().await;
         }
         self.core.watcher.close();
-        self.core.subscriptions.close();
+        self.core.subscriptions.end_all();
     }
 }
 
@@ -368,31 +381,107 @@ pub(crate) fn name_of(cmd: &Cmd) -> String {
     }
 }
 
-/// Replaces the connection whenever it is lost, for as long as the link lives.
-async fn keep(core: Arc<Core>, mut wire: Arc<Wire>) {
+/// All that goes on in the background for as long as the link lives.
+async fn attend(core: Arc<Core>, wire: Arc<Wire>) {
+    #[cfg(feature = "sentinel")]
+    if let Address::Master(sentinels) = &core.settings.address {
+        let listen = Arc::clone(sentinels).listen(&core.settings, &core.env, &core.switched);
+        futures::future::join(keep(&core, wire), listen).await;
+        return;
+    }
+    keep(&core, wire).await;
+}
+
+/// Why a connection is replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Lost,
+    ReadOnly,
+    /// Sentinels call another server the master.
+    Switched,
+}
+
+/// Replaces the connection whenever it is lost or leads to the wrong server.
+async fn keep(core: &Core, mut wire: Arc<Wire>) {
     let mut attempt = 0;
     let mut since = Instant::now();
     loop {
-        let lost = tokio::select! {
-            () = wire.over() => true,
-            () = core.elsewhere.notified() => false,
+        let why = tokio::select! {
+            () = wire.over() => Why::Lost,
+            () = core.elsewhere.notified() => Why::ReadOnly,
+            () = another_master(core, &wire) => Why::Switched,
             () = clock_sync::keep_in_sync(&core.env.clock, &*wire) => continue,
         };
         if since.elapsed() >= STOOD_WELL {
             attempt = 0;
         }
-        if lost {
-            tracing::warn!(server = %core.settings, "the connection to Redis is lost");
-            core.state.set(State::Down(None));
-        } else if attempt == 0 {
-            tracing::warn!(server = %core.settings, "this Redis is read-only; connecting again");
+        match why {
+            Why::Lost => {
+                tracing::warn!(server = %core.settings, "the connection to Redis is lost");
+                core.state.set(State::Down(None));
+            }
+            Why::ReadOnly if attempt == 0 => {
+                tracing::warn!(server = %core.settings, "this Redis is read-only; connecting again");
+            }
+            Why::Switched => {
+                tracing::warn!(server = %core.settings, "there is another master; connecting to it");
+                attempt = 0;
+            }
+            Why::ReadOnly => {}
         }
-        wire = reconnect(&core, Some(&wire), &mut attempt).await;
+        let before = Arc::clone(&wire);
+        wire = reconnect(core, Some(&before), &mut attempt).await;
         since = Instant::now();
-        // The new one may lead to another server: watch there.
+        // The new one may lead to another server: watch and listen there.
         core.watcher.begin_anew();
+        if wire.peer() != before.peer() {
+            core.subscriptions.end_all();
+        }
         // The one before, if it lives, ends with its last call.
         core.state.set(State::Up(Arc::clone(&wire)));
+        if why == Why::Switched {
+            // Nothing that the old master still does counts. What waits for it is ambiguous now, and not
+            // only when it turns out to be silent.
+            before.cut();
+        }
+    }
+}
+
+/// Waits until the sentinels call another server the master than the one that a connection leads to. They
+/// are asked when they tell of a failover, and as long as the connection is silent. Without sentinels it
+/// waits for ever.
+async fn another_master(core: &Core, wire: &Wire) {
+    #[cfg(feature = "sentinel")]
+    if let Address::Master(sentinels) = &core.settings.address {
+        loop {
+            tokio::select! {
+                () = core.switched.notified() => {}
+                () = wire.in_doubt() => {}
+            }
+            if let Ok((host, port)) = sentinels.find_master(&core.settings).await
+                && !wire.peer().is(&host, port).await
+            {
+                return;
+            }
+            sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+    #[cfg(not(feature = "sentinel"))]
+    let _ = (core, wire);
+    std::future::pending().await
+}
+
+/// Waits a while, or until sentinels tell of a failover.
+async fn pause(core: &Core, wait: Duration) {
+    #[cfg(feature = "sentinel")]
+    tokio::select! {
+        () = sleep(wait) => {}
+        () = core.switched.notified() => {}
+    }
+    #[cfg(not(feature = "sentinel"))]
+    {
+        let _ = core;
+        sleep(wait).await;
     }
 }
 
@@ -401,7 +490,7 @@ async fn reconnect(core: &Core, before: Option<&Wire>, attempt: &mut u32) -> Arc
     let begun = Instant::now();
     let mut reported: Option<Instant> = None;
     loop {
-        sleep(backoff(&core.env, *attempt)).await;
+        pause(core, backoff(&core.env, *attempt)).await;
         *attempt = attempt.saturating_add(1);
         match Wire::open(&core.settings, "", None, core.env.entropy.bits()).await {
             Ok(wire) => {
@@ -413,7 +502,7 @@ async fn reconnect(core: &Core, before: Option<&Wire>, attempt: &mut u32) -> Arc
                 if reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
                     reported = Some(Instant::now());
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(server = %core.settings, %error, cause, "no connection to Redis; trying on");
+                    tracing::warn!(server = %core.settings, %error, cause, "no connection to Redis; retrying");
                 }
                 if before.is_none_or(Wire::is_over) {
                     core.state.set(State::Down(Some(Arc::new(error))));

@@ -26,7 +26,7 @@ use crate::{
         beside::Beside,
         pulse::{self, Pulse},
         settings::Settings,
-        socket::{self, Opened},
+        socket::{self, Opened, Peer},
     },
 };
 
@@ -40,10 +40,11 @@ pub(crate) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Returns once the server has confirmed.
+    /// Returns once the server has confirmed: the one that `peer` leads to, else that of the settings.
     pub(crate) async fn subscribe(
         &self,
         settings: &Settings,
+        peer: Option<&Peer>,
         is_closed: &(dyn Fn() -> bool + Sync),
         channel: &str,
     ) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
@@ -51,7 +52,7 @@ impl Subscriptions {
             return Err(BrokerError::Closed);
         }
         let limit = settings.connect_timeout;
-        let opened = timeout(limit, open(settings, channel)).await;
+        let opened = timeout(limit, open(settings, peer, channel)).await;
         let (pubsub, pulse) =
             opened.unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no subscription within {limit:?}"))))?;
         let (messages, receiver) = mpsc::channel(WAITING_MESSAGES);
@@ -65,14 +66,14 @@ impl Subscriptions {
         Ok(receiver)
     }
 
-    /// Ends all.
-    pub(crate) fn close(&self) {
+    /// Ends all; more may follow.
+    pub(crate) fn end_all(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 
-async fn open(settings: &Settings, channel: &str) -> Result<(PubSub, Pulse), BrokerError> {
-    let Opened { stream, life, peer } = socket::connect(settings).await?;
+async fn open(settings: &Settings, peer: Option<&Peer>, channel: &str) -> Result<(PubSub, Pulse), BrokerError> {
+    let Opened { stream, life, peer } = socket::open(settings, peer).await?;
     let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some((user, password)) = settings.login() {
         info = info.set_username(user).set_password(password);

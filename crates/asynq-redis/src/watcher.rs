@@ -173,7 +173,8 @@ impl Tracking {
         let board = Arc::new(Board::default());
         let teller = Teller(Arc::clone(&board));
         let on_push = Box::new(move |push: PushInfo| teller.tell(push));
-        let wire = Wire::open(&core.settings, ":watch", Some(on_push), core.env.entropy.bits()).await?;
+        let bits = core.env.entropy.bits();
+        let wire = Wire::open_to(&core.settings, Some(main.peer()), ":watch", Some(on_push), bits).await?;
         let mut on = redis::cmd("CLIENT");
         on.arg("TRACKING").arg("ON").arg("OPTIN");
         if let Err(reply) = wire.ask(&on, "CLIENT TRACKING".into()).await.map_err(without_effect)? {

@@ -87,7 +87,7 @@ impl Pulse {
             let silence = idle.min(owed.unwrap_or_default());
             if silence < pace.beside_after {
                 (seen, since_answer, asked) = (Duration::ZERO, None, None);
-                self.doubt.send_if_modified(|doubt| std::mem::take(doubt));
+                self.doubt.send_if_modified(std::mem::take);
                 if idle >= pace.ping_after && pinged.is_none() {
                     pinged = Some((Instant::now(), ping()));
                 }

@@ -42,6 +42,24 @@ pub(crate) enum Peer {
     Unix(PathBuf),
 }
 
+#[cfg(feature = "sentinel")]
+impl Peer {
+    /// If a host name or address and a port mean this.
+    pub(crate) async fn is(&self, host: &str, port: u16) -> bool {
+        let Self::Tcp { host: name, at } = self else {
+            return false;
+        };
+        if at.port() != port {
+            return false;
+        }
+        if name == host {
+            return true;
+        }
+        let addresses = tokio::net::lookup_host((host, port)).await;
+        addresses.is_ok_and(|mut addresses| addresses.any(|address| address == *at))
+    }
+}
+
 /// A stream that was opened.
 pub(crate) struct Opened {
     pub(crate) stream: Pin<Box<dyn Duplex>>,
@@ -59,6 +77,14 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Opened, BrokerError> 
             by_name(settings, &host, port).await
         }
         Address::Unix(path) => unix(settings, path.clone()).await,
+    }
+}
+
+/// Opens one more to where another one leads, if there is one, else to where the settings say.
+pub(crate) async fn open(settings: &Settings, peer: Option<&Peer>) -> Result<Opened, BrokerError> {
+    match peer {
+        Some(peer) => connect_to(settings, peer).await,
+        None => connect(settings).await,
     }
 }
 

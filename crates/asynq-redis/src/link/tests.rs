@@ -6,6 +6,8 @@ mod fake;
 mod half_open;
 mod liveness;
 mod login;
+#[cfg(feature = "sentinel")]
+mod masters;
 mod subscribing;
 #[cfg(feature = "tls")]
 mod tls;

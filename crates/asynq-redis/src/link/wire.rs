@@ -16,11 +16,10 @@ use super::{
     beside::Beside,
     calls::{CallName, Calls},
     current::Mortal,
-    life::Life,
     owned::Owned,
     pulse::{self, Pulse},
     settings::{Pace, Settings},
-    socket::{self, Opened},
+    socket::{self, Opened, Peer},
 };
 use crate::clock_sync::Timekeeper;
 use crate::failure::{ErrorReply, classify, split, without_effect};
@@ -43,8 +42,11 @@ pub(crate) struct Wire {
     con: MultiplexedConnection,
     calls: Arc<Calls>,
     over: watch::Receiver<bool>,
+    #[cfg(any(feature = "sentinel", test))]
     doubt: watch::Receiver<bool>,
-    life: Arc<Life>,
+    #[cfg(feature = "cluster")]
+    life: Arc<super::life::Life>,
+    peer: Peer,
     /// Which connection it is: the server's run id (15 bits of it) and the client id. So a number
     /// holds for all links of a process, and never names a stranger on a restarted server.
     number: u64,
@@ -62,18 +64,31 @@ impl Wire {
         on_push: Option<OnPush>,
         anonymous: u64,
     ) -> Result<Self, BrokerError> {
+        Self::open_to(settings, None, role, on_push, anonymous).await
+    }
+
+    /// [`open`](Self::open), to where another connection leads.
+    pub(crate) async fn open_to(
+        settings: &Settings,
+        peer: Option<&Peer>,
+        role: &str,
+        on_push: Option<OnPush>,
+        anonymous: u64,
+    ) -> Result<Self, BrokerError> {
         let limit = settings.connect_timeout;
-        let opened = tokio::time::timeout(limit, Self::open_and_greet(settings, role, on_push, anonymous)).await;
+        let opening = Self::open_and_greet(settings, peer, role, on_push, anonymous);
+        let opened = tokio::time::timeout(limit, opening).await;
         opened.unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no connection within {limit:?}"))))
     }
 
     async fn open_and_greet(
         settings: &Settings,
+        peer: Option<&Peer>,
         role: &str,
         on_push: Option<OnPush>,
         anonymous: u64,
     ) -> Result<Self, BrokerError> {
-        let Opened { stream, life, peer } = socket::connect(settings).await?;
+        let Opened { stream, life, peer } = socket::open(settings, peer).await?;
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -101,13 +116,16 @@ impl Wire {
             driver.await;
         });
         let calls = Arc::new(Calls::new());
-        let (in_doubt, doubt) = watch::channel(false);
+        let doubt = watch::Sender::new(false);
         let mut wire = Self {
             con,
             calls,
             over,
-            doubt,
+            #[cfg(any(feature = "sentinel", test))]
+            doubt: doubt.subscribe(),
+            #[cfg(feature = "cluster")]
             life: Arc::clone(&life),
+            peer: peer.clone(),
             number: 0,
             resp3: pushes,
             driver,
@@ -126,7 +144,7 @@ impl Wire {
             },
             pace: settings.pace,
             to: settings.to_string(),
-            doubt: in_doubt,
+            doubt,
         };
         wire._pulse = Some(Owned::spawn(wire.watch(pulse)));
         Ok(wire)
@@ -183,6 +201,10 @@ impl Wire {
             set_name.arg("SETNAME").arg(format!("{name}{role}"));
             setup.push(set_name);
         }
+        #[cfg(feature = "sentinel")]
+        if matches!(settings.address, super::settings::Address::Master(_)) {
+            self.must_be_master().await?;
+        }
         // Neither is needed to work: a user may lack the permission for any of them.
         let mut answers = self
             .ask_all(&setup, "greeting")
@@ -203,6 +225,29 @@ impl Wire {
             None => ANONYMOUS | anonymous,
         };
         Ok(())
+    }
+
+    /// Sentinels may have been wrong, or early. A user who may not ask ROLE is told by INFO.
+    #[cfg(feature = "sentinel")]
+    async fn must_be_master(&self) -> Result<(), BrokerError> {
+        let role = match self.ask(&redis::cmd("ROLE"), "ROLE".into()).await? {
+            Ok(Value::Array(facts)) => facts.first().and_then(|role| redis::from_redis_value_ref(role).ok()),
+            Ok(_) => None,
+            Err(reply) => {
+                let mut info = redis::cmd("INFO");
+                info.arg("replication");
+                let told = self.ask(&info, "INFO".into()).await?;
+                Some(told.ok().and_then(|info| field_of_info(&info, "role")).ok_or(reply)?)
+            }
+        };
+        match role {
+            Some(role) if role == "master" => Ok(()),
+            role => {
+                let role: String = role.unwrap_or_default();
+                let reason = format!("the server that sentinels call the master says that it is {role:?}");
+                Err(BrokerError::unavailable(reason))
+            }
+        }
     }
 
     /// HELLO 3, else AUTH. Whether RESP3 is spoken, and the client id if it was told.
@@ -254,6 +299,11 @@ impl Wire {
         self.resp3
     }
 
+    /// Where it leads to.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     /// Waits until it has ended.
     pub(crate) async fn over(&self) {
         // An error means that the one who would tell is gone, and so is the connection.
@@ -268,6 +318,7 @@ impl Wire {
     }
 
     /// Waits until calls wait and nothing moves.
+    #[cfg(any(feature = "sentinel", test))]
     pub(crate) async fn in_doubt(&self) {
         if self.doubt.clone().wait_for(|doubt| *doubt).await.is_err() {
             // Nobody watches any more: the connection has ended.

@@ -11,6 +11,7 @@ use super::{Mode, RedisServer, RedisServerBuilder, START_LIMIT};
 pub struct RedisSentinel {
     sentinel: RedisServer,
     master: RedisServer,
+    replica: Option<RedisServer>,
 }
 
 impl RedisSentinel {
@@ -36,9 +37,88 @@ impl RedisSentinel {
         };
         sentinel.password = password.map(str::to_owned);
         let (master, sentinel) = futures::future::join(master.start(), sentinel.start()).await;
-        let both = Self { sentinel, master };
+        let both = Self {
+            sentinel,
+            master,
+            replica: None,
+        };
         both.monitor(&both.master).await;
         both
+    }
+
+    /// Starts a master with a replica, and a sentinel that puts the replica in its place once the master has
+    /// been silent for so long, 100 ms or more; it takes a few seconds longer than that.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_replicated(down_after: Duration) -> Self {
+        let master = RedisServer::start().await;
+        let port = master.port().to_string();
+        let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
+        let mut client = replica.client().await;
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let facts = client.ok(&["INFO", "replication"]).await.text();
+            if facts.contains("master_link_status:up") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the replica does not follow: {facts}");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let builder = RedisServerBuilder {
+            mode: Mode::Sentinel,
+            ..RedisServer::builder()
+        };
+        let all = Self {
+            sentinel: builder.start().await,
+            master,
+            replica: Some(replica),
+        };
+        all.monitor(&all.master).await;
+        let mut client = all.sentinel.client().await;
+        let down_after = down_after.as_millis().to_string();
+        let set = ["SENTINEL", "SET", Self::MASTER, "down-after-milliseconds", &down_after];
+        client.ok(&set).await;
+        loop {
+            let replicas = client.ok(&["SENTINEL", "REPLICAS", Self::MASTER]).await.array();
+            if !replicas.is_empty() {
+                return all;
+            }
+            assert!(Instant::now() < deadline, "the sentinel does not find the replica");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The replica that takes over.
+    ///
+    /// # Panics
+    /// If this was not [started replicated](Self::start_replicated).
+    #[must_use]
+    pub fn replica(&self) -> &RedisServer {
+        self.replica
+            .as_ref()
+            .unwrap_or_else(|| panic!("the master was started without a replica"))
+    }
+
+    /// Waits until the sentinel has changed the master.
+    ///
+    /// # Panics
+    /// If it does not within a minute.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn switched(&self) {
+        let mut client = self.sentinel.client().await;
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let asked = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::MASTER];
+            let port = client.ok(&asked).await.array()[1].text();
+            if port != self.master.port().to_string() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the sentinel does not change the master");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The server that was the master at first.
