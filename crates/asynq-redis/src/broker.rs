@@ -29,7 +29,13 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::{clock_sync::Freshness, connection_type::RedisConnectionType, link::owned::Owned, links::Links, ops};
+use crate::{
+    clock_sync::Freshness,
+    connection_type::RedisConnectionType,
+    link::owned::Owned,
+    links::Links,
+    ops::{self, enqueue::Unpublished},
+};
 
 /// A task storage on Redis, shared with Go asynq. Cheap to clone; clones share the connections, which
 /// are replaced when they are lost and closed with the last clone or by [`close`](Broker::close).
@@ -47,6 +53,7 @@ pub(crate) struct Core {
     kept: Mutex<Vec<Owned>>,
     freshness: Freshness,
     jumps: Mutex<Jumps>,
+    pub(crate) unpublished: Unpublished,
     /// Whether connections may be killed, as far as is known.
     pub(crate) may_kill: AtomicBool,
 }
@@ -130,6 +137,7 @@ impl RedisBroker {
             kept: Mutex::default(),
             freshness: Freshness::default(),
             jumps: Mutex::default(),
+            unpublished: Unpublished::default(),
             may_kill: AtomicBool::new(true),
         };
         Self { core: Arc::new(core) }

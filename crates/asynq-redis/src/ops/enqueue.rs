@@ -1,6 +1,10 @@
 //! New tasks.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use asynq_core::{
     TaskState,
@@ -14,6 +18,7 @@ use asynq_core::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join_all};
+use tokio::time::Instant;
 
 use super::{by_queue, cut};
 use crate::{
@@ -58,16 +63,67 @@ pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Resu
         .collect()
 }
 
+/// How many names wait for the index at most. Those of a program are few.
+const MOST_UNPUBLISHED: usize = 1000;
+/// How often a lasting failure is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// Names of queues that could not be put into the index. In a cluster it may be on a node that is away while
+/// the queues are not.
+#[derive(Debug, Default)]
+pub(crate) struct Unpublished(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    names: BTreeSet<QueueName>,
+    reported: Option<Instant>,
+}
+
+impl Unpublished {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names(&self) -> BTreeSet<QueueName> {
+        self.waiting().names.clone()
+    }
+
+    fn forget(&self, published: &BTreeSet<QueueName>) {
+        if !published.is_empty() {
+            self.waiting().names.retain(|name| !published.contains(name));
+        }
+    }
+
+    fn keep<'q>(&self, names: impl Iterator<Item = &'q QueueName>, error: &BrokerError) {
+        let mut waiting = self.waiting();
+        for name in names {
+            if waiting.names.len() < MOST_UNPUBLISHED && !waiting.names.contains(name) {
+                waiting.names.insert(name.clone());
+            }
+        }
+        if waiting.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+            waiting.reported = Some(Instant::now());
+            tracing::warn!(
+                %error, queues = waiting.names.len(),
+                "the names of queues could not be published; they are published with the next task",
+            );
+        }
+    }
+}
+
 /// Puts the names into the index of queues, with each call (pitfalls G19). A failure is no reason
-/// to fail an enqueue: the next one publishes the name again.
+/// to fail an enqueue: the next one, into whichever queue, publishes the names again.
 pub(crate) async fn publish<'q>(core: &Core, queues: impl Iterator<Item = &'q QueueName>) {
+    let names: Vec<_> = queues.collect();
+    let missing = core.unpublished.names();
     let mut cmd = redis::cmd("SADD");
     cmd.arg(keys::QUEUES);
-    for queue in queues {
+    for queue in names.iter().copied().chain(&missing) {
         cmd.arg(queue.as_str());
     }
-    if let Err(error) = core.link.command(&cmd).await {
-        tracing::warn!(%error, "the names of queues could not be published");
+    match core.link.command(&cmd).await {
+        Ok(_) => core.unpublished.forget(&missing),
+        Err(error) => core.unpublished.keep(names.into_iter(), &error),
     }
 }
 

@@ -360,6 +360,32 @@ async fn what_a_silent_node_was_sent_is_looked_after() {
     }
 }
 
+/// The index of queues is on one node, a new queue on another one that is well: its name is published with the
+/// next task of the program, in whichever queue.
+#[tokio::test]
+async fn a_queue_is_listed_though_the_list_was_away_when_it_was_new() {
+    let cluster = RedisCluster::start_of(RedisServer::builder().args(["--cluster-require-full-coverage", "no"])).await;
+    let broker = RedisBroker::new(by_default(&cluster)).await.unwrap();
+    let index = &cluster.nodes()[RedisCluster::place_of(b"asynq:queues")];
+    index.pause();
+    // The name of the first one reaches the node when it goes on; that of the second one is not even sent.
+    for name in ["low", "default"] {
+        let added = broker.enqueue(vec![request(name, "a").build()]);
+        timeout(LIMIT, added).await.unwrap().remove(0).unwrap();
+    }
+    index.resume();
+    let listed = async {
+        // Refused until the node is known to answer again; the first one that is not has the name along.
+        while broker.enqueue(vec![request("b", "b").build()]).await[0].is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        broker.queues().await.unwrap()
+    };
+    let mut listed = timeout(LIMIT, listed).await.unwrap();
+    listed.sort();
+    assert_eq!(listed, QUEUES.map(queue));
+}
+
 #[tokio::test]
 async fn what_a_cluster_cannot_do_is_said() {
     let cluster = RedisCluster::start().await;
