@@ -416,6 +416,9 @@ impl Core {
         for _ in 0..REDIRECTS {
             let Err(reply) = &answer else { break };
             let is_moved = reply.code == "MOVED";
+            if reply.code == "CLUSTERDOWN" {
+                self.doubt.notify_one();
+            }
             if !is_moved && reply.code != "ASK" {
                 break;
             }

@@ -199,3 +199,59 @@ async fn keep_slots(core: &Core, mut epoch: u64) {
         sleep(PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers after so many milliseconds; `None`: never.
+    fn after(wait: Option<u64>, answer: Result<u32, BrokerError>) -> impl Future<Output = Result<u32, BrokerError>> {
+        async move {
+            match wait {
+                Some(wait) => sleep(Duration::from_millis(wait)).await,
+                None => std::future::pending().await,
+            }
+            answer
+        }
+    }
+
+    fn away() -> Result<u32, BrokerError> {
+        Err(BrokerError::unavailable("away"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_one_costs_its_head_start() {
+        let begun = Instant::now();
+        let answer = first([
+            after(None, Ok(1)),
+            after(None, Ok(2)),
+            after(Some(5), Ok(3)),
+            after(Some(0), Ok(4)),
+        ])
+        .await;
+        assert_eq!(answer.unwrap(), 3);
+        assert_eq!(begun.elapsed(), 2 * HEAD_START + Duration::from_millis(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_refuses_costs_nothing_and_a_late_answer_counts() {
+        let begun = Instant::now();
+        let answer = first([after(Some(0), away()), after(Some(450), Ok(1)), after(None, Ok(2))]).await;
+        assert_eq!(answer.unwrap(), 1);
+        assert_eq!(begun.elapsed(), Duration::from_millis(450));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_all_that_fail_the_one_is_told_that_says_most() {
+        let refused = || Err(BrokerError::Refused { source: "no".into() });
+        let told = first([
+            after(Some(0), away()),
+            after(Some(300), refused()),
+            after(Some(0), away()),
+        ])
+        .await;
+        assert!(matches!(told, Err(BrokerError::Refused { .. })), "{told:?}");
+        let none = first(Vec::<std::future::Ready<Result<u32, BrokerError>>>::new()).await;
+        assert!(matches!(none, Err(BrokerError::Unavailable { .. })), "{none:?}");
+    }
+}
