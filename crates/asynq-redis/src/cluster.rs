@@ -295,6 +295,10 @@ impl Cluster {
         })
     }
 
+    pub(crate) async fn time(&self) -> Option<Value> {
+        self.core.time().await
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.core.env
     }

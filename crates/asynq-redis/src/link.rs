@@ -289,6 +289,11 @@ impl Link {
         self.core.watcher.watch(&self.core, probe).await
     }
 
+    /// What TIME answers; `None` if it does not.
+    pub(crate) async fn time(&self) -> Option<Value> {
+        self.command(&redis::cmd("TIME")).await.ok()
+    }
+
     /// What the link was opened with.
     pub(crate) fn env(&self) -> &Env {
         &self.core.env

@@ -3,7 +3,6 @@
 use asynq_core::{
     broker::{Env, Watch},
     error::BrokerError,
-    keys,
 };
 use redis::{Cmd, Value};
 use tokio::sync::mpsc;
@@ -37,10 +36,8 @@ macro_rules! each {
 }
 
 impl Timekeeper for Links {
-    /// In a cluster always of the same node, as long as slots stay where they are.
     async fn time(&self) -> Option<Value> {
-        let time = redis::cmd("TIME");
-        self.command_at(keys::QUEUES.as_bytes(), &time).await.ok()
+        each!(self, link => link.time().await)
     }
 }
 

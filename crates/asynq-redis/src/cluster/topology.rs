@@ -205,14 +205,12 @@ mod tests {
     use super::*;
 
     /// Answers after so many milliseconds; `None`: never.
-    fn after(wait: Option<u64>, answer: Result<u32, BrokerError>) -> impl Future<Output = Result<u32, BrokerError>> {
-        async move {
-            match wait {
-                Some(wait) => sleep(Duration::from_millis(wait)).await,
-                None => std::future::pending().await,
-            }
-            answer
+    async fn after(wait: Option<u64>, answer: Result<u32, BrokerError>) -> Result<u32, BrokerError> {
+        match wait {
+            Some(wait) => sleep(Duration::from_millis(wait)).await,
+            None => std::future::pending().await,
         }
+        answer
     }
 
     fn away() -> Result<u32, BrokerError> {
