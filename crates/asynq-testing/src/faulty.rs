@@ -14,21 +14,26 @@
 mod admin;
 mod broker;
 mod connector;
+mod parts;
 mod plan;
+mod queues;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use asynq_core::{BrokerError, Storage};
+use asynq_core::{BrokerError, QueueName, Storage};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use broker::FaultyBroker;
 pub use connector::FaultyConnector;
 pub use plan::Plan;
+use queues::Orders;
+pub use queues::QueueFaults;
 
 /// An operation of a storage, or of its connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,10 +133,11 @@ struct LateCall {
 
 #[derive(Default)]
 struct Script {
-    next: HashMap<Op, VecDeque<Fault>>,
-    always: HashMap<Op, Fault>,
-    all: Option<Fault>,
+    orders: Orders,
+    queues: HashMap<String, Orders>,
     plan: Option<Plan>,
+    /// The longest wait for the part of a queue that hangs.
+    late_after: Option<Duration>,
     /// Queues into which nothing is enqueued.
     refusing: HashMap<String, fn() -> BrokerError>,
     late: Vec<LateCall>,
@@ -145,6 +151,10 @@ struct Seen {
     calls: HashMap<Op, u64>,
     hanging: HashMap<Op, usize>,
     released: u64,
+    /// The same of each queue.
+    parts: HashMap<(Op, String), u64>,
+    hanging_of: HashMap<(Op, String), usize>,
+    released_of: HashMap<String, u64>,
 }
 
 struct Shared {
@@ -197,18 +207,18 @@ impl Faults {
 
     /// The next call of the operation that no earlier order concerns gets this fault.
     pub fn next(&self, op: Op, fault: Fault) {
-        self.script().next.entry(op).or_default().push_back(fault);
+        self.script().orders.next(op, fault);
     }
 
     /// Every call of the operation gets this fault, after those of [`next`](Self::next).
     pub fn always(&self, op: Op, fault: Fault) {
-        self.script().always.insert(op, fault);
+        self.script().orders.always(op, fault);
     }
 
     /// Every call of every operation, connecting too, gets this fault, after those of
     /// [`next`](Self::next) and [`always`](Self::always).
     pub fn all(&self, fault: Fault) {
-        self.script().all = Some(fault);
+        self.script().orders.all(fault);
     }
 
     /// What is enqueued into this queue fails with this error and is not executed, and so does the
@@ -228,13 +238,14 @@ impl Faults {
         self.script().no_barrier = true;
     }
 
-    /// Takes back all orders and plans. What hangs goes on hanging.
+    /// Takes back all orders and plans, those for single queues too. What hangs goes on hanging.
     pub fn clear(&self) {
         let mut script = self.script();
         let late = std::mem::take(&mut script.late);
         *script = Script {
             late,
             no_barrier: script.no_barrier,
+            late_after: script.late_after,
             ..Script::default()
         };
     }
@@ -302,8 +313,7 @@ impl Faults {
 
     fn fault_for(&self, op: Op) -> Option<Fault> {
         let mut script = self.script();
-        let next = script.next.get_mut(&op).and_then(VecDeque::pop_front);
-        let ordered = next.or_else(|| script.always.get(&op).copied()).or(script.all);
+        let ordered = script.orders.take(op);
         ordered.or_else(|| script.plan.as_ref()?.draw(op))
     }
 
@@ -349,6 +359,44 @@ impl Faults {
                 answer
             }
             Verdict::Late => Err(lost().into()),
+        }
+    }
+
+    /// Runs a call that concerns one queue.
+    async fn guard_queue<T, E: From<BrokerError>>(
+        &self,
+        op: Op,
+        queue: &QueueName,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.guard(op, self.part_of(op, queue, call)).await
+    }
+
+    /// Runs a call under the fault of a queue.
+    async fn part_of<T, E: From<BrokerError>>(
+        &self,
+        op: Op,
+        queue: &QueueName,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match self.fault_of(op, queue.as_str()) {
+            None => call.await,
+            Some(Fault::Fail(error)) => Err(error().into()),
+            // As for all queues: few operations can be executed later.
+            Some(Fault::LoseRequest | Fault::Late) => Err(lost().into()),
+            Some(Fault::LoseReply) => {
+                drop(call.await);
+                Err(lost().into())
+            }
+            Some(Fault::HoldReply) => {
+                let answer = call.await;
+                let released = self.hang_part(op, queue.as_str()).await;
+                if released { answer } else { Err(lost().into()) }
+            }
+            Some(Fault::Hang) => {
+                let released = self.hang_part(op, queue.as_str()).await;
+                if released { call.await } else { Err(lost().into()) }
+            }
         }
     }
 

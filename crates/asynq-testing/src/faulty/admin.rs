@@ -17,11 +17,15 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     }
 
     async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
-        self.faults.guard(Op::QueueInfo, self.inner.queue_info(queue)).await
+        self.faults
+            .guard_queue(Op::QueueInfo, queue, self.inner.queue_info(queue))
+            .await
     }
 
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
-        self.faults.guard(Op::GroupInfos, self.inner.group_infos(queue)).await
+        self.faults
+            .guard_queue(Op::GroupInfos, queue, self.inner.group_infos(queue))
+            .await
     }
 
     async fn list_tasks(
@@ -31,24 +35,30 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
         page: PageRequest,
     ) -> Result<TaskPage, BrokerError> {
         self.faults
-            .guard(Op::ListTasks, self.inner.list_tasks(queue, filter, page))
+            .guard_queue(Op::ListTasks, queue, self.inner.list_tasks(queue, filter, page))
             .await
     }
 
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
-        self.faults.guard(Op::TaskInfo, self.inner.task_info(queue, id)).await
+        self.faults
+            .guard_queue(Op::TaskInfo, queue, self.inner.task_info(queue, id))
+            .await
     }
 
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
-        self.faults.guard(Op::RunTask, self.inner.run_task(queue, id)).await
+        self.faults
+            .guard_queue(Op::RunTask, queue, self.inner.run_task(queue, id))
+            .await
     }
 
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {
-        self.faults.guard(Op::Pause, self.inner.pause(queue)).await
+        self.faults.guard_queue(Op::Pause, queue, self.inner.pause(queue)).await
     }
 
     async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
-        self.faults.guard(Op::Unpause, self.inner.unpause(queue)).await
+        self.faults
+            .guard_queue(Op::Unpause, queue, self.inner.unpause(queue))
+            .await
     }
 
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {
@@ -80,6 +90,8 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
-        self.faults.guard(Op::Audit, self.inner.audit(queue, cursor)).await
+        self.faults
+            .guard_queue(Op::Audit, queue, self.inner.audit(queue, cursor))
+            .await
     }
 }

@@ -1,6 +1,6 @@
 //! The hot path under faults.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynq_core::{
@@ -15,8 +15,12 @@ use asynq_core::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 
-use super::{Faults, Op, Verdict, again, lost};
+use super::{
+    Faults, Op, Verdict, lost,
+    parts::{each, failed},
+};
 
 /// A storage that fails on demand; see [`Faults`]. What is not told to fail passes through.
 pub struct FaultyBroker<B: ?Sized> {
@@ -51,25 +55,6 @@ impl<B: ?Sized> fmt::Debug for FaultyBroker<B> {
     }
 }
 
-/// The answer to an exchange of which nothing is known, or that failed.
-fn failed(settle: &[Settlement], want: &[Want], error: &BrokerError) -> Exchanged {
-    let queues: BTreeSet<&QueueName> = settle
-        .iter()
-        .map(|settlement| &settlement.lease.queue)
-        .chain(want.iter().map(|want| &want.queue))
-        .collect();
-    Exchanged {
-        settled: settle.iter().map(|_| Err(SettleError::Broker(again(error)))).collect(),
-        failed: queues.into_iter().map(|queue| (queue.clone(), again(error))).collect(),
-        ..Exchanged::default()
-    }
-}
-
-/// The same failure for each item.
-fn each<T, E: From<BrokerError>>(count: usize, error: &BrokerError) -> Vec<Result<T, E>> {
-    (0..count).map(|_| Err(again(error).into())).collect()
-}
-
 impl<B: ?Sized> FaultyBroker<B> {
     /// Runs a call with a result for each item.
     async fn guard_batch<T, E: From<BrokerError>>(
@@ -95,7 +80,7 @@ impl<B: ?Sized> FaultyBroker<B> {
     }
 }
 
-impl<B: Storage + ?Sized> FaultyBroker<B> {
+impl<B: Storage + ?Sized + 'static> FaultyBroker<B> {
     /// Enqueues what is for queues that refuse nothing.
     async fn enqueue_some(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
         let refusals: Vec<_> = batch
@@ -106,11 +91,11 @@ impl<B: Storage + ?Sized> FaultyBroker<B> {
             .into_iter()
             .zip(&refusals)
             .filter(|(_, refused)| refused.is_none());
-        let mut answers = self
-            .inner
-            .enqueue(passed.map(|(item, _)| item).collect())
-            .await
-            .into_iter();
+        let passed: Vec<_> = passed.map(|(item, _)| item).collect();
+        let call =
+            |inner: Arc<B>, items| -> BoxFuture<'static, _> { Box::pin(async move { inner.enqueue(items).await }) };
+        let answers = self.batch(Op::Enqueue, passed, |item| &item.message.queue, call);
+        let mut answers = answers.await.into_iter();
         refusals
             .into_iter()
             .filter_map(|refused| refused.map_or_else(|| answers.next(), |error| Some(Err(error.into()))))
@@ -145,7 +130,22 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
 
     async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {
         match self.faults.enter(Op::EnqueueTick).await {
-            Verdict::Execute => self.inner.enqueue_tick(request, tick).await,
+            Verdict::Execute => {
+                let batch = vec![request];
+                let call = |inner: Arc<B>, mut items: Vec<EnqueueRequest>| -> BoxFuture<'static, _> {
+                    let tick = tick.clone();
+                    Box::pin(async move {
+                        match items.pop() {
+                            Some(request) => vec![inner.enqueue_tick(request, &tick).await],
+                            None => Vec::new(),
+                        }
+                    })
+                };
+                let mut answers = self
+                    .batch(Op::EnqueueTick, batch, |item| &item.message.queue, call)
+                    .await;
+                answers.pop().unwrap_or_else(|| Err(lost().into()))
+            }
             Verdict::Fail(error) => Err(error.into()),
             Verdict::LoseReply => {
                 drop(self.inner.enqueue_tick(request, tick).await);
@@ -166,7 +166,11 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     }
 
     async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
-        let answers = self.guard_batch(Op::LastTicks, entries.len(), self.inner.last_ticks(entries));
+        let call = |inner: Arc<B>, items: Vec<(QueueName, EntryKey)>| -> BoxFuture<'static, _> {
+            Box::pin(async move { inner.last_ticks(&items).await })
+        };
+        let parts = self.batch(Op::LastTicks, entries.to_vec(), |(queue, _)| queue.as_str(), call);
+        let answers = self.guard_batch(Op::LastTicks, entries.len(), parts);
         let refused = |queue: &QueueName| self.faults.refusal(queue.as_str());
         let answers = answers.await.into_iter().zip(entries);
         answers
@@ -180,7 +184,7 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
 
     async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
         match self.faults.enter(Op::Exchange).await {
-            Verdict::Execute => self.inner.exchange(call, settle, want).await,
+            Verdict::Execute => self.exchange_parts(call, settle, want).await,
             Verdict::Fail(error) => failed(&settle, &want, &error),
             Verdict::LoseReply => {
                 let answer = failed(&settle, &want, &lost());
@@ -210,7 +214,7 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             self.faults.barrier(lost.connection);
             self.inner.adopt(queue, lost).await
         };
-        self.faults.guard(Op::Adopt, run).await
+        self.faults.guard_queue(Op::Adopt, queue, run).await
     }
 
     fn adoption_is_final(&self) -> bool {
@@ -218,27 +222,47 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     }
 
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
-        self.guard_batch(Op::ExtendLeases, batch.len(), self.inner.extend_leases(batch))
-            .await
+        let count = batch.len();
+        let call = |inner: Arc<B>, items| -> BoxFuture<'static, _> {
+            Box::pin(async move { inner.extend_leases(items).await })
+        };
+        let parts = self.batch(Op::ExtendLeases, batch, |lease| lease.queue.as_str(), call);
+        self.guard_batch(Op::ExtendLeases, count, parts).await
     }
 
     async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
-        self.faults.guard(Op::Watch, self.inner.watch(queues, kind)).await
+        let call = async {
+            // One call: the first queue with a fault decides.
+            let sick = queues
+                .iter()
+                .find(|queue| self.faults.has_orders(Op::Watch, queue.as_str()));
+            let call = self.inner.watch(queues, kind);
+            match sick {
+                Some(sick) => self.faults.part_of(Op::Watch, sick, call).await,
+                None => call.await,
+            }
+        };
+        self.faults.guard(Op::Watch, call).await
     }
 
     async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
-        self.faults.guard(Op::Forward, self.inner.forward(queue, limit)).await
+        self.faults
+            .guard_queue(Op::Forward, queue, self.inner.forward(queue, limit))
+            .await
     }
 
     async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
         self.faults
-            .guard(Op::Expired, self.inner.expired(queue, grace, limit))
+            .guard_queue(Op::Expired, queue, self.inner.expired(queue, grace, limit))
             .await
     }
 
     async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {
-        self.guard_batch(Op::Recover, batch.len(), self.inner.recover(batch))
-            .await
+        let count = batch.len();
+        let call =
+            |inner: Arc<B>, items| -> BoxFuture<'static, _> { Box::pin(async move { inner.recover(items).await }) };
+        let parts = self.batch(Op::Recover, batch, |recovery| recovery.task.queue.as_str(), call);
+        self.guard_batch(Op::Recover, count, parts).await
     }
 
     async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError> {
@@ -248,17 +272,21 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
     }
 
     async fn heal(&self, queue: &QueueName, limit: u32) -> Result<Healed, BrokerError> {
-        self.faults.guard(Op::Heal, self.inner.heal(queue, limit)).await
+        self.faults
+            .guard_queue(Op::Heal, queue, self.inner.heal(queue, limit))
+            .await
     }
 
     async fn delete_expired(&self, queue: &QueueName, limit: u32) -> Result<u32, BrokerError> {
         self.faults
-            .guard(Op::DeleteExpired, self.inner.delete_expired(queue, limit))
+            .guard_queue(Op::DeleteExpired, queue, self.inner.delete_expired(queue, limit))
             .await
     }
 
     async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
-        self.faults.guard(Op::ListGroups, self.inner.list_groups(queue)).await
+        self.faults
+            .guard_queue(Op::ListGroups, queue, self.inner.list_groups(queue))
+            .await
     }
 
     async fn collect_group(
@@ -268,25 +296,33 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
         limits: GroupLimits,
     ) -> Result<Option<AggregationSet>, BrokerError> {
         self.faults
-            .guard(Op::CollectGroup, self.inner.collect_group(queue, group, limits))
+            .guard_queue(Op::CollectGroup, queue, self.inner.collect_group(queue, group, limits))
             .await
     }
 
     async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
         self.faults
-            .guard(Op::ExtendAggregation, self.inner.extend_aggregation(set))
+            .guard_queue(Op::ExtendAggregation, &set.queue, self.inner.extend_aggregation(set))
             .await
     }
 
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
         self.faults
-            .guard(Op::FinishAggregation, self.inner.finish_aggregation(set, result))
+            .guard_queue(
+                Op::FinishAggregation,
+                &set.queue,
+                self.inner.finish_aggregation(set, result),
+            )
             .await
     }
 
     async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError> {
         self.faults
-            .guard(Op::ReclaimAggregationSets, self.inner.reclaim_aggregation_sets(queue))
+            .guard_queue(
+                Op::ReclaimAggregationSets,
+                queue,
+                self.inner.reclaim_aggregation_sets(queue),
+            )
             .await
     }
 
@@ -353,13 +389,17 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
 
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
         self.faults
-            .guard(Op::WriteResult, self.inner.write_result(lease, result))
+            .guard_queue(Op::WriteResult, &lease.queue, self.inner.write_result(lease, result))
             .await
     }
 
     async fn write_progress(&self, lease: &LeaseRef, progress: Progress) -> Result<(), SettleError> {
         self.faults
-            .guard(Op::WriteProgress, self.inner.write_progress(lease, progress))
+            .guard_queue(
+                Op::WriteProgress,
+                &lease.queue,
+                self.inner.write_progress(lease, progress),
+            )
             .await
     }
 
