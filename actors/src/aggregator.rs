@@ -1,8 +1,8 @@
 //! The aggregator: makes one task out of the tasks of each group that is full or old enough.
 //!
-//! Nobody sends it anything. A pass looks at all groups of all queues in turn; for each it waits
-//! until one of [`MAX_AGGREGATIONS`] places is free, and until the storage has said whether the
-//! group is ready. What is ready is aggregated in a task that belongs to [`Runs`] and not to the
+//! Nobody sends it anything. A pass looks at all queues side by side, and at the groups of each in
+//! turn; for each it waits until one of [`MAX_AGGREGATIONS`] places is free, and until the storage has
+//! said whether the group is ready. What is ready is aggregated in a task that belongs to [`Runs`] and not to the
 //! actor, so on a restart nothing is lost: runs go on, and the next pass looks at all groups. A
 //! stop waits for the runs as long as the shutdown timeout.
 
@@ -10,7 +10,7 @@ mod adapter;
 mod run;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,7 +28,13 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{broker::BrokerHandle, chore::Chore, ending::Ending};
+use crate::{
+    broker::BrokerHandle,
+    chore::Chore,
+    ending::Ending,
+    roads::unless_late,
+    rounds::{Pace, Rounds},
+};
 
 pub use adapter::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub(crate) use run::AggregatorRef;
@@ -37,13 +43,23 @@ use run::Job;
 /// How long aborted runs may take to be gone; they are at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long one look at the groups of a queue may take. It waits for runs, so for users' code.
+const LOOK_WITHIN: Duration = Duration::from_secs(300);
+
 pub(crate) struct Aggregator {
-    job: Arc<Job>,
+    looks: Arc<Looks>,
+    broker: BrokerHandle,
     queues: Vec<QueueName>,
-    interval: Duration,
     /// How long a stop waits for runs.
     wait_for_runs: Duration,
     ending: Ending,
+    rounds: Rounds<()>,
+}
+
+/// What looks at groups.
+struct Looks {
+    job: Arc<Job>,
+    interval: Duration,
     runs: Runs,
 }
 
@@ -60,20 +76,32 @@ impl Aggregator {
             max_delay: settings.group_max_delay,
             max_size: settings.group_max_size,
         };
+        let interval = settings.group_check_interval;
+        let pace = Pace {
+            interval: Duration::ZERO,
+            longest_retry: interval,
+            within: LOOK_WITHIN,
+        };
+        let rounds = Rounds::new("look at groups", pace, env.entropy.clone());
         let job = Job {
             aggregator,
-            broker,
+            broker: broker.clone(),
             limits,
             timeout: settings.group_timeout,
             env,
         };
-        Self {
+        let looks = Looks {
             job: Arc::new(job),
+            interval,
+            runs: Runs::new(),
+        };
+        Self {
+            looks: Arc::new(looks),
+            broker,
             queues: settings.queues.keys().cloned().collect(),
-            interval: settings.group_check_interval,
             wait_for_runs: settings.shutdown_timeout,
             ending,
-            runs: Runs::new(),
+            rounds,
         }
     }
 
@@ -81,11 +109,43 @@ impl Aggregator {
     pub(crate) fn stop_within(&self) -> Duration {
         self.wait_for_runs + 2 * ABORT_WITHIN
     }
+}
+
+impl Looks {
+    /// One look at each group of a queue; and, while this is shorter than the interval, another one at
+    /// those of which a part was taken.
+    async fn look(&self, storage: &Arc<dyn Storage>, queue: &QueueName) -> Result<(), BrokerError> {
+        let began = Instant::now();
+        let mut groups: VecDeque<GroupKey> = storage.list_groups(queue).await?.into();
+        let (mut warned, mut failure) = (false, None);
+        while let Some(group) = groups.pop_front() {
+            // What is collected now would only wait with the others.
+            if self.runs.is_stuck(queue) {
+                tracing::debug!(%queue, "results of this queue are not taken, its groups wait");
+                break;
+            }
+            let place = self.runs.place(self.interval, &mut warned).await;
+            match self.collect(storage, queue, &group, place).await {
+                Ok(true) if self.job.limits.max_size.is_some() && began.elapsed() < self.interval => {
+                    groups.push_back(group);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    if error.is_retryable() {
+                        groups.clear();
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
 
     /// Asks for the tasks of a group, and aggregates what comes; whether anything came.
     ///
     /// Both happen in a run, so that whatever becomes of this pass no answer of the storage, and
-    /// with it a set, goes unheard.
+    /// with it a set, goes unheard. A run gives its place up while it waits for a storage that does
+    /// not answer.
     async fn collect(
         &self,
         storage: &Arc<dyn Storage>,
@@ -95,9 +155,10 @@ impl Aggregator {
     ) -> Result<bool, BrokerError> {
         let (tell, collected) = oneshot::channel();
         let (job, storage, queue, group) = (Arc::clone(&self.job), Arc::clone(storage), queue.clone(), group.clone());
+        let mut place = self.runs.seat(&queue, place);
         self.runs.spawn(async move {
-            let _place = place;
-            let found = storage.collect_group(&queue, &group, job.limits).await;
+            let call = storage.collect_group(&queue, &group, job.limits);
+            let found = unless_late(call, || place.give_up()).await;
             let (answer, set) = match found {
                 Ok(set) => (Ok(set.is_some()), set),
                 Err(error) => (Err(error), None),
@@ -106,7 +167,8 @@ impl Aggregator {
             let _ = tell.send(answer);
             drop(storage);
             if let Some(set) = set {
-                job.run(set).await;
+                place.take().await;
+                job.run(set, place).await;
             }
         });
         // Dropped unanswered only by a panic, which is logged where the run is joined.
@@ -117,46 +179,23 @@ impl Aggregator {
 #[async_trait]
 impl Chore for Aggregator {
     fn first(&self) -> Duration {
-        self.interval
+        self.looks.interval
     }
 
     fn longest_retry(&self) -> Duration {
-        self.interval
+        self.looks.interval
     }
 
-    /// One look at each group; and, while this is shorter than the interval, another one at those
-    /// of which a part was taken.
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let began = Instant::now();
-        let storage = self.job.broker.storage().await?;
-        let (mut groups, mut failure) = (VecDeque::new(), None);
-        for queue in &self.queues {
-            // One queue that cannot be served keeps no other from being served.
-            match storage.list_groups(queue).await {
-                Ok(names) => groups.extend(names.into_iter().map(|group| (queue, group))),
-                Err(error) => failure = Some(error),
-            }
-        }
-        let mut warned = false;
-        while let Some((queue, group)) = groups.pop_front() {
-            let place = self.runs.place(self.interval, &mut warned).await;
-            match self.collect(&storage, queue, &group, place).await {
-                Ok(true) if self.job.limits.max_size.is_some() && began.elapsed() < self.interval => {
-                    groups.push_back((queue, group));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    if error.is_retryable() {
-                        groups.retain(|(other, _)| *other != queue);
-                    }
-                    failure = Some(error);
-                }
-            }
-        }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(self.interval.saturating_sub(began.elapsed())),
-        }
+        let storage = self.broker.storage().await?;
+        let job = |queue: QueueName| {
+            let (looks, storage) = (Arc::clone(&self.looks), Arc::clone(&storage));
+            async move { looks.look(&storage, &queue).await }
+        };
+        let round = self.rounds.pass(&self.queues, job).await?;
+        let wait = self.looks.interval.saturating_sub(began.elapsed());
+        Ok(round.wait.map_or(wait, |retry| retry.min(wait)))
     }
 
     fn last_within(&self) -> Duration {
@@ -166,7 +205,52 @@ impl Chore for Aggregator {
     /// Runs are a user's code like handlers, and may go on for as long.
     async fn last(&self, until: Instant) {
         let runs_until = self.ending.runs_until().unwrap_or(until);
-        self.runs.end(until.max(runs_until)).await;
+        self.rounds.end();
+        self.looks.runs.end(until.max(runs_until)).await;
+    }
+}
+
+/// The place of a run, as long as it has one.
+#[derive(Debug)]
+struct Seat {
+    places: Arc<Semaphore>,
+    place: Option<OwnedSemaphorePermit>,
+    queue: QueueName,
+    stuck: Arc<Mutex<HashMap<QueueName, usize>>>,
+}
+
+impl Seat {
+    fn count(&self, act: impl FnOnce(&mut usize)) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = stuck.entry(self.queue.clone()).or_default();
+        act(count);
+        if *count == 0 {
+            stuck.remove(&self.queue);
+        }
+    }
+
+    /// Leaves the place to others while the storage does not answer.
+    fn give_up(&mut self) {
+        if self.place.take().is_some() {
+            self.count(|stuck| *stuck += 1);
+        }
+    }
+
+    /// Takes a place again.
+    async fn take(&mut self) {
+        if self.place.is_none() {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            self.place = Some(place.expect("the semaphore is never closed"));
+            self.count(|stuck| *stuck -= 1);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.place.is_none() {
+            self.count(|stuck| *stuck -= 1);
+        }
     }
 }
 
@@ -175,6 +259,8 @@ impl Chore for Aggregator {
 struct Runs {
     under_way: Mutex<JoinSet<()>>,
     places: Arc<Semaphore>,
+    /// How many runs of which queue wait for the storage without a place.
+    stuck: Arc<Mutex<HashMap<QueueName, usize>>>,
 }
 
 impl Runs {
@@ -182,7 +268,22 @@ impl Runs {
         Self {
             under_way: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_AGGREGATIONS)),
+            stuck: Arc::default(),
         }
+    }
+
+    fn seat(&self, queue: &QueueName, place: OwnedSemaphorePermit) -> Seat {
+        Seat {
+            places: Arc::clone(&self.places),
+            place: Some(place),
+            queue: queue.clone(),
+            stuck: Arc::clone(&self.stuck),
+        }
+    }
+
+    fn is_stuck(&self, queue: &QueueName) -> bool {
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.contains_key(queue)
     }
 
     /// Waits for a free place; warns once a pass if that takes longer than `patience`.

@@ -1,22 +1,26 @@
-//! One exchange with the storage, as a task that belongs to the in-flight table.
+//! One exchange with the storage for one queue, as a task that belongs to the in-flight table.
 //!
 //! No actor's state owns a call in flight (SAFETY rule 1): whoever dies, the call goes on here,
 //! enters what it took into the table, adopts what a lost answer left behind, and only then lets
-//! its outcomes be offered again.
+//! its outcomes be offered again. What it holds that other queues could use, its slots, comes free
+//! when it is late, and at the first failure of an adoption.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use asynq_core::{
     BrokerError, QueueName, SettleError, TaskId,
-    broker::{CallRecord, Exchanged, MAX_BATCH, RECOVER_GRACE, Settlement, Want},
+    broker::{CallRecord, Exchanged, LeasedTask, MAX_BATCH, RECOVER_GRACE, Settlement, Want},
 };
-use futures::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
 
 use crate::{
     broker::BrokerHandle,
     distrust::report,
     processor::Nudge,
+    roads::{Ended, Roads, unless_late},
     supervisor::Backoff,
     table::{Claim, Report, Table},
 };
@@ -33,6 +37,7 @@ const ADOPT_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) table: Arc<Table>,
+    pub(crate) roads: Arc<Roads>,
     pub(crate) broker: BrokerHandle,
     pub(crate) nudge: Nudge,
 }
@@ -51,25 +56,32 @@ impl Sent {
 /// Ends the call, however it ends; claims that were not answered can be offered again.
 struct CallGuard {
     exchange: Exchange,
+    queue: QueueName,
     call: u64,
     items: Vec<Settlement>,
     report: Report,
+    began: Instant,
+    /// Until there is an answer, it failed.
+    ended: Ended,
     told: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.exchange.table.unclaim(self.call, &self.items);
-        if let Some(told) = self.told.take_if(|_| !self.report.failed) {
+        let Exchange {
+            table, roads, nudge, ..
+        } = &self.exchange;
+        table.unclaim(self.call, &self.items);
+        if let Some(told) = self.told.take_if(|_| self.ended != Ended::Failed) {
             let _ = told.send(());
         }
-        self.exchange.table.call_ended(std::mem::take(&mut self.report));
-        self.exchange.nudge.nudge();
+        roads.call_ended(&self.queue, self.ended, self.began.elapsed());
+        table.call_ended(std::mem::take(&mut self.report));
+        nudge.nudge();
     }
 }
 
-/// One queue's part of a call without answer: what it may have taken is to be found, and its
-/// outcomes wait for that.
+/// A call without answer: what it may have taken is to be found, and its outcomes wait for that.
 struct Lost {
     exchange: Exchange,
     call: u64,
@@ -107,134 +119,148 @@ impl Drop for Lost {
 }
 
 impl Exchange {
-    /// Sends one exchange. Returns at once; the end is told to the table, then to the processor.
-    /// Nothing is taken when fetching has been stopped meanwhile.
-    pub(crate) fn spawn(&self, claim: Claim, wants: Vec<Want>, permits: Option<OwnedSemaphorePermit>) -> Sent {
+    /// Sends one exchange with a queue: outcomes of its tasks, and the wish for more of them. Returns
+    /// at once; the end is told to the table, then to the processor. Nothing is taken when fetching has
+    /// been stopped meanwhile.
+    pub(crate) fn spawn(
+        &self,
+        queue: &QueueName,
+        claim: Claim,
+        want: u32,
+        permits: Option<OwnedSemaphorePermit>,
+    ) -> Sent {
         let may_take = self.table.call_began();
-        let (wants, permits) = if may_take { (wants, permits) } else { (Vec::new(), None) };
+        self.roads.call_began(queue);
+        let (want, permits) = if may_take { (want, permits) } else { (0, None) };
         let Claim { call, items } = claim;
         let (told, sent) = oneshot::channel();
         let guard = CallGuard {
             exchange: self.clone(),
+            queue: queue.clone(),
             call,
             items,
-            // Until there is an answer.
-            report: Report {
-                failed: true,
-                ..Report::default()
-            },
+            report: Report::default(),
+            began: Instant::now(),
+            ended: Ended::Failed,
             told: Some(told),
         };
         #[expect(
             clippy::disallowed_methods,
             reason = "the call belongs to the in-flight table: its guard reports"
         )]
-        tokio::spawn(run(guard, wants, permits));
+        tokio::spawn(run(guard, want, permits));
         Sent(sent)
     }
 }
 
-async fn run(mut guard: CallGuard, wants: Vec<Want>, mut permits: Option<OwnedSemaphorePermit>) {
-    if guard.items.is_empty() && wants.is_empty() {
-        guard.report.failed = false;
+async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphorePermit>) {
+    if guard.items.is_empty() && want == 0 {
+        guard.ended = Ended::Unsent;
         return;
     }
-    let exchange = guard.exchange.clone();
-    let storage = match exchange.broker.storage().await {
-        Ok(storage) => storage,
+    let (exchange, queue) = (guard.exchange.clone(), guard.queue.clone());
+    let items = guard.items.clone();
+    let wants = (want > 0).then(|| Want {
+        queue: queue.clone(),
+        max: want,
+    });
+    let call = async {
+        let storage = exchange.broker.storage().await?;
+        let record = storage.begin();
+        let answer = storage.exchange(&record, items, wants.into_iter().collect()).await;
+        Ok::<_, BrokerError>((record, answer))
+    };
+    let late = || {
+        // What it took meanwhile waits for slots when it is told of.
+        permits = None;
+        exchange.roads.call_is_late(&queue);
+        exchange.nudge.nudge();
+    };
+    let (record, answer) = match unless_late(call, late).await {
+        Ok(answered) => answered,
         Err(error) => {
-            tracing::debug!(error = %report(&error), "no storage for an exchange");
+            tracing::debug!(%queue, error = %report(&error), "no storage for an exchange");
             return;
         }
     };
-    let record = storage.begin();
     let Exchanged {
         settled,
         leased,
         poisoned,
         exhausted,
         failed,
-    } = storage.exchange(&record, guard.items.clone(), wants.clone()).await;
+    } = answer;
     for poison in &poisoned {
         tracing::error!(queue = %poison.queue, task = %poison.id, kind = %poison.kind, "damaged task put aside");
     }
     for (queue, error) in &failed {
-        tracing::warn!(%queue, error = %report(error), "exchange failed");
+        let error = report(error);
+        if exchange.roads.is_news(queue) {
+            tracing::warn!(%queue, %error, "exchange failed, retrying");
+        } else {
+            tracing::debug!(%queue, %error, "exchange failed again");
+        }
     }
     guard.report.leased = leased.len();
     guard.report.exhausted = exhausted;
-    guard.report.refused = failed.iter().map(|(queue, _)| queue.clone()).collect();
-    let concerned = guard.items.iter().map(|item| &item.lease.queue);
-    let mut concerned = concerned.chain(wants.iter().map(|want| &want.queue));
-    guard.report.failed = concerned.all(|queue| guard.report.refused.contains(queue));
-    let unsettled = settled.iter().any(|s| matches!(s, Err(SettleError::Broker(_))));
-    if unsettled || !failed.is_empty() {
+    guard.ended = if failed.is_empty() {
+        Ended::Answered
+    } else {
+        Ended::Failed
+    };
+    if settled.iter().any(|s| matches!(s, Err(SettleError::Broker(_)))) {
         guard.told = None;
     }
 
-    // One for each queue: a storage may have needed several calls for it.
-    let mut unsure: Vec<&QueueName> = Vec::new();
-    for (queue, error) in &failed {
-        if error.is_ambiguous() && !unsure.contains(&queue) {
-            unsure.push(queue);
+    let is_lost = want > 0 && failed.iter().any(|(_, error)| error.is_ambiguous());
+    let lost = is_lost.then(|| {
+        exchange.table.adoption_began();
+        exchange.roads.adoption_began(&queue);
+        Lost {
+            exchange: exchange.clone(),
+            call: guard.call,
+            record,
+            queue: queue.clone(),
+            items: Vec::new(),
+            answers: Vec::new(),
+            permits: None,
+            entered: leased.iter().map(|task| task.lease.id.clone()).collect(),
+            over: false,
         }
-    }
-    let mut lost: Vec<Lost> = unsure
-        .into_iter()
-        .filter_map(|queue| {
-            let want = wants.iter().find(|want| want.queue == *queue)?;
-            let most = usize::try_from(want.max).unwrap_or(usize::MAX);
-            exchange.table.adoption_began();
-            Some(Lost {
-                exchange: exchange.clone(),
-                call: guard.call,
-                record: record.clone(),
-                queue: queue.clone(),
-                items: Vec::new(),
-                answers: Vec::new(),
-                permits: split(&mut permits, most),
-                entered: HashSet::new(),
-                over: false,
-            })
-        })
-        .collect();
-    if !leased.is_empty() {
-        for task in &leased {
-            if let Some(lost) = lost.iter_mut().find(|lost| lost.queue == task.lease.queue) {
-                lost.entered.insert(task.lease.id.clone());
-            }
-        }
-        let mine = split(&mut permits, leased.len());
-        exchange.table.insert(leased, mine);
-    }
-    drop(permits);
-    if lost.is_empty() {
-        exchange.table.settled(guard.call, &guard.items, settled);
+    });
+    enter(&exchange.table, leased, &mut permits);
+    let items = std::mem::take(&mut guard.items);
+    let Some(mut lost) = lost else {
+        exchange.table.settled(guard.call, &items, settled);
         return;
-    }
-    // Outcomes of the other queues are settled; those of the lost ones wait for the adoption.
-    let (mut items, mut answers) = (Vec::new(), Vec::new());
-    for (item, answer) in std::mem::take(&mut guard.items).into_iter().zip(settled) {
-        match lost.iter_mut().find(|lost| lost.queue == item.lease.queue) {
-            Some(lost) => {
-                lost.items.push(item);
-                lost.answers.push(answer);
-            }
-            None => {
-                items.push(item);
-                answers.push(answer);
-            }
+    };
+    lost.permits = permits;
+    // What has an answer is settled; the rest waits for the adoption.
+    let (mut known, mut answers) = (Vec::new(), Vec::new());
+    for (item, answer) in items.into_iter().zip(settled) {
+        if matches!(answer, Err(SettleError::Broker(_))) {
+            lost.items.push(item);
+            lost.answers.push(answer);
+        } else {
+            known.push(item);
+            answers.push(answer);
         }
     }
-    exchange.table.settled(guard.call, &items, answers);
+    exchange.table.settled(guard.call, &known, answers);
     // The call has ended; others may go out while what it left behind is looked for.
     drop(guard);
-    join_all(lost.into_iter().map(Lost::find)).await;
+    lost.find().await;
 }
 
-/// As many permits as there are, at most `most`.
-fn split(permits: &mut Option<OwnedSemaphorePermit>, most: usize) -> Option<OwnedSemaphorePermit> {
-    permits.as_mut().and_then(|p| p.split(most.min(p.num_permits())))
+/// Enters tasks, each with one of the permits as far as there are any.
+fn enter(table: &Table, tasks: Vec<LeasedTask>, permits: &mut Option<OwnedSemaphorePermit>) {
+    if tasks.is_empty() {
+        return;
+    }
+    let mine = permits
+        .as_mut()
+        .and_then(|permits| permits.split(tasks.len().min(permits.num_permits())));
+    table.insert(tasks, mine);
 }
 
 impl Lost {
@@ -253,9 +279,9 @@ impl Lost {
             let table = &self.exchange.table;
             if table.is_closing() {
                 table.give_back_ready();
-                let claim = table.claim_ended(MAX_BATCH as usize);
+                let claim = table.claim_ended_of(&self.queue, MAX_BATCH as usize);
                 if !claim.items.is_empty() {
-                    self.exchange.spawn(claim, Vec::new(), None);
+                    self.exchange.spawn(&self.queue, claim, 0, None);
                 }
             }
             self.exchange.nudge.nudge();
@@ -268,10 +294,20 @@ impl Lost {
             return;
         }
         self.permits = None;
-        let table = &self.exchange.table;
+        let Exchange {
+            table, roads, nudge, ..
+        } = &self.exchange;
         table.settled(self.call, &self.items, std::mem::take(&mut self.answers));
+        roads.adoption_ended(&self.queue);
         table.adoption_ended();
-        self.exchange.nudge.nudge();
+        nudge.nudge();
+    }
+
+    /// Its slots are free; what is found later waits for others.
+    fn let_go(permits: &mut Option<OwnedSemaphorePermit>, nudge: &Nudge) {
+        if permits.take().is_some() {
+            nudge.nudge();
+        }
     }
 
     /// Finds what the lost call took; `false` if the call may still run. Tried until the lease of
@@ -281,26 +317,24 @@ impl Lost {
             exchange,
             record,
             queue,
+            permits,
             ..
         } = self;
         let give_up = record.lease_until.instant() + RECOVER_GRACE;
         let mut failures = 0;
         loop {
-            let adopted = match exchange.broker.storage().await {
-                Ok(storage) => storage
-                    .adopt(queue, record)
-                    .await
-                    .map(|tasks| (tasks, storage.adoption_is_final())),
-                Err(error) => Err(error),
+            let attempt = async {
+                let storage = exchange.broker.storage().await?;
+                let tasks = storage.adopt(queue, record).await?;
+                Ok((tasks, storage.adoption_is_final()))
             };
-            match adopted {
+            match unless_late(attempt, || Self::let_go(permits, &exchange.nudge)).await {
                 Ok((tasks, is_final)) => {
                     tracing::info!(%queue, tasks = tasks.len(), "adopted what a lost call had taken");
                     let (fresh, known) = tasks
                         .into_iter()
                         .partition::<Vec<_>, _>(|task| self.entered.insert(task.lease.id.clone()));
-                    let mine = split(&mut self.permits, fresh.len());
-                    exchange.table.insert(fresh, mine);
+                    enter(&exchange.table, fresh, permits);
                     exchange.table.extended_by_adoption(&known);
                     return is_final;
                 }
@@ -311,7 +345,8 @@ impl Lost {
                     return true;
                 }
                 Err(error) => {
-                    tracing::debug!(%queue, error = %report(&error), "adoption failed, trying on");
+                    tracing::debug!(%queue, error = %report(&error), "adoption failed, retrying");
+                    Self::let_go(permits, &exchange.nudge);
                     tokio::time::sleep(RETRY.delay(failures)).await;
                     failures += 1;
                 }
@@ -344,14 +379,12 @@ mod tests {
         lending.lend(Some(storage));
         let exchange = Exchange {
             table: Arc::new(Table::new(SLOTS, env.clock)),
+            roads: Arc::new(Roads::new(env.entropy)),
             broker: lending.handle(),
             nudge: Nudge::new(),
         };
         let table = &exchange.table;
-        let take = |permits| {
-            let queue = QueueName::default();
-            exchange.spawn(Claim::default(), vec![Want { queue, max: 1 }], permits)
-        };
+        let take = |permits| exchange.spawn(&QueueName::default(), Claim::default(), 1, permits);
         // The processor has looked, and then comes a drain.
         let permits = table.try_slots(1);
         table.set_fetching(false);

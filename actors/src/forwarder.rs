@@ -4,15 +4,21 @@
 //! due, or for a watch to tell that the delayed tasks changed. Where there is no watch it looks
 //! every delayed-task check interval. On a restart nothing is lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, Clock, Entropy, QueueName, Storage, broker::WatchKind};
+use asynq_core::{BrokerError, Clock, Entropy, QueueName, Storage, broker::WatchKind, config::Settings};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use crate::{
-    broker::BrokerHandle, chore::Chore, distrust::report, processor::SAFETY_POLL, recoverer::log_poison, tree::Tree,
+    broker::BrokerHandle,
+    chore::Chore,
+    processor::SAFETY_POLL,
+    recoverer::log_poison,
+    rounds::{Pace, Rounds},
+    tree::Tree,
+    watching::Watcher,
 };
 
 /// How many tasks of one state one call moves (Go: 100).
@@ -22,39 +28,59 @@ const JITTER: Duration = Duration::from_millis(50);
 /// Never look more often than this (SAFETY rule 13).
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 
+/// How long the calls for one queue may take.
+const WITHIN: Duration = Duration::from_secs(30);
+
 pub(crate) struct Forwarder {
-    pub(crate) broker: BrokerHandle,
-    pub(crate) queues: Vec<QueueName>,
-    pub(crate) tree: Tree,
-    pub(crate) path: String,
+    broker: BrokerHandle,
+    queues: Vec<QueueName>,
+    tree: Tree,
+    path: String,
     /// Without a watch.
-    pub(crate) interval: Duration,
-    pub(crate) clock: Clock,
-    pub(crate) entropy: Entropy,
+    interval: Duration,
+    clock: Clock,
+    entropy: Entropy,
+    watcher: Watcher,
+    rounds: Rounds<Option<DateTime<Utc>>>,
 }
 
 impl Forwarder {
-    /// Moves all that is due; when the next is.
-    async fn forward(&self, storage: &dyn Storage) -> Result<Option<DateTime<Utc>>, BrokerError> {
-        let mut next: Option<DateTime<Utc>> = None;
-        let mut failure = None;
-        for queue in &self.queues {
-            loop {
-                match storage.forward(queue, BATCH).await {
-                    Ok(done) => {
-                        log_poison("forwarder", &done.poisoned);
-                        if done.more {
-                            continue;
-                        }
-                        next = next.into_iter().chain(done.next_due).min();
-                    }
-                    // One queue that cannot be served keeps no other from being served.
-                    Err(error) => failure = Some(error),
-                }
-                break;
-            }
+    pub(crate) fn new(
+        settings: &Settings,
+        broker: BrokerHandle,
+        clock: Clock,
+        entropy: Entropy,
+        tree: Tree,
+        path: String,
+    ) -> Self {
+        let interval = settings.delayed_task_check_interval;
+        let pace = Pace {
+            interval: Duration::ZERO,
+            longest_retry: interval,
+            within: WITHIN,
+        };
+        Self {
+            broker,
+            queues: settings.queues.keys().cloned().collect(),
+            tree,
+            path,
+            interval,
+            clock,
+            rounds: Rounds::new("forward", pace, entropy.clone()),
+            entropy,
+            watcher: Watcher::default(),
         }
-        failure.map_or(Ok(next), Err)
+    }
+}
+
+/// Moves all that is due in a queue; when the next is.
+async fn forward(storage: Arc<dyn Storage>, queue: QueueName) -> Result<Option<DateTime<Utc>>, BrokerError> {
+    loop {
+        let done = storage.forward(&queue, BATCH).await?;
+        log_poison("forwarder", &done.poisoned);
+        if !done.more {
+            return Ok(done.next_due);
+        }
     }
 }
 
@@ -71,25 +97,26 @@ impl Chore for Forwarder {
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let storage = self.broker.storage().await?;
         // Set before the look, so that nothing slips in between.
-        let watch = storage.watch(&self.queues, WatchKind::Delayed).await;
-        let next = self.forward(&*storage).await?;
-        let until_due =
-            next.map(|due| self.clock.until(due).max(LEAST_WAIT.min(self.interval)) + self.entropy.up_to(JITTER));
-        match watch {
-            Ok(mut watch) => {
-                self.tree.note(&self.path, Some("watching"));
-                let safety = self.entropy.around(SAFETY_POLL);
-                let began = Instant::now();
-                let _ = tokio::time::timeout(until_due.map_or(safety, |due| due.min(safety)), watch.changed()).await;
-                Ok(LEAST_WAIT.min(self.interval).saturating_sub(began.elapsed()))
-            }
-            Err(error) => {
-                if !matches!(error, BrokerError::Unsupported { .. }) {
-                    tracing::debug!(error = %report(&error), "no watch, polling");
-                }
-                self.tree.note(&self.path, Some("polling"));
-                Ok(until_due.map_or(self.interval, |due| due.min(self.interval)))
-            }
-        }
+        let mut watches = self.watcher.watch(&storage, &self.queues, WatchKind::Delayed).await;
+        self.tree.note(&self.path, Some(watches.note()));
+        let job = |queue| forward(Arc::clone(&storage), queue);
+        let round = self.rounds.pass(&self.queues, job).await?;
+        let next = round.done.into_iter().flatten().min();
+        let least = LEAST_WAIT.min(self.interval);
+        let until_due = next.map(|due| self.clock.until(due).max(least) + self.entropy.up_to(JITTER));
+        let look = if watches.are_all() && round.troubled == 0 {
+            self.entropy.around(SAFETY_POLL)
+        } else {
+            self.interval
+        };
+        let retry = round.wait.map(|wait| wait.max(least));
+        let longest = look.min(until_due.unwrap_or(look)).min(retry.unwrap_or(look));
+        let began = Instant::now();
+        let _ = tokio::time::timeout(longest, watches.changed()).await;
+        Ok(least.saturating_sub(began.elapsed()))
+    }
+
+    async fn last(&self, _until: Instant) {
+        self.rounds.end();
     }
 }

@@ -1,17 +1,28 @@
 //! The heartbeater: extends the leases of what is in flight, and shows the server and its tree to
 //! the tools.
 //!
-//! Nobody sends it anything. It waits for one extension and one write per beat. On a restart
+//! Nobody sends it anything. It waits a little for the extensions of each queue, and for one write per beat. On a restart
 //! nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, ServerInfo, SettleError, Storage, WorkerInfo, info::ServerStatus, tree::ServerIdentity};
+use asynq_core::{
+    BrokerError, Entropy, QueueName, ServerInfo, SettleError, Storage, WorkerInfo,
+    broker::{LeaseRef, LeaseUntil},
+    info::ServerStatus,
+    tree::ServerIdentity,
+};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::{broker::BrokerHandle, chore::Chore, table::Table, tree::Tree};
+use crate::{
+    broker::BrokerHandle,
+    chore::Chore,
+    rounds::{Pace, Rounds},
+    table::Table,
+    tree::Tree,
+};
 
 /// The wait after a failure never exceeds this (SAFETY rule 16).
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
@@ -35,14 +46,51 @@ pub(crate) struct Identity {
 }
 
 pub(crate) struct Heartbeater {
-    pub(crate) table: Arc<Table>,
-    pub(crate) broker: BrokerHandle,
-    pub(crate) identity: Identity,
-    pub(crate) interval: Duration,
-    pub(crate) tree: Tree,
+    table: Arc<Table>,
+    broker: BrokerHandle,
+    identity: Identity,
+    interval: Duration,
+    tree: Tree,
+    extensions: Rounds<()>,
+}
+
+/// Extends leases of one queue.
+async fn extend(table: &Table, storage: &dyn Storage, leases: Vec<LeaseRef>) -> Result<(), BrokerError> {
+    let mut answers = storage.extend_leases(leases.clone()).await;
+    let failed = |answer: &Result<LeaseUntil, SettleError>| matches!(answer, Err(SettleError::Broker(_)));
+    let failed = answers.iter().position(failed);
+    let failed = failed.map(|place| std::mem::replace(&mut answers[place], Err(SettleError::NoLease)));
+    table.extended(&leases, answers);
+    match failed {
+        Some(Err(SettleError::Broker(error))) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl Heartbeater {
+    pub(crate) fn new(
+        table: Arc<Table>,
+        broker: BrokerHandle,
+        identity: Identity,
+        interval: Duration,
+        tree: Tree,
+        entropy: Entropy,
+    ) -> Self {
+        let pace = Pace {
+            interval: Duration::ZERO,
+            longest_retry: LONGEST_RETRY.min(interval),
+            within: EXTEND_WITHIN,
+        };
+        Self {
+            table,
+            broker,
+            identity,
+            interval,
+            tree,
+            extensions: Rounds::new("extend leases", pace, entropy),
+        }
+    }
+
     fn server(&self, active: usize) -> ServerInfo {
         let Identity {
             host,
@@ -71,26 +119,24 @@ impl Heartbeater {
         }
     }
 
-    /// Extends the leases; whether all of them have an answer. Safe to give up half-way: an extension
-    /// only ever lengthens a lease that is ours.
-    async fn extend(&self, storage: &dyn Storage) -> bool {
-        let leases = self.table.leases();
-        if leases.is_empty() {
-            return true;
+    /// Extends the leases; whether all of them have an answer. Each queue is asked for itself, once at a
+    /// time, and its answers count as they come. Safe to give up half-way: an extension only ever
+    /// lengthens a lease that is ours.
+    async fn extend(&self, storage: &Arc<dyn Storage>) -> bool {
+        let mut leases: BTreeMap<QueueName, Vec<LeaseRef>> = BTreeMap::new();
+        for lease in self.table.leases() {
+            match leases.get_mut(&lease.queue) {
+                Some(of_queue) => of_queue.push(lease),
+                None => drop(leases.insert(lease.queue.clone(), vec![lease])),
+            }
         }
-        let Ok(answers) = tokio::time::timeout(EXTEND_WITHIN, storage.extend_leases(leases.clone())).await else {
-            tracing::warn!(of = leases.len(), within = ?EXTEND_WITHIN, "leases were not extended in time");
-            return false;
+        let job = |queue: QueueName| {
+            let leases = leases.get(&queue).cloned().unwrap_or_default();
+            let (table, storage) = (Arc::clone(&self.table), Arc::clone(storage));
+            async move { extend(&table, &*storage, leases).await }
         };
-        let unanswered = answers
-            .iter()
-            .filter(|a| matches!(a, Err(SettleError::Broker(_))))
-            .count();
-        if unanswered > 0 {
-            tracing::warn!(unanswered, of = leases.len(), "leases were not extended");
-        }
-        self.table.extended(&leases, answers);
-        unanswered == 0
+        let round = self.extensions.pass(leases.keys(), job).await;
+        round.is_ok_and(|round| round.troubled == 0)
     }
 
     async fn show(&self, storage: &dyn Storage) -> Result<(), BrokerError> {
@@ -143,7 +189,7 @@ impl Chore for Heartbeater {
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let storage = self.broker.storage().await?;
         // Side by side and each in its own time: what others see never holds up what they act on.
-        let (extended, shown) = tokio::join!(self.extend(&*storage), self.show(&*storage));
+        let (extended, shown) = tokio::join!(self.extend(&storage), self.show(&*storage));
         shown?;
         // Extended again soon: a lease is worth more than a beat.
         Ok(if extended { self.interval } else { self.longest_retry() })
@@ -154,6 +200,7 @@ impl Chore for Heartbeater {
     }
 
     async fn last(&self, until: Instant) {
+        self.extensions.end();
         let clear = async {
             let (storage, server) = (self.broker.storage().await?, self.server(0));
             storage.clear_tree(&ServerIdentity::from(&server)).await?;

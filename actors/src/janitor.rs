@@ -2,18 +2,45 @@
 //!
 //! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, QueueName};
+use asynq_core::{BrokerError, Entropy, QueueName, config::Settings};
+use tokio::time::Instant;
 
-use crate::{broker::BrokerHandle, chore::Chore};
+use crate::{
+    broker::BrokerHandle,
+    chore::Chore,
+    rounds::{Pace, Rounds},
+};
+
+/// How long the calls for one queue may take.
+const WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Janitor {
-    pub(crate) broker: BrokerHandle,
-    pub(crate) queues: Vec<QueueName>,
-    pub(crate) interval: Duration,
-    pub(crate) batch: u32,
+    broker: BrokerHandle,
+    queues: Vec<QueueName>,
+    interval: Duration,
+    batch: u32,
+    rounds: Rounds<()>,
+}
+
+impl Janitor {
+    pub(crate) fn new(settings: &Settings, broker: BrokerHandle, entropy: Entropy) -> Self {
+        let interval = settings.janitor_interval;
+        let pace = Pace {
+            interval,
+            longest_retry: interval,
+            within: WITHIN,
+        };
+        Self {
+            broker,
+            queues: settings.queues.keys().cloned().collect(),
+            interval,
+            batch: settings.janitor_batch_size,
+            rounds: Rounds::new("delete completed tasks", pace, entropy),
+        }
+    }
 }
 
 #[async_trait]
@@ -28,22 +55,19 @@ impl Chore for Janitor {
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let storage = self.broker.storage().await?;
-        let mut failure = None;
-        for queue in &self.queues {
-            loop {
-                match storage.delete_expired(queue, self.batch).await {
-                    Ok(deleted) if deleted >= self.batch => {}
-                    Ok(_) => break,
-                    Err(error) => {
-                        failure = Some(error);
-                        break;
-                    }
-                }
+        let batch = self.batch;
+        let job = |queue: QueueName| {
+            let storage = Arc::clone(&storage);
+            async move {
+                while storage.delete_expired(&queue, batch).await? >= batch {}
+                Ok(())
             }
-        }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(self.interval),
-        }
+        };
+        let round = self.rounds.pass(&self.queues, job).await?;
+        Ok(round.wait.unwrap_or(self.interval))
+    }
+
+    async fn last(&self, _until: Instant) {
+        self.rounds.end();
     }
 }

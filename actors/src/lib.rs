@@ -31,6 +31,8 @@ mod janitor;
 mod processor;
 mod queues;
 mod recoverer;
+mod roads;
+mod rounds;
 mod router;
 mod run;
 mod scheduler;
@@ -42,6 +44,7 @@ mod system;
 mod table;
 mod timer;
 mod tree;
+mod watching;
 mod wind_down;
 
 pub use aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError};

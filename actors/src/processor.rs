@@ -1,12 +1,12 @@
 //! The processor: pumps. It takes outcomes from the in-flight table, splits the free slots over
-//! the queues, exchanges both with the storage, and spawns what it got. It runs nothing itself.
+//! the queues, exchanges both with the storage, each queue for itself, and spawns what it got. It runs
+//! nothing itself.
 //!
 //! Who sends it what: the table's calls and runs nudge it (`Pump`, at most one in its mailbox),
 //! a watch or a poll wakes it (`Wake`). It waits for nothing: calls are tasks of the in-flight
 //! table. On a crash running tasks go on; its successor starts what was leased and not started.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
         Arc,
@@ -16,32 +16,29 @@ use std::{
 };
 
 use asynq_core::{
-    BrokerError,
+    QueueName,
     broker::{MAX_BATCH, Wake, WatchKind},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
 
 use crate::{
-    distrust::report,
     exchange::Exchange,
     queues::Queues,
+    roads::Way,
     run::Runner,
     slot::Slot,
     supervisor::{ChildSpec, Shutdown},
-    table::total,
+    timer::Timer,
     tree::Tree,
-    wind_down::{Hold, WindDown},
+    watching::{Watcher, Watches},
+    wind_down::WindDown,
 };
 
-/// Exchanges in flight at most.
-const CALLS: usize = 2;
-/// A second exchange is worth its round trip from so many items on; fewer gather meanwhile.
+/// A second exchange with a queue is worth its round trip from so many items on; fewer gather meanwhile.
 const WORTH_A_SECOND: usize = 32;
 /// How long a queue that gave less than it was asked for is not asked on its own account.
 const EMPTY: Duration = Duration::from_millis(250);
-/// How long a queue whose part of a call failed is not asked on its own account.
-const REFUSED: Duration = Duration::from_millis(500);
 /// With a watch that holds, look all the same so often.
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
 /// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
@@ -117,10 +114,14 @@ pub(crate) struct ProcessorState {
     queues: Queues,
     /// The watch or timer that wakes us; one at most.
     sleep: JoinSet<()>,
+    /// What it watches.
+    watched: Vec<QueueName>,
+    watcher: Watcher,
+    /// When a queue that is left alone may be tried again.
+    opening: Option<(Instant, Timer)>,
     generation: u64,
     asleep: bool,
     fruitless: u32,
-    hold: Hold,
 }
 
 /// Wakes the processor when its sleep is over, however it ends: a panic in it must not leave an idle
@@ -149,7 +150,8 @@ pub(crate) fn spec(args: ProcessorArgs) -> ChildSpec {
 
 impl ProcessorState {
     fn pump(&mut self, myself: &ActorRef<ProcessorMsg>) {
-        let table = Arc::clone(&self.args.exchange.table);
+        let exchange = self.args.exchange.clone();
+        let table = &exchange.table;
         for told in table.reports() {
             for queue in &told.exhausted {
                 self.queues.set_empty(queue, EMPTY);
@@ -157,57 +159,87 @@ impl ProcessorState {
             if told.leased > 0 {
                 self.fruitless = 0;
             }
-            // One queue that cannot be served keeps no other from being served.
-            for queue in &told.refused {
-                self.queues.set_empty(queue, REFUSED);
-            }
-            if !told.failed {
-                self.hold.reset();
-            } else if let Some(wait) = self.hold.begin(&self.args.runner.env.entropy) {
-                myself.send_after(wait, || ProcessorMsg::Pump);
-            }
         }
         self.args.runner.start(table.start_ready());
-        if self.hold.is_on() {
+        while self.send(&exchange) {}
+        if let Some(opens) = exchange.roads.opens()
+            && self
+                .opening
+                .as_ref()
+                .is_none_or(|(at, _)| *at > opens || *at <= Instant::now())
+        {
+            let timer = Timer::after(myself, opens - Instant::now(), || ProcessorMsg::Pump);
+            self.opening = Some((opens, timer));
+        }
+        if !table.is_fetching() {
             return;
         }
-        loop {
-            let calls = table.calls();
-            let ended = table.ended_count();
-            let free = if table.is_fetching() { table.free_slots() } else { 0 };
-            let hungry = free > 0 && self.queues.any_hungry();
-            let worth = if hungry { ended.max(free) } else { ended };
-            if worth == 0 || calls >= CALLS || (calls > 0 && worth < WORTH_A_SECOND) {
-                break;
-            }
-            let claim = table.claim_ended(MAX_BATCH as usize);
-            let mut concerned = VecDeque::new();
-            for item in &claim.items {
-                if !concerned.contains(&item.lease.queue) {
-                    concerned.push_back(item.lease.queue.clone());
-                }
-            }
-            let slots = u32::try_from(free).unwrap_or(u32::MAX).min(MAX_BATCH);
-            let wants = if slots > 0 {
-                self.queues.draw(slots, concerned.make_contiguous())
-            } else {
-                Vec::new()
-            };
-            let permits = table.try_slots(total(&wants));
-            let wants = if permits.is_some() { wants } else { Vec::new() };
-            if claim.items.is_empty() && wants.is_empty() {
-                break;
-            }
-            self.args.exchange.spawn(claim, wants, permits);
+        // It is no use to know that a queue has tasks if they cannot be taken.
+        let ways = exchange.roads.ways(self.queues.names());
+        let usable = self.queues.names().zip(&ways).enumerate();
+        let usable: Vec<_> = usable.filter(|(_, (_, way))| !way.is_blocked()).collect();
+        if usable.iter().any(|(place, _)| self.queues.is_hungry(*place)) {
+            return;
         }
-        if table.is_fetching() && !self.queues.any_hungry() && !self.asleep {
-            self.sleep(myself);
+        let names: Vec<QueueName> = usable.iter().map(|(_, (name, _))| (*name).clone()).collect();
+        if !self.asleep || names != self.watched {
+            self.sleep(myself, names);
         }
     }
 
+    /// Sends a call to each queue to which one is worth its round trip; whether to any.
+    fn send(&mut self, exchange: &Exchange) -> bool {
+        let Exchange { table, roads, .. } = exchange;
+        let ways = roads.ways(self.queues.names());
+        let ended: Vec<usize> = self.queues.names().map(|queue| table.ended_of(queue)).collect();
+        let free = if table.is_fetching() { table.free_slots() } else { 0 };
+        let free = u32::try_from(free).unwrap_or(u32::MAX).min(MAX_BATCH);
+        let well: Vec<bool> = ways.iter().map(Way::is_well).collect();
+        let concerned: Vec<bool> = ended.iter().map(|ended| *ended > 0).collect();
+        self.queues.promise(free, &well, &concerned);
+        let mut calls = Vec::new();
+        for (place, way) in ways.iter().enumerate() {
+            if !way.has_room() {
+                continue;
+            }
+            let (want, permits) = if way.is_well() {
+                let promised = self.queues.promised(place);
+                let worth = ended[place].max(promised as usize);
+                if worth == 0 || way.calls > 0 && worth < WORTH_A_SECOND {
+                    continue;
+                }
+                let permits = table.try_slots(self.queues.keep(place));
+                let slots = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+                (u32::try_from(slots).unwrap_or(u32::MAX), permits)
+            } else {
+                // It gets no slot that it may hold for nothing: what it takes waits for one.
+                let most = if way.adopting || !self.queues.is_hungry(place) {
+                    0
+                } else {
+                    free
+                };
+                (way.share.unwrap_or(0).min(most), None)
+            };
+            if ended[place] > 0 || want > 0 {
+                calls.push((place, want, permits));
+            }
+        }
+        let sent = !calls.is_empty();
+        for (place, want, permits) in calls {
+            let Some(queue) = self.queues.names().nth(place) else {
+                continue;
+            };
+            let claim = table.claim_ended_of(queue, MAX_BATCH as usize);
+            exchange.spawn(queue, claim, want, permits);
+        }
+        sent
+    }
+
     /// Waits for something to come: by a watch where the storage has one, else by a poll.
-    fn sleep(&mut self, myself: &ActorRef<ProcessorMsg>) {
+    fn sleep(&mut self, myself: &ActorRef<ProcessorMsg>, names: Vec<QueueName>) {
         self.asleep = true;
+        self.watched.clone_from(&names);
+        self.queues.rest(&names);
         self.generation += 1;
         let generation = self.generation;
         self.sleep.abort_all();
@@ -221,7 +253,8 @@ impl ProcessorState {
         } else {
             entropy.up_to(pause.min(FRUITLESS_PAUSE))
         };
-        let (broker, names, myself) = (self.args.exchange.broker.clone(), self.queues.names(), myself.clone());
+        let (broker, myself) = (self.args.exchange.broker.clone(), myself.clone());
+        let watcher = self.watcher.clone();
         let (tree, path) = (self.args.tree.clone(), self.args.path.clone());
         let mut waking = Waking {
             myself,
@@ -232,24 +265,14 @@ impl ProcessorState {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            let watch = match broker.storage().await {
-                Ok(storage) => storage.watch(&names, WatchKind::Pending).await,
-                Err(error) => Err(error),
+            let mut watches = match broker.storage().await {
+                Ok(storage) => watcher.watch(&storage, &names, WatchKind::Pending).await,
+                Err(_) => Watches::none(),
             };
-            match watch {
-                Ok(mut watch) => {
-                    tree.note(&path, Some("watching"));
-                    let woken = tokio::time::timeout(safety, watch.changed()).await;
-                    waking.watched = matches!(woken, Ok(Wake::Changed));
-                }
-                Err(error) => {
-                    if !matches!(error, BrokerError::Unsupported { .. }) {
-                        tracing::debug!(error = %report(&error), "no watch, polling");
-                    }
-                    tree.note(&path, Some("polling"));
-                    tokio::time::sleep(poll).await;
-                }
-            }
+            tree.note(&path, Some(watches.note()));
+            let longest = if watches.are_all() { safety } else { poll.min(safety) };
+            let woken = tokio::time::timeout(longest, watches.changed()).await;
+            waking.watched = matches!(woken, Ok(Wake::Changed));
             drop(waking);
         });
     }
@@ -270,8 +293,6 @@ impl ProcessorState {
         let wind_down = WindDown {
             exchange: &self.args.exchange,
             ending,
-            entropy: &self.args.runner.env.entropy,
-            hold: std::mem::take(&mut self.hold),
         };
         wind_down.run(runs_until, until).await;
         if ending.has_begun() {
@@ -302,10 +323,12 @@ impl Actor for Processor {
             args,
             queues,
             sleep: JoinSet::new(),
+            watched: Vec::new(),
+            watcher: Watcher::default(),
+            opening: None,
             generation: 0,
             asleep: false,
             fruitless: 0,
-            hold: Hold::default(),
         })
     }
 

@@ -1,21 +1,35 @@
 //! Which queue a free slot asks: by weight, or strictly in order (SAFETY rule 21).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use asynq_core::{Entropy, QueueName, broker::Want};
+use asynq_core::{Entropy, QueueName};
 use tokio::time::Instant;
 
-/// The queues of a server, with what is known of each.
+/// A queue, with what is known of it.
+#[derive(Debug)]
+struct Line {
+    name: QueueName,
+    weight: u64,
+    empty_until: Option<Instant>,
+    /// Somebody tells when it has something.
+    resting: bool,
+    /// Slots that were drawn for it and wait until a call to it may go out.
+    promised: u32,
+}
+
+impl Line {
+    fn is_hungry(&self, now: Instant) -> bool {
+        !self.resting && self.empty_until.is_none_or(|until| until <= now)
+    }
+}
+
+/// The queues of a server.
 #[derive(Debug)]
 pub(crate) struct Queues {
     /// Highest priority first; ties by name.
-    order: Vec<(QueueName, u64)>,
+    lines: Vec<Line>,
     strict: bool,
     entropy: Entropy,
-    empty_until: HashMap<QueueName, Instant>,
 }
 
 impl Queues {
@@ -25,95 +39,120 @@ impl Queues {
             .map(|(name, priority)| (name.clone(), u64::try_from(*priority).unwrap_or(1)))
             .collect();
         order.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let lines = order.into_iter().map(|(name, weight)| Line {
+            name,
+            weight,
+            empty_until: None,
+            resting: false,
+            promised: 0,
+        });
         Self {
-            order,
+            lines: lines.collect(),
             strict,
             entropy,
-            empty_until: HashMap::new(),
         }
     }
 
-    pub(crate) fn names(&self) -> Vec<QueueName> {
-        self.order.iter().map(|(name, _)| name.clone()).collect()
+    /// The names, highest priority first. Places elsewhere are those in this order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &QueueName> {
+        self.lines.iter().map(|line| &line.name)
     }
 
     /// The queue gave less than it was asked for: not worth a question until then.
     pub(crate) fn set_empty(&mut self, queue: &QueueName, for_now: Duration) {
-        self.empty_until.insert(queue.clone(), Instant::now() + for_now);
+        if let Some(line) = self.lines.iter_mut().find(|line| line.name == *queue) {
+            line.empty_until = Some(Instant::now() + for_now);
+        }
     }
 
     /// Something may be there again.
     pub(crate) fn wake(&mut self) {
-        self.empty_until.clear();
+        for line in &mut self.lines {
+            line.empty_until = None;
+            line.resting = false;
+        }
     }
 
-    fn is_hungry(&self, queue: &QueueName, now: Instant) -> bool {
-        self.empty_until.get(queue).is_none_or(|until| *until <= now)
+    /// These are empty, and nobody need ask until [`wake`](Self::wake).
+    pub(crate) fn rest(&mut self, queues: &[QueueName]) {
+        for line in &mut self.lines {
+            line.resting = queues.contains(&line.name);
+        }
     }
 
-    /// Whether some queue is worth a question.
-    pub(crate) fn any_hungry(&self) -> bool {
+    /// Whether the queue at this place is worth a question.
+    pub(crate) fn is_hungry(&self, place: usize) -> bool {
         let now = Instant::now();
-        self.order.iter().any(|(queue, _)| self.is_hungry(queue, now))
+        self.lines.get(place).is_some_and(|line| line.is_hungry(now))
     }
 
-    /// Spreads `slots` over the queues that are worth a question. Where none is, over `concerned`,
-    /// the queues that a call goes to anyway.
-    pub(crate) fn draw(&self, slots: u32, concerned: &[QueueName]) -> Vec<Want> {
+    /// Spreads `slots`, those promised before included, over the queues that may be asked and are worth
+    /// a question. Where none is, over those of `concerned`, to which a call goes anyway. What a queue
+    /// was promised stays with it until it is [kept](Self::keep) or the queue is not asked any longer,
+    /// so that one that waits for an answer loses no slot to the others.
+    pub(crate) fn promise(&mut self, slots: u32, may_be_asked: &[bool], concerned: &[bool]) {
         let now = Instant::now();
-        let mut asked: Vec<&(QueueName, u64)> = self
-            .order
-            .iter()
-            .filter(|(queue, _)| self.is_hungry(queue, now))
-            .collect();
+        let may = |place: usize| may_be_asked.get(place).copied().unwrap_or_default();
+        let is_concerned = |place: usize| concerned.get(place).copied().unwrap_or_default();
+        let places = 0..self.lines.len();
+        let hungry = |place: &usize| may(*place) && self.lines[*place].is_hungry(now);
+        let mut asked: Vec<usize> = places.clone().filter(hungry).collect();
         if asked.is_empty() {
-            asked = self
-                .order
-                .iter()
-                .filter(|(queue, _)| concerned.contains(queue))
-                .collect();
+            asked = places.filter(|place| may(*place) && is_concerned(*place)).collect();
         }
         if self.strict {
             asked.truncate(1);
         }
-        let Some(total) = asked
-            .iter()
-            .map(|(_, weight)| weight)
-            .copied()
-            .reduce(u64::saturating_add)
-        else {
-            return Vec::new();
+        let mut left = slots;
+        for (place, line) in self.lines.iter_mut().enumerate() {
+            // Slots may have gone elsewhere meanwhile.
+            line.promised = if asked.contains(&place) {
+                line.promised.min(left)
+            } else {
+                0
+            };
+            left -= line.promised;
+        }
+        if let [only] = asked[..] {
+            self.lines[only].promised += left;
+            return;
+        }
+        let weights = asked.iter().map(|place| self.lines[*place].weight);
+        let Some(total) = weights.reduce(u64::saturating_add) else {
+            return;
         };
-        let mut counts = vec![0_u32; asked.len()];
-        if asked.len() == 1 {
-            counts[0] = slots;
-        } else {
-            for _ in 0..slots {
-                let mut ticket = self.entropy.below(total);
-                for (count, (_, weight)) in counts.iter_mut().zip(&asked) {
-                    if ticket < *weight {
-                        *count += 1;
-                        break;
-                    }
-                    ticket -= weight;
+        for _ in 0..left {
+            let mut ticket = self.entropy.below(total);
+            for place in &asked {
+                let line = &mut self.lines[*place];
+                if ticket < line.weight {
+                    line.promised += 1;
+                    break;
                 }
+                ticket -= line.weight;
             }
         }
-        asked
-            .into_iter()
-            .zip(counts)
-            .filter(|(_, max)| *max > 0)
-            .map(|((queue, _), max)| Want {
-                queue: queue.clone(),
-                max,
-            })
-            .collect()
+    }
+
+    /// How many slots the queue at this place was promised.
+    pub(crate) fn promised(&self, place: usize) -> u32 {
+        self.lines.get(place).map_or(0, |line| line.promised)
+    }
+
+    /// The queue at this place gets what it was promised.
+    pub(crate) fn keep(&mut self, place: usize) -> u32 {
+        self.lines
+            .get_mut(place)
+            .map_or(0, |line| std::mem::take(&mut line.promised))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL: [bool; 3] = [true; 3];
+    const NONE: [bool; 3] = [false; 3];
 
     fn queues(strict: bool) -> Queues {
         let config = [("critical", 6), ("default", 3), ("low", 1)];
@@ -124,51 +163,97 @@ mod tests {
         Queues::new(&config, strict, Entropy::seeded(5))
     }
 
+    fn promises(queues: &Queues) -> [u32; 3] {
+        [0, 1, 2].map(|place| queues.promised(place))
+    }
+
+    fn kept(queues: &mut Queues) -> [u32; 3] {
+        [0, 1, 2].map(|place| queues.keep(place))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn single_slots_follow_the_weights_and_starve_nobody() {
-        let queues = queues(false);
-        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut queues = queues(false);
+        let mut seen = [0; 3];
         for _ in 0..1000 {
-            for want in queues.draw(1, &[]) {
-                *seen.entry(want.queue.to_string()).or_default() += want.max;
+            queues.promise(1, &ALL, &NONE);
+            for (seen, kept) in seen.iter_mut().zip(kept(&mut queues)) {
+                *seen += kept;
             }
         }
-        assert!((520..680).contains(&seen["critical"]), "{seen:?}");
-        assert!((230..370).contains(&seen["default"]), "{seen:?}");
-        assert!((60..140).contains(&seen["low"]), "{seen:?}");
+        assert_eq!(seen.iter().sum::<u32>(), 1000);
+        assert!((520..680).contains(&seen[0]), "{seen:?}");
+        assert!((230..370).contains(&seen[1]), "{seen:?}");
+        assert!((60..140).contains(&seen[2]), "{seen:?}");
+    }
+
+    /// While one waits for an answer, the others are asked again and again.
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_has_to_wait_keeps_what_it_was_promised() {
+        let mut queues = queues(false);
+        let mut seen = [0; 3];
+        for _ in 0..400 {
+            // The first answers every fifth time only.
+            for round in 0..5 {
+                queues.promise(4, &ALL, &NONE);
+                let first = if round == 4 { 0 } else { 1 };
+                for (place, seen) in seen.iter_mut().enumerate().skip(first) {
+                    *seen += queues.keep(place);
+                }
+            }
+        }
+        // Slots that wait for it are not drawn anew, so the others are not favoured much: by what is
+        // drawn when it has all four.
+        assert!(seen[0] > seen[1] && seen[1] > 2 * seen[2], "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_that_went_elsewhere_are_promised_no_longer() {
+        let mut queues = queues(false);
+        queues.promise(40, &ALL, &NONE);
+        assert_eq!(promises(&queues).iter().sum::<u32>(), 40);
+        queues.promise(3, &ALL, &NONE);
+        assert_eq!(promises(&queues).iter().sum::<u32>(), 3);
+        // Nobody may be asked any longer but the last.
+        queues.promise(3, &[false, false, true], &NONE);
+        assert_eq!(promises(&queues), [0, 0, 3]);
+        queues.promise(0, &ALL, &NONE);
+        assert_eq!(promises(&queues), [0; 3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn strict_asks_the_highest_that_may_have_something() {
         let mut queues = queues(true);
-        let first = |queues: &Queues| {
-            queues
-                .draw(4, &[])
-                .into_iter()
-                .map(|w| (w.queue.to_string(), w.max))
-                .next()
-        };
-        assert_eq!(first(&queues), Some(("critical".into(), 4)));
+        queues.promise(4, &ALL, &NONE);
+        assert_eq!(promises(&queues), [4, 0, 0]);
         queues.set_empty(&QueueName::new("critical").unwrap(), Duration::from_secs(1));
-        assert_eq!(first(&queues), Some(("default".into(), 4)));
+        queues.promise(4, &ALL, &NONE);
+        assert_eq!(promises(&queues), [0, 4, 0]);
+        // One that cannot be asked holds up none below it.
+        queues.promise(4, &[true, false, true], &NONE);
+        assert_eq!(promises(&queues), [0, 0, 4]);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(first(&queues), Some(("critical".into(), 4)));
+        queues.promise(4, &ALL, &NONE);
+        assert_eq!(promises(&queues), [4, 0, 0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn empty_queues_are_asked_only_where_a_call_goes_anyway() {
         let mut queues = queues(false);
-        for queue in queues.names() {
-            queues.set_empty(&queue, Duration::from_secs(1));
+        let names: Vec<_> = queues.names().cloned().collect();
+        for queue in &names {
+            queues.set_empty(queue, Duration::from_secs(1));
         }
-        assert!(!queues.any_hungry());
-        assert!(queues.draw(3, &[]).is_empty());
-        let low = QueueName::new("low").unwrap();
-        assert_eq!(
-            queues.draw(3, std::slice::from_ref(&low)),
-            [Want { queue: low, max: 3 }]
-        );
+        assert!((0..3).all(|place| !queues.is_hungry(place)));
+        queues.promise(3, &ALL, &NONE);
+        assert_eq!(promises(&queues), [0; 3]);
+        queues.promise(3, &ALL, &[false, false, true]);
+        assert_eq!(promises(&queues), [0, 0, 3]);
         queues.wake();
-        assert!(queues.any_hungry());
+        assert!((0..3).all(|place| queues.is_hungry(place)));
+        queues.rest(&names[..2]);
+        assert_eq!([0, 1, 2].map(|place| queues.is_hungry(place)), [false, false, true]);
+        queues.wake();
+        assert!((0..3).all(|place| queues.is_hungry(place)));
     }
 }

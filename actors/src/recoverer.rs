@@ -4,7 +4,7 @@
 //! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is
 //! lost: its first pass is at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynq_core::{
@@ -13,8 +13,13 @@ use asynq_core::{
     config::Settings,
     failure::outcome_of,
 };
+use tokio::time::Instant;
 
-use crate::{broker::BrokerHandle, chore::Chore};
+use crate::{
+    broker::BrokerHandle,
+    chore::Chore,
+    rounds::{Pace, Rounds},
+};
 
 /// How many tasks one call recovers.
 const BATCH: u32 = 100;
@@ -22,14 +27,45 @@ const BATCH: u32 = 100;
 /// Redis in a minute, of which one server takes its millisecond after the other. So a million keys are
 /// seen in 100 passes.
 const HEAL: u32 = 10_000;
+/// How long the calls for one queue may take.
+const WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Recoverer {
-    pub(crate) broker: BrokerHandle,
-    pub(crate) settings: Settings,
-    pub(crate) env: Env,
+    broker: BrokerHandle,
+    medic: Arc<Medic>,
+    rounds: Rounds<()>,
+}
+
+/// What is done for a queue.
+struct Medic {
+    settings: Settings,
+    env: Env,
 }
 
 impl Recoverer {
+    pub(crate) fn new(settings: &Settings, broker: BrokerHandle, env: Env) -> Self {
+        let pace = Pace {
+            interval: settings.recoverer_interval,
+            longest_retry: settings.recoverer_interval,
+            within: WITHIN,
+        };
+        let rounds = Rounds::new("recover and repair", pace, env.entropy.clone());
+        let settings = settings.clone();
+        Self {
+            broker,
+            medic: Arc::new(Medic { settings, env }),
+            rounds,
+        }
+    }
+}
+
+impl Medic {
+    async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
+        self.recover(storage, queue).await?;
+        storage.reclaim_aggregation_sets(queue).await?;
+        self.heal(storage, queue).await
+    }
+
     async fn recover(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
         loop {
             let found = storage.expired(queue, self.settings.recover_grace, BATCH).await?;
@@ -106,25 +142,21 @@ impl Chore for Recoverer {
     }
 
     fn longest_retry(&self) -> Duration {
-        self.settings.recoverer_interval
+        self.medic.settings.recoverer_interval
     }
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let storage = self.broker.storage().await?;
-        let mut failure = None;
-        for queue in self.settings.queues.keys() {
-            // One queue that cannot be served keeps no other from being served.
-            let done = async {
-                self.recover(&*storage, queue).await?;
-                storage.reclaim_aggregation_sets(queue).await?;
-                self.heal(&*storage, queue).await
-            };
-            failure = done.await.err().or(failure);
-        }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(self.settings.recoverer_interval),
-        }
+        let job = |queue: QueueName| {
+            let (medic, storage) = (Arc::clone(&self.medic), Arc::clone(&storage));
+            async move { medic.look_after(&*storage, &queue).await }
+        };
+        let round = self.rounds.pass(self.medic.settings.queues.keys(), job).await?;
+        Ok(round.wait.unwrap_or(self.medic.settings.recoverer_interval))
+    }
+
+    async fn last(&self, _until: Instant) {
+        self.rounds.end();
     }
 }
 

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use asynq_core::{BrokerError, broker::MAX_BATCH};
+use asynq_core::{BrokerError, QueueName, broker::MAX_BATCH};
+use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -23,11 +24,42 @@ pub(crate) struct Syncer {
 }
 
 impl Syncer {
-    /// Offers what waits; what to wait for, and whether there may be more.
-    fn offer(&self, all: bool) -> Option<(Sent, bool)> {
-        let claim = self.exchange.table.claim_stuck(MAX_BATCH as usize, all);
+    /// Offers what waits of a queue; what to wait for, and whether there may be more. A queue that is
+    /// left alone, or whose call is under way, is passed over: the next pass looks again.
+    fn offer(&self, queue: &QueueName, all: bool) -> Option<(Sent, bool)> {
+        let way = self.exchange.roads.way(queue);
+        if way.closed || way.calls > 0 {
+            return None;
+        }
+        let claim = self.exchange.table.claim_stuck_of(queue, MAX_BATCH as usize, all);
         let full = claim.items.len() == MAX_BATCH as usize;
-        (!claim.items.is_empty()).then(|| (self.exchange.spawn(claim, Vec::new(), None), full))
+        (!claim.items.is_empty()).then(|| (self.exchange.spawn(queue, claim, 0, None), full))
+    }
+
+    async fn offer_some(&self, queue: &QueueName) {
+        // After a full batch there may be more: go on when this one is answered, if it is.
+        while let Some((sent, true)) = self.offer(queue, false) {
+            if !matches!(tokio::time::timeout(self.interval, sent.answered()).await, Ok(true)) {
+                break;
+            }
+        }
+    }
+
+    async fn offer_all(&self, queue: &QueueName) {
+        let mut failures = 0;
+        while self.exchange.table.unsettled_queues().contains(queue) {
+            let answered = match self.offer(queue, true) {
+                Some((sent, _)) => sent.answered().await,
+                // Claimed by a call that is still on its way, or left alone for a while.
+                None => false,
+            };
+            if answered {
+                failures = 0;
+            } else {
+                tokio::time::sleep(RETRY.delay(failures)).await;
+                failures += 1;
+            }
+        }
     }
 }
 
@@ -42,12 +74,9 @@ impl Chore for Syncer {
     }
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
-        // After a full batch there may be more: go on when this one is answered, if it is.
-        while let Some((sent, true)) = self.offer(false) {
-            if !matches!(tokio::time::timeout(self.interval, sent.answered()).await, Ok(true)) {
-                break;
-            }
-        }
+        // Side by side, so that a queue that does not answer keeps no other waiting.
+        let queues = self.exchange.table.stuck_queues(false);
+        join_all(queues.iter().map(|queue| self.offer_some(queue))).await;
         Ok(self.interval)
     }
 
@@ -57,23 +86,8 @@ impl Chore for Syncer {
 
     /// A last offer of everything; the processor has ended before.
     async fn last(&self, until: Instant) {
-        let table = &self.exchange.table;
-        let offer_all = async {
-            let mut failures = 0;
-            while table.counts().ended > 0 {
-                let answered = match self.offer(true) {
-                    Some((sent, _)) => sent.answered().await,
-                    // Claimed by a call that is still on its way.
-                    None => false,
-                };
-                if answered {
-                    failures = 0;
-                } else {
-                    tokio::time::sleep(RETRY.delay(failures)).await;
-                    failures += 1;
-                }
-            }
-        };
+        let queues = self.exchange.table.unsettled_queues();
+        let offer_all = join_all(queues.iter().map(|queue| self.offer_all(queue)));
         // What is left is recovered by another server.
         let _ = timeout_at(until, offer_all).await;
     }

@@ -7,6 +7,7 @@
 //! claim goes back to `Finished` only through the end of its call (SAFETY rules 1, 14, 15).
 
 mod cancel;
+mod outcomes;
 mod validity;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 
 use asynq_core::{
     Clock, QueueName, SettleError, TaskId, TaskMessage,
-    broker::{CallToken, LEASE, LeaseRef, LeaseUntil, LeasedTask, Outcome, Settlement, Want},
+    broker::{CallToken, LEASE, LeaseRef, LeaseUntil, LeasedTask, Outcome, Settlement},
     compose::run_deadline,
 };
 use chrono::{DateTime, Utc};
@@ -120,15 +121,12 @@ pub(crate) enum End {
     LeaseLost,
 }
 
-/// What the end of a call told about the queues.
+/// What the end of a call told about its queue.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    /// The queue, if it had less than was wanted.
     pub(crate) exhausted: Vec<QueueName>,
     pub(crate) leased: usize,
-    /// Queues whose part failed.
-    pub(crate) refused: Vec<QueueName>,
-    /// Nothing of it worked.
-    pub(crate) failed: bool,
 }
 
 /// Outcomes claimed for one call.
@@ -167,8 +165,8 @@ struct State {
     entries: HashMap<Key, Entry>,
     /// Leased, in the order they are to be started.
     ready: VecDeque<Key>,
-    /// Finished and not yet offered, in the order they ended.
-    ended: VecDeque<Key>,
+    /// Finished and not yet offered: of each queue, in the order they ended.
+    ended: HashMap<QueueName, VecDeque<Key>>,
     reports: Vec<Report>,
     order: u64,
     calls: u64,
@@ -442,7 +440,7 @@ impl Table {
                     at: Instant::now(),
                     attempts: 0,
                 };
-                state.ended.push_back(key);
+                state.ended(key);
             }
         }
     }
@@ -478,7 +476,7 @@ impl Table {
                         at: Instant::now(),
                         attempts: 0,
                     };
-                    state.ended.push_back(key.clone());
+                    state.ended(key.clone());
                 }
                 End::LeaseLost => {
                     state.entries.remove(key);
@@ -570,156 +568,6 @@ impl Table {
         tried.filter(|tried| *tried == failed).count()
     }
 
-    // --- Finished and Claimed --------------------------------------------------------------
-
-    /// How many outcomes wait for their first offer.
-    pub(crate) fn ended_count(&self) -> usize {
-        self.lock().ended.len()
-    }
-
-    /// Claims up to `most` outcomes that were not offered yet.
-    pub(crate) fn claim_ended(&self, most: usize) -> Claim {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let mut keys = Vec::new();
-        while keys.len() < most {
-            let Some(key) = state.ended.pop_front() else { break };
-            if matches!(
-                state.entries.get(&key),
-                Some(Entry {
-                    phase: Phase::Finished { attempts: 0, .. },
-                    ..
-                })
-            ) {
-                keys.push(key);
-            }
-        }
-        self.claim(state, keys)
-    }
-
-    /// Claims up to `most` outcomes whose write failed, or that nobody offered for 2 s; all that
-    /// wait, if `all`.
-    pub(crate) fn claim_stuck(&self, most: usize, all: bool) -> Claim {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let mut stuck: Vec<((u32, std::cmp::Reverse<u64>), Key)> = state
-            .entries
-            .iter()
-            .filter_map(|(key, entry)| match entry.phase {
-                Phase::Finished { attempts, at, .. } if all || attempts > 0 || at.elapsed() >= UNCLAIMED => {
-                    // Those least often refused first, so that a queue that is refused keeps no
-                    // other waiting; then the last taken, so that what is given back keeps its order.
-                    Some(((attempts, std::cmp::Reverse(entry.order)), key.clone()))
-                }
-                _ => None,
-            })
-            .collect();
-        stuck.sort_by_key(|(rank, _)| *rank);
-        let keys = stuck.into_iter().take(most).map(|(_, key)| key).collect();
-        self.claim(state, keys)
-    }
-
-    fn claim(&self, state: &mut State, keys: Vec<Key>) -> Claim {
-        let now = self.clock.now();
-        state.calls += 1;
-        let call = state.calls;
-        let mut items = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(entry) = state.entries.get_mut(&key) else {
-                continue;
-            };
-            let lease = entry.fenced(now);
-            if let Phase::Finished { outcome, at, attempts } = &entry.phase {
-                items.push(Settlement {
-                    lease,
-                    message: Arc::clone(&entry.message),
-                    outcome: outcome.clone(),
-                });
-                entry.phase = Phase::Claimed {
-                    call,
-                    outcome: outcome.clone(),
-                    at: *at,
-                    attempts: *attempts,
-                };
-            }
-        }
-        Claim { call, items }
-    }
-
-    /// Takes the storage's answers to a claim. An item that was offered before may have been
-    /// written then, so that `NotOurs` is no news.
-    pub(crate) fn settled(&self, call: u64, items: &[Settlement], answers: Vec<Result<(), SettleError>>) {
-        {
-            let mut state = self.lock();
-            for (item, answer) in items.iter().zip(answers) {
-                let key = (item.lease.queue.clone(), item.lease.id.clone());
-                let Some(entry) = state.entries.get_mut(&key) else {
-                    continue;
-                };
-                let Phase::Claimed {
-                    call: claimed_by,
-                    outcome,
-                    at,
-                    attempts,
-                } = &entry.phase
-                else {
-                    continue;
-                };
-                if *claimed_by != call {
-                    continue;
-                }
-                match answer {
-                    Ok(()) => {
-                        state.entries.remove(&key);
-                    }
-                    Err(SettleError::NotOurs) => {
-                        if *attempts == 0 {
-                            tracing::warn!(queue = %key.0, task = %key.1, "outcome refused: the task was taken over");
-                        }
-                        state.entries.remove(&key);
-                    }
-                    Err(SettleError::Poison(kind)) => {
-                        tracing::error!(queue = %key.0, task = %key.1, %kind, "outcome refused: the task is damaged");
-                        state.entries.remove(&key);
-                    }
-                    Err(_) => {
-                        entry.phase = Phase::Finished {
-                            outcome: outcome.clone(),
-                            at: *at,
-                            attempts: attempts + 1,
-                        };
-                    }
-                }
-            }
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// A call ended without any answer (its task was dropped): its claims can be offered again.
-    pub(crate) fn unclaim(&self, call: u64, items: &[Settlement]) {
-        let mut state = self.lock();
-        for item in items {
-            let key = (item.lease.queue.clone(), item.lease.id.clone());
-            let Some(entry) = state.entries.get_mut(&key) else {
-                continue;
-            };
-            if let Phase::Claimed {
-                call: claimed_by,
-                outcome,
-                at,
-                attempts,
-            } = &entry.phase
-                && *claimed_by == call
-            {
-                entry.phase = Phase::Finished {
-                    outcome: outcome.clone(),
-                    at: *at,
-                    attempts: attempts + 1,
-                };
-            }
-        }
-    }
-
     // --- leases ----------------------------------------------------------------------------
 
     /// The leases that are to be extended: those that stand, but for tasks that ended more than
@@ -774,11 +622,6 @@ impl Table {
             }
         }
     }
-}
-
-/// The sum of what is wanted.
-pub(crate) fn total(wants: &[Want]) -> u32 {
-    wants.iter().map(|want| want.max).fold(0, u32::saturating_add)
 }
 
 #[cfg(test)]

@@ -6,62 +6,30 @@
 
 use std::time::Duration;
 
-use asynq_core::{Entropy, broker::MAX_BATCH};
+use asynq_core::broker::MAX_BATCH;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     ending::{Ending, GRACE, SETTLE},
-    exchange::{Exchange, RETRY},
+    exchange::Exchange,
     table::{CancelReason, Table},
 };
 
 /// How long aborted handlers may take to be gone.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Leaves a storage that fails alone for a growing while.
-#[derive(Debug, Default)]
-pub(crate) struct Hold {
-    failures: u32,
-    until: Option<Instant>,
-}
-
-impl Hold {
-    /// The pause that begins now; `None` where one is going on.
-    pub(crate) fn begin(&mut self, entropy: &Entropy) -> Option<Duration> {
-        if self.is_on() {
-            return None;
-        }
-        let wait = RETRY.delay(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        let wait = wait / 2 + entropy.up_to(wait / 2);
-        self.until = Some(Instant::now() + wait);
-        Some(wait)
-    }
-
-    /// The storage works.
-    pub(crate) fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.until.is_some_and(|until| until > Instant::now())
-    }
-}
-
 /// Winds down what is in flight.
 #[derive(Debug)]
 pub(crate) struct WindDown<'w> {
     pub(crate) exchange: &'w Exchange,
     pub(crate) ending: &'w Ending,
-    pub(crate) entropy: &'w Entropy,
-    pub(crate) hold: Hold,
 }
 
 impl WindDown<'_> {
     /// What runs may go on until `runs_until` says, which is asked again when there is news of the
     /// end; cancelled, it may go on for [`GRACE`]; then outcomes are written for [`SETTLE`] at most. It is
     /// over at `until`, whatever is left.
-    pub(crate) async fn run(mut self, runs_until: impl Fn() -> Instant, until: Instant) {
+    pub(crate) async fn run(self, runs_until: impl Fn() -> Instant, until: Instant) {
         let table = &self.exchange.table;
         table.set_closing(true);
         if !self.runs_end(|| runs_until().min(until)).await {
@@ -90,31 +58,28 @@ impl WindDown<'_> {
     }
 
     /// Settles what ends until nothing runs; `false` when the time is over first.
-    async fn runs_end(&mut self, deadline: impl Fn() -> Instant) -> bool {
+    async fn runs_end(&self, deadline: impl Fn() -> Instant) -> bool {
         self.settle(deadline, |table| table.running_count() == 0).await
     }
 
     /// Settles what ends until that is `enough`; `false` when the time is over first.
-    async fn settle(&mut self, deadline: impl Fn() -> Instant, enough: impl Fn(&Table) -> bool) -> bool {
-        let table = &self.exchange.table;
+    async fn settle(&self, deadline: impl Fn() -> Instant, enough: impl Fn(&Table) -> bool) -> bool {
+        let Exchange { table, roads, .. } = self.exchange;
         loop {
             let (changed, news) = (table.changed(), self.ending.changed());
             tokio::pin!(changed, news);
             changed.as_mut().enable();
             news.as_mut().enable();
-            for told in table.reports() {
-                if told.failed {
-                    self.hold.begin(self.entropy);
-                } else {
-                    self.hold.reset();
-                }
-            }
+            // Nothing is taken any longer, so they tell nothing.
+            drop(table.reports());
             table.give_back_ready();
-            if table.calls() == 0 && !self.hold.is_on() {
-                // Outcomes whose write failed are offered again: there is little time left.
-                let claim = table.claim_stuck(MAX_BATCH as usize, true);
-                if !claim.items.is_empty() {
-                    self.exchange.spawn(claim, Vec::new(), None);
+            // Outcomes whose write failed are offered again: there is little time left. Each queue for
+            // itself, so that one without an answer keeps no other from being written.
+            for queue in table.stuck_queues(true) {
+                let way = roads.way(&queue);
+                if way.calls == 0 && !way.closed {
+                    let claim = table.claim_stuck_of(&queue, MAX_BATCH as usize, true);
+                    self.exchange.spawn(&queue, claim, 0, None);
                 }
             }
             if enough(table) {
@@ -124,11 +89,7 @@ impl WindDown<'_> {
             if Instant::now() >= deadline {
                 return false;
             }
-            let wake = self
-                .hold
-                .until
-                .filter(|_| self.hold.is_on())
-                .map_or(deadline, |until| until.min(deadline));
+            let wake = roads.opens().map_or(deadline, |opens| opens.min(deadline));
             let _ = timeout_at(wake, async {
                 tokio::select! {
                     () = changed => {}

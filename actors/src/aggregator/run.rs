@@ -10,9 +10,11 @@ use asynq_core::{
 use futures::FutureExt as _;
 use tokio::time::{sleep, timeout};
 
+use super::Seat;
 use crate::{
     broker::BrokerHandle,
     distrust::{drop_quietly, panic_text, report, shown},
+    roads::unless_late,
     table::Validity,
 };
 
@@ -65,9 +67,9 @@ impl Job {
     /// Aggregates one set. A set for which that fails stays listed until its time is over, and is
     /// then handed back by the recoverer of any server, as in Go: the wait keeps an aggregator
     /// that fails from being called again and again at once.
-    pub(super) async fn run(&self, set: AggregationSet) {
+    pub(super) async fn run(&self, set: AggregationSet, mut seat: Seat) {
         let (queue, group, tasks) = (&set.queue, &set.group, set.tasks.len());
-        match self.aggregate(&set).await {
+        match self.aggregate(&set, &mut seat).await {
             Ok(()) => tracing::debug!(%queue, %group, tasks, "aggregated"),
             Err(error) => {
                 tracing::error!(
@@ -79,13 +81,13 @@ impl Job {
         }
     }
 
-    async fn aggregate(&self, set: &AggregationSet) -> Result<(), RunError> {
+    async fn aggregate(&self, set: &AggregationSet, seat: &mut Seat) -> Result<(), RunError> {
         let ours = Validity::until(set.until.instant(), &self.env.clock);
         let task = self.call(set, &ours).await?;
         // As in Go, whatever queue the task names.
         let queue = TaskOptions::new().queue(set.queue.as_str());
         let result = compose(&task, &queue, &self.env).map_err(RunError::Invalid)?;
-        timeout(ours.left(), self.finish(set, result))
+        timeout(ours.left(), self.finish(set, result, seat))
             .await
             .unwrap_or_else(|_| Err(RunError::Lost(gone(set))))
     }
@@ -144,13 +146,14 @@ impl Job {
 
     /// Puts the result in the place of the set. One request and its token, however often it is
     /// sent, so an answer that was lost neither loses the result nor doubles it (SAFETY rule 3).
-    async fn finish(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<(), RunError> {
+    async fn finish(&self, set: &AggregationSet, result: EnqueueRequest, seat: &mut Seat) -> Result<(), RunError> {
         let (mut wait, mut ambiguous) = (FIRST_RETRY, false);
         loop {
-            let answer = match self.broker.storage().await {
-                Ok(storage) => storage.finish_aggregation(set, result.clone()).await,
-                Err(error) => Err(error.into()),
+            let attempt = async {
+                let storage = self.broker.storage().await?;
+                storage.finish_aggregation(set, result.clone()).await
             };
+            let answer = unless_late(attempt, || seat.give_up()).await;
             match answer {
                 Ok(_) => return Ok(()),
                 // It was taken, and is settled and gone already.
@@ -161,6 +164,8 @@ impl Job {
                 }
                 Err(error) => return Err(RunError::NotEnqueued(error)),
             }
+            // The user's code has ended: others may run while this waits.
+            seat.give_up();
             sleep(wait / 2 + self.env.entropy.up_to(wait / 2)).await;
             wait = (wait * 2).min(LAST_RETRY);
         }

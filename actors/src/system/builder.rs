@@ -22,6 +22,7 @@ use crate::{
     handler_actor::{self, HandlerActorSpec},
     heartbeater::{Heartbeater, Identity, host},
     processor::{self, Nudge, ProcessorArgs},
+    roads::Roads,
     router::{HandlerRef, Router},
     run::Runner,
     scheduler::{SchedulerConfig, SchedulerHandle, Setup},
@@ -244,6 +245,7 @@ impl AsynqSystemBuilder {
         let exit = ExitCell::default();
         let exchange = Exchange {
             table: Arc::clone(&table),
+            roads: Arc::new(Roads::new(env.entropy.clone())),
             broker: lending.handle(),
             nudge: Nudge::new(),
         };
@@ -304,7 +306,6 @@ impl AsynqSystemBuilder {
             root: root.get_cell(),
             ending: tree.ending().clone(),
             exchange: exchange.clone(),
-            entropy: env.entropy.clone(),
             client: client.clone(),
             lending: lending.clone(),
             exit,
@@ -366,25 +367,27 @@ impl AsynqSystemBuilder {
         const PATH: &str = "system/work";
         let (handlers, router) = self.handlers(settings, tree)?;
         let entropy = &self.env.entropy;
-        let heartbeater = Heartbeater {
-            table: Arc::clone(&exchange.table),
-            broker: exchange.broker.clone(),
-            interval: settings.heartbeat_interval,
-            tree: tree.clone(),
-            identity: Identity {
-                host: host(),
-                pid: i32::try_from(std::process::id()).unwrap_or(0),
-                server_id: entropy.uuid(),
-                concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
-                queues: settings
-                    .queues
-                    .iter()
-                    .map(|(name, priority)| (name.to_string(), *priority))
-                    .collect(),
-                strict_priority: settings.strict_priority,
-                start_time: self.env.clock.now(),
-            },
+        let identity = Identity {
+            host: host(),
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            server_id: entropy.uuid(),
+            concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
+            queues: settings
+                .queues
+                .iter()
+                .map(|(name, priority)| (name.to_string(), *priority))
+                .collect(),
+            strict_priority: settings.strict_priority,
+            start_time: self.env.clock.now(),
         };
+        let heartbeater = Heartbeater::new(
+            Arc::clone(&exchange.table),
+            exchange.broker.clone(),
+            identity,
+            settings.heartbeat_interval,
+            tree.clone(),
+            entropy.clone(),
+        );
         for (actor, stuck) in [("processor", false), ("syncer", true)] {
             let table = Arc::clone(&exchange.table);
             tree.set_backlog(&format!("{PATH}/{actor}"), move || table.unsettled(stuck));

@@ -7,7 +7,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynq_core::Entropy;
 use ractor::{ActorCell, concurrency::JoinHandle};
 use tokio::{
     sync::watch,
@@ -22,7 +21,7 @@ use crate::{
     exchange::Exchange,
     supervisor::ExitCell,
     table::CancelReason,
-    wind_down::{Hold, WindDown},
+    wind_down::WindDown,
 };
 
 /// How much longer than all should take the root may take before it is killed.
@@ -35,7 +34,6 @@ pub(super) struct Last {
     pub(super) root: ActorCell,
     pub(super) ending: Ending,
     pub(super) exchange: Exchange,
-    pub(super) entropy: Entropy,
     pub(super) client: ClientHandle,
     pub(super) lending: Lending,
     pub(super) exit: ExitCell,
@@ -100,8 +98,6 @@ impl Last {
         let wind_down = WindDown {
             exchange: &self.exchange,
             ending: &self.ending,
-            entropy: &self.entropy,
-            hold: Hold::default(),
         };
         wind_down.run(runs_until, until).await;
     }

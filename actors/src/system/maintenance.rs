@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asynq_core::{QueueName, config::Settings};
+use asynq_core::config::Settings;
 
 use super::{AsynqSystemBuilder, CHORE_STOP};
 use crate::{
@@ -42,7 +42,6 @@ impl AsynqSystemBuilder {
 
     fn keepers(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> Vec<ChildSpec> {
         const PATH: &str = AsynqSystemBuilder::MAINTENANCE;
-        let queues: Vec<QueueName> = settings.queues.keys().cloned().collect();
         let entropy = &self.env.entropy;
         let broker = &exchange.broker;
         let subscriber = SubscriberArgs {
@@ -52,26 +51,11 @@ impl AsynqSystemBuilder {
             tree: tree.clone(),
             path: format!("{PATH}/subscriber"),
         };
-        let forwarder = Forwarder {
-            broker: broker.clone(),
-            queues: queues.clone(),
-            tree: tree.clone(),
-            path: format!("{PATH}/forwarder"),
-            interval: settings.delayed_task_check_interval,
-            clock: self.env.clock.clone(),
-            entropy: entropy.clone(),
-        };
-        let recoverer = Recoverer {
-            broker: broker.clone(),
-            settings: settings.clone(),
-            env: self.env.clone(),
-        };
-        let janitor = Janitor {
-            broker: broker.clone(),
-            queues,
-            interval: settings.janitor_interval,
-            batch: settings.janitor_batch_size,
-        };
+        let path = format!("{PATH}/forwarder");
+        let clock = self.env.clock.clone();
+        let forwarder = Forwarder::new(settings, broker.clone(), clock, entropy.clone(), tree.clone(), path);
+        let recoverer = Recoverer::new(settings, broker.clone(), self.env.clone());
+        let janitor = Janitor::new(settings, broker.clone(), entropy.clone());
         let mut children = vec![
             subscriber::spec(subscriber),
             chore("forwarder", PATH, forwarder, tree, entropy, CHORE_STOP),

@@ -1,13 +1,38 @@
 mod leases;
 mod random;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use asynq_core::{BrokerError, error::PoisonKind};
 
 use super::*;
 
 const SLOTS: usize = 8;
+
+/// For all queues at once.
+impl Table {
+    fn ended_count(&self) -> usize {
+        self.lock().ended.values().map(VecDeque::len).sum()
+    }
+
+    fn claim_ended(&self, most: usize) -> Claim {
+        let mut state = self.lock();
+        let queues: BTreeSet<QueueName> = state.ended.keys().cloned().collect();
+        let mut keys = Vec::new();
+        for queue in queues {
+            let some = state.take_ended(&queue, most - keys.len());
+            keys.extend(some);
+        }
+        self.claim(&mut state, keys)
+    }
+
+    fn claim_stuck(&self, most: usize, all: bool) -> Claim {
+        let mut state = self.lock();
+        let mut keys = state.stuck(|_| true, all);
+        keys.truncate(most);
+        self.claim(&mut state, keys)
+    }
+}
 
 fn table() -> Table {
     Table::new(SLOTS, Clock::tokio())
@@ -607,14 +632,12 @@ async fn who_waits_is_told_of_ends_of_runs_and_calls() {
     assert_eq!(table.calls(), 1);
     let report = || Report {
         leased: 3,
-        refused: vec![],
-        failed: true,
         exhausted: vec![key("q", "a").0],
     };
     assert!(told(&|| table.call_ended(report())).await);
     assert_eq!(table.calls(), 0);
     let reports = table.reports();
-    assert_eq!((reports.len(), reports[0].leased, reports[0].failed), (1, 3, true));
+    assert_eq!((reports.len(), reports[0].leased), (1, 3));
     assert!(table.reports().is_empty());
 }
 
@@ -624,14 +647,4 @@ async fn whether_tasks_are_taken_is_remembered() {
     assert!(table.is_fetching());
     table.set_fetching(false);
     assert!(!table.is_fetching());
-}
-
-#[test]
-fn a_sum_of_wants_does_not_overflow() {
-    let want = |max| Want {
-        queue: key("q", "a").0,
-        max,
-    };
-    assert_eq!(total(&[want(1), want(2)]), 3);
-    assert_eq!(total(&[want(u32::MAX), want(2)]), u32::MAX);
 }

@@ -11,6 +11,7 @@ mod deadline;
 mod ends;
 mod faults;
 mod handler_actors;
+mod isolation;
 mod load;
 mod maintenance;
 mod parents;

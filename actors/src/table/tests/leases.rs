@@ -225,3 +225,20 @@ async fn an_extension_that_finds_no_lease_raises_nothing() {
     assert!(table.leases().is_empty(), "the lease of the take has ended");
     assert_eq!(table.counts(), counts(0, 1, 0), "the run ends by itself");
 }
+
+/// A call may be under way for so long that leases are extended beyond the fence that it carries.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_refused_under_an_old_fence_is_offered_again() {
+    let table = table();
+    finished(&table, &["a"], 1);
+    let claim = table.claim_ended(10);
+    pass(20).await;
+    let leases = table.leases();
+    table.extended(&leases, vec![Ok(LeaseUntil::from_now(table.clock.now()))]);
+    table.settled(claim.call, &claim.items, vec![Err(SettleError::NotOurs)]);
+    let again = table.claim_stuck(10, false);
+    assert_eq!(ids(&again), ["a"]);
+    assert!(again.items[0].lease.until > claim.items[0].lease.until);
+    table.settled(again.call, &again.items, vec![Err(SettleError::NotOurs)]);
+    assert_eq!(table.counts(), counts(0, 0, 0), "taken over");
+}

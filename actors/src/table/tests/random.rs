@@ -125,10 +125,18 @@ impl Model {
                     2 => Err(SettleError::Poison(PoisonKind::Undecodable)),
                     _ => failed(),
                 });
+                // Extended since: refused perhaps for that alone.
+                let is_raised = |item: &Settlement| {
+                    let entries = &table.lock().entries;
+                    let entry = entries.get(&(item.lease.queue.clone(), item.lease.id.clone()));
+                    entry.is_some_and(|entry| entry.lease.until > item.lease.until)
+                };
+                let raised: Vec<bool> = call.items.iter().map(is_raised).collect();
                 table.settled(call.call, &call.items, told.collect());
-                for (item, answer) in call.items.iter().zip(answers) {
+                for ((item, answer), raised) in call.items.iter().zip(answers).zip(raised) {
                     let token = item.lease.token.as_str();
-                    if self.claimed.remove(token).is_some() && answer != 3 {
+                    let again = answer == 3 || answer == 1 && raised;
+                    if self.claimed.remove(token).is_some() && !again {
                         self.owed.remove(token);
                     }
                 }

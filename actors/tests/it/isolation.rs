@@ -1,0 +1,6 @@
+//! The trouble of one queue leaves the others their throughput, their leases and their enqueues.
+
+mod chores;
+mod kit;
+mod leases;
+mod throughput;

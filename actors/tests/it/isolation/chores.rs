@@ -1,0 +1,157 @@
+//! Chores that look after every queue reach the others in time.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use asynq_actors::AsynqSystem;
+use asynq_core::{BrokerError, Connector, GroupAggregator, Result, Task, TaskState, broker::Want};
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
+
+use super::kit::{Bench, SECOND, SICK, WELL, config, queue, task};
+use crate::env;
+
+const LASTS: Duration = Duration::from_millis(10);
+
+fn faults() -> [Fault; 3] {
+    [
+        Fault::Hang,
+        Fault::LoseReply,
+        Fault::Fail(|| BrokerError::WrongType { key: "k".into() }),
+    ]
+}
+
+/// Due tasks of the other queue start within their second, as without trouble.
+#[tokio::test(start_paused = true)]
+async fn due_tasks_are_forwarded() {
+    for fault in faults() {
+        for op in [Op::Forward, Op::Watch] {
+            let bench = Bench::new(config(), LASTS).await;
+            bench.sick.always(op, fault);
+            let soon = task(SICK, "s").with_process_in(SECOND);
+            bench.system.client().enqueue(soon).await.unwrap();
+            tokio::time::sleep(20 * SECOND).await;
+            for number in 0..10 {
+                let due = task(WELL, format!("w{number}")).with_process_in(2 * SECOND);
+                bench.system.client().enqueue(due).await.unwrap();
+                tokio::time::sleep(3 * SECOND + SECOND / 2).await;
+                assert_eq!(bench.runs.began(WELL), number + 1, "{op:?}: {fault:?}");
+            }
+            assert!(bench.sick.hanging(op) <= 3, "{}", bench.sick.hanging(op));
+            bench.mend();
+            bench.balance(1, 10).await;
+        }
+    }
+}
+
+/// A task of a dead server is recovered within the interval of the recoverer and a few seconds.
+#[tokio::test(start_paused = true)]
+async fn tasks_of_dead_servers_are_recovered() {
+    for fault in faults() {
+        for op in [Op::Expired, Op::Recover, Op::Heal, Op::ReclaimAggregationSets] {
+            let config = config().recoverer_interval(10 * SECOND);
+            let bench = Bench::new(config, LASTS).await;
+            bench.sick.always(op, fault);
+            tokio::time::sleep(30 * SECOND).await;
+            bench.system.stop_fetching();
+            for (name, id) in [(SICK, "s"), (WELL, "w")] {
+                bench.system.client().enqueue(task(name, id)).await.unwrap();
+                let want = Want {
+                    queue: queue(name),
+                    max: 1,
+                };
+                let taken = bench.storage.exchange(&bench.storage.begin(), vec![], vec![want]).await;
+                assert_eq!(taken.leased.len(), 1);
+            }
+            tokio::time::sleep(60 * SECOND + 14 * SECOND).await;
+            assert_eq!(
+                bench.state(WELL, "w").await,
+                Some(TaskState::Retry),
+                "{op:?}: {fault:?}"
+            );
+            assert!(bench.sick.hanging(op) <= 1, "{}", bench.sick.hanging(op));
+            bench.mend();
+            bench.system.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn completed_tasks_are_deleted() {
+    for fault in faults() {
+        let bench = Bench::new(config(), LASTS).await;
+        bench.sick.always(Op::DeleteExpired, fault);
+        for name in [SICK, WELL] {
+            let kept = task(name, "t").with_retention(5 * SECOND);
+            bench.system.client().enqueue(kept).await.unwrap();
+        }
+        tokio::time::sleep(3 * SECOND).await;
+        assert_eq!(bench.state(WELL, "t").await, Some(TaskState::Completed));
+        // One pass of the janitor hangs when it is due.
+        tokio::time::sleep(25 * SECOND).await;
+        assert_eq!(bench.state(WELL, "t").await, None, "{fault:?}");
+        bench.mend();
+        tokio::time::sleep(40 * SECOND).await;
+        assert_eq!(bench.state(SICK, "t").await, None, "{fault:?}");
+        bench.system.shutdown().await;
+    }
+}
+
+struct Sum;
+
+#[async_trait]
+impl GroupAggregator for Sum {
+    async fn aggregate(&self, group: &str, _tasks: &[Task]) -> Result<Task> {
+        Task::new("sum", group.as_bytes())
+    }
+}
+
+/// With more groups in the sick queue than there are places for runs.
+#[tokio::test(start_paused = true)]
+async fn groups_are_aggregated() {
+    const GROUPS: usize = 30;
+    for fault in faults() {
+        for op in [Op::ListGroups, Op::CollectGroup, Op::FinishAggregation] {
+            let (store, faults) = (asynq_memory::MemoryStore::new(), Faults::new());
+            let config = config()
+                .group_grace_period(SECOND)
+                .unwrap()
+                .group_check_interval(SECOND);
+            let system = AsynqSystem::builder(FaultyConnector::new(store.clone(), faults.clone()))
+                .env(env())
+                .config(config)
+                .aggregator(Sum)
+                .spawn()
+                .await
+                .unwrap();
+            system.ping().await.unwrap();
+            let sick = faults.for_queue(&queue(SICK));
+            sick.always(op, fault);
+            for number in 0..GROUPS {
+                let member = task(SICK, format!("s{number}")).with_group(format!("g{number}"));
+                system.client().enqueue(member).await.unwrap();
+            }
+            tokio::time::sleep(10 * SECOND).await;
+            let storage = store.connect(env()).await.unwrap();
+            for number in 0..5 {
+                let member = task(WELL, format!("w{number}")).with_group("g");
+                system.client().enqueue(member).await.unwrap();
+                tokio::time::sleep(8 * SECOND).await;
+                let info = storage.queue_info(&queue(WELL)).await.unwrap();
+                assert_eq!((info.pending, info.aggregating), (number + 1, 0), "{op:?}: {fault:?}");
+            }
+            assert!(sick.hanging(op) <= GROUPS, "{}", sick.hanging(op));
+            faults.clear();
+            sick.clear();
+            faults.release();
+            // Sets whose run was given up return when their time is over.
+            tokio::time::sleep(400 * SECOND).await;
+            let info = storage.queue_info(&queue(SICK)).await.unwrap();
+            assert_eq!(
+                (info.pending, info.aggregating),
+                (GROUPS as u64, 0),
+                "{op:?}: {fault:?}"
+            );
+            system.shutdown().await;
+        }
+    }
+}
