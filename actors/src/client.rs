@@ -8,8 +8,14 @@
 //! carries a token by which the storage knows it (SAFETY rule 3). On drain everything is sent.
 
 mod lanes;
+mod limits;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use asynq_core::{
     BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
@@ -20,16 +26,19 @@ use asynq_core::{
 use futures::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
-use self::lanes::Lanes;
+use self::{
+    lanes::Lanes,
+    limits::{Admission, Limits},
+};
 use crate::{
     broker::BrokerHandle,
     ending::Ending,
+    roads::{PROMPT, unless_late},
     slot::Slot,
     supervisor::{ChildSpec, Shutdown},
 };
@@ -37,9 +46,9 @@ use crate::{
 /// How much later a handle gives up an actor that does not answer.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
-/// Batches of first attempts in flight at most.
+/// Batches of first attempts in flight at most, of each queue.
 const CALLS: usize = 2;
-/// A second batch is worth its round trip from so many items on.
+/// A second batch of a queue is worth its round trip from so many items on.
 const WORTH_A_SECOND: usize = 64;
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
@@ -79,12 +88,6 @@ impl EnqueueMsg {
             reply: Some(reply),
         }
     }
-}
-
-/// What bounds how much waits; goes with the enqueue until its answer, through every attempt.
-#[derive(Clone, Debug)]
-pub(crate) struct Admission {
-    _permits: Arc<[OwnedSemaphorePermit; 2]>,
 }
 
 #[derive(Debug)]
@@ -144,7 +147,10 @@ pub(crate) enum ClientMsg {
     /// From handles, composed and admitted.
     Composed(Box<Queued>),
     /// The first attempt of a batch ended.
-    Sent,
+    Sent {
+        /// The queue it went to.
+        queue: String,
+    },
 }
 crate::message!(ClientMsg);
 
@@ -165,48 +171,6 @@ impl TryFrom<ClientMsg> for EnqueueMsg {
     }
 }
 
-#[derive(Debug)]
-struct Limits {
-    items: Arc<Semaphore>,
-    kib: Arc<Semaphore>,
-    most_items: usize,
-    most_kib: u32,
-    enqueue_within: Duration,
-    /// The system has ended.
-    closed: CancellationToken,
-}
-
-impl Limits {
-    fn kib(&self, request: &EnqueueRequest) -> u32 {
-        u32::try_from(request.size().div_ceil(1024))
-            .unwrap_or(self.most_kib)
-            .min(self.most_kib)
-    }
-
-    async fn admit(&self, request: &EnqueueRequest) -> Result<Admission, EnqueueError> {
-        let closed = |_| EnqueueError::Closed;
-        let item = Arc::clone(&self.items).acquire_owned().await.map_err(closed)?;
-        let bytes = Arc::clone(&self.kib)
-            .acquire_many_owned(self.kib(request))
-            .await
-            .map_err(closed)?;
-        Ok(Admission {
-            _permits: Arc::new([item, bytes]),
-        })
-    }
-
-    fn try_admit(&self, request: &EnqueueRequest) -> Result<Admission, EnqueueError> {
-        let full = |_| EnqueueError::Overloaded;
-        let item = Arc::clone(&self.items).try_acquire_owned().map_err(full)?;
-        let bytes = Arc::clone(&self.kib)
-            .try_acquire_many_owned(self.kib(request))
-            .map_err(full)?;
-        Ok(Admission {
-            _permits: Arc::new([item, bytes]),
-        })
-    }
-}
-
 /// Enqueues tasks through the client actor; follows restarts. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientHandle {
@@ -217,18 +181,9 @@ pub struct ClientHandle {
 
 impl ClientHandle {
     pub(crate) fn new(settings: &ClientSettings, env: Env) -> Self {
-        let kib = settings.max_waiting_bytes >> 10;
-        let limits = Limits {
-            items: Arc::new(Semaphore::new(settings.max_waiting)),
-            kib: Arc::new(Semaphore::new(kib)),
-            most_items: settings.max_waiting,
-            most_kib: u32::try_from(kib).unwrap_or(u32::MAX),
-            enqueue_within: settings.enqueue_timeout,
-            closed: CancellationToken::new(),
-        };
         Self {
             slot: Slot::new(),
-            limits: Arc::new(limits),
+            limits: Arc::new(Limits::new(settings)),
             env,
         }
     }
@@ -338,13 +293,11 @@ impl ClientHandle {
 
     /// How many enqueues wait for their answer.
     pub(crate) fn waiting(&self) -> usize {
-        self.limits.most_items - self.limits.items.available_permits().min(self.limits.most_items)
+        self.limits.waiting()
     }
 
     pub(crate) fn close(&self) {
-        self.limits.items.close();
-        self.limits.kib.close();
-        self.limits.closed.cancel();
+        self.limits.close();
     }
 
     /// The child spec of the actor at the path, in a system of which this is known of its end.
@@ -363,7 +316,7 @@ impl ClientHandle {
 
 impl fmt::Debug for ClientHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClientHandle({} free)", self.limits.items.available_permits())
+        write!(f, "ClientHandle({} free)", self.limits.free())
     }
 }
 
@@ -382,73 +335,110 @@ pub(crate) struct ClientArgs {
 #[derive(Debug)]
 pub(crate) struct ClientState {
     args: ClientArgs,
-    waiting: Vec<Queued>,
+    /// What waits for its first attempt, by queue: each call goes to one queue, so that one without
+    /// an answer holds up no other.
+    lines: HashMap<String, Line>,
     /// What failed and is tried again.
     lanes: Lanes,
     order: u64,
     /// Ends with the actor: what is in flight is then sent again by its callers.
     calls: JoinSet<()>,
+}
+
+/// The enqueues into one queue. It is there while any wait or are in flight.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<Queued>,
     in_flight: usize,
 }
 
+impl Line {
+    /// The next that are to be sent, if a call is worth its round trip.
+    fn next(&mut self) -> Option<Vec<Queued>> {
+        let worth = self.in_flight == 0 || self.waiting.len() >= WORTH_A_SECOND;
+        (self.in_flight < CALLS && worth).then(|| self.take())?
+    }
+
+    fn take(&mut self) -> Option<Vec<Queued>> {
+        let count = self.waiting.len().min(MAX_BATCH as usize);
+        (count > 0).then(|| self.waiting.drain(..count).collect())
+    }
+}
+
 /// Tells the actor that a first attempt ended, however it ended.
-struct TellSent(ActorRef<ClientMsg>);
+struct TellSent(ActorRef<ClientMsg>, String);
 
 impl Drop for TellSent {
     fn drop(&mut self) {
-        let _ = self.0.cast(ClientMsg::Sent);
+        let queue = std::mem::take(&mut self.1);
+        let _ = self.0.cast(ClientMsg::Sent { queue });
     }
 }
 
 impl ClientState {
-    fn pump(&mut self, myself: &ActorRef<ClientMsg>) {
+    fn pump(&mut self, myself: &ActorRef<ClientMsg>, queue: &str) {
         while self.calls.try_join_next().is_some() {}
-        while !self.waiting.is_empty()
-            && self.in_flight < CALLS
-            && (self.in_flight == 0 || self.waiting.len() >= WORTH_A_SECOND)
-        {
-            let batch = self.batch();
+        let Some(line) = self.lines.get_mut(queue) else { return };
+        while let Some(batch) = line.next() {
+            // What follows items of its queue that are tried again waits behind them.
+            let batch = self.lanes.join(batch.into_iter());
             if batch.is_empty() {
                 continue;
             }
-            let (broker, lanes, ended) = (self.args.broker.clone(), self.lanes.clone(), TellSent(myself.clone()));
-            self.in_flight += 1;
+            line.in_flight += 1;
+            let (args, lanes) = (self.args.clone(), self.lanes.clone());
+            let ended = TellSent(myself.clone(), queue.to_owned());
             self.calls.spawn(async move {
-                let failed = attempt(&broker, batch, FIRST_RETRY).await;
+                let failed = attempt(&args, &ended.1, batch, FIRST_RETRY).await;
                 let lanes = lanes.open(failed);
                 // What failed keeps nothing else waiting.
                 drop(ended);
-                join_all(lanes.into_iter().map(|lane| lane.run(&broker))).await;
+                join_all(lanes.into_iter().map(|lane| lane.run(&args))).await;
             });
         }
-    }
-
-    /// The next that are to be sent; what follows items of its queue that are tried again waits
-    /// behind them.
-    fn batch(&mut self) -> Vec<Queued> {
-        let count = self.waiting.len().min(MAX_BATCH as usize);
-        self.lanes.join(self.waiting.drain(..count))
-    }
-
-    /// Sends what waits until each item has its answer.
-    async fn finish(&mut self) {
-        while !self.waiting.is_empty() {
-            let batch = self.batch();
-            let failed = attempt(&self.args.broker, batch, FIRST_RETRY).await;
-            for lane in self.lanes.open(failed) {
-                let broker = self.args.broker.clone();
-                self.calls.spawn(async move { lane.run(&broker).await });
-            }
+        if line.waiting.is_empty() && line.in_flight == 0 {
+            self.lines.remove(queue);
         }
+    }
+
+    /// Sends what waits until each item has its answer, the lines side by side.
+    async fn finish(&mut self) {
+        let Self {
+            args,
+            lines,
+            lanes,
+            calls,
+            ..
+        } = self;
+        let tries = Mutex::new(&mut *calls);
+        let (args, lanes, tries) = (&*args, &*lanes, &tries);
+        let all = lines.iter_mut().map(|(queue, line)| async move {
+            while let Some(batch) = line.take() {
+                let batch = lanes.join(batch.into_iter());
+                let failed = attempt(args, queue, batch, FIRST_RETRY).await;
+                for lane in lanes.open(failed) {
+                    let args = args.clone();
+                    let mut tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
+                    tries.spawn(async move { lane.run(&args).await });
+                }
+            }
+        });
+        join_all(all).await;
         while self.calls.join_next().await.is_some() {}
     }
 
-    fn push(&mut self, item: Queued) {
+    fn push(&mut self, myself: &ActorRef<ClientMsg>, item: Queued) {
         self.order += 1;
-        self.waiting.push(Queued {
+        let item = Queued {
             order: self.order,
             ..item
-        });
+        };
+        let queue = item.request.message.queue.clone();
+        match self.lines.get_mut(&queue) {
+            Some(line) => line.waiting.push_back(item),
+            None => self.lines.entry(queue.clone()).or_default().waiting.push_back(item),
+        }
+        self.pump(myself, &queue);
     }
 
     fn compose(&self, message: EnqueueMsg) -> Option<Queued> {
@@ -474,15 +464,28 @@ impl ClientState {
     }
 }
 
-/// Sends a batch once; what is to be sent again after `wait`.
-async fn attempt(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> Vec<Queued> {
+/// Sends a batch to a queue once; what is to be sent again after `wait`.
+async fn attempt(args: &ClientArgs, queue: &str, batch: Vec<Queued>, wait: Duration) -> Vec<Queued> {
+    let began = Instant::now();
+    let (again, answered) = unless_late(send(&args.broker, batch, wait), || args.limits.trouble(queue)).await;
+    if !again.is_empty() {
+        args.limits.trouble(queue);
+    } else if answered && began.elapsed() <= PROMPT {
+        args.limits.well(queue);
+    }
+    again
+}
+
+/// What is to be sent again after `wait`, and whether the storage answered.
+async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec<Queued>, bool) {
     // What waited for its turn until its time was over is not sent at all.
     let now = Instant::now();
     let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
     late.into_iter().for_each(|item| item.fail(unavailable()));
     let mut again = Vec::new();
+    let mut answered = false;
     let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
-        return again;
+        return (again, answered);
     };
     match answers(broker, &live, deadline).await {
         Some(answers) => {
@@ -499,7 +502,10 @@ async fn attempt(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> V
                         }
                     }
                     Err(EnqueueError::Closed) => item.fail(EnqueueError::Closed),
-                    answer => item.reply.send(&item.request.message.id, answer),
+                    answer => {
+                        answered = true;
+                        item.reply.send(&item.request.message.id, answer);
+                    }
                 }
             }
         }
@@ -509,7 +515,7 @@ async fn attempt(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> V
             item.fail(unavailable());
         }),
     }
-    again
+    (again, answered)
 }
 
 /// One attempt; `None` when the call has not ended by the deadline.
@@ -540,11 +546,10 @@ impl Actor for ClientActor {
     ) -> Result<ClientState, ActorProcessingErr> {
         Ok(ClientState {
             args,
-            waiting: Vec::new(),
+            lines: HashMap::new(),
             lanes: Lanes::default(),
             order: 0,
             calls: JoinSet::new(),
-            in_flight: 0,
         })
     }
 
@@ -557,13 +562,17 @@ impl Actor for ClientActor {
         match message {
             ClientMsg::Raw(message) => {
                 if let Some(queued) = state.compose(*message) {
-                    state.push(queued);
+                    state.push(&myself, queued);
                 }
             }
-            ClientMsg::Composed(queued) => state.push(*queued),
-            ClientMsg::Sent => state.in_flight -= 1,
+            ClientMsg::Composed(queued) => state.push(&myself, *queued),
+            ClientMsg::Sent { queue } => {
+                if let Some(line) = state.lines.get_mut(&queue) {
+                    line.in_flight -= 1;
+                }
+                state.pump(&myself, &queue);
+            }
         }
-        state.pump(&myself);
         Ok(())
     }
 
@@ -571,7 +580,8 @@ impl Actor for ClientActor {
         let until = state.args.ending.last_act(state.args.path, DRAIN_WITHIN);
         let _ = timeout_at(until, state.finish()).await;
         // What is on its way then has no answer; what is not was not sent, or is known to have failed.
-        let left: Vec<_> = state.waiting.drain(..).chain(state.lanes.take()).collect();
+        let waiting = state.lines.values_mut().flat_map(|line| line.waiting.drain(..));
+        let left: Vec<_> = waiting.chain(state.lanes.take()).collect();
         if !left.is_empty() {
             tracing::warn!(items = left.len(), "the storage did not take enqueues before the end");
         }

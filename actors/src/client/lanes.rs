@@ -11,8 +11,7 @@ use std::{
 use asynq_core::broker::MAX_BATCH;
 use tokio::time::Instant;
 
-use super::{FIRST_RETRY, Queued, attempt, unavailable};
-use crate::broker::BrokerHandle;
+use super::{ClientArgs, FIRST_RETRY, Queued, attempt, unavailable};
 
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
@@ -98,11 +97,11 @@ impl Drop for Lane {
 
 impl Lane {
     /// Sends what waits, one batch after the other, until each item has an answer or is out of time.
-    pub(super) async fn run(mut self, broker: &BrokerHandle) {
+    pub(super) async fn run(mut self, args: &ClientArgs) {
         let mut wait = FIRST_RETRY;
         tokio::time::sleep(wait).await;
         while let Some(batch) = self.next() {
-            let failed = attempt(broker, batch, wait).await;
+            let failed = attempt(args, &self.queue, batch, wait).await;
             if failed.is_empty() {
                 wait = FIRST_RETRY;
                 continue;
