@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Error, QueueName, SettleError, Storage, Task,
-    broker::{Env, Outcome, Poison, Recovery},
+    broker::{Env, ExpiredTask, Outcome, Poison, Recovery},
     config::Settings,
     failure::outcome_of,
 };
@@ -77,7 +77,7 @@ impl Medic {
                 .tasks
                 .into_iter()
                 .map(|task| {
-                    let outcome = self.outcome(&task.message);
+                    let outcome = self.outcome(&task);
                     Recovery { task, outcome }
                 })
                 .collect();
@@ -105,8 +105,13 @@ impl Medic {
         }
     }
 
-    /// As Go's recoverer: a crash uses up a retry, unless `is_failure` says otherwise.
-    fn outcome(&self, message: &asynq_core::TaskMessage) -> Outcome {
+    /// As Go's recoverer: a crash uses up a retry, unless `is_failure` says otherwise. But a task that may
+    /// never have been started goes back as it was.
+    fn outcome(&self, expired: &ExpiredTask) -> Outcome {
+        if expired.unstarted {
+            return Outcome::Requeue;
+        }
+        let message = &*expired.message;
         let task = Task::from_message(message, None);
         outcome_of(&self.settings, &self.env, message, &task, &Error::LeaseExpired)
     }

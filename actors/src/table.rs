@@ -381,14 +381,15 @@ impl Table {
         }
     }
 
-    /// The tasks that wait to be started, now running. Those whose lease has ended meanwhile are
-    /// dropped: somebody recovers them.
+    /// The tasks that wait to be started, now running. Those whose lease has ended meanwhile, as when
+    /// the answer to their take came late, are offered back: the fence decides whether they are still
+    /// ours.
     pub(crate) fn start_ready(&self) -> Vec<Start> {
         let now = self.clock.now();
         let mut state = self.lock();
         let state = &mut *state;
         let mut starts = Vec::with_capacity(state.ready.len());
-        let mut waiting = VecDeque::new();
+        let (mut waiting, mut late) = (VecDeque::new(), Vec::new());
         while let Some(key) = state.ready.pop_front() {
             let Some(entry) = state.entries.get_mut(&key) else {
                 continue;
@@ -397,9 +398,8 @@ impl Table {
                 continue;
             }
             if !entry.valid.stands() {
-                tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started");
-                state.entries.remove(&key);
-                self.changed.notify_waiters();
+                tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started, giving it back");
+                late.push(key);
                 continue;
             }
             let Phase::Leased { permit } = &mut entry.phase else {
@@ -424,14 +424,20 @@ impl Table {
             });
         }
         state.ready = waiting;
+        Self::give_back(state, late);
         starts
     }
 
     /// Gives the tasks that wait to be started back to their queues, the last taken first.
     pub(crate) fn give_back_ready(&self) {
         let mut state = self.lock();
-        let keys: Vec<_> = state.ready.drain(..).rev().collect();
-        for key in keys {
+        let keys = state.ready.drain(..).collect();
+        Self::give_back(&mut state, keys);
+    }
+
+    /// In the order of the take, as they come; the last one goes back first.
+    fn give_back(state: &mut State, keys: Vec<Key>) {
+        for key in keys.into_iter().rev() {
             if let Some(entry) = state.entries.get_mut(&key)
                 && matches!(entry.phase, Phase::Leased { .. })
             {

@@ -238,6 +238,16 @@ impl ServerProcess {
         self.events.until_end().await
     }
 
+    /// Stops the process where it stands, until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
     /// Sends SIGTERM, upon which a server of ours shuts down, and waits for the end of the program. All that it
     /// ever told, in order.
     ///

@@ -43,7 +43,7 @@ fn key(queue: &str, id: &str) -> Key {
 }
 
 fn token(take: u64) -> CallToken {
-    CallToken::new("server", take)
+    CallToken::new("server", take, LeaseUntil(0))
 }
 
 /// A task as the storage hands it out now.
@@ -450,6 +450,9 @@ async fn who_waits_until_it_is_idle_hears_of_a_task_that_was_never_started() {
     assert!(futures::poll!(&mut idle).is_pending());
     pass(40).await;
     assert!(table.start_ready().is_empty(), "its lease is over");
+    let claim = table.claim_ended(1);
+    assert!(futures::poll!(&mut idle).is_pending(), "it is offered back");
+    table.settled(claim.call, &claim.items, vec![Err(SettleError::NotOurs)]);
     tokio::time::timeout(Duration::from_secs(1), idle).await.unwrap();
 }
 

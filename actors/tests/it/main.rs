@@ -15,6 +15,7 @@ mod isolation;
 mod load;
 mod maintenance;
 mod parents;
+mod pauses;
 mod scheduler;
 mod spans;
 mod stubborn;

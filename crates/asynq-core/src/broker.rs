@@ -45,6 +45,9 @@ pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
 pub const MAX_SCORE: i64 = 1 << 53;
 /// How many tasks one call moves at most, whatever was asked for (SAFETY rule 7).
 pub const MAX_BATCH: u32 = 200;
+/// How often a task that may never have been started is given back without counting a failure. One that ends
+/// its process as soon as it runs looks the same, so there is an end to it.
+pub const MAX_UNSTARTED: u32 = 3;
 /// How many bytes of messages one call carries at most, the first item excepted.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
@@ -99,16 +102,24 @@ impl<C: Connector + ?Sized> Connector for Arc<C> {
 pub trait Storage: Broker + Inspect {}
 impl<T: Broker + Inspect + ?Sized> Storage for T {}
 
-/// The token of one call of [`Broker::exchange`]: `<server uuid>-<seq>`. It is written on each
-/// task that the call takes and fences every later write (SAFETY rules 1 and 2).
+/// The token of one call of [`Broker::exchange`]: `<server uuid>-<seq>@<lease>`. It is written on each
+/// task that the call takes and fences every later write (SAFETY rules 1 and 2). The lease that it names is
+/// the one of the take, in Unix seconds: as long as it is that of the task, nobody has extended it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallToken(Arc<str>);
 
 impl CallToken {
-    /// The token of call number `seq` of one broker.
+    /// The token of call number `seq` of one broker, which takes tasks for this lease.
     #[must_use]
-    pub fn new(broker: &str, seq: u64) -> Self {
-        Self(format!("{broker}-{seq}").into())
+    pub fn new(broker: &str, seq: u64, lease: LeaseUntil) -> Self {
+        Self(format!("{broker}-{seq}@{}", lease.0).into())
+    }
+
+    /// The lease that a token names; `None` if it names none.
+    #[must_use]
+    pub fn lease_in(token: &str) -> Option<LeaseUntil> {
+        let (_, lease) = token.rsplit_once('@')?;
+        lease.parse().ok().map(LeaseUntil)
     }
 
     /// The text written to the hash.
@@ -349,6 +360,10 @@ pub struct ExpiredTask {
     pub message: Arc<TaskMessage>,
     /// The score that was seen; recovery is refused when it has changed.
     pub until: LeaseUntil,
+    /// Whether the task may never have been started: a server of this library took it and its lease is still
+    /// that of the take, so that it was held for less than a heartbeat before its owner stood still or died;
+    /// and it was given back for that fewer than [`MAX_UNSTARTED`] times. False for tasks that Go servers took.
+    pub unstarted: bool,
 }
 
 /// What [`Broker::expired`] found.
@@ -367,7 +382,8 @@ pub struct Expired {
 pub struct Recovery {
     /// The task as found.
     pub task: ExpiredTask,
-    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`]; `Done` is refused.
+    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`], which counts as one more time that the
+    /// task was [not started](ExpiredTask::unstarted); `Done` is refused.
     pub outcome: Outcome,
 }
 

@@ -156,6 +156,9 @@ pub mod own {
     pub const ADOPT: &str = "x:adopt";
     /// Task hash: how far its run has come, as JSON. Cleared by the next take.
     pub const PROGRESS: &str = "x:progress";
+    /// Task hash: how often the task was given back since it may never have been started. Cleared by the
+    /// outcome of a run.
+    pub const UNSTARTED: &str = "x:unstarted";
     /// Task hash: the token of the request that enqueued the task (SAFETY rule 3).
     pub const ENQ: &str = "x:enq";
 

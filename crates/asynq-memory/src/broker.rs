@@ -183,10 +183,11 @@ impl Broker for MemoryBroker {
 
     fn begin(&self) -> CallRecord {
         let seq = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let lease_until = LeaseUntil::from_now(self.0.env.clock.now());
         CallRecord {
-            token: CallToken::new(&self.0.uuid, seq),
+            token: CallToken::new(&self.0.uuid, seq, lease_until),
             connection: self.0.number,
-            lease_until: LeaseUntil::from_now(self.0.env.clock.now()),
+            lease_until,
         }
     }
 

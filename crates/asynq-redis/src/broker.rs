@@ -159,10 +159,12 @@ impl Broker for RedisBroker {
     }
 
     fn begin(&self) -> CallRecord {
+        let lease_until = LeaseUntil::from_now(self.core.now());
+        let seq = self.core.calls.fetch_add(1, Ordering::Relaxed);
         CallRecord {
-            token: CallToken::new(&self.core.id, self.core.calls.fetch_add(1, Ordering::Relaxed)),
+            token: CallToken::new(&self.core.id, seq, lease_until),
             connection: self.core.link.connection(),
-            lease_until: LeaseUntil::from_now(self.core.now()),
+            lease_until,
         }
     }
 

@@ -10,15 +10,25 @@ fn stands_until(table: &Table, start: &Start) -> LeaseUntil {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_whose_lease_has_ended_is_not_started() {
+async fn a_task_whose_lease_has_ended_is_not_started_but_offered_back() {
     let table = table();
-    take(&table, &["a"], 1);
+    take(&table, &["a", "c"], 1);
     pass(29).await;
     take(&table, &["b"], 2);
     // A lease lasts to the end of its second.
     pass(2).await;
+    let taken_until = table.lock().entries[&key("q", "a")].lease.until;
     assert_eq!(started(&table.start_ready()), ["b"]);
-    assert_eq!((table.counts(), table.free_slots()), (counts(0, 1, 0), SLOTS));
+    assert_eq!((table.counts(), table.free_slots()), (counts(0, 1, 2), SLOTS));
+    assert!(table.leases().len() == 1, "they are not kept");
+    let claim = table.claim_ended(10);
+    assert_eq!(ids(&claim), ["c", "a"], "the last taken goes back first");
+    for item in &claim.items {
+        assert_eq!((&item.outcome, item.lease.until), (&Outcome::Requeue, taken_until));
+    }
+    // One was recovered meanwhile, the other is in its queue again.
+    table.settled(claim.call, &claim.items, vec![Err(SettleError::NotOurs), Ok(())]);
+    assert_eq!(table.counts(), counts(0, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]

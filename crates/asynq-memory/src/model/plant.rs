@@ -194,6 +194,7 @@ fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
                 task.adopted = Some(until);
             }
             own::PROGRESS => task.progress = Some(value),
+            own::UNSTARTED => task.unstarted = Some(value),
             own::ENQ => {
                 let token = u64::from_str_radix(&string(value)?, 16);
                 task.enq = Some(token.map_err(|_| unsupported("an x:enq that is not 16 hex digits"))?);

@@ -118,6 +118,7 @@ impl TaskHash {
             (own::TAKE, self.take.as_deref().map(text)),
             (own::ADOPT, self.adopted.map(decimal)),
             (own::PROGRESS, self.progress.clone()),
+            (own::UNSTARTED, self.unstarted.clone()),
             (own::ENQ, self.enq.map(|token| text(&format!("{token:016x}")))),
         ];
         let present = fields

@@ -31,6 +31,8 @@ pub(crate) struct TaskHash {
     pub adopted: Option<i64>,
     /// `x:progress`: how far its run has come.
     pub progress: Option<Bytes>,
+    /// `x:unstarted`: how often it was given back since it may never have been started.
+    pub unstarted: Option<Bytes>,
     /// `x:enq`: the token of the request that enqueued it.
     pub enq: Option<u64>,
     /// Fields of strangers.

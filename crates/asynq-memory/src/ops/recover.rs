@@ -4,14 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     TaskMessage, TaskState,
-    broker::{Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Recovery},
+    broker::{
+        CallToken, Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome, Recovery,
+    },
     error::{BrokerError, PoisonKind, SettleError},
     names::TaskId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::settle;
-use crate::model::Queue;
+use crate::model::{Queue, TaskHash};
 
 /// Lists tasks whose lease ended at least `grace` ago, longest first. Undecodable ones are put
 /// aside and never stop the sweep (pitfalls G11).
@@ -33,11 +35,13 @@ pub(crate) fn expired(
                 if bytes > MAX_BATCH_BYTES && !found.tasks.is_empty() {
                     break;
                 }
+                let unstarted = queue.task(&id).is_ok_and(|task| may_be_unstarted(task, score));
                 let (queue, message) = (queue.name.clone(), Arc::new(message));
                 found.tasks.push(ExpiredTask {
                     queue,
                     message,
                     until: LeaseUntil(score),
+                    unstarted,
                 });
             }
             Ok(None) => drop(queue.lease.remove(&id)),
@@ -62,6 +66,17 @@ fn look(queue: &Queue, id: &TaskId) -> Result<Option<(TaskMessage, usize)>, Pois
     Ok(Some((task.message(&queue.name, id)?, task.message_len())))
 }
 
+/// Whether a task may be given back as one that was never started: its lease is still that of our take.
+fn may_be_unstarted(task: &TaskHash, score: i64) -> bool {
+    let taken_until = task.take.as_deref().and_then(CallToken::lease_in);
+    let given_back = task.unstarted.as_deref().map_or(Some(0), number);
+    taken_until == Some(LeaseUntil(score)) && given_back.is_some_and(|times| times < i64::from(MAX_UNSTARTED))
+}
+
+fn number(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
 /// Ends the run of an expired task in its owner's stead, if the lease is still the one that was
 /// seen.
 pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>) -> Result<(), SettleError> {
@@ -84,7 +99,16 @@ pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>
         return Err(SettleError::NotOurs);
     }
     match state {
-        Ok(TaskState::Active) => settle::finish(queue, &id, message, &recovery.outcome, now),
+        Ok(TaskState::Active) => {
+            settle::finish(queue, &id, message, &recovery.outcome, now)?;
+            if recovery.outcome == Outcome::Requeue
+                && let Some(task) = queue.tasks.get_mut(&id)
+            {
+                let times = task.unstarted.as_deref().and_then(number).unwrap_or(0) + 1;
+                task.unstarted = Some(times.to_string().into());
+            }
+            Ok(())
+        }
         Ok(_) => Err(SettleError::NotOurs),
         Err(kind) => Err(SettleError::Poison(kind)),
     }

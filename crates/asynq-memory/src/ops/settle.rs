@@ -135,5 +135,6 @@ fn trim_archive(queue: &mut Queue, now: DateTime<Utc>) {
 fn rewrite(queue: &mut Queue, id: &TaskId, message: &TaskMessage) {
     if let Some(task) = queue.tasks.get_mut(id) {
         task.msg = Some(message::encode(message));
+        task.unstarted = None;
     }
 }

@@ -105,7 +105,7 @@ local function settle(first, n, holds_fence)
   local function write(id, state, msg)
     local key = prefix .. 't:' .. id
     redis.call('HSET', key, 'msg', msg, 'state', state)
-    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt')
+    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:unstarted')
   end
   for i = 1, n do
     if codes[i] == '1' then

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    broker::{Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Poison, Recovery},
+    broker::{Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome, Poison, Recovery},
     error::{BrokerError, SettleError},
     keys,
     names::QueueName,
@@ -39,12 +39,13 @@ pub(crate) async fn expired(
     let now = core.now();
     let grace = TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
     let cutoff = now.checked_sub_signed(grace).map_or(i64::MIN, |at| at.timestamp());
-    let args = Args::with_capacity(5)
+    let args = Args::with_capacity(6)
         .text(&keys::queue_prefix(queue))
         .int(cutoff)
         .int(i64::from(limit.clamp(1, MAX_BATCH)))
         .int(bound(MAX_BATCH_BYTES))
-        .int(now.timestamp());
+        .int(now.timestamp())
+        .int(i64::from(MAX_UNSTARTED));
     let value = core
         .link
         .eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args.done())
@@ -58,13 +59,15 @@ pub(crate) async fn expired(
         kind,
     };
     while !tasks.is_empty() {
-        let (raw_id, until, msg) = (tasks.bytes()?, LeaseUntil(tasks.int()?), tasks.bytes()?);
+        let (raw_id, until) = (tasks.bytes()?, LeaseUntil(tasks.int()?));
+        let (unstarted, msg) = (tasks.int()? == 1, tasks.bytes()?);
         match decode(queue, &raw_id, msg) {
             Ok((_, message)) => {
                 found.tasks.push(ExpiredTask {
                     queue: queue.clone(),
                     message: Arc::new(message),
                     until,
+                    unstarted,
                 });
             }
             Err((id, kind)) => {

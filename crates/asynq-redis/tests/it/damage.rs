@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asynq_core::{
     BrokerError, EnqueueError, SettleError, TaskState,
-    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery},
+    broker::{GroupLimits, LeaseUntil, Outcome, RECOVER_GRACE, Recovery},
     error::PoisonKind,
     inspect::{ListFilter, PageRequest},
     raw::RawState,
@@ -152,8 +152,10 @@ pub(crate) async fn active(bench: &Bench) -> asynq_core::broker::LeasedTask {
     let token = {
         let mut client = bench.server.client().await;
         let text = client.ok(&["HGET", &key("t:active"), "x:take"]).await.text();
-        let (broker, seq) = text.rsplit_once('-').unwrap();
-        asynq_core::broker::CallToken::new(broker, seq.parse().unwrap())
+        let (broker, call) = text.rsplit_once('-').unwrap();
+        let (seq, lease) = call.split_once('@').unwrap();
+        let lease = LeaseUntil(lease.parse().unwrap());
+        asynq_core::broker::CallToken::new(broker, seq.parse().unwrap(), lease)
     };
     asynq_core::broker::LeasedTask {
         message: expired.message,
@@ -256,7 +258,7 @@ async fn a_hash_without_state_is_told() {
     }
     // Not the caller's business where the claim is another's.
     let mut other = tasks[0].clone();
-    other.lease.token = asynq_core::broker::CallToken::new("other", 1);
+    other.lease.token = asynq_core::broker::CallToken::new("other", 1, other.lease.until);
     assert!(matches!(bench.settle(&other, DONE).await, Err(SettleError::NotOurs)));
     let healed = bench.storage.heal(&q(), 10).await.unwrap();
     assert_eq!(healed.poisoned.len(), 2);

@@ -174,6 +174,8 @@ macro_rules! __conformance_cases {
                 a_recovered_task_is_retried
                 a_recovered_task_is_archived
                 a_recovered_task_is_given_back
+                a_task_whose_lease_was_never_extended_may_not_have_been_started
+                a_task_that_was_held_or_is_anothers_counts_as_started
                 recovery_as_done_is_refused
                 the_lease_is_tested_again
                 an_old_finding_does_not_touch_a_new_run

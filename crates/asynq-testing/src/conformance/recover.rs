@@ -1,7 +1,7 @@
 //! Tasks of dead owners (A.16, and A.12 to A.14 by the recoverer).
 
 use asynq_core::{
-    broker::{Expired, RECOVER_GRACE, Recovery},
+    broker::{Expired, MAX_UNSTARTED, RECOVER_GRACE, Recovery},
     error::PoisonKind,
 };
 
@@ -129,8 +129,64 @@ pub(super) async fn a_recovered_task_is_given_back(fx: &Fixture) {
     assert!(recover(fx, &found, &Outcome::Requeue).await[0].is_ok());
     let raw = fx.raw().await;
     assert_eq!(raw.list("pending"), ["b", "a"]);
-    assert_eq!(raw.task("a").names(), ["msg", "pending_since", "state", "x:enq"]);
+    let names = ["msg", "pending_since", "state", "x:enq", "x:unstarted"];
+    assert_eq!(raw.task("a").names(), names);
     assert_eq!(raw.string("processed"), None);
+}
+
+/// The contract: a task whose lease nobody extended may never have been started; that is told as often as
+/// [`MAX_UNSTARTED`], until a run has an outcome.
+pub(super) async fn a_task_whose_lease_was_never_extended_may_not_have_been_started(fx: &Fixture) {
+    fx.enqueue_ids(&["a"]).await;
+    for times in 1..=MAX_UNSTARTED {
+        fx.take_one().await;
+        fx.advance(60);
+        let found = expired(fx, 10).await;
+        assert!(found.tasks[0].unstarted, "{times}");
+        assert!(recover(fx, &found, &Outcome::Requeue).await[0].is_ok());
+        assert_eq!(fx.raw().await.task("a").field("x:unstarted"), Some(times.to_string()));
+    }
+    fx.take_one().await;
+    fx.advance(60);
+    let found = expired(fx, 10).await;
+    assert!(!found.tasks[0].unstarted, "perhaps it ends its process");
+    assert!(recover(fx, &found, &retry(fx.now())).await[0].is_ok());
+    assert_eq!(fx.raw().await.task("a").field("x:unstarted"), None);
+    fx.storage.forward(&queue(Q), 10).await.unwrap();
+    fx.take_one().await;
+    fx.advance(60);
+    assert!(expired(fx, 10).await.tasks[0].unstarted, "counted anew");
+    for damage in ["x", "3.5", "999999999999999999999"] {
+        fx.edit(|state| set_field(state, "a", "x:unstarted", Some(bytes(damage))))
+            .await;
+        assert!(!expired(fx, 10).await.tasks[0].unstarted, "{damage}");
+    }
+}
+
+/// The contract: an extension shows that the owner lived on; what Go took, after us too, says nothing.
+pub(super) async fn a_task_that_was_held_or_is_anothers_counts_as_started(fx: &Fixture) {
+    fx.enqueue_ids(&["held", "retaken"]).await;
+    let taken = fx.take(2).await;
+    fx.advance(5);
+    fx.storage
+        .extend_leases(vec![taken[0].lease.clone()])
+        .await
+        .remove(0)
+        .unwrap();
+    let (ours, theirs) = (taken[0].lease.until.0 + 5, taken[0].lease.until.0 + 61);
+    fx.edit(|state| {
+        state.insert(key("t:go"), go_task(request(Q, "go"), "active"));
+        state.insert(key("active"), list(&["go", "retaken", "held"]));
+        let leases = [("go", ours), ("held", ours), ("retaken", theirs)];
+        state.insert(key("lease"), zset(&leases));
+    })
+    .await;
+    fx.advance(120);
+    let found = expired(fx, 10).await;
+    assert_eq!(found.tasks.len(), 3);
+    for task in found.tasks {
+        assert!(!task.unstarted, "{}", task.message.id);
+    }
 }
 
 /// The contract: nobody recovers a task as done.
