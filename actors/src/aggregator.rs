@@ -44,7 +44,7 @@ use run::Job;
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long one look at the groups of a queue may take. It waits for runs, so for users' code.
-const LOOK_WITHIN: Duration = Duration::from_secs(300);
+const LOOK_WITHIN: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Aggregator {
     looks: Arc<Looks>,
@@ -81,6 +81,7 @@ impl Aggregator {
             interval: Duration::ZERO,
             longest_retry: interval,
             within: LOOK_WITHIN,
+            tells: false,
         };
         let rounds = Rounds::new("look at groups", pace, env.entropy.clone());
         let job = Job {

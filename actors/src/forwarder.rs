@@ -58,6 +58,7 @@ impl Forwarder {
             interval: Duration::ZERO,
             longest_retry: interval,
             within: WITHIN,
+            tells: true,
         };
         Self {
             broker,

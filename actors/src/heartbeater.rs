@@ -80,6 +80,7 @@ impl Heartbeater {
             interval: Duration::ZERO,
             longest_retry: LONGEST_RETRY.min(interval),
             within: EXTEND_WITHIN,
+            tells: true,
         };
         Self {
             table,

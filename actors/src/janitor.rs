@@ -32,6 +32,7 @@ impl Janitor {
             interval,
             longest_retry: interval,
             within: WITHIN,
+            tells: true,
         };
         Self {
             broker,

@@ -48,6 +48,7 @@ impl Recoverer {
             interval: settings.recoverer_interval,
             longest_retry: settings.recoverer_interval,
             within: WITHIN,
+            tells: true,
         };
         let rounds = Rounds::new("recover and repair", pace, env.entropy.clone());
         let settings = settings.clone();

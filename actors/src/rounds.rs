@@ -25,8 +25,8 @@ type End<T> = (QueueName, Result<T, BrokerError>);
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Its job is under way.
-    open: bool,
+    /// Its job is under way, and over by then.
+    open_until: Option<Instant>,
     failures: u32,
     /// What the last failure was.
     error: String,
@@ -49,6 +49,8 @@ pub(crate) struct Pace {
     pub(crate) longest_retry: Duration,
     /// How long a job may take. It is then given up, so it must be one that may be dropped.
     pub(crate) within: Duration,
+    /// Whether a job that is still under way after a moment is worth a word.
+    pub(crate) tells: bool,
 }
 
 /// The passes of one chore. They outlive its actor.
@@ -151,7 +153,7 @@ impl<T: Send + 'static> Rounds<T> {
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    for queue in &begun {
+                    for queue in begun.iter().filter(|_| self.pace.tells) {
                         tracing::warn!(%queue, what = self.what, "no answer from the storage yet, other queues go on");
                     }
                     break;
@@ -168,8 +170,12 @@ impl<T: Send + 'static> Rounds<T> {
             Some(line) => line,
             None => state.lines.entry(queue.clone()).or_default(),
         };
-        let begins = !line.open && line.due.is_none_or(|due| due <= now);
-        line.open |= begins;
+        let is_free = line.open_until.is_none_or(|until| until <= now);
+        let begins = is_free && line.due.is_none_or(|due| due <= now);
+        if begins {
+            // A job that went without an end, with its pass, holds up its queue no longer than that.
+            line.open_until = Some(now + self.pace.within + LATE);
+        }
         begins
     }
 
@@ -190,7 +196,7 @@ impl<T: Send + 'static> Rounds<T> {
         let what = self.what;
         let mut state = self.lock();
         let line = state.lines.entry(queue.clone()).or_default();
-        line.open = false;
+        line.open_until = None;
         match result {
             Ok(value) => {
                 if line.failures > 0 {
@@ -221,8 +227,12 @@ impl<T: Send + 'static> Rounds<T> {
         let state = self.lock();
         let now = Instant::now();
         let lines = || queues.iter().filter_map(|queue| state.lines.get(*queue));
-        let troubled = lines().filter(|line| line.open || line.failures > 0).count();
-        let dues = lines().filter(|line| !line.open).filter_map(|line| line.due);
+        let troubled = lines()
+            .filter(|line| line.open_until.is_some() || line.failures > 0)
+            .count();
+        let dues = lines()
+            .filter(|line| line.open_until.is_none())
+            .filter_map(|line| line.due);
         let wait = dues.min().map(|due| due - now);
         let last = lines().find(|line| line.failures > 0).map(|line| line.error.clone());
         match last {
@@ -236,5 +246,156 @@ impl<T: Send + 'static> Rounds<T> {
         let mut state = self.lock();
         state.jobs.abort_all();
         state.lines.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use futures::{FutureExt as _, future::pending};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn rounds(interval: Duration) -> Rounds<&'static str> {
+        let pace = Pace {
+            interval,
+            longest_retry: 10 * SECOND,
+            within: 60 * SECOND,
+            tells: true,
+        };
+        Rounds::new("test", pace, Entropy::seeded(1))
+    }
+
+    fn queues() -> [QueueName; 2] {
+        ["sick", "well"].map(|name| QueueName::new(name).unwrap())
+    }
+
+    #[derive(Clone, Copy)]
+    enum Sick {
+        Hangs,
+        Fails,
+        Works,
+    }
+
+    /// One pass; how many jobs began for the sick queue.
+    async fn pass(rounds: &Rounds<&'static str>, sick: Sick) -> (Result<Round<&'static str>, BrokerError>, u32) {
+        let began = Arc::new(AtomicU32::new(0));
+        let queues = queues();
+        let job = |queue: QueueName| {
+            let began = Arc::clone(&began);
+            async move {
+                if queue == "well" {
+                    return Ok("well");
+                }
+                began.fetch_add(1, Ordering::Relaxed);
+                match sick {
+                    Sick::Hangs => pending().await,
+                    Sick::Fails => Err(BrokerError::ReadOnly),
+                    Sick::Works => Ok("sick"),
+                }
+            }
+        };
+        let round = rounds.pass(&queues, job).await;
+        let began = began.load(Ordering::Relaxed);
+        (round, began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_hangs_is_one_and_is_given_up_in_time() {
+        let rounds = rounds(Duration::ZERO);
+        let start = Instant::now();
+        let mut jobs = 0;
+        for number in 0..110 {
+            let before = Instant::now();
+            let (round, began) = pass(&rounds, Sick::Hangs).await;
+            let round = round.unwrap();
+            assert_eq!((&round.done[..], round.troubled), (&["well"][..], 1));
+            assert!(
+                before.elapsed() <= if began > 0 { LATE } else { Duration::ZERO },
+                "{number}"
+            );
+            jobs += began;
+            tokio::time::sleep(SECOND).await;
+        }
+        assert_eq!(jobs, 2, "in {:?}", start.elapsed());
+        // Both are given up before the next ends.
+        rounds.end();
+        let (round, began) = pass(&rounds, Sick::Works).await;
+        assert_eq!((round.unwrap().done.len(), began), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_fails_has_its_next_job_after_a_growing_wait() {
+        let rounds = rounds(5 * SECOND);
+        let (round, began) = pass(&rounds, Sick::Fails).await;
+        let round = round.unwrap();
+        assert_eq!((began, round.troubled), (1, 1));
+        let mut wait = round.wait.unwrap();
+        assert!(wait <= Duration::from_millis(100), "{wait:?}");
+        let (mut tries, mut well) = (0, 0);
+        let start = Instant::now();
+        while start.elapsed() < 60 * SECOND {
+            tokio::time::sleep(wait).await;
+            let (round, began) = pass(&rounds, Sick::Fails).await;
+            let round = round.unwrap();
+            tries += began;
+            well += round.done.len();
+            wait = round.wait.unwrap();
+        }
+        assert!((10..25).contains(&tries), "{tries}");
+        assert!((11..=13).contains(&well), "{well}: its own pace");
+        // Until it works.
+        let mut works = false;
+        while !works {
+            tokio::time::sleep(wait).await;
+            let round = pass(&rounds, Sick::Works).await.0.unwrap();
+            works = round.troubled == 0;
+            wait = round.wait.unwrap();
+        }
+        assert!(wait <= 5 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_fails_where_no_queue_is_well() {
+        let rounds = rounds(Duration::ZERO);
+        let sick = [QueueName::new("sick").unwrap()];
+        let fails = |_| async { Err(BrokerError::ReadOnly) };
+        let error = rounds.pass(&sick, fails).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Unavailable { .. }), "{error}");
+    }
+
+    /// As when its actor is killed.
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_is_dropped_leaves_its_jobs() {
+        let rounds = rounds(Duration::ZERO);
+        let dropped = timeout(Duration::from_millis(10), pass(&rounds, Sick::Hangs)).await;
+        assert!(dropped.is_err());
+        let (round, began) = pass(&rounds, Sick::Works).await;
+        assert_eq!((round.unwrap().troubled, began), (1, 0));
+        // Nor is a queue lost with a job that has no end.
+        rounds.lock().jobs = JoinSet::new();
+        tokio::time::sleep(61 * SECOND).await;
+        let (round, began) = pass(&rounds, Sick::Works).await;
+        assert_eq!((round.unwrap().done.len(), began), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_panics_crashes_its_pass() {
+        let rounds = rounds(Duration::ZERO);
+        let queues = queues();
+        let panics = |queue: QueueName| async move {
+            assert!(queue == "well", "told to");
+            Ok("well")
+        };
+        let pass = std::panic::AssertUnwindSafe(rounds.pass(&queues, panics));
+        assert!(pass.catch_unwind().await.is_err());
+        let (round, _) = self::pass(&rounds, Sick::Works).await;
+        assert!(round.unwrap().troubled == 0);
     }
 }

@@ -406,3 +406,121 @@ async fn a_tick_fails_in_every_way() {
         .collect();
     assert_eq!(answers, [Some(tick.at), None]);
 }
+
+async fn exchange_both(broker: &dyn Storage) -> (asynq_core::broker::CallRecord, Exchanged) {
+    let want = ["b", "q"].map(|name| Want {
+        queue: queue(name),
+        max: 1,
+    });
+    let call = broker.begin();
+    let answer = broker.exchange(&call, Vec::new(), want.to_vec()).await;
+    (call, answer)
+}
+
+fn queues(answer: &Exchanged) -> (Vec<String>, Vec<String>) {
+    let leased = answer.leased.iter().map(|task| task.lease.queue.to_string());
+    let failed = answer.failed.iter().map(|(queue, _)| queue.to_string());
+    (leased.collect(), failed.collect())
+}
+
+/// Calls over two queues, of which one has a fault.
+#[tokio::test]
+async fn a_fault_of_one_queue_leaves_the_parts_of_the_others_alone() {
+    let out_of_memory = Fault::Fail(|| BrokerError::OutOfMemory);
+    for (fault, executed) in [
+        (Fault::LoseReply, true),
+        (Fault::LoseRequest, false),
+        (out_of_memory, false),
+    ] {
+        let (faults, broker) = faulty();
+        let sick = faults.for_queue(&queue("q"));
+        sick.next(Op::Enqueue, fault);
+        let batch = [("b", "1"), ("q", "2"), ("b", "3")].map(|(queue, id)| request(queue, id).build());
+        let answers = broker.enqueue(batch.to_vec()).await;
+        let well: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(well, [true, false, true], "{fault:?}");
+        let id = asynq_core::TaskId::new("2").unwrap();
+        let known = broker.inner().task_info(&queue("q"), &id).await.is_ok();
+        assert_eq!(known, executed, "{fault:?}");
+        if !executed {
+            broker.enqueue(vec![request("q", "2").build()]).await.remove(0).unwrap();
+        }
+
+        sick.next(Op::Exchange, fault);
+        let (call, answer) = exchange_both(&broker).await;
+        assert_eq!(
+            queues(&answer),
+            (vec!["b".to_owned()], vec!["q".to_owned()]),
+            "{fault:?}"
+        );
+        let found = broker.adopt(&queue("q"), &call).await.unwrap();
+        assert_eq!(found.len(), usize::from(executed), "{fault:?}");
+        let mut taken = answer.leased;
+        if executed {
+            taken.extend(found);
+        } else {
+            taken.extend(exchange_both(&broker).await.1.leased);
+        }
+
+        sick.next(Op::ExtendLeases, fault);
+        let leases: Vec<_> = taken.iter().map(|task| task.lease.clone()).collect();
+        for (answer, lease) in broker.extend_leases(leases.clone()).await.iter().zip(&leases) {
+            assert_eq!(answer.is_ok(), lease.queue == "b", "{fault:?}: {answer:?}");
+        }
+        // All orders were carried out.
+        assert!(broker.extend_leases(leases).await.iter().all(Result::is_ok));
+        assert_eq!((sick.calls(Op::Enqueue) >= 1, sick.calls(Op::ExtendLeases)), (true, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_hangs_keeps_its_call_or_is_answered_late() {
+    for fault in [Fault::Hang, Fault::HoldReply] {
+        let (faults, broker) = faulty();
+        let sick = faults.for_queue(&queue("q"));
+        for (name, id) in [("b", "1"), ("q", "2"), ("b", "3"), ("q", "4")] {
+            broker.enqueue(vec![request(name, id).build()]).await.remove(0).unwrap();
+        }
+        sick.always(Op::Exchange, fault);
+        let mut whole = std::pin::pin!(exchange_both(&broker));
+        assert!(
+            timeout(Duration::from_secs(100), &mut whole).await.is_err(),
+            "{fault:?}"
+        );
+        assert_eq!((sick.hanging(Op::Exchange), faults.hanging(Op::Exchange)), (1, 1));
+        sick.release();
+        let answer = whole.await.1;
+        assert_eq!(answer.leased.len(), 2, "{fault:?}");
+
+        faults.late_after(Duration::from_secs(1));
+        let (call, answer) = timeout(Duration::from_secs(2), exchange_both(&broker)).await.unwrap();
+        assert_eq!(
+            queues(&answer),
+            (vec!["b".to_owned()], vec!["q".to_owned()]),
+            "{fault:?}"
+        );
+        assert!(answer.failed[0].1.is_ambiguous() && sick.hanging(Op::Exchange) == 0);
+        // What did not arrive in time arrives later.
+        faults.run_late().await;
+        let found = broker.adopt(&queue("q"), &call).await.unwrap();
+        assert_eq!(found.len(), 1, "{fault:?}");
+    }
+}
+
+/// Operations of one queue, and a watch over several.
+#[tokio::test(start_paused = true)]
+async fn a_queue_without_orders_passes() {
+    use asynq_core::broker::WatchKind;
+    let (faults, broker) = faulty();
+    let sick = faults.for_queue(&queue("q"));
+    sick.all(Fault::unavailable());
+    let (q, b) = (queue("q"), queue("b"));
+    assert!(broker.forward(&q, 1).await.is_err() && broker.forward(&b, 1).await.is_ok());
+    assert!(broker.heal(&q, 1).await.is_err() && broker.heal(&b, 1).await.is_ok());
+    assert!(broker.list_groups(&q).await.is_err() && broker.list_groups(&b).await.is_ok());
+    let both = [b.clone(), q];
+    assert!(broker.watch(&both, WatchKind::Delayed).await.is_err());
+    assert!(broker.watch(std::slice::from_ref(&b), WatchKind::Delayed).await.is_ok());
+    sick.clear();
+    assert!(broker.watch(&both, WatchKind::Delayed).await.is_ok());
+}
