@@ -46,7 +46,7 @@ pub struct Scheduler {
 
 enum Life {
     New,
-    Active(AsynqSystem),
+    Active(Box<AsynqSystem>),
     Closed,
 }
 
@@ -185,7 +185,7 @@ impl Scheduler {
     pub async fn start(&mut self) -> Result<()> {
         self.life.may_start()?;
         let builder = AsynqSystem::builder(Arc::clone(&self.connector)).scheduler_handle(self.handle.clone());
-        self.life = Life::Active(builder.spawn().await?);
+        self.life = Life::Active(Box::new(builder.spawn().await?));
         Ok(())
     }
 
@@ -324,7 +324,7 @@ impl PeriodicTaskManager {
         let builder = AsynqSystem::builder(Arc::clone(&self.connector))
             .scheduler(self.config.clone())
             .periodic_tasks(Arc::clone(&self.provider), self.sync_interval);
-        self.life = Life::Active(builder.spawn().await?);
+        self.life = Life::Active(Box::new(builder.spawn().await?));
         Ok(())
     }
 

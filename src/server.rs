@@ -39,7 +39,7 @@ pub struct Server {
 
 enum Life {
     New,
-    Active(AsynqSystem),
+    Active(Box<AsynqSystem>),
     Closed,
 }
 
@@ -114,7 +114,7 @@ impl Server {
         if let Some(aggregator) = self.aggregator.clone() {
             builder = builder.aggregator(aggregator);
         }
-        self.life = Life::Active(builder.spawn().await?);
+        self.life = Life::Active(Box::new(builder.spawn().await?));
         Ok(())
     }
 

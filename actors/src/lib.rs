@@ -44,6 +44,7 @@ mod system;
 mod table;
 mod timer;
 mod tree;
+mod watchdog;
 mod watching;
 mod wind_down;
 

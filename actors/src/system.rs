@@ -21,6 +21,7 @@ use crate::{
     supervisor::SupervisorError,
     table::Table,
     tree::{Tree, TreeNode},
+    watchdog::Stalls,
 };
 
 const ROOT: &str = "system";
@@ -64,6 +65,7 @@ pub struct AsynqSystem {
     table: Arc<Table>,
     exchange: Exchange,
     tree: Tree,
+    stalls: Stalls,
     exits: watch::Receiver<Option<Exit>>,
 }
 
@@ -160,6 +162,19 @@ impl AsynqSystem {
     #[must_use]
     pub fn running(&self) -> usize {
         self.table.running_count()
+    }
+
+    /// How often the Tokio runtime stood still for 2 s or longer, because handlers that compute or wait without
+    /// `await` blocked all its threads. Each time is logged, with the task types that run, and shown as the note
+    /// of the root in [`tree`](Self::tree).
+    ///
+    /// While it stands still a thread of the system's own extends the leases, from the ninth second on and until
+    /// the deadline of each task, so that no other server runs them too; nothing else of the system
+    /// works: it takes no tasks, hears no cancel request, and the tools do not see it. Such work belongs into
+    /// `tokio::task::spawn_blocking`. Not measured on a [virtual](asynq_core::Clock::tokio) clock.
+    #[must_use]
+    pub fn stalls(&self) -> u64 {
+        self.stalls.count()
     }
 
     /// Asks a task that runs in this system to end: its handler is dropped at its next await

@@ -8,6 +8,7 @@
 
 mod cancel;
 mod outcomes;
+mod stalled;
 mod validity;
 
 use std::{
@@ -579,6 +580,10 @@ impl Table {
     /// The leases that are to be extended: those that stand, but for tasks that ended more than
     /// two minutes ago or are damaged.
     pub(crate) fn leases(&self) -> Vec<LeaseRef> {
+        self.leases_where(|_| true)
+    }
+
+    fn leases_where(&self, fits: impl Fn(&Entry) -> bool) -> Vec<LeaseRef> {
         let now = self.clock.now();
         let mut state = self.lock();
         state
@@ -589,7 +594,7 @@ impl Table {
                     Phase::Leased { .. } | Phase::Running { .. } => true,
                     Phase::Finished { at, .. } | Phase::Claimed { at, .. } => at.elapsed() < RENEW_ENDED,
                 };
-                wanted && !entry.poisoned && entry.valid.stands()
+                wanted && !entry.poisoned && entry.valid.stands() && fits(entry)
             })
             .map(|entry| entry.fenced(now))
             .collect()

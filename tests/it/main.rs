@@ -18,6 +18,8 @@ mod macros;
 #[cfg(feature = "redis")]
 mod outages;
 #[cfg(feature = "redis")]
+mod parents;
+#[cfg(feature = "redis")]
 mod property;
 mod readme;
 mod scheduler;

@@ -30,6 +30,7 @@ use crate::{
     syncer::Syncer,
     table::Table,
     tree::Tree,
+    watchdog::{Patience, Watchdog, Watched},
 };
 
 /// Settings of an [`AsynqSystem`] that is to be spawned.
@@ -301,6 +302,16 @@ impl AsynqSystemBuilder {
             claim.keep();
         }
 
+        let watchdog = takes.then(|| Watched {
+            table: Arc::clone(&table),
+            connector: Arc::clone(&self.connector),
+            env: env.clone(),
+            tree: tree.clone(),
+            path: ROOT,
+            patience: Patience::default(),
+        });
+        let watchdog = watchdog.and_then(Watchdog::start);
+        let stalls = watchdog.as_ref().map(Watchdog::stalls).unwrap_or_default();
         let (ended, exits) = watch::channel(None);
         let last = Last {
             root: root.get_cell(),
@@ -309,6 +320,7 @@ impl AsynqSystemBuilder {
             client: client.clone(),
             lending: lending.clone(),
             exit,
+            watchdog,
         };
         #[expect(
             clippy::disallowed_methods,
@@ -323,6 +335,7 @@ impl AsynqSystemBuilder {
             table,
             exchange,
             tree,
+            stalls,
             exits,
         })
     }

@@ -21,6 +21,7 @@ use crate::{
     exchange::Exchange,
     supervisor::ExitCell,
     table::CancelReason,
+    watchdog::Watchdog,
     wind_down::WindDown,
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Last {
     pub(super) client: ClientHandle,
     pub(super) lending: Lending,
     pub(super) exit: ExitCell,
+    /// Watches for as long as something may run.
+    pub(super) watchdog: Option<Watchdog>,
 }
 
 impl Last {
@@ -70,6 +73,7 @@ impl Last {
         let now = Instant::now();
         let until = self.ending.until().map_or(now, |until| until.max(now));
         self.lending.close(until.max(now + CLOSE).min(now + 5 * CLOSE)).await;
+        drop(self.watchdog);
         ended.send_replace(Some(exit));
     }
 

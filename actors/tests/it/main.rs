@@ -18,6 +18,7 @@ mod parents;
 mod pauses;
 mod scheduler;
 mod spans;
+mod stalls;
 mod stubborn;
 mod supervisor;
 mod system;

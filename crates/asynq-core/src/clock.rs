@@ -172,6 +172,12 @@ impl Clock {
         }
     }
 
+    /// Whether tokio's clock moves it, which stands still or leaps in tests.
+    #[must_use]
+    pub fn is_virtual(&self) -> bool {
+        matches!(&*self.0, Source::Virtual { .. })
+    }
+
     /// Moves a manual clock forward; the others move by themselves and ignore it.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { nanos: now, .. } = &*self.0 {
