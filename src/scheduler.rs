@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use asynq_actors::{AsynqSystem, Exit};
 pub use asynq_actors::{EntryId, SchedulerConfig, SchedulerHandle};
 use asynq_core::{Connector, Error, IntoTask, Result, TaskOptions};
-pub use asynq_core::{MissedTicks, PeriodicTaskConfig, PeriodicTaskConfigProvider, cron::Tz};
+pub use asynq_core::{MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskConfigProvider, cron::Tz};
 
 /// How often a [`PeriodicTaskManager`] asks where nothing else is said.
 const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);

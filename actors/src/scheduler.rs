@@ -199,7 +199,7 @@ impl SchedulerState {
             }
             Err(error) => {
                 if self.failures == 0 {
-                    tracing::warn!(error = %report(&error), "entries are not shown, trying on");
+                    tracing::warn!(error = %report(&error), "entries are not shown, retrying");
                     tree.note(path, Some(&format!("entries are not shown: {}", report(&error))));
                 }
                 self.failures = self.failures.saturating_add(1);

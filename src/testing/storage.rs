@@ -13,15 +13,14 @@ use asynq_core::{
     QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
-        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want, Watch, WatchKind,
+        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want, Watch, WatchKind,
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
-    periodic::EntryKey,
+    periodic::{EntryKey, TickMark},
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 
 use super::EnqueuedTask;
 
@@ -180,8 +179,12 @@ impl Broker for KitStorage {
         }
     }
 
-    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<TickMark>, BrokerError>> {
         self.inner.last_ticks(entries).await
+    }
+
+    async fn start_ticks(&self, starts: &[TickStart]) -> Vec<Result<Option<TickMark>, BrokerError>> {
+        self.inner.start_ticks(starts).await
     }
 
     fn begin(&self) -> CallRecord {

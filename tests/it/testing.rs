@@ -395,6 +395,9 @@ async fn the_task_of_a_tick_is_an_enqueued_task() {
         at: DateTime::from_timestamp(1_800_000_000 + secs, 0).unwrap(),
         gap: Duration::ZERO,
         keep: MINUTE,
+        by: "s".into(),
+        on_conflict: asynq_core::OnConflict::Skip,
+        decide: true,
     };
     let new = || request("q", "a").token(7).build();
     kit.fail_next_enqueue(EnqueueFault::Refused);
@@ -420,5 +423,5 @@ async fn the_task_of_a_tick_is_an_enqueued_task() {
     kit.assert_enqueued("t").queue("q");
     assert_eq!(kit.enqueued().len(), 1);
     let last = storage.last_ticks(&[(queue("q"), entry.clone())]).await.remove(0);
-    assert_eq!(last.unwrap(), Some(tick(0).at));
+    assert_eq!(last.unwrap().unwrap().instant(), tick(0).at);
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use asynq_core::{ConfigError, EnqueueError, MissedTicks, Task, TaskInfo, TaskOptions, error::ConfigFault};
+use asynq_core::{ConfigError, EnqueueError, MissedTicks, OnConflict, Task, TaskInfo, TaskOptions, error::ConfigFault};
 use chrono_tz::Tz;
 
 use crate::distrust::{drop_quietly, panic_text};
@@ -38,6 +38,7 @@ pub struct SchedulerConfig {
     pub(super) timezone: Tz,
     pub(super) heartbeat_interval: Duration,
     pub(super) missed: MissedTicks,
+    pub(super) on_conflict: OnConflict,
     pub(super) hooks: Hooks,
 }
 
@@ -48,6 +49,7 @@ impl Default for SchedulerConfig {
             timezone: Tz::UTC,
             heartbeat_interval: Duration::from_secs(10),
             missed: MissedTicks::default(),
+            on_conflict: OnConflict::default(),
             hooks: Hooks::default(),
         }
     }
@@ -90,6 +92,14 @@ impl SchedulerConfig {
     #[must_use]
     pub fn missed(mut self, missed: MissedTicks) -> Self {
         self.missed = missed;
+        self
+    }
+
+    /// What becomes of ticks whose task has a fixed id that another task has, where the entry does not say.
+    /// Default: [`OnConflict::Skip`], as Go.
+    #[must_use]
+    pub fn on_conflict(mut self, policy: OnConflict) -> Self {
+        self.on_conflict = policy;
         self
     }
 

@@ -9,13 +9,15 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use asynq_core::{
     EntryKey, Env, MissedTicks, PeriodicTaskConfig, QueueName, Result,
-    broker::Tick,
+    broker::{MAX_SCHEDULER_EVENTS, Tick, TickStart},
     compose::compose,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
+    periodic::TickMark,
 };
 use chrono::TimeDelta;
 
@@ -50,6 +52,8 @@ pub(crate) struct Entries {
     pub(super) env: Env,
     /// `<host>:<pid>:<uuid>`, as Go's.
     pub(super) scheduler_id: String,
+    /// By which the storage knows what this scheduler decided.
+    name: Arc<str>,
     state: Mutex<State>,
     /// Whether a system has them.
     taken: AtomicBool,
@@ -57,8 +61,10 @@ pub(crate) struct Entries {
 
 impl Entries {
     pub(super) fn new(config: SchedulerConfig, env: Env) -> Self {
+        let uuid = env.entropy.uuid();
         Self {
-            scheduler_id: format!("{}:{}:{}", host(), std::process::id(), env.entropy.uuid()),
+            scheduler_id: format!("{}:{}:{uuid}", host(), std::process::id()),
+            name: uuid.into(),
             config,
             env,
             state: Mutex::default(),
@@ -122,8 +128,8 @@ impl Entries {
                 continue;
             }
             match gone.remove(key).and_then(|number| state.entries.get_mut(&number)) {
-                // The policy is not part of what an entry is known by.
-                Some(same) => same.missed = prepared.0.missed,
+                // The policies are not part of what an entry is known by.
+                Some(same) => (same.missed, same.on_conflict) = (prepared.0.missed, prepared.0.on_conflict),
                 None => new.push(prepared),
             }
         }
@@ -178,7 +184,12 @@ impl Entries {
             .collect()
     }
 
-    pub(super) fn anchor(&self, number: u64, last: Option<Time>) {
+    /// Where the period of an entry starts of which nothing is stored; `None` if it has none.
+    pub(super) fn start_of(&self, number: u64) -> Option<TickStart> {
+        self.lock().entries.get(&number)?.start()
+    }
+
+    pub(super) fn anchor(&self, number: u64, last: Option<TickMark>) {
         let now = self.env.clock.now();
         if let Some(entry) = self.lock().entries.get_mut(&number).filter(|entry| !entry.anchored) {
             entry.anchor(last, now);
@@ -192,10 +203,9 @@ impl Entries {
         state.see(now);
         let (mut due, mut next) = (Vec::new(), None::<Time>);
         for (number, entry) in state.entries.iter().filter(|(_, entry)| entry.anchored) {
-            if entry.is_busy() || entry.next.is_some_and(|next| next <= now) {
-                due.push(*number);
-            } else {
-                next = earlier(next, entry.next);
+            match entry.due_at() {
+                Some(at) if at <= now => due.push(*number),
+                later => next = earlier(next, later),
             }
         }
         (due, next)
@@ -204,12 +214,7 @@ impl Entries {
     /// When an entry has work; `None`: never.
     pub(super) fn due_at(&self, number: u64) -> Option<Time> {
         let state = self.lock();
-        let entry = state.entries.get(&number).filter(|entry| entry.anchored)?;
-        if entry.is_busy() {
-            Some(Time::MIN_UTC)
-        } else {
-            entry.next
-        }
+        state.entries.get(&number).filter(|entry| entry.anchored)?.due_at()
     }
 
     /// The work for an entry: what is under way, or what is due now.
@@ -240,6 +245,9 @@ impl Entries {
             at,
             gap: period.and_then(|period| period.to_std().ok()).unwrap_or_default(),
             keep: keep(at, following),
+            by: Arc::clone(&self.name),
+            on_conflict: entry.on_conflict,
+            decide: true,
         };
         let run = Arc::new(Run {
             request,
@@ -247,6 +255,7 @@ impl Entries {
             following,
             subject,
             announced: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
         });
         entry.running = Some(Arc::clone(&run));
         Work::Run(run)
@@ -297,10 +306,14 @@ impl Entries {
         true
     }
 
-    /// What is to be added to the history of an entry.
+    /// What is to be added to the history of an entry, now.
     pub(super) fn unrecorded(&self, number: u64) -> Option<(EntryId, SchedulerEnqueueEvent)> {
+        let now = self.env.clock.now();
         let state = self.lock();
         let entry = state.entries.get(&number)?;
+        if entry.record_at.is_some_and(|at| now < at) {
+            return None;
+        }
         Some((entry.subject.id.clone(), entry.unrecorded.first()?.clone()))
     }
 
@@ -311,9 +324,23 @@ impl Entries {
             return;
         };
         entry.unrecorded.retain(|unrecorded| unrecorded != event);
+        entry.record_at = None;
         if entry.removed && !entry.is_busy() {
             state.forget(number);
         }
+    }
+
+    /// It could not be added, and is kept for later: of an entry no more than its history would hold, and nothing
+    /// of one that is gone. Whether this is the first failure of a row.
+    pub(super) fn not_recorded(&self, number: u64, event: &SchedulerEnqueueEvent, wait: Duration) -> bool {
+        let now = self.env.clock.now();
+        if let Some(entry) = self.lock().entries.get_mut(&number).filter(|entry| !entry.removed) {
+            let over = entry.unrecorded.len().saturating_sub(MAX_SCHEDULER_EVENTS as usize);
+            entry.unrecorded.drain(..over);
+            return entry.record_at.replace(now + wait).is_none();
+        }
+        self.recorded(number, event);
+        false
     }
 
     /// Entries whose history is to be deleted.

@@ -9,15 +9,16 @@ use std::{
 };
 
 use asynq_core::{
-    ConfigError, EntryKey, Env, Error, MissedTicks, PeriodicTaskConfig, QueueName, Result, Task, TaskError,
+    ConfigError, EntryKey, Env, Error, MissedTicks, OnConflict, PeriodicTaskConfig, QueueName, Result, Task, TaskError,
     TaskOptions,
-    broker::{EnqueueRequest, Tick},
+    broker::{EnqueueRequest, Tick, TickStart},
     compose::compose,
     cron::CronSpec,
     error::ConfigFault,
     excerpt::Excerpt,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     options::MAX_DURATION,
+    periodic::{TickMark, TickOutcome},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -50,12 +51,28 @@ pub(super) struct Run {
     pub(super) subject: Arc<Subject>,
     /// Whether the pre-enqueue hook was called.
     pub(super) announced: AtomicBool,
+    /// Whether an attempt may have decided the tick without our knowing.
+    pub(super) unsure: AtomicBool,
 }
 
 impl Run {
     /// Whether this is the first who asks.
     pub(super) fn announce(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)
+    }
+
+    /// An attempt begins; what it leaves behind is not known until [`settled`](Self::settled).
+    pub(super) fn attempt(&self) -> bool {
+        self.unsure.swap(true, Ordering::Relaxed)
+    }
+
+    /// The attempt certainly had no effect; those before it may have had one.
+    pub(super) fn settled(&self, unsure_before: bool) {
+        self.unsure.store(unsure_before, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure.load(Ordering::Relaxed)
     }
 }
 
@@ -98,6 +115,7 @@ pub(super) struct Entry {
     pub(super) queue: QueueName,
     pub(super) timetable: Timetable,
     pub(super) missed: MissedTicks,
+    pub(super) on_conflict: OnConflict,
     /// Registered by the manager, and the manager's to unregister.
     pub(super) managed: bool,
     /// From when on this scheduler answers for its ticks: the registration, or the start of the scheduler.
@@ -115,6 +133,8 @@ pub(super) struct Entry {
     ahead: Option<Time>,
     pub(super) running: Option<Arc<Run>>,
     pub(super) unrecorded: Vec<SchedulerEnqueueEvent>,
+    /// When what is unrecorded is to be written, after a failure; `None`: now.
+    pub(super) record_at: Option<Time>,
     pub(super) removed: bool,
 }
 
@@ -153,6 +173,7 @@ impl Prepared {
             next: timetable.after(now),
             timetable,
             missed: config.get_missed().unwrap_or(scheduler.missed),
+            on_conflict: config.get_on_conflict().unwrap_or(scheduler.on_conflict),
             managed: false,
             since: now,
             again: false,
@@ -162,6 +183,7 @@ impl Prepared {
             ahead: None,
             running: None,
             unrecorded: Vec::new(),
+            record_at: None,
             removed: false,
         }))
     }
@@ -214,15 +236,33 @@ impl Entry {
         kept.filter(|kept| *kept <= now)
     }
 
+    /// Where the period of an entry without a tick starts, to be remembered. A cron spec says itself when it
+    /// is due.
+    pub(super) fn start(&self) -> Option<TickStart> {
+        self.timetable.period()?;
+        Some(TickStart {
+            queue: self.queue.clone(),
+            entry: self.key.clone(),
+            at: self.since,
+            keep: keep(self.since, self.timetable.after(self.since)),
+        })
+    }
+
     /// Sets the first tick by what the storage remembers; what fell between is missed.
-    pub(super) fn anchor(&mut self, last: Option<Time>, now: Time) {
+    pub(super) fn anchor(&mut self, mark: Option<TickMark>, now: Time) {
         self.anchored = true;
         // One beyond the next period was written by a clock that was wrong.
         let horizon = now + self.timetable.period().unwrap_or(TimeDelta::zero());
-        let Some(last) = last.filter(|last| *last <= horizon) else {
+        let Some(mark) = mark.filter(|mark| mark.instant() <= horizon) else {
             return;
         };
-        let since = self.since.min(now);
+        let (last, since) = (mark.instant(), self.since.min(now));
+        if mark.outcome == TickOutcome::Started {
+            // The period goes on, and nothing was missed: there was no tick yet.
+            let first = self.timetable.after(last);
+            self.next = first.and_then(|first| self.timetable.not_before(first, since + TimeDelta::nanoseconds(1)));
+            return;
+        }
         let Some(missed) = self.timetable.after(last).filter(|first| *first <= since) else {
             self.next = self.timetable.after(last);
             return;
@@ -301,6 +341,13 @@ impl Entry {
 
     pub(super) fn is_busy(&self) -> bool {
         self.running.is_some() || !self.unrecorded.is_empty()
+    }
+
+    /// When there is work; `None`: never.
+    pub(super) fn due_at(&self) -> Option<Time> {
+        let begun = self.running.is_some().then_some(Time::MIN_UTC);
+        let record = (!self.unrecorded.is_empty()).then(|| self.record_at.unwrap_or(Time::MIN_UTC));
+        earlier(begun, earlier(record, self.next.filter(|_| !self.removed)))
     }
 
     pub(super) fn shown(&self) -> SchedulerEntry {

@@ -5,7 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynq_core::{BrokerError, EnqueueError, Storage, broker::Ticked, info::SchedulerEnqueueEvent};
+use asynq_core::{
+    BrokerError, EnqueueError, EntryKey, QueueName, Storage,
+    broker::{Tick, Ticked},
+    info::SchedulerEnqueueEvent,
+    periodic::TickMark,
+};
 use futures::{StreamExt as _, stream};
 use tokio::{
     sync::Semaphore,
@@ -67,6 +72,15 @@ fn is_retryable(error: &EnqueueError) -> bool {
     }
 }
 
+/// Whether the request may have decided its tick.
+fn is_ambiguous(error: &EnqueueError) -> bool {
+    match error {
+        EnqueueError::Broker(error) => error.is_ambiguous(),
+        EnqueueError::Unknown { .. } => true,
+        _ => false,
+    }
+}
+
 impl Worker {
     pub(super) fn new(entries: Arc<Entries>, broker: BrokerHandle) -> Self {
         Self {
@@ -102,7 +116,9 @@ impl Worker {
                 .collect();
             let answers = within(async {
                 let storage = self.broker.storage().await?;
-                Ok::<_, BrokerError>(storage.last_ticks(&asked).await)
+                let mut answers = storage.last_ticks(&asked).await;
+                self.begin_periods(&*storage, &unanchored, &mut answers).await;
+                Ok::<_, BrokerError>(answers)
             });
             let answers = answers.await.unwrap_or_else(|error| vec![Err(error)]);
             // None must be left without an answer.
@@ -126,7 +142,7 @@ impl Worker {
                 continue;
             };
             if failures == 0 {
-                tracing::warn!(error = %report(&error), "last ticks not read, trying on");
+                tracing::warn!(error = %report(&error), "last ticks not read, retrying");
             }
             failures += 1;
             if anchored {
@@ -135,6 +151,28 @@ impl Worker {
             if !self.pause(wait.next(self)).await {
                 return;
             }
+        }
+    }
+
+    /// Has the storage remember where the periods of entries start of which it knows nothing.
+    async fn begin_periods(
+        &self,
+        storage: &dyn Storage,
+        asked: &[(u64, QueueName, EntryKey)],
+        answers: &mut [Result<Option<TickMark>, BrokerError>],
+    ) {
+        let unknown = asked
+            .iter()
+            .zip(answers)
+            .filter(|(_, answer)| matches!(answer, Ok(None)));
+        let (starts, places): (Vec<_>, Vec<_>) = unknown
+            .filter_map(|((number, ..), answer)| Some((self.entries.start_of(*number)?, answer)))
+            .unzip();
+        if starts.is_empty() {
+            return;
+        }
+        for (place, answer) in places.into_iter().zip(storage.start_ticks(&starts).await) {
+            *place = answer;
         }
     }
 
@@ -166,9 +204,11 @@ impl Worker {
             hooks.pre(&subject.task, &subject.options);
         }
         let (mut wait, mut failures) = (Wait::new(), 0_u32);
+        let (mut tick, mut late) = (run.tick.clone(), None);
         loop {
-            let error = match self.send(run).await {
-                Ok(Ticked::Enqueued(info)) => {
+            let unsure = run.attempt();
+            let error = match (self.send(run, &tick).await, late.take()) {
+                (Ok(Ticked::Enqueued(info)), _) => {
                     if failures > 0 {
                         tracing::info!(spec = subject.spec, entry = %subject.id, failures, "tick enqueued after all");
                     }
@@ -182,24 +222,35 @@ impl Worker {
                     }
                     return;
                 }
-                Ok(Ticked::Taken { last }) => {
+                // No attempt had any effect.
+                (Ok(Ticked::Taken { .. }), Some(error)) => {
+                    run.settled(false);
+                    error
+                }
+                (Ok(Ticked::Taken { last }), None) => {
                     tracing::debug!(entry = %subject.id, tick = %run.tick.at, %last, "tick decided elsewhere");
                     self.entries.end(number, run, Ended::Taken(last));
                     return;
                 }
-                Err(error) => error,
+                (Err(error), _) => {
+                    if !is_ambiguous(&error) {
+                        run.settled(unsure);
+                    }
+                    hooks.error(&subject.task, &subject.options, &error);
+                    error
+                }
             };
-            hooks.error(&subject.task, &subject.options, &error);
             let mut again = if is_retryable(&error) {
                 self.entries.again(number, run)
             } else {
                 Again::No
             };
-            if again == Again::Yes {
+            let asks = run.is_unsure() && again == Again::TooLate;
+            if again == Again::Yes || asks {
                 if failures == 0 {
                     tracing::warn!(
                         spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
-                        "tick not enqueued, trying on"
+                        "tick not enqueued, retrying"
                     );
                 }
                 failures += 1;
@@ -209,8 +260,17 @@ impl Worker {
                 again = self.entries.again(number, run);
             }
             let ended = match again {
-                Again::Yes => continue,
+                Again::Yes => {
+                    tick.decide = true;
+                    continue;
+                }
                 Again::No => Ended::Failed,
+                // Too late for the task, but an attempt whose answer was lost may have enqueued it.
+                Again::TooLate if run.is_unsure() => {
+                    tick.decide = false;
+                    late = Some(error);
+                    continue;
+                }
                 Again::TooLate => Ended::TooLate,
                 Again::Removed => {
                     self.entries.end(number, run, Ended::TooLate);
@@ -218,31 +278,56 @@ impl Worker {
                 }
             };
             if self.entries.end(number, run, ended) {
-                tracing::error!(
-                    spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(&error),
-                    "the task of a tick was not enqueued"
-                );
+                self.tell_failed(run, &error);
                 hooks.post(Err(&error));
             }
             return;
         }
     }
 
-    async fn send(&self, run: &Run) -> Result<Ticked, EnqueueError> {
-        let storage = self.broker.storage().await?;
-        let _place = self.places.acquire().await;
-        within(storage.enqueue_tick(run.request.clone(), &run.tick)).await
+    fn tell_failed(&self, run: &Run, error: &EnqueueError) {
+        let subject = &run.subject;
+        if matches!(error, EnqueueError::TaskIdConflict) {
+            tracing::warn!(
+                spec = subject.spec, entry = %subject.id, tick = %run.tick.at, task = %run.request.message.id,
+                queue = %run.request.message.queue,
+                "the tick enqueued nothing: another task has its fixed id; if that one is archived or completed, delete \
+                 it, or give the entry on_conflict(ReplaceFinished)"
+            );
+            return;
+        }
+        tracing::error!(
+            spec = subject.spec, entry = %subject.id, tick = %run.tick.at, error = %report(error),
+            "the task of a tick was not enqueued"
+        );
     }
 
-    /// Adds what was enqueued to the history. A failure is told in the log, as in Go.
+    async fn send(&self, run: &Run, tick: &Tick) -> Result<Ticked, EnqueueError> {
+        let storage = self.broker.storage().await?;
+        let _place = self.places.acquire().await;
+        within(storage.enqueue_tick(run.request.clone(), tick)).await
+    }
+
+    /// Adds what was enqueued to the history. What cannot be added now is added later, for as long as the
+    /// entry lives: the same event is one, however often it is written.
     async fn record(&self, number: u64) {
         while let Some((id, event)) = self.entries.unrecorded(number) {
             let written = within(async {
                 let storage = self.broker.storage().await?;
                 storage.record_enqueue_event(id.as_str(), &event).await
             });
-            if let Err(error) = written.await {
-                tracing::warn!(entry = %id, error = %report(&error), "an enqueued tick is missing in the history");
+            match written.await {
+                Err(error) if error.is_retryable() || matches!(error, BrokerError::Closed) => {
+                    let wait = LAST_RETRY / 2 + self.entries.env.entropy.up_to(LAST_RETRY / 2);
+                    if self.entries.not_recorded(number, &event, wait) {
+                        tracing::warn!(entry = %id, error = %report(&error), "history not written, retrying");
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(entry = %id, error = %report(&error), "an enqueued tick is missing in the history");
+                }
+                Ok(()) => {}
             }
             self.entries.recorded(number, &event);
         }

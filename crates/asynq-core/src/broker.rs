@@ -21,7 +21,7 @@ use crate::{
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
     options::{MAX_DURATION, MIN_DURATION},
-    periodic::EntryKey,
+    periodic::{EntryKey, OnConflict, TickMark, TickOutcome},
     progress::Progress,
     tree::{ServerIdentity, TreeNode},
 };
@@ -38,6 +38,8 @@ pub const MAX_ARCHIVED: u32 = 10_000;
 pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long daily counters are kept, from their first increment.
 pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a scheduler that lost the answer to a tick can still hear how it was decided.
+pub const TICK_RECEIPT: Duration = Duration::from_secs(3600);
 /// How many enqueue events are kept for a scheduler entry.
 pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
 /// The highest score that is written: above it, a score does not hold every whole number. Later times
@@ -316,6 +318,50 @@ pub struct Tick {
     /// How long the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
     /// longer.
     pub keep: Duration,
+    /// The scheduler that asks, by a name of its own. The last tick of the entry that it decided is remembered
+    /// for [`TICK_RECEIPT`], so that it hears of it when the answer was lost, whatever became of the task and
+    /// of later ticks.
+    pub by: Arc<str>,
+    /// What an id that is taken means.
+    pub on_conflict: OnConflict,
+    /// Whether the tick may still be decided. Otherwise the answer only tells whether this request decided it
+    /// before, and nothing is written.
+    pub decide: bool,
+}
+
+/// Where the period of an entry starts that had no tick yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TickStart {
+    /// Its queue.
+    pub queue: QueueName,
+    /// The periodic task.
+    pub entry: EntryKey,
+    /// From when on its period counts; floored to seconds.
+    pub at: DateTime<Utc>,
+    /// How long that is remembered, as [`Tick::keep`].
+    pub keep: Duration,
+}
+
+impl TickStart {
+    /// What is remembered.
+    #[must_use]
+    pub fn mark(&self) -> TickMark {
+        TickMark {
+            at: self.at.timestamp(),
+            token: 0,
+            outcome: TickOutcome::Started,
+        }
+    }
+
+    /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
+    #[must_use]
+    pub fn keep_millis(&self) -> i64 {
+        millis(self.keep)
+    }
+}
+
+fn millis(keep: Duration) -> i64 {
+    i64::try_from(keep.clamp(MIN_DURATION, MAX_DURATION).as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Tick {
@@ -330,7 +376,7 @@ impl Tick {
     /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
     #[must_use]
     pub fn keep_millis(&self) -> i64 {
-        i64::try_from(self.keep.clamp(MIN_DURATION, MAX_DURATION).as_millis()).unwrap_or(i64::MAX)
+        millis(self.keep)
     }
 }
 
@@ -343,10 +389,12 @@ impl Tick {
 pub enum Ticked {
     /// The tick is this request's, and its task was enqueued.
     Enqueued(TaskInfo),
-    /// This tick, or a later one, was decided before, or it follows the last one too closely.
-    /// Nothing was written.
+    /// This tick, or a later one, was decided before, or it follows the last one, or the start of its
+    /// period, too closely; or it was [only asked about](Tick::decide) and is not this request's. Nothing was
+    /// written.
     Taken {
-        /// The last tick that was decided.
+        /// The last tick that was decided, or where the period starts. If nothing is remembered, the tick that was
+        /// asked about.
         last: DateTime<Utc>,
     },
 }
@@ -551,11 +599,16 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
 
     /// Enqueues the task of a tick, if the tick is still to be decided: one script compares and sets the
     /// last tick of the entry and creates the task, so that of any number of schedulers one does it
-    /// (SAFETY rule 10). A tick is accepted if none is remembered, or if it is later than the last one by
-    /// [`gap`](Tick::gap) at least. Ticks are remembered in each queue for itself.
+    /// (SAFETY rule 10). A tick is accepted if nothing is remembered, or if it is later than the last one, or than the
+    /// start of its period, by [`gap`](Tick::gap) at least. A start that lies after the tick was written by a clock
+    /// that was wrong, and counts as none. Ticks are remembered in each queue for itself.
     ///
-    /// The same request for the same tick may be sent again and again: it is answered as the first time,
-    /// as long as no later tick was decided, and an enqueued task is known again while it lives.
+    /// The same request for the same tick may be sent again and again: it is answered as the first time.
+    /// Once a later tick was decided, that is known while the task lives, and from [`Tick::by`] for
+    /// [`TICK_RECEIPT`], unless that one has decided another tick since.
+    ///
+    /// With [`OnConflict::ReplaceFinished`] an archived or completed task that has the id is deleted with its
+    /// lock, in the same step. Any other task stays, and is a conflict, as is a lock that another task holds.
     ///
     /// What is remembered but cannot be read is told in the log and replaced, as if there were nothing:
     /// no tick is lost by it.
@@ -568,9 +621,17 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Not safe: what was sent may take effect.
     async fn enqueue_tick(&self, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError>;
 
-    /// The last tick that was decided of each entry, each in its queue; `None`: none is remembered, or what
-    /// is there cannot be read. As many answers as entries. Reads only.
-    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>>;
+    /// The last tick that was decided of each entry, each in its queue, or where its period starts; `None`:
+    /// nothing is remembered, or what is there cannot be read. As many answers as entries. Reads only.
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<TickMark>, BrokerError>>;
+
+    /// Remembers of entries without a tick where their periods start, so that a scheduler that is restarted
+    /// within the first period goes on with it. What is remembered already stays. Answers what is remembered now,
+    /// as [`last_ticks`](Self::last_ticks); as many answers as entries. The queue names are published.
+    ///
+    /// # Cancel safety
+    /// Safe: each start is remembered or not.
+    async fn start_ticks(&self, starts: &[TickStart]) -> Vec<Result<Option<TickMark>, BrokerError>>;
 
     /// Opens the record of an exchange. To be kept in the in-flight table before the call is sent.
     fn begin(&self) -> CallRecord;

@@ -179,7 +179,7 @@ pub mod own {
 
     /// The last tick of a periodic task that was decided, with a lifetime (SAFETY rule 10): its Unix
     /// second, the token of the request and its outcome (`1` enqueued, `d` a duplicate, `0` an id
-    /// conflict), separated by spaces.
+    /// conflict), separated by spaces. With `s` there was none yet, and the period counts from there.
     #[must_use]
     pub fn tick(queue: &QueueName, entry: &EntryKey) -> String {
         format!("asynq:{{{queue}}}:x:tick:{entry}")
@@ -196,6 +196,13 @@ pub mod own {
     #[must_use]
     pub fn heal_place(queue: &QueueName) -> String {
         of_queue(queue, "x:heal")
+    }
+
+    /// The last tick of a periodic task that one scheduler decided, as [`tick`], for an hour: it hears of it
+    /// when the answer was lost.
+    #[must_use]
+    pub fn tick_receipt(queue: &QueueName, entry: &EntryKey, scheduler: &str) -> String {
+        format!("{}:{scheduler}", tick(queue, entry))
     }
 
     /// The supervision tree of a server as JSON, with its identity.

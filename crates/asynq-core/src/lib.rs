@@ -55,7 +55,7 @@ pub use patterns::Patterns;
 pub use payload::IntoTask;
 #[cfg(feature = "json")]
 pub use payload::TaskPayload;
-pub use periodic::{EntryKey, MissedTicks, PeriodicTaskConfig, PeriodicTaskConfigProvider};
+pub use periodic::{EntryKey, MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskConfigProvider};
 pub use progress::Progress;
 pub use state::TaskState;
 pub use states::States;

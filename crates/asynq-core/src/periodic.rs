@@ -32,6 +32,19 @@ pub enum MissedTicks {
     All,
 }
 
+/// What becomes of a tick whose task has a fixed id that another task in the queue has, in whatever state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// It enqueues nothing, as in Go. An archived task, and a completed one within its retention, keeps its id, so
+    /// that no tick enqueues anything until it is deleted.
+    #[default]
+    Skip,
+    /// If the other task is archived or completed, it is deleted, with its result and its unique lock, and the
+    /// new one is enqueued in the same step. A task in any other state stays, and the tick enqueues nothing.
+    ReplaceFinished,
+}
+
 /// A periodic task as a [`PeriodicTaskConfigProvider`] gives it (Go: `PeriodicTaskConfig`).
 ///
 /// Nothing is checked here: a spec or an option that cannot be used is refused where the entry is
@@ -55,6 +68,7 @@ pub struct PeriodicTaskConfig {
     options: TaskOptions,
     timezone: Option<Tz>,
     missed: Option<MissedTicks>,
+    on_conflict: Option<OnConflict>,
 }
 
 impl PeriodicTaskConfig {
@@ -66,6 +80,7 @@ impl PeriodicTaskConfig {
             options: TaskOptions::new(),
             timezone: None,
             missed: None,
+            on_conflict: None,
         }
     }
 
@@ -85,6 +100,12 @@ impl PeriodicTaskConfig {
     /// The policy for missed ticks. Default: the scheduler's.
     pub fn missed(mut self, missed: MissedTicks) -> Self {
         self.missed = Some(missed);
+        self
+    }
+
+    /// What becomes of a tick whose task has a fixed id that another task has. Default: the scheduler's.
+    pub fn on_conflict(mut self, policy: OnConflict) -> Self {
+        self.on_conflict = Some(policy);
         self
     }
 
@@ -116,6 +137,12 @@ impl PeriodicTaskConfig {
     #[must_use]
     pub fn get_missed(&self) -> Option<MissedTicks> {
         self.missed
+    }
+
+    /// The policy for ids that are taken, if it has one of its own.
+    #[must_use]
+    pub fn get_on_conflict(&self) -> Option<OnConflict> {
+        self.on_conflict
     }
 }
 
@@ -230,6 +257,8 @@ pub enum TickOutcome {
     Duplicate,
     /// `0`: its id was taken.
     IdConflict,
+    /// `s`: there was none yet; the period of the entry counts from there.
+    Started,
 }
 
 impl TickMark {
@@ -251,6 +280,7 @@ impl TickMark {
                 "1" => TickOutcome::Enqueued,
                 "d" => TickOutcome::Duplicate,
                 "0" => TickOutcome::IdConflict,
+                "s" => TickOutcome::Started,
                 _ => return None,
             },
         })
@@ -269,6 +299,7 @@ impl fmt::Display for TickMark {
             TickOutcome::Enqueued => '1',
             TickOutcome::Duplicate => 'd',
             TickOutcome::IdConflict => '0',
+            TickOutcome::Started => 's',
         };
         write!(f, "{} {:016x} {outcome}", self.at, self.token)
     }
@@ -359,7 +390,12 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_as_written_and_nothing_else_is_one() {
-        for outcome in [TickOutcome::Enqueued, TickOutcome::Duplicate, TickOutcome::IdConflict] {
+        for outcome in [
+            TickOutcome::Enqueued,
+            TickOutcome::Duplicate,
+            TickOutcome::IdConflict,
+            TickOutcome::Started,
+        ] {
             for at in [1_700_000_000, 0, -5] {
                 let mark = TickMark {
                     at,

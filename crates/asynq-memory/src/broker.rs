@@ -13,14 +13,14 @@ use async_trait::async_trait;
 use asynq_core::{
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Tick, Ticked,
-        Want, Watch, WatchKind,
+        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Tick,
+        TickStart, Ticked, Want, Watch, WatchKind,
     },
     clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
-    periodic::EntryKey,
+    periodic::{EntryKey, TickMark},
     progress::Progress,
     raw::RawState,
     tree::{ServerIdentity, TreeNode},
@@ -175,10 +175,15 @@ impl Broker for MemoryBroker {
         self.with(|data, now| ticks::enqueue_tick(data, request, tick, now))?
     }
 
-    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<TickMark>, BrokerError>> {
         let one =
             |(queue, entry): &(QueueName, EntryKey)| self.with(|data, now| ticks::last_tick(data, queue, entry, now));
         entries.iter().map(one).collect()
+    }
+
+    async fn start_ticks(&self, starts: &[TickStart]) -> Vec<Result<Option<TickMark>, BrokerError>> {
+        let one = |start: &TickStart| self.with(|data, now| ticks::start(data, start, now));
+        starts.iter().map(one).collect()
     }
 
     fn begin(&self) -> CallRecord {

@@ -1,43 +1,101 @@
 -- enqueue_tick: creates the task of a tick, if the tick is still to be decided.
 --
--- KEYS  1 pending, 2 scheduled, 3 groups, 4 x:tick:<entry>
+-- KEYS  1 pending, 2 scheduled, 3 groups, 4 x:tick:<entry>, 5 x:tick:<entry>:<who asks>, 6 archived,
+--       7 completed
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 tick in s, 5 gap in s (at least 1),
---       6 how long the mark lives in ms, then one item as in include/create.lua
+--       6 how long the mark lives in ms, 7 how long the receipt lives in ms, 8 1: decide, 0: only tell,
+--       9 1: an archived or completed task with the id makes room, 0: it is a conflict,
+--       then one item as in include/create.lua
 -- returns {code, last tick in s or '', damage of the mark or ''}, the codes as in include/create.lua,
---       2 never, and one more: t decided before; only then the last tick is told
+--       2 never, and one more: t decided before, or left open by one that only asks; only then a tick is
+--       told, the last one, or the one asked for if there is none
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The mark is `<tick in s> <x:enq token> <1, d or 0>`. A lock or an id that is taken decides the tick
--- too. What is not a mark counts as none and is written over. Under maxmemory Redis refuses the first
--- write, and with it the whole call.
+-- The mark is `<tick in s> <x:enq token> <1, d or 0>`, or ends in `s`: no tick yet, the period counts from
+-- there; a start after the tick was written by a wrong clock and counts as none. A lock or an id that is taken decides the tick too. What is not a mark counts as none and is
+-- written over. The receipt is the mark of the last tick that the one who asks has decided: it tells when the
+-- answer was lost and others have decided later ticks. A task makes room only where its state says it is
+-- finished and it stands there; a lock of another task comes first. Under maxmemory Redis refuses the
+-- first write, and with it the whole call, unless a task makes room.
 
-local bad = create_misfit(7, 1)
+local FIRST = 10
+local prefix, id, token, at, damage_found = ARGV[1], ARGV[FIRST], ARGV[FIRST + 2], tonumber(ARGV[4]), ''
+local replaces, decides = ARGV[9] == '1', ARGV[8] == '1'
+local bad = create_misfit(FIRST, 1) or (replaces and misfit({ KEYS[6], 'zset', KEYS[7], 'zset' }))
 if bad then
   return wrong_type(bad)
 end
 
-local token, at, damage = ARGV[9], tonumber(ARGV[4]), ''
-local mark = redis.pcall('GET', KEYS[4])
-if type(mark) == 'table' then
-  damage = 'not a string'
-elseif mark then
-  local last, by, outcome = string.match(mark, '^(%-?%d+) (%x+) ([1d0])$')
-  if not last or #last > 15 or #by ~= 16 then
-    damage = 'not a mark'
-  elseif tonumber(last) == at and by == token then
-    return { outcome, '', '' }
-  elseif at < tonumber(last) + tonumber(ARGV[5]) then
-    -- A later tick may have been decided since our first attempt; then the task tells.
-    if redis.pcall('HGET', ARGV[1] .. 't:' .. ARGV[7], 'x:enq') == token then
-      return { '1', '', '' }
-    end
-    return { 't', last, '' }
+-- The parts of a mark; nil if it is none.
+local function read(mark)
+  if type(mark) ~= 'string' then
+    return nil
   end
+  local last, by, outcome = string.match(mark, '^(%-?%d+) (%x+) ([1d0s])$')
+  if not last or #last > 15 or #by ~= 16 then
+    return nil
+  end
+  return last, by, outcome
 end
 
-local code = create(7, 1)
+-- What became of this request, if it decided the tick before.
+local function decided()
+  -- The task tells, or the receipt, which outlives it.
+  if redis.pcall('HGET', prefix .. 't:' .. id, 'x:enq') == token then
+    return '1'
+  end
+  local last, by, outcome = read(redis.pcall('GET', KEYS[5]))
+  return last and tonumber(last) == at and by == token and outcome or nil
+end
+
+local mark = redis.pcall('GET', KEYS[4])
+local last, by, outcome = read(mark)
+if type(mark) == 'table' then
+  damage_found = 'not a string'
+elseif mark and not last then
+  damage_found = 'not a mark'
+elseif last and outcome ~= 's' and tonumber(last) == at and by == token then
+  return { outcome, '', '' }
+elseif last and at < tonumber(last) + tonumber(ARGV[5]) and (outcome ~= 's' or at >= tonumber(last)) then
+  local before = decided()
+  if before then
+    return { before, '', '' }
+  end
+  return { 't', last, '' }
+end
+if not decides then
+  local before = decided()
+  if before then
+    return { before, '', '' }
+  end
+  return { 't', last or ARGV[4], '' }
+end
+
+-- Deletes the task with the id if it is finished, and its lock.
+local function make_room()
+  local key, width = prefix .. 't:' .. id, WIDTH[ARGV[FIRST + 1]]
+  local lock = width > 5 and ARGV[FIRST + width - 2] or nil
+  local owner = lock and redis.pcall('GET', lock)
+  if owner and owner ~= id then
+    return
+  end
+  local task = redis.pcall('HMGET', key, 'state', 'x:enq', 'unique_key')
+  local set = not task.err and task[2] ~= token and ({ archived = KEYS[6], completed = KEYS[7] })[task[1]]
+  if set and redis.call('ZREM', set, id) == 1 then
+    redis.call('UNLINK', key)
+    free_lock(prefix, task[3], id)
+    free_lock(prefix, lock, id)
+  end
+end
+if replaces then
+  make_room()
+end
+
+local code = create(FIRST, 1)
 if code == '2' then
   code = '1'
 end
-redis.call('SET', KEYS[4], ARGV[4] .. ' ' .. token .. ' ' .. code, 'PX', ARGV[6])
-return { code, '', damage }
+local text = ARGV[4] .. ' ' .. token .. ' ' .. code
+redis.call('SET', KEYS[4], text, 'PX', ARGV[6])
+redis.call('SET', KEYS[5], text, 'PX', ARGV[7])
+return { code, '', damage_found }

@@ -14,15 +14,15 @@ use asynq_core::{
     Result as AsynqResult,
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want,
-        Watch, WatchKind,
+        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart,
+        Ticked, Want, Watch, WatchKind,
     },
     clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{GroupKey, QueueName, TaskId},
-    periodic::EntryKey,
+    periodic::{EntryKey, TickMark},
     progress::Progress,
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
@@ -154,8 +154,12 @@ impl Broker for RedisBroker {
         ops::ticks::enqueue(&self.core, request, tick).await
     }
 
-    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<TickMark>, BrokerError>> {
         ops::ticks::last(&self.core, entries).await
+    }
+
+    async fn start_ticks(&self, starts: &[TickStart]) -> Vec<Result<Option<TickMark>, BrokerError>> {
+        ops::ticks::start(&self.core, starts).await
     }
 
     fn begin(&self) -> CallRecord {

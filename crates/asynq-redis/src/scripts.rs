@@ -30,7 +30,7 @@ scripts! {
     /// New tasks.
     ENQUEUE = "enqueue" ["container" "create"];
     /// The task of a tick.
-    ENQUEUE_TICK = "enqueue_tick" ["container" "create"];
+    ENQUEUE_TICK = "enqueue_tick" ["container" "lock" "create"];
     /// Outcomes, then a take.
     EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "settle"];
     /// Outcomes in the stead of dead owners.

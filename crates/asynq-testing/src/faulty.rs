@@ -43,6 +43,7 @@ pub enum Op {
     Enqueue,
     EnqueueTick,
     LastTicks,
+    StartTicks,
     Exchange,
     Adopt,
     ExtendLeases,

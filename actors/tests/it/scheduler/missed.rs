@@ -238,3 +238,43 @@ async fn an_entry_that_comes_back_after_weeks() {
     );
     system.shutdown().await;
 }
+
+/// A scheduler that never lives for a whole period goes on with the period of the first one: half of the ticks fall
+/// while nobody is there, and are dropped.
+#[tokio::test(start_paused = true)]
+async fn a_new_period_outlives_restarts() {
+    let (store, env, book) = (MemoryStore::new(), env(), Book::default());
+    for seed in 0..20 {
+        let env = other(&env, seed);
+        let scheduler = book.scheduler(SchedulerConfig::new().missed(MissedTicks::All), &env);
+        scheduler.register("@every 10s", task("t")).unwrap();
+        let system = start(store.clone(), &env, &scheduler).await;
+        tokio::time::sleep(Duration::from_millis(6700)).await;
+        system.shutdown().await;
+    }
+    let (ticks, first) = (book.of("t"), at("2024-03-10T12:00:40Z"));
+    assert_eq!(
+        ticks[..3],
+        [first, first + 10 * SECOND, first + 20 * SECOND],
+        "{ticks:?}"
+    );
+    assert!(ticks.len() > 10, "{ticks:?}");
+
+    // Nothing was missed before the first tick, whatever the policy.
+    let store = MemoryStore::new();
+    let (env, brief, late) = (other(&env, 30), Book::default(), Book::default());
+    let now = env.clock.now();
+    for (book, lives) in [(&brief, 5 * SECOND), (&late, HOUR)] {
+        let env = other(&env, lives.as_secs());
+        let scheduler = book.scheduler(SchedulerConfig::new().missed(MissedTicks::All), &env);
+        scheduler.register("@every 30m", task("t")).unwrap();
+        let system = start(store.clone(), &env, &scheduler).await;
+        tokio::time::sleep(lives).await;
+        system.shutdown().await;
+        tokio::time::sleep(3 * HOUR).await;
+    }
+    assert!(brief.of("t").is_empty());
+    // In the phase of the first scheduler.
+    let phase = |tick: &chrono::DateTime<chrono::Utc>| (tick.timestamp() - now.timestamp()) % 1800;
+    assert_eq!(late.of("t").iter().map(phase).collect::<Vec<_>>(), [0, 0]);
+}

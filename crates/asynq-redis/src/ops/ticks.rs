@@ -1,12 +1,12 @@
 //! Ticks of periodic tasks.
 
 use asynq_core::{
-    broker::{EnqueueRequest, Tick, Ticked},
+    broker::{EnqueueRequest, TICK_RECEIPT, Tick, TickStart, Ticked},
     clock::unix_nanos,
     error::{BrokerError, EnqueueError},
     keys::{self, own},
     names::QueueName,
-    periodic::{EntryKey, TickMark},
+    periodic::{EntryKey, OnConflict, TickMark},
 };
 use chrono::{DateTime, Utc};
 use futures::future::join;
@@ -30,17 +30,22 @@ const MARKS: usize = 500;
 pub(crate) async fn enqueue(core: &Core, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {
     let queue = QueueName::from_storage(&request.message.queue);
     let now = core.now();
-    let mut args = Args::with_capacity(13)
+    let mut args = Args::with_capacity(16)
         .text(&keys::queue_prefix(&queue))
         .int(now.timestamp())
         .int(unix_nanos(now))
         .int(tick.at.timestamp())
         .int(tick.gap_secs())
-        .int(tick.keep_millis());
+        .int(tick.keep_millis())
+        .int(i64::try_from(TICK_RECEIPT.as_millis()).unwrap_or(i64::MAX))
+        .int(i64::from(tick.decide))
+        .int(i64::from(tick.on_conflict == OnConflict::ReplaceFinished));
     push(&mut args, &queue, &request, now)?;
     let mut keys = keys_of(&queue, &["pending", "scheduled", "groups"]);
     let mark = own::tick(&queue, &tick.entry);
     keys.push(mark.clone().into_bytes());
+    keys.push(own::tick_receipt(&queue, &tick.entry, &tick.by).into_bytes());
+    keys.extend(keys_of(&queue, &["archived", "completed"]));
     let sent = core.link.eval(&scripts::ENQUEUE_TICK, keys, args.done());
     let ((), answer) = join(publish(core, std::iter::once(&queue)), sent).await;
     let mut reply = Reply::of_script(OPERATION, answer?)?;
@@ -55,10 +60,7 @@ pub(crate) async fn enqueue(core: &Core, request: EnqueueRequest, tick: &Tick) -
     }
 }
 
-pub(crate) async fn last(
-    core: &Core,
-    entries: &[(QueueName, EntryKey)],
-) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+pub(crate) async fn last(core: &Core, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<TickMark>, BrokerError>> {
     let parts = by_queue(entries.iter().map(|(queue, _)| queue));
     let calls: Vec<Vec<usize>> = parts
         .into_iter()
@@ -90,12 +92,37 @@ pub(crate) async fn last(
     results
 }
 
-fn read(queue: &QueueName, entry: &EntryKey, text: &[u8]) -> Option<DateTime<Utc>> {
+/// A start that cannot be written leaves the entry without one.
+pub(crate) async fn start(core: &Core, starts: &[TickStart]) -> Vec<Result<Option<TickMark>, BrokerError>> {
+    let mut commands = Vec::with_capacity(2 * starts.len());
+    for start in starts {
+        let key = own::tick(&start.queue, &start.entry);
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(start.mark().to_string()).arg("NX");
+        set.arg("PX").arg(start.keep_millis());
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        commands.extend([set, get]);
+    }
+    let queues = starts.iter().map(|start| &start.queue);
+    let ((), answers) = join(publish(core, queues), core.link.pipeline(&commands)).await;
+    let of_gets = answers.into_iter().skip(1).step_by(2);
+    let mut marks = starts.iter().zip(of_gets).map(|(start, answer)| match answer {
+        Ok(Value::BulkString(text)) => Ok(read(&start.queue, &start.entry, &text)),
+        // Of another type.
+        Ok(_) | Err(BrokerError::WrongType { .. } | BrokerError::Refused { .. }) => Ok(None),
+        Err(error) => Err(error),
+    });
+    let missing = || Err(protocol("start_ticks", "an entry has no answer".to_owned()));
+    starts.iter().map(|_| marks.next().unwrap_or_else(missing)).collect()
+}
+
+fn read(queue: &QueueName, entry: &EntryKey, text: &[u8]) -> Option<TickMark> {
     let mark = TickMark::parse(text);
     if mark.is_none() {
         tracing::warn!(key = %own::tick(queue, entry), "the last tick of a periodic task cannot be read");
     }
-    mark.map(|mark| mark.instant())
+    mark
 }
 
 /// The values of an MGET: a key that holds another type reads as absent.

@@ -156,7 +156,7 @@ async fn a_tick_is_refused_whole_and_stays_open() {
     }
     assert_eq!(keys_of(&mut bench).await, before);
     let last = bench.storage.last_ticks(&[(q(), next.entry.clone())]).await.remove(0);
-    assert_eq!(last.unwrap(), Some(first.at));
+    assert_eq!(last.unwrap().unwrap().instant(), first.at);
     // What was decided is still told.
     let taken = bench
         .storage

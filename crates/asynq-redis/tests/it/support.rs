@@ -158,6 +158,9 @@ pub(crate) fn tick(bench: &Bench, secs: i64) -> Tick {
         at: DateTime::from_timestamp(bench.secs() + secs, 0).unwrap(),
         gap: Duration::ZERO,
         keep: Duration::from_secs(3600),
+        by: "s".into(),
+        on_conflict: asynq_core::OnConflict::Skip,
+        decide: true,
     }
 }
 

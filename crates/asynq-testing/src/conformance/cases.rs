@@ -239,6 +239,12 @@ macro_rules! __conformance_cases {
                 an_id_conflict_decides_the_tick
                 a_request_sent_again_is_answered_alike
                 a_request_sent_again_after_a_later_tick_is_told_by_its_task
+                a_scheduler_hears_of_its_tick_after_later_ones_of_others
+                a_tick_that_is_only_asked_about_is_left_open
+                a_period_starts_once
+                a_finished_task_makes_room_for_that_of_a_tick
+                the_lock_of_a_finished_task_makes_room_too
+                only_a_finished_task_makes_room
                 a_task_of_the_same_request_is_no_conflict
                 a_mark_lives_as_long_as_asked
                 a_mark_ends

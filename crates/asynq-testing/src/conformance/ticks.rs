@@ -1,11 +1,11 @@
 //! Ticks of periodic tasks are decided once (SAFETY 10).
 
 use asynq_core::{
-    broker::{EnqueueRequest, Tick, Ticked},
+    broker::{EnqueueRequest, Tick, TickStart, Ticked},
     info::TaskInfo,
     keys::own,
     options::TaskOptions,
-    periodic::{EntryKey, TickMark, TickOutcome},
+    periodic::{EntryKey, OnConflict, TickMark, TickOutcome},
     task::Task,
 };
 use chrono::{DateTime, Utc};
@@ -28,6 +28,17 @@ fn tick(fx: &Fixture, secs: i64) -> Tick {
         at: second(fx, secs),
         gap: Duration::ZERO,
         keep: Duration::from_secs(WEEK.unsigned_abs()),
+        by: "one".into(),
+        on_conflict: OnConflict::Skip,
+        decide: true,
+    }
+}
+
+/// The same, as another scheduler asks.
+fn tick_of_another(fx: &Fixture, secs: i64) -> Tick {
+    Tick {
+        by: "another".into(),
+        ..tick(fx, secs)
     }
 }
 
@@ -60,7 +71,8 @@ async fn taken(fx: &Fixture, request: RequestBuilder, tick: &Tick, last: DateTim
 async fn last(fx: &Fixture, queues: &[&str], entry: &EntryKey) -> Vec<Option<DateTime<Utc>>> {
     let entries: Vec<_> = queues.iter().map(|name| (queue(name), entry.clone())).collect();
     let answers = fx.storage.last_ticks(&entries).await;
-    answers.into_iter().map(Result::unwrap).collect()
+    let marks = answers.into_iter().map(Result::unwrap);
+    marks.map(|mark| mark.map(|mark| mark.instant())).collect()
 }
 
 fn mark(at: DateTime<Utc>, token: u64, outcome: TickOutcome) -> String {
@@ -216,6 +228,223 @@ pub(super) async fn a_request_sent_again_after_a_later_tick_is_told_by_its_task(
     taken(fx, new(), &tick(fx, 0), second(fx, 1)).await;
 }
 
+/// SAFETY 3: its scheduler hears how a tick was decided, though others have decided later ones and the task is
+/// gone. Nobody else does, and it is the last one of that scheduler.
+pub(super) async fn a_scheduler_hears_of_its_tick_after_later_ones_of_others(fx: &Fixture) {
+    let new = || request(Q, "a").token(7);
+    ticked(fx, new(), &tick(fx, 0)).await;
+    let task = fx.take_one().await;
+    fx.settled(&task, DONE).await;
+    ticked(fx, request(Q, "b").token(8), &tick_of_another(fx, 1)).await;
+    let before = fx.raw().await;
+    assert_eq!(ticked(fx, new(), &tick(fx, 0)).await.id, id("a"));
+    before.assert_same(&fx.raw().await);
+    taken(fx, new(), &tick_of_another(fx, 0), second(fx, 1)).await;
+    taken(fx, new().token(9), &tick(fx, 0), second(fx, 1)).await;
+    taken(fx, new(), &tick(fx, -1), second(fx, 1)).await;
+
+    // Conflicts, too.
+    let owner = fx.running(request(Q, "c").payload("p").unique(HOUR)).await;
+    let answer = try_tick(fx, request(Q, "c").token(10), &tick(fx, 2)).await;
+    assert!(matches!(answer, Err(EnqueueError::TaskIdConflict)), "{answer:?}");
+    let duplicate = || request(Q, "d").payload("p").unique(HOUR).token(11);
+    let answer = try_tick(fx, duplicate(), &tick_of_another(fx, 3)).await;
+    assert!(matches!(answer, Err(EnqueueError::DuplicateTask)), "{answer:?}");
+    fx.settled(&owner, DONE).await;
+    let answer = try_tick(fx, request(Q, "c").token(10), &tick(fx, 2)).await;
+    assert!(matches!(answer, Err(EnqueueError::TaskIdConflict)), "{answer:?}");
+    ticked(fx, request(Q, "e"), &tick(fx, 4)).await;
+    let answer = try_tick(fx, duplicate(), &tick_of_another(fx, 3)).await;
+    assert!(matches!(answer, Err(EnqueueError::DuplicateTask)), "{answer:?}");
+    taken(fx, request(Q, "c").token(10), &tick(fx, 2), second(fx, 4)).await;
+
+    let ttl = fx
+        .ttl_of(&own::tick_receipt(&queue(Q), &entry("e"), "one"))
+        .await
+        .unwrap();
+    assert!((3540..=3600).contains(&ttl), "{ttl}");
+}
+
+/// The contract of `Tick::decide`: one that only asks changes nothing.
+pub(super) async fn a_tick_that_is_only_asked_about_is_left_open(fx: &Fixture) {
+    let new = || request(Q, "a").token(7);
+    let asked = || Tick {
+        decide: false,
+        ..tick(fx, 0)
+    };
+    let answer = try_tick(fx, new(), &asked()).await;
+    assert!(
+        matches!(&answer, Ok(Ticked::Taken { last }) if *last == second(fx, 0)),
+        "{answer:?}"
+    );
+    assert!(!fx.raw().await.has_task("a"));
+    assert_eq!(mark_text(fx).await, None);
+    ticked(fx, request(Q, "b"), &tick_of_another(fx, -1)).await;
+    taken(fx, new(), &asked(), second(fx, -1)).await;
+    ticked(fx, new(), &tick(fx, 0)).await;
+    assert_eq!(ticked(fx, new(), &asked()).await.id, id("a"));
+    ticked(fx, request(Q, "c"), &tick_of_another(fx, 1)).await;
+    for task in fx.take(3).await {
+        fx.settled(&task, DONE).await;
+    }
+    let before = fx.raw().await;
+    assert_eq!(ticked(fx, new(), &asked()).await.id, id("a"));
+    before.assert_same(&fx.raw().await);
+}
+
+/// The contract of `start_ticks`: the first start counts, until there is a tick.
+pub(super) async fn a_period_starts_once(fx: &Fixture) {
+    let every = |secs| Tick {
+        gap: Duration::from_secs(30),
+        ..tick(fx, secs)
+    };
+    let start = async |secs| {
+        let start = TickStart {
+            queue: queue(Q),
+            entry: entry("e"),
+            at: second(fx, secs),
+            keep: HOUR,
+        };
+        let marks = fx.storage.start_ticks(&[start]).await;
+        marks.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let started = TickMark {
+        at: second(fx, 0).timestamp(),
+        token: 0,
+        outcome: TickOutcome::Started,
+    };
+    assert_eq!(start(0).await, [Some(started)]);
+    assert_eq!(start(5).await, [Some(started)]);
+    assert_eq!(mark_text(fx).await, Some(started.to_string()));
+    let ttl = fx.ttl_of(&mark_key(&entry("e"))).await.unwrap();
+    assert!((3540..=3600).contains(&ttl), "{ttl}");
+    let raw = fx.raw().await;
+    assert_eq!(raw.state["asynq:queues"], RawValue::Set([bytes(Q)].into()));
+
+    taken(fx, request(Q, "a"), &every(0), second(fx, 0)).await;
+    taken(fx, request(Q, "a"), &every(29), second(fx, 0)).await;
+    // A start is no tick of the request that has its token.
+    taken(fx, request(Q, "a").token(0), &every(0), second(fx, 0)).await;
+    ticked(fx, request(Q, "b").token(7), &every(30)).await;
+    let ticked = TickMark {
+        at: second(fx, 30).timestamp(),
+        token: 7,
+        outcome: TickOutcome::Enqueued,
+    };
+    assert_eq!(start(60).await, [Some(ticked)]);
+    for damage in [string("x"), list(&["x"])] {
+        fx.edit(|state| drop(state.insert(mark_key(&entry("e")), damage.clone())))
+            .await;
+        let before = fx.raw().await;
+        assert_eq!(start(60).await, [None], "{damage:?}");
+        before.assert_same(&fx.raw().await);
+    }
+    assert!(fx.storage.start_ticks(&[]).await.is_empty());
+    // One after the tick was written by a wrong clock.
+    fx.edit(|state| drop(state.remove(&mark_key(&entry("e"))))).await;
+    start(100).await;
+    let early = request(Q, "c").token(8);
+    assert!(matches!(try_tick(fx, early, &every(90)).await, Ok(Ticked::Enqueued(_))));
+    assert_eq!(last(fx, &[Q], &entry("e")).await, [Some(second(fx, 90))]);
+}
+
+fn replacing(fx: &Fixture, secs: i64) -> Tick {
+    Tick {
+        on_conflict: OnConflict::ReplaceFinished,
+        ..tick(fx, secs)
+    }
+}
+
+/// The contract of `OnConflict::ReplaceFinished`: a task that is over makes room, with all that it had.
+pub(super) async fn a_finished_task_makes_room_for_that_of_a_tick(fx: &Fixture) {
+    let states = [TaskState::Archived, TaskState::Completed];
+    for state in states {
+        fx.task_in(state.as_str(), state).await;
+    }
+    for (n, state) in states.into_iter().enumerate() {
+        let n = i64::try_from(n).unwrap();
+        let name = state.as_str();
+        let answer = try_tick(fx, request(Q, name), &tick(fx, 10 * n)).await;
+        assert!(matches!(answer, Err(EnqueueError::TaskIdConflict)), "{answer:?}");
+        let new = request(Q, name).payload(name.to_owned()).unique(HOUR).token(7);
+        ticked(fx, new.clone(), &replacing(fx, 10 * n + 1)).await;
+        let raw = fx.raw().await;
+        assert_eq!(raw.task(name).state(), "pending");
+        assert_eq!(
+            raw.task(name).names(),
+            ["msg", "pending_since", "state", "unique_key", "x:enq"]
+        );
+        assert!(raw.zset(name).is_empty());
+        // Sent again it is answered alike, and the new task stays.
+        ticked(fx, new, &replacing(fx, 10 * n + 1)).await;
+        raw.assert_same(&fx.raw().await);
+    }
+    assert_eq!(fx.raw().await.list("pending"), ["completed", "archived"]);
+}
+
+/// A lock that the finished task holds goes with it; one that another task holds decides the tick.
+pub(super) async fn the_lock_of_a_finished_task_makes_room_too(fx: &Fixture) {
+    let unique = |id: &str, payload: &str| request(Q, id).payload(payload.to_owned()).unique(HOUR);
+    let lock = |payload: &str| asynq_core::keys::unique(&queue(Q), "t", Some(payload.as_bytes()));
+    for (id, payload) in [("a", "p"), ("b", "r")] {
+        let old = fx.running(unique(id, payload)).await;
+        fx.settled(&old, archive()).await;
+        assert_eq!(fx.raw().await.state[&lock(payload)], string(id));
+    }
+    fx.enqueue(unique("owner", "q")).await;
+    let before = fx.raw().await;
+    let answer = try_tick(fx, unique("a", "q"), &replacing(fx, 0)).await;
+    assert!(matches!(answer, Err(EnqueueError::DuplicateTask)), "{answer:?}");
+    assert_eq!(fx.raw().await.zset("archived"), before.zset("archived"));
+    assert_eq!(fx.raw().await.task("a").names(), before.task("a").names());
+
+    ticked(fx, unique("a", "p"), &replacing(fx, 1)).await;
+    assert_eq!(fx.raw().await.state[&lock("p")], string("a"));
+    ticked(fx, unique("b", "s"), &replacing(fx, 2)).await;
+    let raw = fx.raw().await;
+    assert!(!raw.state.contains_key(&lock("r")), "its lock stays behind");
+    assert_eq!(raw.state[&lock("s")], string("b"));
+}
+
+/// No other task makes room, nor one that does not stand where its state says.
+pub(super) async fn only_a_finished_task_makes_room(fx: &Fixture) {
+    let states = [
+        TaskState::Active,
+        TaskState::Retry,
+        TaskState::Pending,
+        TaskState::Scheduled,
+        TaskState::Aggregating,
+    ];
+    fx.task_in("elsewhere", TaskState::Archived).await;
+    for (n, state) in states.into_iter().enumerate() {
+        fx.task_in(state.as_str(), state).await;
+        let before = fx.raw().await;
+        let tick = replacing(fx, i64::try_from(n).unwrap());
+        let answer = try_tick(fx, request(Q, state.as_str()), &tick).await;
+        assert!(
+            matches!(answer, Err(EnqueueError::TaskIdConflict)),
+            "{state}: {answer:?}"
+        );
+        let raw = fx.raw().await;
+        assert_eq!(raw.task(state.as_str()).state(), state.as_str());
+        assert_eq!(raw.task(state.as_str()).names(), before.task(state.as_str()).names());
+    }
+    fx.leaves_damage();
+    fx.edit(|state| drop(state.remove(&key("archived")))).await;
+    let answer = try_tick(fx, request(Q, "elsewhere"), &replacing(fx, 10)).await;
+    assert!(matches!(answer, Err(EnqueueError::TaskIdConflict)), "{answer:?}");
+    assert_eq!(fx.raw().await.task("elsewhere").state(), "archived");
+    for suffix in ["archived", "completed"] {
+        fx.edit(|state| drop(state.insert(key(suffix), string("x")))).await;
+        let answer = try_tick(fx, request(Q, "x"), &replacing(fx, 11)).await;
+        assert!(
+            matches!(&answer, Err(EnqueueError::Broker(BrokerError::WrongType { key: bad })) if *bad == key(suffix)),
+            "{answer:?}"
+        );
+        fx.edit(|state| drop(state.remove(&key(suffix)))).await;
+    }
+}
+
 /// A task that our request created before its tick was forgotten is ours.
 pub(super) async fn a_task_of_the_same_request_is_no_conflict(fx: &Fixture) {
     let new = || request(Q, "a").token(7);
@@ -297,7 +526,8 @@ pub(super) async fn any_number_of_entries_is_read(fx: &Fixture) {
     let answers = fx.storage.last_ticks(&entries).await;
     assert_eq!(answers.len(), 1200);
     for (n, answer) in answers.into_iter().enumerate() {
-        assert_eq!(answer.unwrap(), (n % 7 == 0).then(|| second(fx, 0)), "{n}");
+        let at = answer.unwrap().map(|mark| mark.instant());
+        assert_eq!(at, (n % 7 == 0).then(|| second(fx, 0)), "{n}");
     }
 }
 
@@ -328,6 +558,7 @@ pub(super) async fn a_damaged_mark_is_replaced(fx: &Fixture) {
         string(&year.to_string()),
         string(&format!("{year} 7 1")),
         string(&format!("{year} 0000000000000007 2")),
+        string(&format!("{year} s")),
         string(&format!("{year}000000 0000000000000007 1")),
         list(&["x"]),
         zset(&[("x", 1)]),

@@ -8,13 +8,12 @@ use asynq_core::{
     TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
-        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, Ticked, Want, Watch, WatchKind,
+        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want, Watch, WatchKind,
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
-    periodic::EntryKey,
+    periodic::{EntryKey, TickMark},
 };
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
 use super::{
@@ -165,7 +164,7 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
         }
     }
 
-    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<DateTime<Utc>>, BrokerError>> {
+    async fn last_ticks(&self, entries: &[(QueueName, EntryKey)]) -> Vec<Result<Option<TickMark>, BrokerError>> {
         let call = |inner: Arc<B>, items: Vec<(QueueName, EntryKey)>| -> BoxFuture<'static, _> {
             Box::pin(async move { inner.last_ticks(&items).await })
         };
@@ -175,6 +174,15 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
         let answers = answers.await.into_iter().zip(entries);
         answers
             .map(|(answer, (queue, _))| refused(queue).map_or(answer, Err))
+            .collect()
+    }
+
+    async fn start_ticks(&self, starts: &[TickStart]) -> Vec<Result<Option<TickMark>, BrokerError>> {
+        let answers = self.guard_batch(Op::StartTicks, starts.len(), self.inner.start_ticks(starts));
+        let refused = |queue: &QueueName| self.faults.refusal(queue.as_str());
+        let answers = answers.await.into_iter().zip(starts);
+        answers
+            .map(|(answer, start)| refused(&start.queue).map_or(answer, Err))
             .collect()
     }
 

@@ -359,6 +359,9 @@ async fn a_tick_fails_in_every_way() {
         at: chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
         gap: Duration::ZERO,
         keep: Duration::from_secs(60),
+        by: "s".into(),
+        on_conflict: asynq_core::OnConflict::Skip,
+        decide: true,
     };
     let new = |id: &str| request("q", id).token(7).build();
     faults.next(Op::EnqueueTick, Fault::unavailable());
@@ -403,6 +406,10 @@ async fn a_tick_fails_in_every_way() {
         .await
         .into_iter()
         .map(Result::unwrap)
+        .collect();
+    let answers: Vec<_> = answers
+        .into_iter()
+        .map(|mark| mark.map(|mark| mark.instant()))
         .collect();
     assert_eq!(answers, [Some(tick.at), None]);
 }
