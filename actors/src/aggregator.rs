@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use asynq_core::{
     BrokerError, GroupKey, QueueName, Storage,
     aggregator::MAX_AGGREGATIONS,
-    broker::{Env, GroupLimits},
+    broker::{AggregationSet, Env, GroupLimits, MAX_AGGREGATION_SET},
     config::Settings,
 };
 use tokio::{
@@ -127,7 +127,7 @@ impl Looks {
             }
             let place = self.runs.place(self.interval, &mut warned).await;
             match self.collect(storage, queue, &group, place).await {
-                Ok(true) if self.job.limits.max_size.is_some() && began.elapsed() < self.interval => {
+                Ok(true) if began.elapsed() < self.interval => {
                     groups.push_back(group);
                 }
                 Ok(_) => {}
@@ -142,7 +142,7 @@ impl Looks {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Asks for the tasks of a group, and aggregates what comes; whether anything came.
+    /// Asks for the tasks of a group, and aggregates what comes; whether there may be more.
     ///
     /// Both happen in a run, so that whatever becomes of this pass no answer of the storage, and
     /// with it a set, goes unheard. A run gives its place up while it waits for a storage that does
@@ -161,7 +161,7 @@ impl Looks {
             let call = storage.collect_group(&queue, &group, job.limits);
             let found = unless_late(call, || place.give_up()).await;
             let (answer, set) = match found {
-                Ok(set) => (Ok(set.is_some()), set),
+                Ok(set) => (Ok(set.as_ref().is_some_and(|set| may_leave_some(job.limits, set))), set),
                 Err(error) => (Err(error), None),
             };
             // A pass that ended meanwhile needs no answer.
@@ -175,6 +175,11 @@ impl Looks {
         // Dropped unanswered only by a panic, which is logged where the run is joined.
         collected.await.unwrap_or(Ok(false))
     }
+}
+
+/// Whether a set may have left tasks in its group.
+fn may_leave_some(limits: GroupLimits, set: &AggregationSet) -> bool {
+    limits.max_size.is_some() || set.tasks.len() >= MAX_AGGREGATION_SET as usize
 }
 
 #[async_trait]

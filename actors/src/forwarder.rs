@@ -79,6 +79,12 @@ async fn forward(storage: Arc<dyn Storage>, queue: QueueName) -> Result<Option<D
     loop {
         let done = storage.forward(&queue, BATCH).await?;
         log_poison("forwarder", &done.poisoned);
+        if !done.put_off.is_empty() {
+            tracing::error!(
+                %queue, tasks = ?done.put_off,
+                "the group of due tasks is damaged; they are looked at again in a minute"
+            );
+        }
         if !done.more {
             return Ok(done.next_due);
         }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Error, QueueName, SettleError, Storage, Task,
-    broker::{Env, ExpiredTask, Outcome, Poison, Recovery},
+    broker::{Env, ExpiredPlace, ExpiredTask, Outcome, Poison, Recovery},
     config::Settings,
     failure::outcome_of,
 };
@@ -68,12 +68,14 @@ impl Medic {
     }
 
     async fn recover(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
+        // Each page begins behind the one before, so what cannot be recovered keeps nobody waiting.
+        let (mut place, mut failure) = (ExpiredPlace::default(), None);
         loop {
-            let found = storage.expired(queue, self.settings.recover_grace, BATCH).await?;
+            let found = storage
+                .expired_after(queue, self.settings.recover_grace, BATCH, &place)
+                .await?;
             log_poison("recoverer", &found.poisoned);
-            if found.tasks.is_empty() {
-                return Ok(());
-            }
+            place = found.next;
             let batch: Vec<Recovery> = found
                 .tasks
                 .into_iter()
@@ -86,22 +88,20 @@ impl Medic {
                 .iter()
                 .map(|r| (r.task.message.id.clone(), r.task.message.retried))
                 .collect();
-            let mut moved = 0;
             for ((id, retried), answer) in tasks.into_iter().zip(storage.recover(batch).await) {
                 match answer {
-                    Ok(()) => {
-                        moved += 1;
-                        tracing::warn!(%queue, task = %id, retried, "recovered a task whose lease had ended");
-                    }
+                    Ok(()) => tracing::warn!(%queue, task = %id, retried, "recovered a task whose lease had ended"),
                     // Another recoverer was first, or the owner lives after all.
                     Err(SettleError::NotOurs) => {}
                     Err(SettleError::Poison(kind)) => tracing::error!(%queue, task = %id, %kind, "cannot recover"),
-                    Err(SettleError::Broker(error)) => return Err(error),
+                    Err(SettleError::Broker(error)) if error.is_retryable() => return Err(error),
+                    // One outcome may go to a damaged container, the next one to another.
+                    Err(SettleError::Broker(error)) => failure = Some(error),
                     Err(error) => tracing::error!(%queue, task = %id, %error, "cannot recover"),
                 }
             }
-            if moved == 0 || !found.more {
-                return Ok(());
+            if !found.more {
+                return failure.map_or(Ok(()), Err);
             }
         }
     }

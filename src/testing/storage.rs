@@ -12,8 +12,9 @@ use asynq_core::{
     Broker, BrokerError, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress, PublishedTree,
     QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
-        AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
-        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want, Watch, WatchKind,
+        AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, ExpiredPlace, Forwarded,
+        GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
+        Watch, WatchKind,
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
@@ -215,8 +216,14 @@ impl Broker for KitStorage {
         self.inner.forward(queue, limit).await
     }
 
-    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
-        self.inner.expired(queue, grace, limit).await
+    async fn expired_after(
+        &self,
+        queue: &QueueName,
+        grace: Duration,
+        limit: u32,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError> {
+        self.inner.expired_after(queue, grace, limit, place).await
     }
 
     async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {

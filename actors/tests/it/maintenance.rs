@@ -7,9 +7,15 @@ use std::{
 };
 
 use asynq_actors::AsynqSystem;
-use asynq_core::{BrokerError, Connector, HealthCheck, ServerConfig, Storage, Task, TaskId, TaskState};
+use asynq_core::{
+    BrokerError, Connector, HealthCheck, QueueName, ServerConfig, Storage, Task, TaskId, TaskState, raw::RawValue,
+};
 use asynq_memory::MemoryStore;
-use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
+use asynq_testing::{
+    faulty::{Fault, Faults, FaultyConnector, Op},
+    request::request,
+};
+use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::env;
@@ -200,4 +206,50 @@ async fn without_a_health_check_there_is_no_health_checker() {
     let (server, _runs) = system(MemoryStore::new(), ServerConfig::new(), true).await;
     assert!(server.tree().unwrap().find(&["maintenance", "healthchecker"]).is_none());
     server.shutdown().await;
+}
+
+/// Fifteen pages of leases of which nothing can be made, at the lowest scores, cost a task behind them no
+/// pass of the recoverer: it is recovered in the first one.
+#[tokio::test(start_paused = true)]
+async fn damaged_leases_keep_no_task_from_being_recovered() {
+    let store = MemoryStore::new();
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let hash = |msg: Bytes| {
+        let fields = [("msg".to_owned(), msg), ("state".to_owned(), bytes("active"))];
+        RawValue::Hash(fields.into())
+    };
+    let names: Vec<String> = (0..1500).map(|n| format!("damaged{n:04}")).collect();
+    let key = |suffix: &str| format!("asynq:{{default}}:{suffix}");
+    let (mut active, mut leases) = (vec![bytes("good")], Vec::new());
+    for name in &names {
+        store
+            .plant(&key(&format!("t:{name}")), Some(hash(bytes("\u{1}"))))
+            .unwrap();
+        active.push(bytes(name));
+        leases.push((bytes(name), 1000));
+    }
+    leases.push((bytes("good"), 1001));
+    let good = request("default", "good").encoded();
+    store.plant(&key("t:good"), Some(hash(good))).unwrap();
+    store.plant(&key("active"), Some(RawValue::List(active))).unwrap();
+    store.plant(&key("lease"), Some(RawValue::ZSet(leases))).unwrap();
+
+    let interval = Duration::from_secs(600);
+    let config = ServerConfig::new().recoverer_interval(interval);
+    let (system, _runs) = system(store.clone(), config, true).await;
+    let storage = storage(&store).await;
+    storage
+        .enqueue(vec![request("default", "any").build()])
+        .await
+        .remove(0)
+        .unwrap();
+    let began = Instant::now();
+    let queue = QueueName::new("default").unwrap();
+    while storage.queue_info(&queue).await.unwrap().active > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(began.elapsed() < interval / 10, "it waits for another pass");
+    }
+    let aside = store.raw_state().remove(&key("x:quarantine"));
+    assert!(matches!(aside, Some(RawValue::ZSet(aside)) if aside.len() == 1500));
+    system.shutdown().await;
 }

@@ -32,6 +32,12 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub const RECOVER_GRACE: Duration = Duration::from_secs(30);
 /// How long an aggregation set belongs to the server that made it.
 pub const AGGREGATION_SET_LIFETIME: Duration = Duration::from_secs(120);
+/// How long something is left alone that cannot be moved as long as another key is damaged: a due task, or
+/// an old aggregation set, whose group's key holds another type.
+pub const PUT_OFF: Duration = Duration::from_secs(60);
+/// How many tasks an aggregation set has at most, also where no size was asked for. What is more stays in
+/// its group, for the next set.
+pub const MAX_AGGREGATION_SET: u32 = 10_000;
 /// How many tasks of one queue a server archives at most; older ones are trimmed.
 pub const MAX_ARCHIVED: u32 = 10_000;
 /// How long archived tasks are kept.
@@ -421,8 +427,29 @@ pub struct Expired {
     pub tasks: Vec<ExpiredTask>,
     /// Undecodable ones, quarantined in passing.
     pub poisoned: Vec<Poison>,
-    /// Whether there are more than were asked for.
+    /// Whether there are more behind those that were looked at.
     pub more: bool,
+    /// Where to go on.
+    pub next: ExpiredPlace,
+}
+
+/// A place among the leases that ended, behind which [`Broker::expired_after`] goes on. The default is the
+/// start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpiredPlace(pub(crate) Option<(String, Bytes)>);
+
+impl ExpiredPlace {
+    /// The place behind a lease: its score and its id, as the storage has them.
+    #[must_use]
+    pub fn behind(score: impl Into<String>, id: impl Into<Bytes>) -> Self {
+        Self(Some((score.into(), id.into())))
+    }
+
+    /// The score and the id of the lease; `None` at the start.
+    #[must_use]
+    pub fn lease(&self) -> Option<(&str, &[u8])> {
+        self.0.as_ref().map(|(score, id)| (score.as_str(), &id[..]))
+    }
 }
 
 /// What is to become of an expired task.
@@ -446,6 +473,9 @@ pub struct Forwarded {
     pub next_due: Option<DateTime<Utc>>,
     /// Ids that lay in the way and were put aside.
     pub poisoned: Vec<Poison>,
+    /// Tasks that cannot join their group since its key holds another type. They are due again in
+    /// [`PUT_OFF`].
+    pub put_off: Vec<TaskId>,
 }
 
 /// What [`Broker::heal`] repaired.
@@ -490,8 +520,17 @@ pub struct GroupLimits {
     pub grace: Duration,
     /// Longest wait of the oldest task; `None`: no limit.
     pub max_delay: Option<Duration>,
-    /// Most tasks in one set; `None`: no limit.
+    /// Most tasks in one set, no more than [`MAX_AGGREGATION_SET`] whatever is asked for; `None`: that many.
     pub max_size: Option<u32>,
+}
+
+impl GroupLimits {
+    /// How many tasks make a group full, and are the most in one set.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        let asked = self.max_size.filter(|size| *size > 0);
+        asked.unwrap_or(MAX_AGGREGATION_SET).min(MAX_AGGREGATION_SET)
+    }
 }
 
 /// Tasks of one group, taken together to be made into one.
@@ -675,16 +714,36 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError>;
 
     /// Moves due tasks of a queue, scheduled first, then retry, at most `limit` of each: to
-    /// pending, or into the group that the hash names (with the group's index, pitfalls G5).
+    /// pending, or into the group that the hash names (with the group's index, pitfalls G5). A group
+    /// whose key is damaged puts off its own tasks and no others.
     async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError>;
 
-    /// Lists tasks whose lease ended at least `grace` ago. Undecodable ones are quarantined and
-    /// reported, never an error (pitfalls G11).
+    /// Lists tasks whose lease ended at least `grace` ago, the longest ago first. Undecodable ones are
+    /// quarantined and reported, never an error (pitfalls G11). At most `limit` leases are looked at, so
+    /// there may be none to list and [`more`](Expired::more) nevertheless.
     ///
     /// Leases are judged by the storage's own time, asked for in this call. For 60 s after that time jumped
     /// forward by more than a second, as far as this connection can see, none are listed: living owners wrote
     /// theirs by the time before, and extend them meanwhile.
-    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError>;
+    ///
+    /// # Errors
+    /// Any [`BrokerError`].
+    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+        self.expired_after(queue, grace, limit, &ExpiredPlace::default()).await
+    }
+
+    /// The same, behind a place where an earlier call ended: so what could be neither recovered nor put
+    /// aside keeps nobody from those behind it.
+    ///
+    /// # Errors
+    /// Any [`BrokerError`].
+    async fn expired_after(
+        &self,
+        queue: &QueueName,
+        grace: Duration,
+        limit: u32,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError>;
 
     /// Takes expired tasks from their dead owners. Each is refused as [`SettleError::NotOurs`]
     /// when its lease is no longer the one that was seen.
@@ -712,7 +771,9 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// The groups of a queue that have tasks waiting.
     async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError>;
 
-    /// Makes an aggregation set of a group that is full or old enough, and reads it.
+    /// Makes an aggregation set of a group that is full or old enough, and reads it. Of a group with more
+    /// tasks than a set may have the oldest are taken, in parts; a set that was begun is listed, so that what
+    /// a crash leaves is handed back.
     async fn collect_group(
         &self,
         queue: &QueueName,
@@ -726,16 +787,22 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::AggregationSetGone`] when it was handed back.
     async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError>;
 
-    /// Enqueues the aggregated task and deletes the set with its tasks, in one script: if the set
-    /// is no longer listed, nothing happens (SAFETY rule 9).
+    /// Enqueues the aggregated task in the place of the set, in one script: if the set is no longer listed,
+    /// nothing happens (SAFETY rule 9). From then on its tasks neither run nor return to their group; they
+    /// are deleted in parts, by this call or, if it comes to no end, by
+    /// [`reclaim_aggregation_sets`](Self::reclaim_aggregation_sets).
     ///
     /// # Errors
     /// [`BrokerError::AggregationSetGone`] inside [`EnqueueError::Broker`], and those of
     /// [`enqueue`](Self::enqueue).
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError>;
 
-    /// Hands sets that outlived their time back to their groups; the number of sets. None, soon after a jump of
-    /// the storage's time, as with [`expired`](Self::expired).
+    /// Hands sets that outlived their time back to their groups; the number of sets. One whose group's key
+    /// holds another type stays as it is, and is looked at again in [`PUT_OFF`].
+    ///
+    /// A large set goes back in parts. From the first one on, it is no longer its owner's.
+    ///
+    /// Soon after a jump of the storage's time none is handed back, as with [`expired`](Self::expired).
     async fn reclaim_aggregation_sets(&self, queue: &QueueName) -> Result<u32, BrokerError>;
 
     /// Publishes a server and its workers for `ttl` (whole seconds, at least 1).

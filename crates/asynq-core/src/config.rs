@@ -230,7 +230,8 @@ impl ServerConfig {
     }
 
     /// With how many tasks a group is full: so many, the oldest, are then aggregated at once, and
-    /// never more together. 0: no limit, which is the default.
+    /// never more together. 0, the default: 10,000, which is also the most; the rest stays in the group
+    /// and is aggregated next. (Go has no such limit.)
     #[must_use]
     pub fn group_max_size(mut self, tasks: u32) -> Self {
         self.group_max_size = tasks;

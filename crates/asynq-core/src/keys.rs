@@ -146,7 +146,7 @@ pub mod field {
 
 /// Fields and keys of our own. Go neither lists nor clears them; all carry the prefix `x:`.
 pub mod own {
-    use super::{QueueName, TaskId, of_queue};
+    use super::{GroupKey, QueueName, TaskId, of_queue};
     use crate::periodic::EntryKey;
 
     /// Task hash: the token of the call that took the task (SAFETY rule 1).
@@ -175,6 +175,18 @@ pub mod own {
     #[must_use]
     pub fn quarantined_task(queue: &QueueName, id: &TaskId) -> String {
         format!("asynq:{{{queue}}}:x:quarantine:{id}")
+    }
+
+    /// ZSET of [`finished_set`] keys; score: the Unix second at which their aggregated task was enqueued.
+    #[must_use]
+    pub fn finished(queue: &QueueName) -> String {
+        of_queue(queue, "x:finished")
+    }
+
+    /// An aggregation set whose aggregated task is enqueued, while its tasks are still to be deleted.
+    #[must_use]
+    pub fn finished_set(queue: &QueueName, group: &GroupKey, set: &str) -> String {
+        format!("asynq:{{{queue}}}:x:finished:{group}:{set}")
     }
 
     /// The last tick of a periodic task that was decided, with a lifetime (SAFETY rule 10): its Unix

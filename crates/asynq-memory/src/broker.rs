@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use asynq_core::{
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement, Tick,
-        TickStart, Ticked, Want, Watch, WatchKind,
+        ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement,
+        Tick, TickStart, Ticked, Want, Watch, WatchKind,
     },
     clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
@@ -226,12 +226,18 @@ impl Broker for MemoryBroker {
         Ok(forwarded)
     }
 
-    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+    async fn expired_after(
+        &self,
+        queue: &QueueName,
+        grace: Duration,
+        limit: u32,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError> {
         consume_budget().await;
         if !self.may_take_over() {
             return Ok(Expired::default());
         }
-        let expired = self.with_queue(queue, |queue, now| recover::expired(queue, grace, limit, now))?;
+        let expired = self.with_queue(queue, |queue, now| recover::expired(queue, grace, limit, place, now))?;
         log(&expired.poisoned, "expired");
         Ok(expired)
     }

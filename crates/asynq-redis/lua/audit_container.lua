@@ -1,6 +1,6 @@
 -- audit_container: looks at the ids of one container, a part in each call. Reads only.
 --
--- KEYS  1 to 9 as in include/places.lua, 10 container
+-- KEYS  1 to 10 as in include/places.lua, 11 container
 -- ARGV  1 queue prefix, 2 list or zset, 3 index to begin at, 4 most ids, 5 most bytes of messages (the
 --       first excepted)
 -- returns {index to go on at (-1: done), for each id: id, kind, state, msg, 1 if it has a lease else 0,
@@ -11,7 +11,7 @@
 -- looks for the others: of two groups, one is not the group in the hash. In a list that is too long to
 -- be searched an id of its own page stands once.
 
-local prefix, container, start, most = ARGV[1], KEYS[10], tonumber(ARGV[3]), tonumber(ARGV[4])
+local prefix, container, start, most = ARGV[1], KEYS[11], tonumber(ARGV[3]), tonumber(ARGV[4])
 local range = ARGV[2] == 'list' and 'LRANGE' or 'ZRANGE'
 local ids = redis.pcall(range, container, start, start + most - 1)
 if ids.err then

@@ -17,7 +17,8 @@ local prefix = ARGV[1]
 local TYPES = {
   pending = 'list', active = 'list', lease = 'zset', scheduled = 'zset', retry = 'zset', archived = 'zset',
   completed = 'zset', groups = 'set', aggregation_sets = 'zset', paused = 'string', processed = 'string',
-  failed = 'string', ['x:quarantine'] = 'zset', ['x:healer'] = 'string', ['x:heal'] = 'string',
+  failed = 'string', ['x:quarantine'] = 'zset', ['x:finished'] = 'zset',
+  ['x:healer'] = 'string', ['x:heal'] = 'string',
 }
 -- Left by repairs, and gone by themselves.
 local PASSING = { ['x:healer'] = true, ['x:heal'] = true }

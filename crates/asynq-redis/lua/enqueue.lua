@@ -4,14 +4,10 @@
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 number of items, then the items as in
 --       include/create.lua
 -- returns the codes as in include/create.lua
---       or {WRONGTYPE, key}: refused, nothing was written
 --
--- Lock and id are tested before anything is written, so a conflict leaves no lock behind. Under
--- maxmemory Redis refuses the first write, and with it the whole call.
+-- Lock and id are tested before anything is written, so a conflict leaves no lock behind. A place that
+-- holds another type refuses the items for it and no others. Under maxmemory Redis refuses the first
+-- write, and with it the whole call.
 
 local n = tonumber(ARGV[4])
-local bad = create_misfit(5, n)
-if bad then
-  return wrong_type(bad)
-end
-return (create(5, n))
+return (create(5, n, create_misfits(5, n)))

@@ -21,7 +21,7 @@
 local FIRST = 10
 local prefix, id, token, at, damage_found = ARGV[1], ARGV[FIRST], ARGV[FIRST + 2], tonumber(ARGV[4]), ''
 local replaces, decides = ARGV[9] == '1', ARGV[8] == '1'
-local bad = create_misfit(FIRST, 1) or (replaces and misfit({ KEYS[6], 'zset', KEYS[7], 'zset' }))
+local bad = create_misfit(FIRST) or (replaces and misfit({ KEYS[6], 'zset', KEYS[7], 'zset' }))
 if bad then
   return wrong_type(bad)
 end

@@ -1,14 +1,18 @@
 -- expired: lists active tasks whose lease ended (A.16).
 --
 -- KEYS  1 lease, 2 active
--- ARGV  1 queue prefix, 2 cut-off in s (inclusive), 3 most tasks, 4 most bytes of messages (the
---       first excepted), 5 now in s, 6 how often a task may be given back that was not started
--- returns {tasks: id, lease in s, 1 if it may be given back as not started else 0, msg ..., put aside: id, kind ..., 1 if there are more else 0}
+-- ARGV  1 queue prefix, 2 cut-off in s (inclusive), 3 most leases, 4 most bytes of messages (the
+--       first excepted), 5 now in s, 6 how often a task may be given back that was not started,
+--       7 lease in s and 8 id behind which to begin ('' and '': at the start), 9 most list entries passed
+--       by LREM (the first one's excepted)
+-- returns {tasks: id, lease in s, 1 if it may be given back as not started else 0, msg ...,
+--       put aside: id, kind ..., 1 if there are more behind else 0, lease and id behind which to go on}
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- Reads only, unless ids without a usable task lie in the way: they leave `active` and `lease`
--- (pitfalls G8, G11). Leases of tasks that are not active are removed in passing.
+-- (pitfalls G8, G11). Leases of tasks that are not active are removed in passing. Where the id to begin
+-- behind is gone, the look begins with those whose lease ended in the same second.
 --
 -- The token of a take of ours ends with its lease. Where that is still the lease of the task, its owner
 -- held it for less than a heartbeat, so it may never have been started.
@@ -21,15 +25,28 @@ local bad = misfit({ lease, 'zset', active, 'list' })
 if bad then
   return wrong_type(bad)
 end
-local entries = redis.call('ZRANGEBYSCORE', lease, '-inf', ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
-local tasks, aside, stale, bytes, looked = {}, {}, {}, 0, 0
+local start, at = 0, { ARGV[7], ARGV[8] }
+if ARGV[7] ~= '' then
+  if redis.call('ZSCORE', lease, ARGV[8]) == ARGV[7] then
+    start = redis.call('ZRANK', lease, ARGV[8]) + 1
+  else
+    start = redis.call('ZCOUNT', lease, '-inf', '(' .. ARGV[7])
+  end
+end
+local cutoff, most = tonumber(ARGV[2]), tonumber(ARGV[3])
+local entries = redis.call('ZRANGE', lease, start, start + most - 1, 'WITHSCORES')
+local tasks, aside, stale, bytes, left = {}, {}, {}, 0, 0
+local length, passed = redis.call('LLEN', active), 0
 for i = 1, #entries, 2 do
   local id = entries[i]
   local key = prefix .. 't:' .. id
+  if tonumber(entries[i + 1]) > cutoff then
+    break
+  end
   local task = redis.pcall('HMGET', key, 'state', 'msg', 'x:take', 'x:unstarted')
+  local kind = nil
   if task.err or not task[2] then
-    aside[#aside + 1] = id
-    aside[#aside + 1] = damage(key)
+    kind = damage(key)
   elseif task[1] == 'active' then
     bytes = bytes + #task[2]
     if bytes > tonumber(ARGV[4]) and #tasks > 0 then
@@ -45,10 +62,19 @@ for i = 1, #entries, 2 do
   elseif STATES[task[1]] then
     stale[#stale + 1] = id
   else
-    aside[#aside + 1] = id
-    aside[#aside + 1] = 's'
+    kind = 's'
   end
-  looked = looked + 1
+  if kind then
+    passed = passed + length
+    if passed > tonumber(ARGV[9]) and #aside > 0 then
+      break
+    end
+    aside[#aside + 1] = id
+    aside[#aside + 1] = kind
+  elseif task[1] == 'active' then
+    left = left + 1
+  end
+  at = { entries[i + 1], id }
 end
 for i = 1, #aside, 2 do
   redis.call('LREM', active, -1, aside[i])
@@ -58,5 +84,5 @@ end
 if #stale > 0 then
   call_each('ZREM', lease, stale)
 end
-local left = redis.call('ZCOUNT', lease, '-inf', ARGV[2]) - #tasks / 4
-return { tasks, aside, left > 0 and 1 or 0 }
+local behind = redis.call('ZRANGE', lease, start + left, start + left, 'WITHSCORES')[2]
+return { tasks, aside, behind and tonumber(behind) <= cutoff and 1 or 0, at[1], at[2] }

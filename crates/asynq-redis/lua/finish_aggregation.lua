@@ -1,17 +1,16 @@
--- finish_aggregation: enqueues the aggregated task and deletes the set with its tasks, in one step
--- (A.22, SAFETY rule 9).
+-- finish_aggregation: enqueues the aggregated task in the place of a set (A.22, SAFETY rule 9).
 --
--- KEYS  1 pending, 2 scheduled, 3 groups, 4 set, 5 aggregation_sets
--- ARGV  1 queue prefix, 2 now in s, 3 now in ns, then one item as in include/create.lua, then
---       number of locks of the tasks in the set, then for each: lock, id
+-- KEYS  1 pending, 2 scheduled, 3 groups, 4 set, 5 aggregation_sets, 6 x:finished, 7 x:finished:<set>
+-- ARGV  1 queue prefix, 2 now in s, 3 now in ns, then one item as in include/create.lua
 -- returns the code as in include/create.lua, or g: the set is no longer listed, nothing was done
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A conflict of the new task leaves the set as it is. It frees more than it adds and begins with
--- that, so it runs under maxmemory.
+-- With the same step the set is set apart, as one whose tasks are to be deleted: nobody hands them back
+-- any more. forget_finished.lua deletes them in parts, whoever calls it. A conflict of the new task
+-- leaves the set as it is. The first write frees, so this runs under maxmemory.
 
-local prefix, set, sets = ARGV[1], KEYS[4], KEYS[5]
-local bad = create_misfit(4, 1) or misfit({ set, 'zset', sets, 'zset' })
+local set, sets = KEYS[4], KEYS[5]
+local bad = create_misfit(4) or misfit({ set, 'zset', sets, 'zset', KEYS[6], 'zset' })
 if bad then
   return wrong_type(bad)
 end
@@ -25,21 +24,8 @@ elseif code and code ~= '2' then
 end
 
 redis.call('ZREM', sets, set)
-local ids = redis.call('ZRANGE', set, 0, -1)
-redis.call('UNLINK', set)
-local gone = {}
-for _, id in ipairs(ids) do
-  local key = prefix .. 't:' .. id
-  if redis.pcall('HGET', key, 'state') == 'aggregating' then
-    gone[#gone + 1] = key
-  end
+if redis.call('EXISTS', set) == 1 then
+  redis.call('RENAME', set, KEYS[7])
+  redis.call('ZADD', KEYS[6], ARGV[2], KEYS[7])
 end
-if not code then
-  code = create(4, 1)
-end
-unlink_all(gone)
-local first = 4 + width
-for i = 1, tonumber(ARGV[first]) do
-  free_lock(prefix, ARGV[first + 2 * i - 1], ARGV[first + 2 * i])
-end
-return code
+return code or (create(4, 1))

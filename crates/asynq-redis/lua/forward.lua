@@ -1,13 +1,15 @@
 -- forward: moves due tasks to pending, or into the group that the hash names (A.15).
 --
 -- KEYS  1 scheduled, 2 retry, 3 pending, 4 groups
--- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 most tasks of each set
--- returns {number moved, next due in s ('' if none), put aside: id, kind ...}
+-- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 most tasks of each set, 5 when a task is due that is
+--       put off in s
+-- returns {number moved, next due in s ('' if none), put aside: id, kind ..., put off: id ...}
 --       kinds: n no key, h not a hash, m no message
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A group is put into the index again with its task (pitfalls G5). Ids without a task are dropped
--- (G8). The first write of each set is the ZREM.
+-- (G8). A task whose group holds another type is put off: it is looked at again later, and keeps nobody
+-- waiting until then. The first write of each set is the ZREM.
 
 local prefix, pending, groups = ARGV[1], KEYS[3], KEYS[4]
 local bad = misfit({ KEYS[1], 'zset', KEYS[2], 'zset', pending, 'list', groups, 'set' })
@@ -16,7 +18,7 @@ if bad then
 end
 
 -- Look.
-local due, into, aside = {}, {}, {}
+local due, into, aside, off, is_off = {}, {}, {}, {}, {}
 for set = 1, 2 do
   due[set] = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', ARGV[2], 'LIMIT', 0, ARGV[4])
   for _, id in ipairs(due[set]) do
@@ -26,11 +28,12 @@ for set = 1, 2 do
       aside[#aside + 1] = id
       aside[#aside + 1] = damage(key)
     elseif group and group ~= '' then
-      local name = prefix .. 'g:' .. group
-      if not holds(name, 'zset') then
-        return wrong_type(name)
+      if holds(prefix .. 'g:' .. group, 'zset') then
+        into[id] = group
+      elseif not is_off[id] then
+        is_off[id] = true
+        off[#off + 1] = id
       end
-      into[id] = group
     else
       into[id] = ''
     end
@@ -45,7 +48,9 @@ for set = 1, 2 do
     local pushed = {}
     for _, id in ipairs(due[set]) do
       local key, group = prefix .. 't:' .. id, into[id]
-      if group == '' then
+      if is_off[id] then
+        redis.call('ZADD', KEYS[set], ARGV[5], id)
+      elseif group == '' then
         redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
         redis.call('HDEL', key, 'x:take', 'x:adopt')
         pushed[#pushed + 1] = id
@@ -76,4 +81,4 @@ for set = 1, 2 do
     next_due = first
   end
 end
-return { moved, next_due, aside }
+return { moved, next_due, aside, off }

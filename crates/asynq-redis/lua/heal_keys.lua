@@ -49,7 +49,15 @@ local function is_grouped(id, group)
       return true
     end
   end
-  if #listed_sets() >= MOST_SETS then
+  for _, set in ipairs(finished_sets()) do
+    looks = looks + 1
+    if looks > 2000 then
+      return nil
+    elseif is_in(set, id) then
+      return true
+    end
+  end
+  if #listed_sets() >= MOST_SETS or #finished_sets() >= MOST_SETS then
     return nil
   end
   return false

@@ -1,12 +1,12 @@
 -- memory_usage: about how many bytes the tasks of a queue take (B.3). Reads only.
 --
 -- KEYS  1 pending, 2 active, 3 scheduled, 4 retry, 5 archived, 6 completed, 7 groups
--- ARGV  1 queue prefix, 2 tasks to sample of each container, 3 groups to sample
+-- ARGV  1 queue prefix, 2 tasks to sample of each container, 3 groups to sample, 4 tasks in all groups
 -- returns bytes, or '' if the server does not say
 --
 -- An average is over the tasks that were found, not over the ids looked at (pitfalls G25).
 
-local tasks, groups = tonumber(ARGV[2]), tonumber(ARGV[3])
+local tasks = tonumber(ARGV[2])
 local denied = false
 
 local function size_of(key)
@@ -42,22 +42,17 @@ for i = 1, 6 do
     total = total + (size_of(KEYS[i]) or 0)
   end
 end
-local waiting, bytes, found, sampled = 0, 0, 0, 0
-local names = redis.pcall('SMEMBERS', KEYS[7])
+local bytes, found = 0, 0
+local names = redis.pcall('SRANDMEMBER', KEYS[7], ARGV[3])
 for _, group in ipairs(names.err and {} or names) do
-  local key = ARGV[1] .. 'g:' .. group
-  local size = redis.pcall('ZCARD', key)
-  if type(size) == 'number' and size > 0 then
-    waiting = waiting + size
-    if sampled < groups then
-      sampled = sampled + 1
-      local more, among = sample(redis.call('ZRANGE', key, 0, tasks - 1))
-      bytes, found = bytes + more, found + among
-    end
+  local ids = redis.pcall('ZRANGE', ARGV[1] .. 'g:' .. group, 0, tasks - 1)
+  if not ids.err then
+    local more, among = sample(ids)
+    bytes, found = bytes + more, found + among
   end
 end
 if found > 0 then
-  total = total + bytes / found * waiting
+  total = total + bytes / found * tonumber(ARGV[4])
 end
 if denied then
   return ''

@@ -4,9 +4,10 @@
 --       8 failed:<today>, 9 processed, 10 failed, 11 paused, 12 groups
 -- ARGV  1 queue prefix
 -- returns {lengths of 1 to 6, values of 7 to 10 ('' if there is none or it cannot be read),
---       1 if paused else 0, groups with tasks, tasks in them, pending_since in ns of the task that runs
---       next ('' if not known)}
+--       1 if paused else 0, pending_since in ns of the task that runs next ('' if not known)}
 --       or {WRONGTYPE, key}: refused
+--
+-- Groups are counted by groups.lua, in parts.
 
 local bad = misfit({
   KEYS[1], 'list', KEYS[2], 'list', KEYS[3], 'zset', KEYS[4], 'zset', KEYS[5], 'zset', KEYS[6], 'zset', KEYS[12], 'set',
@@ -23,17 +24,10 @@ for i = 7, 10 do
   reply[i] = type(value) == 'string' and value or ''
 end
 reply[11] = redis.call('EXISTS', KEYS[11])
-local groups, waiting = 0, 0
-for _, group in ipairs(redis.call('SMEMBERS', KEYS[12])) do
-  local size = redis.pcall('ZCARD', ARGV[1] .. 'g:' .. group)
-  if type(size) == 'number' and size > 0 then
-    groups, waiting = groups + 1, waiting + size
-  end
-end
-reply[12], reply[13], reply[14] = groups, waiting, ''
+reply[12] = ''
 local next_id = redis.call('LINDEX', KEYS[1], -1)
 if next_id then
   local since = redis.pcall('HGET', ARGV[1] .. 't:' .. next_id, 'pending_since')
-  reply[14] = type(since) == 'string' and since or ''
+  reply[12] = type(since) == 'string' and since or ''
 end
 return reply

@@ -14,8 +14,8 @@ use asynq_core::{
     Result as AsynqResult,
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart,
-        Ticked, Want, Watch, WatchKind,
+        ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick,
+        TickStart, Ticked, Want, Watch, WatchKind,
     },
     clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
@@ -196,8 +196,14 @@ impl Broker for RedisBroker {
         ops::forward::forward(&self.core, queue, limit).await
     }
 
-    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
-        ops::recover::expired(&self.core, queue, grace, limit).await
+    async fn expired_after(
+        &self,
+        queue: &QueueName,
+        grace: Duration,
+        limit: u32,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError> {
+        ops::recover::expired(&self.core, queue, grace, limit, place).await
     }
 
     async fn recover(&self, batch: Vec<Recovery>) -> Vec<Result<(), SettleError>> {

@@ -53,6 +53,8 @@ scripts! {
     CLAIM_HEAL = "claim_heal" [];
     /// Ids in a list.
     SEARCH_LIST = "search_list" [];
+    /// Groups that hold a task.
+    SEARCH_GROUPS = "search_groups" [];
     /// Groups, sets and locks.
     HEAL_KEYS = "heal_keys" ["container" "places" "set_name"];
     /// Tasks that do not stand where their state says.
@@ -68,7 +70,9 @@ scripts! {
     /// A longer life for an aggregation set.
     EXTEND_SET = "extend_set" ["container"];
     /// The aggregated task for its parts.
-    FINISH_AGGREGATION = "finish_aggregation" ["container" "chunks" "lock" "create"];
+    FINISH_AGGREGATION = "finish_aggregation" ["container" "create"];
+    /// The parts that the aggregated task replaces.
+    FORGET_FINISHED = "forget_finished" ["container" "chunks" "lock"];
     /// Aggregation sets that outlived their time.
     RECLAIM_SETS = "reclaim_sets" ["container"];
     /// An entry of a global index.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
+    ops::Bound,
 };
 
 /// Members with integer scores. `M` orders by its bytes.
@@ -82,6 +83,13 @@ impl<M: Clone + Eq + Ord + Hash> ZSet<M> {
     pub(crate) fn up_to(&self, score: i64, limit: usize) -> Vec<(M, i64)> {
         let due = self.iter().take_while(|(_, of)| *of <= score).take(limit);
         due.map(|(member, score)| (member.clone(), score)).collect()
+    }
+
+    /// The entries behind this one, whether it is there or not; all if there is none.
+    pub(crate) fn behind(&self, entry: Option<(i64, M)>) -> impl Iterator<Item = (&M, i64)> {
+        let from = entry.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.order.range((from, Bound::Unbounded));
+        entries.map(|(score, member)| (member, *score))
     }
 
     /// ZREMRANGEBYSCORE -inf (`score`.

@@ -1,6 +1,6 @@
 //! New tasks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use asynq_core::{
     TaskState,
@@ -14,23 +14,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::{Data, Delay, End, Queue, TaskHash};
 
-/// Enqueues a batch, each task for itself. A queue with a damaged container refuses its whole part;
-/// other queues go on.
+/// Enqueues a batch, each task for itself. A damaged container refuses those that go there; others go on.
 pub(crate) fn enqueue_all(
     data: &mut Data,
     batch: Vec<EnqueueRequest>,
     now: DateTime<Utc>,
 ) -> Vec<Result<TaskInfo, EnqueueError>> {
-    let mut damaged: BTreeMap<String, String> = BTreeMap::new();
-    for request in &batch {
-        let name = &request.message.queue;
-        if let Err(BrokerError::WrongType { key }) = check(data.publish(name), &request.placement) {
-            damaged.entry(name.clone()).or_insert(key);
-        }
-    }
-    let one = |request: EnqueueRequest| match damaged.get(&request.message.queue) {
-        None => enqueue(data.publish(&request.message.queue), request, now),
-        Some(key) => Err(BrokerError::WrongType { key: key.clone() }.into()),
+    let one = |request: EnqueueRequest| {
+        let queue = data.publish(&request.message.queue);
+        check(queue, &request.placement)?;
+        enqueue(queue, request, now)
     };
     batch.into_iter().map(one).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use asynq_core::{
-    broker::{Forwarded, MAX_BATCH, Poison},
+    broker::{Forwarded, MAX_BATCH, PUT_OFF, Poison},
     error::{BrokerError, PoisonKind},
     names::TaskId,
 };
@@ -26,12 +26,16 @@ pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Resu
                 .map(|(id, _)| (delay, id)),
         );
     }
-    for group in due.iter().filter_map(|(_, id)| queue.tasks.get(id)?.group.as_ref()) {
-        queue.check(&[&format!("g:{group}")])?;
-    }
     let mut done = Forwarded::default();
     let mut seen = HashSet::new();
     for (delay, id) in &due {
+        if group_is_damaged(queue, id) {
+            queue.delayed(*delay).insert(id.clone(), (now + PUT_OFF).timestamp());
+            if seen.insert(id) {
+                done.put_off.push(id.clone());
+            }
+            continue;
+        }
         queue.delayed(*delay).remove(id);
         // An id in both sets moves once.
         if seen.insert(id) {
@@ -49,6 +53,13 @@ pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Resu
     done.more = next.is_some_and(|score| score <= now.timestamp());
     done.next_due = next.and_then(|score| DateTime::from_timestamp(score, 0));
     Ok(done)
+}
+
+/// Whether a usable task waits for a group whose key holds another type.
+fn group_is_damaged(queue: &Queue, id: &TaskId) -> bool {
+    let task = queue.tasks.get(id).filter(|task| task.msg.is_some());
+    let group = task.and_then(|task| task.group.as_ref());
+    group.is_some_and(|group| queue.check(&[&format!("g:{group}")]).is_err())
 }
 
 /// The field `group` of the hash decides, not the message (pitfalls section 2.6).

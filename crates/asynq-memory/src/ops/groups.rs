@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use asynq_core::{
     TaskState,
-    broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, GroupLimits, LeaseUntil, Poison},
+    broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, GroupLimits, LeaseUntil, PUT_OFF, Poison},
     error::{BrokerError, EnqueueError},
     info::{GroupInfo, TaskInfo},
     keys,
@@ -48,10 +48,7 @@ pub(crate) fn collect(
     if !is_ready(waiting, limits, now) {
         return Ok((None, Vec::new()));
     }
-    let most = limits
-        .max_size
-        .filter(|size| *size > 0)
-        .map_or(usize::MAX, |size| size as usize);
+    let most = limits.most() as usize;
     let members = waiting.pop_lowest(most.min(waiting.len()));
     if waiting.is_empty() {
         queue.gathered.remove(group.as_str());
@@ -97,9 +94,7 @@ fn is_ready(group: &ZSet<TaskId>, limits: GroupLimits, now: DateTime<Utc>) -> bo
         return false;
     };
     let before = |secs: u64| now.timestamp().saturating_sub(i64::try_from(secs).unwrap_or(i64::MAX));
-    let full = limits
-        .max_size
-        .is_some_and(|size| size > 0 && group.len() >= size as usize);
+    let full = group.len() >= limits.most() as usize;
     let old = limits
         .max_delay
         .map(|delay| delay.as_secs())
@@ -169,12 +164,19 @@ pub(crate) fn finish(
 pub(crate) fn reclaim(queue: &mut Queue, now: DateTime<Utc>) -> Result<u32, BrokerError> {
     queue.check(&["aggregation_sets", "groups"])?;
     let stale = queue.aggregation_sets.up_to(now.timestamp(), usize::MAX);
+    let mut back = 0;
     for (key, _) in &stale {
-        if let Some(group) = keys::group_of_set(&queue.name, key) {
-            queue.check(&[&format!("g:{group}")])?;
+        // A damaged group puts off its own sets and no others.
+        if let Some(group) = keys::group_of_set(&queue.name, key)
+            && queue.check(&[&format!("g:{group}")]).is_err()
+            && queue
+                .gathered_name(key)
+                .is_some_and(|name| queue.gathered.contains_key(name))
+        {
+            queue.aggregation_sets.insert(key.clone(), (now + PUT_OFF).timestamp());
+            continue;
         }
-    }
-    for (key, _) in &stale {
+        back += 1;
         queue.aggregation_sets.remove(key);
         let (Some(name), Some(group)) = (queue.gathered_name(key), keys::group_of_set(&queue.name, key)) else {
             continue;
@@ -189,7 +191,7 @@ pub(crate) fn reclaim(queue: &mut Queue, now: DateTime<Utc>) -> Result<u32, Brok
         }
         queue.groups.insert(group.to_owned());
     }
-    Ok(u32::try_from(stale.len()).unwrap_or(u32::MAX))
+    Ok(back)
 }
 
 fn gone(set: &AggregationSet) -> BrokerError {

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::{
     TaskMessage, TaskState,
     broker::{
-        CallToken, Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome, Recovery,
+        CallToken, Expired, ExpiredPlace, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome,
+        Recovery,
     },
     error::{BrokerError, PoisonKind, SettleError},
     names::TaskId,
@@ -15,12 +16,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::settle;
 use crate::model::{Queue, TaskHash};
 
-/// Lists tasks whose lease ended at least `grace` ago, longest first. Undecodable ones are put
-/// aside and never stop the sweep (pitfalls G11).
+/// Lists tasks whose lease ended at least `grace` ago, longest first, behind a place. Undecodable ones are
+/// put aside and never stop the sweep (pitfalls G11).
 pub(crate) fn expired(
     queue: &mut Queue,
     grace: Duration,
     limit: u32,
+    place: &ExpiredPlace,
     now: DateTime<Utc>,
 ) -> Result<Expired, BrokerError> {
     queue.check(&["active", "lease"])?;
@@ -28,7 +30,18 @@ pub(crate) fn expired(
     let cutoff = now.checked_sub_signed(grace).map_or(i64::MIN, |at| at.timestamp());
     let mut found = Expired::default();
     let mut bytes = 0;
-    for (id, score) in queue.lease.up_to(cutoff, limit.clamp(1, MAX_BATCH) as usize) {
+    let place = place.lease().and_then(|(score, id)| {
+        let id = TaskId::from_storage(&String::from_utf8_lossy(id));
+        Some((score.parse::<i64>().ok()?, id))
+    });
+    let mut last = place.clone();
+    let page = queue.lease.behind(place).take_while(|(_, score)| *score <= cutoff);
+    let page: Vec<(TaskId, i64)> = page
+        .take(limit.clamp(1, MAX_BATCH) as usize)
+        .map(|(id, score)| (id.clone(), score))
+        .collect();
+    for (id, score) in page {
+        let behind = (score, id.clone());
         match look(queue, &id) {
             Ok(Some((message, length))) => {
                 bytes += length;
@@ -47,9 +60,13 @@ pub(crate) fn expired(
             Ok(None) => drop(queue.lease.remove(&id)),
             Err(kind) => found.poisoned.push(queue.put_active_aside(&id, kind, now)),
         }
+        last = Some(behind);
     }
-    let left = queue.lease.iter().take_while(|(_, score)| *score <= cutoff).count();
-    found.more = left > found.tasks.len();
+    let mut left = queue.lease.behind(last.clone());
+    found.more = left.next().is_some_and(|(_, score)| score <= cutoff);
+    found.next = last.map_or_else(ExpiredPlace::default, |(score, id)| {
+        ExpiredPlace::behind(score.to_string(), id.as_str().as_bytes().to_vec())
+    });
     Ok(found)
 }
 

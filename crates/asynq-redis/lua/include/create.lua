@@ -9,28 +9,53 @@
 --       g group            into a group
 --       P, S, G            the same, then lock, its time to live in s (at least 1): unique
 -- codes one character an item: 1 created, 2 the same request created it before, d the lock is taken,
---       0 the id is taken
+--       0 the id is taken, w the place for it holds another type, i the index of groups does
 
 local WIDTH = { p = 4, s = 5, g = 5, P = 6, S = 7, G = 7 }
 
--- Whether any of `n` items that begin at ARGV[first] would be written to a container of the wrong
--- type: its key, or nil.
-local function create_misfit(first, n)
-  local used, groups, pos = {}, {}, first
+-- Which places hold another type, of those that `n` items from ARGV[first] on would be written to: their
+-- keys by kind, and by `g:` and a group. Nil if all are well.
+local function create_misfits(first, n)
+  local misfits, looked, pos = nil, {}, first
+  local function look(place, key, want)
+    if not looked[place] then
+      looked[place] = true
+      if not holds(key, want) then
+        misfits = misfits or {}
+        misfits[place] = key
+      end
+    end
+  end
   for _ = 1, n do
     local kind = ARGV[pos + 1]
-    used[string.lower(kind)] = true
-    if kind == 'g' or kind == 'G' then
-      groups[ARGV[pos + 4]] = true
+    local where = string.lower(kind)
+    if where == 'p' then
+      look(where, KEYS[1], 'list')
+    elseif where == 's' then
+      look(where, KEYS[2], 'zset')
+    else
+      look(where, KEYS[3], 'set')
+      local group = ARGV[pos + 4]
+      look('g:' .. group, ARGV[1] .. 'g:' .. group, 'zset')
     end
     pos = pos + WIDTH[kind]
   end
-  local bad = (used.p and misfit({ KEYS[1], 'list' })) or (used.s and misfit({ KEYS[2], 'zset' }))
-    or (used.g and misfit({ KEYS[3], 'set' }))
-  for group in pairs(groups) do
-    bad = bad or misfit({ ARGV[1] .. 'g:' .. group, 'zset' })
+  return misfits
+end
+
+-- What refuses the item at ARGV[pos]: i for the index of groups, w for the place itself, or nil.
+local function create_refusal(misfits, pos)
+  local where = string.lower(ARGV[pos + 1])
+  if misfits[where] then
+    return where == 'g' and 'i' or 'w'
   end
-  return bad or nil
+  return where == 'g' and misfits['g:' .. ARGV[pos + 4]] and 'w' or nil
+end
+
+-- The key that refuses the one item at ARGV[first], or nil.
+local function create_misfit(first)
+  local misfits = create_misfits(first, 1)
+  return misfits and select(2, next(misfits))
 end
 
 -- What stands against an item: 2, d, 0, or nil if nothing does. The lock comes before the id.
@@ -47,15 +72,15 @@ local function create_conflict(pos, lock)
   return owner and 'd' or '0'
 end
 
--- Creates `n` tasks, each for itself, in order. The first write is one that Redis refuses under
--- maxmemory. Returns the codes and where the items end.
-local function create(first, n)
+-- Creates `n` tasks, each for itself, in order, but those whose place is among the misfits. The first
+-- write is one that Redis refuses under maxmemory. Returns the codes and where the items end.
+local function create(first, n, misfits)
   local prefix, codes, pushed, pos = ARGV[1], {}, {}, first
   for i = 1, n do
     local id, kind, token, msg = ARGV[pos], ARGV[pos + 1], ARGV[pos + 2], ARGV[pos + 3]
     local width = WIDTH[kind]
     local lock = width > 5 and ARGV[pos + width - 2] or nil
-    local code = create_conflict(pos, lock)
+    local code = misfits and create_refusal(misfits, pos) or create_conflict(pos, lock)
     if not code then
       code = '1'
       local key = prefix .. 't:' .. id

@@ -1,6 +1,6 @@
 -- include: where an id stands. Needs KEYS by name:
 --   1 pending, 2 active, 3 lease, 4 scheduled, 5 retry, 6 archived, 7 completed, 8 groups,
---   9 aggregation_sets; ARGV 1 queue prefix
+--   9 aggregation_sets, 10 x:finished; ARGV 1 queue prefix
 
 local LISTS = { KEYS[1], KEYS[2] }
 local SETS = { KEYS[4], KEYS[5], KEYS[6], KEYS[7] }
@@ -8,8 +8,8 @@ local SET_OF = { scheduled = KEYS[4], retry = KEYS[5], archived = KEYS[6], compl
 local STATES = {
   active = true, pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
 }
--- Longer lists are not read whole: that takes a millisecond for each 2000 entries.
-local LONGEST = 2000
+-- Longer lists are not read whole: that takes half a millisecond.
+local LONGEST = 1000
 -- How many entries all searches of one call pass at most.
 local MOST_PASSED = 50000
 local seen, told, passed = {}, { [KEYS[1]] = {}, [KEYS[2]] = {} }, 0
@@ -69,6 +69,15 @@ local function listed_sets()
   return seen[KEYS[9]]
 end
 
+-- The keys of the sets whose tasks are being deleted, the first thousand.
+local function finished_sets()
+  if seen[KEYS[10]] == nil then
+    local sets = redis.pcall('ZRANGE', KEYS[10], 0, MOST_SETS - 1)
+    seen[KEYS[10]] = sets.err and {} or sets
+  end
+  return seen[KEYS[10]]
+end
+
 -- The keys of all containers that an id stands in, in order, twice if it stands there twice, and
 -- whether both lists could be searched. Of groups and sets only those of `group` are looked at,
 -- the group in its hash; see whereabouts.
@@ -86,6 +95,12 @@ local function places(id, group)
       found[#found + 1] = set
     end
   end
+  for _, set in ipairs(finished_sets()) do
+    if type(redis.pcall('ZSCORE', set, id)) == 'string' then
+      found[#found + 1] = set
+    end
+  end
+  searched = searched and #finished_sets() < MOST_SETS
   if group and group ~= '' then
     local key = ARGV[1] .. 'g:' .. group
     local of_group = { key }

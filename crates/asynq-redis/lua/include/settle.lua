@@ -79,10 +79,12 @@ local function settle(first, n, holds_fence)
       else
         if length > 512 then
           -- Oldest first is usual; but old long tasks may fill the tail.
-          if redis.call('LPOS', active, id, 'RANK', -1, 'MAXLEN', 256) then
-            steps = steps + 512
-          elseif redis.call('LPOS', active, id, 'MAXLEN', 256) then
-            from, steps = 1, steps + 768
+          local index = redis.call('LPOS', active, id, 'RANK', -1, 'MAXLEN', 256)
+          local head = not index and redis.call('LPOS', active, id, 'MAXLEN', 256)
+          if index then
+            steps = steps + 2 * (length - #left - index)
+          elseif head then
+            from, steps = 1, steps + 256 + 2 * head
           else
             steps = steps + length
           end

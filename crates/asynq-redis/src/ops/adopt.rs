@@ -22,9 +22,9 @@ use crate::{
 
 const OPERATION: &str = "adopt";
 /// How many entries of `active` one call looks at: about a millisecond of Redis.
-const ENTRIES: i64 = 1000;
-/// How often the walk may lose its place before it looks at the whole list in one call.
-const RESTARTS: u32 = 3;
+const ENTRIES: i64 = 500;
+/// How often the walk may lose its place before it is given up; the caller begins another one.
+const RESTARTS: u32 = 20;
 
 pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
     let key = keys::of_queue(queue, "active");
@@ -46,7 +46,6 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
     let mut found: Vec<(Vec<u8>, Vec<u8>, LeaseUntil)> = Vec::new();
     let (mut position, mut before, mut restarts) = (0, Vec::new(), 0);
     loop {
-        let entries = if restarts < RESTARTS { ENTRIES } else { i64::MAX >> 8 };
         let mut args = Args::with_capacity(9)
             .text(&keys::queue_prefix(queue))
             .text(lost.token.as_str())
@@ -55,7 +54,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
             .int(position);
         args.push(&before);
         let args = args
-            .int(entries)
+            .int(ENTRIES)
             .int(bound(MAX_BATCH_BYTES))
             .int(core.now().timestamp());
         let value = core
@@ -78,6 +77,11 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
             tracing::warn!(%queue, %id, %kind, "a task cannot be used and was put aside");
         }
         match position {
+            -2 if restarts == RESTARTS => {
+                return Err(BrokerError::unavailable(
+                    "the list of active tasks changes too fast to be searched",
+                ));
+            }
             -2 => {
                 restarts += 1;
                 (position, before) = (0, Vec::new());

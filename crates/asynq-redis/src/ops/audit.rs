@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How many keys of the database one call looks at.
-const KEYS: i64 = 1000;
+const KEYS: i64 = 250;
 
 /// One look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +193,8 @@ async fn whereabouts(core: &Core, queue: &QueueName, ids: Vec<Vec<u8>>) -> Resul
     if ids.is_empty() {
         return Ok(all);
     }
-    let Some(groups) = gathered(core, queue).await? else {
+    let names: Vec<&[u8]> = ids.iter().map(Vec::as_slice).collect();
+    let Some(groups) = gathered(core, queue, &names).await? else {
         return Ok(all);
     };
     for part in ids.chunks(tasks_a_call(groups.len())) {

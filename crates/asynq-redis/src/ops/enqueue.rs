@@ -236,6 +236,15 @@ pub(crate) fn result_of(
         b'1' | b'2' => {}
         b'd' => return Err(EnqueueError::DuplicateTask),
         b'0' => return Err(EnqueueError::TaskIdConflict),
+        b'w' | b'i' => {
+            let key = match &request.placement {
+                Placement::Group(group) if code == b'w' => keys::group(queue, group),
+                Placement::Group(_) => keys::of_queue(queue, "groups"),
+                Placement::Scheduled(_) => keys::of_queue(queue, "scheduled"),
+                Placement::Pending => keys::of_queue(queue, "pending"),
+            };
+            return Err(BrokerError::WrongType { key }.into());
+        }
         _ => return Err(protocol(OPERATION, format!("an unknown code {code}")).into()),
     }
     let (state, due) = match &request.placement {

@@ -1,11 +1,11 @@
 //! Delayed tasks that are due.
 
 use asynq_core::{
-    broker::{Forwarded, MAX_BATCH, Poison},
+    broker::{Forwarded, MAX_BATCH, PUT_OFF, Poison},
     clock::unix_nanos,
     error::BrokerError,
     keys,
-    names::QueueName,
+    names::{QueueName, TaskId},
 };
 use chrono::DateTime;
 
@@ -19,17 +19,19 @@ use crate::{
 pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError> {
     core.refresh_clock().await;
     let now = core.now();
-    let args = Args::with_capacity(4)
+    let args = Args::with_capacity(5)
         .text(&keys::queue_prefix(queue))
         .int(now.timestamp())
         .int(unix_nanos(now))
-        .int(i64::from(limit.clamp(1, MAX_BATCH)));
+        .int(i64::from(limit.clamp(1, MAX_BATCH)))
+        .int((now + PUT_OFF).timestamp());
     let keys = keys_of(queue, &["scheduled", "retry", "pending", "groups"]);
     let value = core.link.eval(&scripts::FORWARD, keys, args.done()).await?;
     let mut reply = Reply::of_script("forward", value)?;
     let moved = u32::try_from(reply.int()?).unwrap_or(0);
     let due = reply.maybe_due()?;
     let aside = reply.list()?.damaged()?;
+    let put_off = reply.list()?.texts()?;
     Ok(Forwarded {
         moved,
         more: due.is_some_and(|score| score <= now.timestamp()),
@@ -42,5 +44,6 @@ pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Resul
                 kind,
             })
             .collect(),
+        put_off: put_off.iter().map(|id| TaskId::from_storage(id)).collect(),
     })
 }

@@ -5,18 +5,72 @@ use std::collections::BTreeSet;
 
 use asynq_core::{error::BrokerError, keys, names::QueueName};
 
-use crate::{args::pattern_of, broker::Core, reply::Reply};
+use crate::{
+    args::{Args, keys_of, pattern_of},
+    broker::Core,
+    reply::Reply,
+    scripts,
+};
 
 /// How many keys of the database one call looks at.
-const KEYS: i64 = 1000;
+const KEYS: i64 = 500;
 /// How many groups and sets a task is looked for in at most.
 const MOST: usize = 10_000;
-/// How many looks (a task in a group) one call takes: a few milliseconds of Redis.
-const LOOKS: usize = 20_000;
+/// How many looks (a task in a group) one call takes: a millisecond or two of Redis.
+const LOOKS: usize = 2500;
+/// So many groups are looked into without a choice among them.
+const FEW: usize = 50;
+/// How many tasks one search for groups is about.
+const IDS: usize = 50;
 
-/// The keys of all groups and aggregation sets of a queue, sorted; `None` if there are too many to be
-/// looked into (SAFETY rule 7).
-pub(crate) async fn gathered(core: &Core, queue: &QueueName) -> Result<Option<Vec<Vec<u8>>>, BrokerError> {
+/// The keys of the groups and aggregation sets of a queue that may hold any of these tasks, sorted; `None`
+/// if there are too many to be looked into (SAFETY rule 7).
+///
+/// Those are the ones that hold one now, and groups that a set may go back to before the caller looks.
+pub(crate) async fn gathered(
+    core: &Core,
+    queue: &QueueName,
+    ids: &[&[u8]],
+) -> Result<Option<Vec<Vec<u8>>>, BrokerError> {
+    let Some(all) = all(core, queue).await? else {
+        return Ok(None);
+    };
+    if all.len() <= FEW {
+        return Ok(Some(all.into_iter().collect()));
+    }
+    let group_of = |key: &Vec<u8>| {
+        let colon = key.iter().rposition(|byte| *byte == b':')?;
+        Some(key[..colon].to_vec())
+    };
+    let mut found: BTreeSet<_> = all
+        .iter()
+        .filter_map(group_of)
+        .filter(|key| all.contains(key))
+        .collect();
+    let all: Vec<_> = all.into_iter().collect();
+    for ids in ids.chunks(IDS) {
+        for groups in all.chunks(LOOKS / IDS) {
+            let mut args = Args::with_capacity(1 + groups.len() + ids.len());
+            args.push_count(groups.len());
+            groups.iter().for_each(|key| args.push(key));
+            ids.iter().for_each(|id| args.push(id));
+            let keys = keys_of(queue, &["groups"]);
+            let value = core.link.eval(&scripts::SEARCH_GROUPS, keys, args.done()).await?;
+            let mut reply = Reply::of_script("search_groups", value)?;
+            while !reply.is_empty() {
+                found.insert(reply.bytes()?);
+            }
+        }
+    }
+    if found.len() > LOOKS {
+        tracing::warn!(%queue, "too many groups to find out where a task stands");
+        return Ok(None);
+    }
+    Ok(Some(found.into_iter().collect()))
+}
+
+/// The keys of all of them.
+async fn all(core: &Core, queue: &QueueName) -> Result<Option<BTreeSet<Vec<u8>>>, BrokerError> {
     let (pattern, prefix) = (pattern_of(queue, "g:"), keys::queue_prefix(queue));
     let mut cursor = "0".to_owned();
     let mut found = BTreeSet::new();
@@ -34,7 +88,7 @@ pub(crate) async fn gathered(core: &Core, queue: &QueueName) -> Result<Option<Ve
             return Ok(None);
         }
         if cursor == "0" {
-            return Ok(Some(found.into_iter().collect()));
+            return Ok(Some(found));
         }
     }
 }

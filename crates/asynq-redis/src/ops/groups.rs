@@ -6,12 +6,13 @@ use asynq_core::{
     TaskMessage,
     broker::{
         AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, GroupLimits, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES,
+        PUT_OFF,
     },
     clock::unix_nanos,
     error::{BrokerError, EnqueueError},
     excerpt::Excerpt,
     info::{GroupInfo, TaskInfo},
-    keys,
+    keys::{self, own},
     names::{GroupKey, QueueName},
 };
 use chrono::{DateTime, Utc};
@@ -30,9 +31,15 @@ use crate::{
 };
 
 /// How many groups one call looks at.
-const GROUPS: i64 = 1000;
+const GROUPS: i64 = 500;
 /// How many sets one call hands back.
 const SETS: i64 = 100;
+/// How many tasks one call moves between a group and a set: a millisecond or so of Redis.
+const MOVED: i64 = 500;
+/// How many tasks of a finished set one call deletes.
+const DELETED: i64 = 250;
+/// How many locks one call frees.
+const LOCKS: usize = 250;
 
 /// The groups that have tasks, sorted.
 pub(crate) async fn infos(core: &Core, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
@@ -74,24 +81,33 @@ pub(crate) async fn collect(
     let id = core.link.env().entropy.uuid();
     let until = set_end(now);
     let before = |secs: u64| now.timestamp().saturating_sub(i64::try_from(secs).unwrap_or(i64::MAX));
-    let mut args = Args::with_capacity(5)
-        .text(group.as_str())
-        .int(i64::from(limits.max_size.unwrap_or(0)));
+    let most = limits.most();
+    let mut args = Args::with_capacity(7).text(group.as_str()).int(i64::from(most));
     // Durations count in whole seconds and zero is no limit, as in Go.
     match limits.max_delay.map(|delay| delay.as_secs()).filter(|secs| *secs > 0) {
         Some(secs) => args.push_int(before(secs)),
         None => args.push(""),
     }
-    let args = args.int(before(limits.grace.as_secs())).int(until.0);
+    let args = args.int(before(limits.grace.as_secs())).int(until.0).int(MOVED).done();
     let keys = vec![
         keys::group(queue, group).into_bytes(),
         keys::aggregation_set(queue, group, &id).into_bytes(),
         keys::of_queue(queue, "aggregation_sets").into_bytes(),
         keys::of_queue(queue, "groups").into_bytes(),
     ];
-    let value = core.link.eval(&scripts::COLLECT_GROUP, keys, args.done()).await?;
-    if int("collect_group", scalar("collect_group", value)?)? == 0 {
-        return Ok(None);
+    let mut has = 0;
+    loop {
+        let mut args = args.clone();
+        args.push(has.to_string().into_bytes());
+        let value = core.link.eval(&scripts::COLLECT_GROUP, keys.clone(), args).await?;
+        let mut reply = Reply::of_script("collect_group", value)?;
+        has = reply.int()?;
+        if has == 0 {
+            return Ok(None);
+        }
+        if reply.int()? == 0 {
+            break;
+        }
     }
     let mut set = AggregationSet {
         queue: queue.clone(),
@@ -188,24 +204,56 @@ pub(crate) async fn finish(
         .int(now.timestamp())
         .int(unix_nanos(now));
     enqueue::push(&mut args, queue, &result, now)?;
+    let mut keys = keys_of(queue, &["pending", "scheduled", "groups"]);
+    keys.push(keys::aggregation_set(queue, &set.group, &set.id).into_bytes());
+    let finished_set = own::finished_set(queue, &set.group, &set.id);
+    keys.extend(keys_of(queue, &["aggregation_sets"]));
+    keys.push(own::finished(queue).into_bytes());
+    keys.push(finished_set.clone().into_bytes());
+    let published = enqueue::publish(core, std::iter::once(queue));
+    let finished = core.link.eval(&scripts::FINISH_AGGREGATION, keys, args.done());
+    let ((), value) = join(published, finished).await;
+    let info = match codes(OPERATION, value?, 1)?.first() {
+        Some(b'g') => return Err(gone(set).into()),
+        Some(code) => enqueue::result_of(*code, queue, &result, now)?,
+        None => return Err(protocol(OPERATION, "no code".to_owned()).into()),
+    };
     // By the message, not by the hash, in which Go does not record the lock (pitfalls G14, G15).
     let locked: Vec<_> = set.tasks.iter().filter(|task| !task.unique_key.is_empty()).collect();
-    args.push_count(locked.len());
+    let mut locked = locked.as_slice();
+    loop {
+        let (now, later) = locked.split_at(locked.len().min(LOCKS));
+        locked = later;
+        match forget(core, queue, finished_set.as_bytes(), now).await {
+            Ok(left) if left == 0 && locked.is_empty() => break,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%queue, group = %set.group, %error, "tasks that were aggregated are deleted later");
+                break;
+            }
+        }
+    }
+    Ok(info)
+}
+
+/// Deletes a part of the tasks of a finished set, and frees these locks; how many are left.
+async fn forget(
+    core: &Core,
+    queue: &QueueName,
+    finished_set: &[u8],
+    locked: &[&Arc<TaskMessage>],
+) -> Result<i64, BrokerError> {
+    const OPERATION: &str = "forget_finished";
+    let mut args = Args::with_capacity(2 + 2 * locked.len())
+        .text(&keys::queue_prefix(queue))
+        .int(DELETED);
     for task in locked {
         args.push(&task.unique_key);
         args.push(&task.id);
     }
-    let mut keys = keys_of(queue, &["pending", "scheduled", "groups"]);
-    keys.push(keys::aggregation_set(queue, &set.group, &set.id).into_bytes());
-    keys.push(keys::of_queue(queue, "aggregation_sets").into_bytes());
-    let published = enqueue::publish(core, std::iter::once(queue));
-    let finished = core.link.eval(&scripts::FINISH_AGGREGATION, keys, args.done());
-    let ((), value) = join(published, finished).await;
-    match codes(OPERATION, value?, 1)?.first() {
-        Some(b'g') => Err(gone(set).into()),
-        Some(code) => enqueue::result_of(*code, queue, &result, now),
-        None => Err(protocol(OPERATION, "no code".to_owned()).into()),
-    }
+    let keys = vec![own::finished(queue).into_bytes(), finished_set.to_vec()];
+    let value = core.link.eval(&scripts::FORGET_FINISHED, keys, args.done()).await?;
+    int(OPERATION, scalar(OPERATION, value)?)
 }
 
 pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, BrokerError> {
@@ -214,16 +262,32 @@ pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, Broke
     }
     let mut sets: u32 = 0;
     loop {
-        let args = Args::with_capacity(3)
+        let now = core.now();
+        let args = Args::with_capacity(6)
             .text(&keys::queue_prefix(queue))
-            .int(core.now().timestamp())
-            .int(SETS);
-        let keys = keys_of(queue, &["aggregation_sets", "groups"]);
+            .int(now.timestamp())
+            .int(SETS)
+            .int(MOVED)
+            .text(&core.link.env().entropy.uuid())
+            .int((now + PUT_OFF).timestamp());
+        let keys = keys_of(queue, &["aggregation_sets", "groups", "x:finished"]);
         let value = core.link.eval(&scripts::RECLAIM_SETS, keys, args.done()).await?;
         let mut reply = Reply::of_script("reclaim_sets", value)?;
         let (count, more) = (u32::try_from(reply.int()?).unwrap_or(0), reply.int()? == 1);
         sets = sets.saturating_add(count);
-        if count == 0 || !more {
+        for key in reply.list()?.texts()? {
+            tracing::error!(
+                %queue, key,
+                "the tasks of an old aggregation set cannot join their group, whose key holds another type"
+            );
+        }
+        let mut finished = reply.list()?;
+        if !more {
+            // What one that died had still to delete.
+            while !finished.is_empty() {
+                let set = finished.bytes()?;
+                while forget(core, queue, &set, &[]).await? > 0 {}
+            }
             return Ok(sets);
         }
     }

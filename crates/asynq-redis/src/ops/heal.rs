@@ -116,6 +116,7 @@ pub(crate) fn places(queue: &QueueName) -> Vec<Vec<u8>> {
             "completed",
             "groups",
             "aggregation_sets",
+            "x:finished",
         ],
     )
 }
@@ -261,7 +262,8 @@ async fn relist(
         return Ok(());
     }
     let pending = search_pending(core, queue, &doubtful).await?;
-    let Some(groups) = gathered(core, queue).await? else {
+    let names: Vec<&[u8]> = doubtful.keys().map(Vec::as_slice).collect();
+    let Some(groups) = gathered(core, queue, &names).await? else {
         return Ok(());
     };
     let doubtful: Vec<_> = doubtful.into_iter().collect();

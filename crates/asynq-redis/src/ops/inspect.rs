@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use futures::future::{join, join3};
 use redis::Value;
 
-use super::exchange::decode;
+use super::{exchange::decode, groups};
 use crate::{
     args::{Args, bound, keys_of},
     broker::Core,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How many tasks one call lists: about a millisecond of Redis.
-const TASKS: u32 = 500;
+const TASKS: u32 = 200;
 
 pub(crate) async fn queues(core: &Core) -> Result<Vec<QueueName>, BrokerError> {
     let mut cmd = redis::cmd("SMEMBERS");
@@ -71,15 +71,18 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
         keys.push(keys::of_queue(queue, suffix).into_bytes());
     }
     let prefix = Args::with_capacity(1).text(&keys::queue_prefix(queue));
-    let (listed, numbers, memory) = join3(
+    let (listed, numbers, groups) = join3(
         is_listed(core, queue),
         core.link.eval(&scripts::QUEUE_INFO, keys, prefix.done()),
-        memory_usage(core, queue, containers),
+        groups::infos(core, queue),
     )
     .await;
     must_be_listed(queue, listed)?;
+    let (numbers, groups) = (numbers?, groups?);
+    let waiting = groups.iter().map(|group| group.size).sum();
+    let memory = memory_usage(core, queue, containers, waiting).await;
 
-    let mut reply = Reply::of_script("queue_info", numbers?)?;
+    let mut reply = Reply::of_script("queue_info", numbers)?;
     let mut info = QueueInfo::empty(queue.clone(), now);
     let mut number = || Ok::<u64, BrokerError>(u64::try_from(reply.int()?).unwrap_or(0));
     info.pending = number()?;
@@ -103,8 +106,8 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
     info.processed_total = counter("processed")?;
     info.failed_total = counter("failed")?;
     info.paused = reply.int()? == 1;
-    info.groups = u64::try_from(reply.int()?).unwrap_or(0);
-    info.aggregating = u64::try_from(reply.int()?).unwrap_or(0);
+    info.groups = groups.len() as u64;
+    info.aggregating = waiting;
     let since = reply.text()?.parse::<i64>().ok().filter(|since| *since > 0);
     info.latency = since.map_or(Duration::ZERO, |since| {
         Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
@@ -118,10 +121,15 @@ async fn memory_usage(
     core: &Core,
     queue: &QueueName,
     mut containers: Vec<Vec<u8>>,
+    waiting: u64,
 ) -> Result<Option<u64>, BrokerError> {
     const OPERATION: &str = "memory_usage";
     containers.push(keys::of_queue(queue, "groups").into_bytes());
-    let args = Args::with_capacity(3).text(&keys::queue_prefix(queue)).int(20).int(5);
+    let args = Args::with_capacity(4)
+        .text(&keys::queue_prefix(queue))
+        .int(20)
+        .int(5)
+        .int(i64::try_from(waiting).unwrap_or(i64::MAX));
     match core.link.eval(&scripts::MEMORY_USAGE, containers, args.done()).await {
         Ok(Value::BulkString(text)) if text.is_empty() => Ok(None),
         Ok(value) => Ok(u64::try_from(int(OPERATION, scalar(OPERATION, value)?)?).ok()),

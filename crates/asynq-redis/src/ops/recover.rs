@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    broker::{Expired, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome, Poison, Recovery},
+    broker::{
+        Expired, ExpiredPlace, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome, Poison,
+        Recovery,
+    },
     error::{BrokerError, SettleError},
     keys,
     names::QueueName,
@@ -26,12 +29,15 @@ use crate::{
 };
 
 const OPERATION: &str = "recover";
+/// How many entries of `active` one call passes to put damaged ids aside: a millisecond or two of Redis.
+const MOST_PASSED: i64 = 50_000;
 
 pub(crate) async fn expired(
     core: &Core,
     queue: &QueueName,
     grace: Duration,
     limit: u32,
+    place: &ExpiredPlace,
 ) -> Result<Expired, BrokerError> {
     if !core.may_take_over().await {
         return Ok(Expired::default());
@@ -39,13 +45,17 @@ pub(crate) async fn expired(
     let now = core.now();
     let grace = TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
     let cutoff = now.checked_sub_signed(grace).map_or(i64::MIN, |at| at.timestamp());
-    let args = Args::with_capacity(6)
+    let (score, id) = place.lease().unwrap_or(("", b""));
+    let mut args = Args::with_capacity(9)
         .text(&keys::queue_prefix(queue))
         .int(cutoff)
         .int(i64::from(limit.clamp(1, MAX_BATCH)))
         .int(bound(MAX_BATCH_BYTES))
         .int(now.timestamp())
-        .int(i64::from(MAX_UNSTARTED));
+        .int(i64::from(MAX_UNSTARTED))
+        .text(score);
+    args.push(id);
+    let args = args.int(MOST_PASSED);
     let value = core
         .link
         .eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args.done())
@@ -80,6 +90,10 @@ pub(crate) async fn expired(
         .poisoned
         .extend(reply.list()?.damaged()?.into_iter().map(|(id, kind)| poison(id, kind)));
     found.more = reply.int()? == 1;
+    let (score, id) = (reply.text()?, reply.bytes()?);
+    if !score.is_empty() {
+        found.next = ExpiredPlace::behind(score, id);
+    }
     Ok(found)
 }
 

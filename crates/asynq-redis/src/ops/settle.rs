@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use crate::args::{Args, keys_of};
 
 /// How many archived tasks one call deletes at most to make room.
-const MOST_TRIMMED: i64 = 1000;
+const MOST_TRIMMED: i64 = 500;
 /// How many entries of `active` one call searches at most: a millisecond or two of Redis.
 const MOST_STEPS: i64 = 100_000;
 

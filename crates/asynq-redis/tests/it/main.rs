@@ -15,7 +15,9 @@ mod damage;
 mod fence;
 mod golden;
 mod oom;
+mod pieces;
 #[cfg(feature = "sentinel")]
 mod sentinel;
+mod slow;
 mod support;
 mod uri;

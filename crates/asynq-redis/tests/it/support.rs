@@ -150,6 +150,16 @@ pub(crate) async fn connect(url: &str, clock: &Clock, seed: u64) -> Arc<dyn Stor
     RedisConnectionType::single(url).unwrap().connect(env).await.unwrap()
 }
 
+/// The text of a script with its parts, to be run as another server would run it, or one that stops half-way.
+pub(crate) fn script(name: &str, parts: &[&str]) -> String {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+    let parts = parts.iter().map(|part| dir.join(format!("include/{part}.lua")));
+    let files = parts.chain([dir.join(format!("{name}.lua"))]);
+    files
+        .map(|file| std::fs::read_to_string(file).unwrap() + "\n")
+        .collect()
+}
+
 /// A tick of one entry, so many seconds from now.
 pub(crate) fn tick(bench: &Bench, secs: i64) -> Tick {
     let task = Task::without_payload("t").unwrap();

@@ -25,6 +25,7 @@ macro_rules! __conformance_cases {
                 any_payload_and_any_name_is_kept
                 the_queue_name_is_published_with_every_call
                 a_container_of_the_wrong_type_refuses_the_call
+                a_damaged_place_refuses_its_own_tasks_alone
             }
             schedule {
                 a_scheduled_task_is_stored_as_go_stores_it
@@ -71,6 +72,8 @@ macro_rules! __conformance_cases {
                 only_stale_sets_are_handed_back
                 a_damaged_member_harms_only_itself
                 a_set_without_usable_tasks_is_not_listed
+                a_large_group_gives_several_sets
+                a_damaged_group_keeps_no_other_set_from_its_group
             }
             exchange {
                 a_taken_task_is_active_with_a_lease_and_our_token
@@ -166,6 +169,7 @@ macro_rules! __conformance_cases {
                 a_result_survives_the_wait
                 damaged_tasks_harm_only_themselves
                 a_container_of_the_wrong_type_refuses_the_call
+                a_damaged_group_puts_off_its_own_tasks_alone
             }
             recover {
                 a_lease_is_over_thirty_seconds_after_its_end
@@ -181,6 +185,7 @@ macro_rules! __conformance_cases {
                 an_old_finding_does_not_touch_a_new_run
                 a_task_that_go_took_is_recovered
                 an_undecodable_message_does_not_stop_the_sweep
+                what_cannot_be_recovered_keeps_nobody_waiting
             }
             heal {
                 what_is_whole_is_left_alone

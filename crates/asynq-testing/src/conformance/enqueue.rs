@@ -291,3 +291,33 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_the_call(fx: &Fixture)
         fx.edit(|state| drop(state.remove(&key(suffix)))).await;
     }
 }
+
+/// SAFETY 24: of a batch, only the tasks are refused whose own place is damaged; they may be another
+/// caller's.
+pub(super) async fn a_damaged_place_refuses_its_own_tasks_alone(fx: &Fixture) {
+    fx.leaves_damage();
+    let all = [
+        ("pending", request(Q, "pending")),
+        ("scheduled", request(Q, "scheduled").at(fx.after(60))),
+        ("g:bad", request(Q, "g:bad").group("bad")),
+        ("g:good", request(Q, "g:good").group("good")),
+    ];
+    for (damaged, _) in &all {
+        fx.edit(|state| drop(state.insert(key(damaged), string("x")))).await;
+        let batch = all.iter().map(|(_, new)| new.clone().build()).collect();
+        for ((suffix, _), answer) in all.iter().zip(fx.storage.enqueue(batch).await) {
+            match answer {
+                Ok(info) => assert!(suffix != damaged && info.id == *suffix),
+                Err(EnqueueError::Broker(BrokerError::WrongType { key: named })) => {
+                    assert_eq!((suffix, named), (damaged, key(damaged)));
+                }
+                other => panic!("{damaged}: {other:?}"),
+            }
+        }
+        let raw = fx.raw().await;
+        for (suffix, _) in &all {
+            assert_eq!(raw.has_task(suffix), suffix != damaged, "{suffix}");
+        }
+        fx.edit(asynq_core::raw::RawState::clear).await;
+    }
+}

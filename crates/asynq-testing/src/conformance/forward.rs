@@ -208,3 +208,49 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_the_call(fx: &Fixture)
         before.assert_same(&fx.raw().await);
     }
 }
+
+/// SAFETY 24: a group whose key holds another type puts off its own tasks for a minute; they keep nobody
+/// waiting who is due behind them.
+pub(super) async fn a_damaged_group_puts_off_its_own_tasks_alone(fx: &Fixture) {
+    fx.leaves_damage();
+    let bad: Vec<_> = (0..30).map(|n| format!("bad{n:02}")).collect();
+    for id in &bad {
+        fx.enqueue(request(Q, id).at(fx.after(1))).await;
+    }
+    schedule(fx, &[("good", 2), ("grouped", 3)]).await;
+    fx.edit(|state| {
+        for id in &bad {
+            set_field(state, id, "group", Some(bytes("bad")));
+        }
+        set_field(state, "grouped", "group", Some(bytes("other")));
+        state.insert(key("g:bad"), string("x"));
+    })
+    .await;
+    fx.advance(3);
+    let (mut moved, mut put_off) = (0, Vec::new());
+    for _ in 0..10 {
+        let done = forward(fx, 10).await;
+        moved += done.moved;
+        put_off.extend(done.put_off);
+        assert!(done.poisoned.is_empty());
+        if !done.more {
+            assert_eq!(done.next_due.unwrap().timestamp(), fx.secs() + 60);
+            break;
+        }
+    }
+    put_off.sort();
+    assert_eq!(
+        (moved, put_off),
+        (2, bad.iter().map(|name| id(name)).collect::<Vec<_>>())
+    );
+    let raw = fx.raw().await;
+    assert_eq!(
+        (raw.list("pending"), raw.zset("g:other").len()),
+        (vec!["good".to_owned()], 1)
+    );
+    // Once the group is well again they join it.
+    fx.edit(|state| drop(state.remove(&key("g:bad")))).await;
+    fx.advance(60);
+    while forward(fx, 10).await.more {}
+    assert_eq!(fx.raw().await.zset("g:bad").len(), 30);
+}

@@ -390,3 +390,86 @@ pub(super) async fn a_set_without_usable_tasks_is_not_listed(fx: &Fixture) {
     assert!(raw.q().set("groups").is_empty());
     assert_eq!(raw.zset("x:quarantine").len(), 2);
 }
+
+/// SAFETY 7: a set has ten thousand tasks at most, also where no size was asked for: such a group is full,
+/// its oldest tasks go, and the rest is the next set's.
+pub(super) async fn a_large_group_gives_several_sets(fx: &Fixture) {
+    let names: Vec<_> = (0..10_200).map(|n| format!("id{n:05}")).collect();
+    let (first, second) = names.split_at(10_100);
+    let batch = first.iter().map(|id| request(Q, id).group("g").build()).collect();
+    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+    fx.advance(1);
+    let batch = second.iter().map(|id| request(Q, id).group("g").build()).collect();
+    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+    let not_quiet = GroupLimits {
+        grace: secs(3600),
+        max_delay: None,
+        max_size: None,
+    };
+    let set = collect(fx, not_quiet).await;
+    assert_eq!(ids_of(&set), names[..10_000]);
+    assert!(try_collect(fx, not_quiet).await.is_none(), "the rest is not full");
+    let huge = GroupLimits {
+        max_size: Some(u32::MAX),
+        ..not_quiet
+    };
+    assert!(try_collect(fx, huge).await.is_none());
+    fx.storage
+        .finish_aggregation(&set, request(Q, "sum").build())
+        .await
+        .unwrap();
+    let rest = collect(fx, NOW).await;
+    assert_eq!(ids_of(&rest), names[10_000..]);
+    let raw = fx.raw().await;
+    assert_eq!(raw.list("pending"), ["sum"]);
+    assert_eq!(
+        raw.q()
+            .suffixes()
+            .iter()
+            .filter(|suffix| suffix.starts_with("t:"))
+            .count(),
+        201
+    );
+    assert!(!raw.q().suffixes().iter().any(|suffix| suffix.starts_with("x:")));
+    // A set that goes back to others joins them, oldest first.
+    add(fx, &["zz"]).await;
+    fx.advance(120);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let again: Vec<_> = fx.raw().await.zset("g:g").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(again.len(), 201);
+    assert_eq!(
+        (again[..200].to_vec(), again[200].as_str()),
+        (names[10_000..].to_vec(), "zz")
+    );
+}
+
+/// SAFETY 24: an old set whose group's key holds another type stays listed, for its own sake alone, and is
+/// looked at again in a minute.
+pub(super) async fn a_damaged_group_keeps_no_other_set_from_its_group(fx: &Fixture) {
+    fx.leaves_damage();
+    for name in ["bad", "good"] {
+        fx.enqueue(request(Q, name).group(name)).await;
+        fx.storage
+            .collect_group(&queue(Q), &group(name), NOW)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    fx.edit(|state| drop(state.insert(key("g:bad"), string("x")))).await;
+    fx.advance(120);
+    let reclaim = async || fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap();
+    assert_eq!(reclaim().await, 1);
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("g:good").len(), 1);
+    let listed = raw.zset("aggregation_sets");
+    assert_eq!((listed.len(), listed[0].1), (1, fx.secs() + 60));
+    fx.edit(|state| drop(state.remove(&key("g:bad")))).await;
+    assert_eq!(reclaim().await, 0);
+    fx.advance(60);
+    assert_eq!(reclaim().await, 1);
+    let raw = fx.raw().await;
+    assert_eq!(
+        (raw.zset("g:bad").len(), raw.q().set("groups")),
+        (1, vec!["bad".to_owned(), "good".to_owned()])
+    );
+}

@@ -297,3 +297,60 @@ pub(super) async fn an_undecodable_message_does_not_stop_the_sweep(fx: &Fixture)
     let aside: Vec<_> = raw.zset("x:quarantine").into_iter().map(|(id, _)| id).collect();
     assert_eq!(aside, ["bare", "garbage", "other", "stateless"]);
 }
+
+/// SAFETY 24: more than a page of leases of which nothing can be made, at the lowest scores, keeps nobody
+/// from those behind it: neither ids without a usable task nor tasks that do not stand in `active`. All is
+/// seen in one walk, in a bounded number of pages.
+pub(super) async fn what_cannot_be_recovered_keeps_nobody_waiting(fx: &Fixture) {
+    fx.leaves_damage();
+    fx.running(request(Q, "good")).await;
+    let names: Vec<_> = (0..90).map(|n| format!("{n:02}")).collect();
+    fx.edit(|state| {
+        let Some(RawValue::ZSet(leases)) = state.get_mut(&key("lease")) else {
+            panic!("no leases")
+        };
+        let mut stray: Vec<(Bytes, i64)> = Vec::new();
+        for name in &names {
+            stray.extend(["gone", "garbage", "nowhere"].map(|kind| (bytes(format!("{kind}{name}")), 1000)));
+        }
+        leases.extend(stray);
+        leases.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        for name in &names {
+            let garbage = hash([("msg", bytes("\u{1}")), ("state", bytes("active"))]);
+            state.insert(key(&format!("t:garbage{name}")), garbage);
+            let nowhere = format!("nowhere{name}");
+            state.insert(key(&format!("t:{nowhere}")), go_task(request(Q, &nowhere), "active"));
+        }
+        let Some(RawValue::List(active)) = state.get_mut(&key("active")) else {
+            panic!("no active tasks")
+        };
+        active.extend(names.iter().map(|name| bytes(format!("garbage{name}"))));
+    })
+    .await;
+    fx.advance(60);
+    let (mut place, mut pages, mut recovered) = (asynq_core::broker::ExpiredPlace::default(), 0, Vec::new());
+    loop {
+        let found = fx
+            .storage
+            .expired_after(&queue(Q), RECOVER_GRACE, 20, &place)
+            .await
+            .unwrap();
+        for (task, answer) in found.tasks.iter().zip(recover(fx, &found, &Outcome::Requeue).await) {
+            match answer {
+                Ok(()) => recovered.push(task.message.id.clone()),
+                Err(SettleError::NotOurs) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        pages += 1;
+        place = found.next;
+        if !found.more {
+            break;
+        }
+        assert!(pages < 40, "no end");
+    }
+    assert_eq!(recovered, ["good"]);
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("x:quarantine").len(), 90, "garbage never comes back");
+    assert_eq!(raw.zset("lease").len(), 90);
+}

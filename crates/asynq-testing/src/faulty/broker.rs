@@ -7,8 +7,9 @@ use asynq_core::{
     Broker, BrokerError, EnqueueError, GroupKey, Progress, QueueName, ServerIdentity, ServerInfo, SettleError, Storage,
     TaskId, TaskInfo, TreeNode, WorkerInfo,
     broker::{
-        AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, Forwarded, GroupLimits, Healed,
-        LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want, Watch, WatchKind,
+        AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, ExpiredPlace, Forwarded,
+        GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
+        Watch, WatchKind,
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     periodic::{EntryKey, TickMark},
@@ -259,9 +260,15 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             .await
     }
 
-    async fn expired(&self, queue: &QueueName, grace: Duration, limit: u32) -> Result<Expired, BrokerError> {
+    async fn expired_after(
+        &self,
+        queue: &QueueName,
+        grace: Duration,
+        limit: u32,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError> {
         self.faults
-            .guard_queue(Op::Expired, queue, self.inner.expired(queue, grace, limit))
+            .guard_queue(Op::Expired, queue, self.inner.expired_after(queue, grace, limit, place))
             .await
     }
 
