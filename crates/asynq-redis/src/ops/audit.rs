@@ -5,7 +5,7 @@
 
 use asynq_core::{
     TaskState,
-    broker::{MAX_BATCH, MAX_BATCH_BYTES},
+    broker::MAX_BATCH_BYTES,
     error::BrokerError,
     excerpt::Excerpt,
     inspect::{Breach, Cursor, Page},
@@ -26,8 +26,10 @@ use crate::{
     scripts,
 };
 
-/// How many keys of the database one call looks at.
-const KEYS: i64 = 250;
+/// How many keys of the database, leases or groups one call looks at.
+const KEYS: i64 = 100;
+/// How many ids of a container one call looks at: a millisecond or two of Redis.
+const IDS: i64 = 100;
 
 /// One look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +104,7 @@ async fn container(
         .text(&keys::queue_prefix(queue))
         .text(if is_list { "list" } else { "zset" })
         .int(from)
-        .int(i64::from(MAX_BATCH))
+        .int(IDS)
         .int(bound(MAX_BATCH_BYTES));
     let mut keys = places(queue);
     keys.push(key.clone().into_bytes());
