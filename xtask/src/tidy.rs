@@ -1,5 +1,6 @@
 //! House rules that no other tool checks, over every file that version control does not ignore.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +12,9 @@ use crate::workspace::Workspace;
 /// A file is split by responsibility before it gets longer than this.
 const MAX_LINES: usize = 800;
 
+/// The table that says what each outage costs, and which tests hold that.
+const OUTAGES: &str = "docs/outages.md";
+
 /// Macros for code that is not done yet, or that was only a look.
 const UNFINISHED: &[&str] = &["dbg", "todo", "unimplemented"];
 
@@ -20,6 +24,7 @@ const MACHINE_FOLDERS: &[&str] = &["Users", "builds", "home", "root", "work", "w
 /// Every breach of the rules, in words.
 pub(crate) fn breaches(workspace: &Workspace) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
+    let mut functions = BTreeSet::new();
     for entry in WalkBuilder::new(&workspace.root)
         .hidden(false)
         .parents(false)
@@ -38,8 +43,13 @@ pub(crate) fn breaches(workspace: &Workspace) -> Result<Vec<String>> {
         // What is not text has no lines to look at.
         if let Ok(text) = String::from_utf8(bytes) {
             breaches.extend(file(&name, &text));
+            if name.ends_with(".rs") {
+                functions.extend(functions_in(&text).map(str::to_owned));
+            }
         }
     }
+    let outages = fs::read_to_string(workspace.root.join(OUTAGES)).with_context(|| format!("cannot read {OUTAGES}"))?;
+    breaches.extend(outages_without_test(&outages, &functions));
     for member in workspace.members() {
         let text = fs::read_to_string(&member.manifest_path)?;
         breaches.extend(manifest(&member.name, &text)?);
@@ -70,6 +80,39 @@ fn file(name: &str, text: &str) -> Vec<String> {
             && let Some(unfinished) = UNFINISHED.iter().find(|name| calls_macro(line, name))
         {
             breaches.push(format!("{name}:{number}: `{unfinished}!` is for code that is not done"));
+        }
+    }
+    breaches
+}
+
+/// The names of the functions in a source.
+fn functions_in(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let (before, after) = line.split_once("fn ")?;
+        let whole = before.is_empty() || before.ends_with(' ');
+        let (name, _) = after.split_once('(')?;
+        whole.then_some(name)
+    })
+}
+
+/// Each line of the table of outages names tests in its last column, and these exist.
+fn outages_without_test(table: &str, functions: &BTreeSet<String>) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (number, line) in (1..).zip(table.lines()) {
+        let Some(row) = line.strip_prefix("| **") else { continue };
+        let row = row.trim_end();
+        let tests = row
+            .strip_suffix('|')
+            .unwrap_or(row)
+            .rsplit('|')
+            .next()
+            .unwrap_or_default();
+        let mut names = tests.split('`').skip(1).step_by(2).peekable();
+        if names.peek().is_none() {
+            breaches.push(format!("{OUTAGES}:{number}: no test holds this line"));
+        }
+        for name in names.filter(|name| !functions.contains(*name)) {
+            breaches.push(format!("{OUTAGES}:{number}: there is no test `{name}`"));
         }
     }
     breaches
@@ -199,6 +242,20 @@ mod tests {
                 .is_some()
         );
         assert!(manifest("a", "[package]").unwrap().is_some());
+    }
+
+    #[test]
+    fn outages_name_tests_that_exist() {
+        let source = "    async fn here() {\n#[test]\nfn there() {}\nlet dyn_fn = also(1);\n";
+        let functions = functions_in(source).map(str::to_owned).collect();
+        let table = "| what | cost | tests |\n| --- | --- | --- |\n";
+        let with = |rows: &str| outages_without_test(&format!("{table}{rows}"), &functions);
+        assert_eq!(with("| **a** | none | `here` `there` |\n"), [""; 0]);
+        assert_eq!(with("| **a** | `here` | |\n").len(), 1);
+        assert_eq!(
+            with("| **a** | 3 s | `here` `gone` |\n| **b** | 1 s | `lost` |\n").len(),
+            2
+        );
     }
 
     #[test]
