@@ -4,13 +4,9 @@
 //! [`Storage`] is both. Work that comes in numbers is taken in batches and answered per item.
 //! The transitions are those of Go asynq; what differs is said at each method.
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use async_trait::async_trait;
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+mod ticks;
+mod upkeep;
+mod watch;
 
 use crate::{
     clock::Clock,
@@ -20,10 +16,22 @@ use crate::{
     inspect::Inspect,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
-    options::{MAX_DURATION, MIN_DURATION},
-    periodic::{EntryKey, OnConflict, TickMark, TickOutcome},
+    periodic::{EntryKey, TickMark},
     progress::Progress,
     tree::{ServerIdentity, TreeNode},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use prost::Message as _;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::{
+    ticks::{Tick, TickStart, Ticked},
+    upkeep::{Expired, ExpiredPlace, ExpiredTask, Forwarded, Healed, Recovery},
+    watch::{Cancellations, Wake, Watch, WatchKind},
 };
 
 /// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
@@ -310,209 +318,6 @@ impl EnqueueRequest {
     }
 }
 
-/// One time at which a periodic task is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tick {
-    /// The periodic task.
-    pub entry: EntryKey,
-    /// When it is due; floored to seconds.
-    pub at: DateTime<Utc>,
-    /// How far it must be from the last tick at least, rounded up to whole seconds; less than a second
-    /// counts as one. Zero for a cron spec; for `@every` its period, so that schedulers that started
-    /// at different seconds agree on one tick in each period.
-    pub gap: Duration,
-    /// How long the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
-    /// longer.
-    pub keep: Duration,
-    /// The scheduler that asks, by a name of its own. The last tick of the entry that it decided is remembered
-    /// for [`TICK_RECEIPT`], so that it hears of it when the answer was lost, whatever became of the task and
-    /// of later ticks.
-    pub by: Arc<str>,
-    /// What an id that is taken means.
-    pub on_conflict: OnConflict,
-    /// Whether the tick may still be decided. Otherwise the answer only tells whether this request decided it
-    /// before, and nothing is written.
-    pub decide: bool,
-}
-
-/// Where the period of an entry starts that had no tick yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TickStart {
-    /// Its queue.
-    pub queue: QueueName,
-    /// The periodic task.
-    pub entry: EntryKey,
-    /// From when on its period counts; floored to seconds.
-    pub at: DateTime<Utc>,
-    /// How long that is remembered, as [`Tick::keep`].
-    pub keep: Duration,
-}
-
-impl TickStart {
-    /// What is remembered.
-    #[must_use]
-    pub fn mark(&self) -> TickMark {
-        TickMark {
-            at: self.at.timestamp(),
-            token: 0,
-            outcome: TickOutcome::Started,
-        }
-    }
-
-    /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
-    #[must_use]
-    pub fn keep_millis(&self) -> i64 {
-        millis(self.keep)
-    }
-}
-
-fn millis(keep: Duration) -> i64 {
-    i64::try_from(keep.clamp(MIN_DURATION, MAX_DURATION).as_millis()).unwrap_or(i64::MAX)
-}
-
-impl Tick {
-    /// [`gap`](Self::gap) as storages take it: whole seconds, at least one.
-    #[must_use]
-    pub fn gap_secs(&self) -> i64 {
-        let whole = self.gap.min(MAX_DURATION);
-        let secs = whole.as_secs() + u64::from(whole.subsec_nanos() > 0);
-        i64::try_from(secs.max(1)).unwrap_or(i64::MAX)
-    }
-
-    /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
-    #[must_use]
-    pub fn keep_millis(&self) -> i64 {
-        millis(self.keep)
-    }
-}
-
-/// The answer to [`Broker::enqueue_tick`].
-#[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is made for each tick, and it is usually the large one"
-)]
-pub enum Ticked {
-    /// The tick is this request's, and its task was enqueued.
-    Enqueued(TaskInfo),
-    /// This tick, or a later one, was decided before, or it follows the last one, or the start of its
-    /// period, too closely; or it was [only asked about](Tick::decide) and is not this request's. Nothing was
-    /// written.
-    Taken {
-        /// The last tick that was decided, or where the period starts. If nothing is remembered, the tick that was
-        /// asked about.
-        last: DateTime<Utc>,
-    },
-}
-
-/// A task whose lease ended [`RECOVER_GRACE`] ago.
-#[derive(Clone, Debug)]
-pub struct ExpiredTask {
-    /// The queue it was found in.
-    pub queue: QueueName,
-    /// The task.
-    pub message: Arc<TaskMessage>,
-    /// The score that was seen; recovery is refused when it has changed.
-    pub until: LeaseUntil,
-    /// Whether the task may never have been started: a server of this library took it and its lease is still
-    /// that of the take, so that it was held for less than a heartbeat before its owner stood still or died;
-    /// and it was given back for that fewer than [`MAX_UNSTARTED`] times. False for tasks that Go servers took.
-    pub unstarted: bool,
-}
-
-/// What [`Broker::expired`] found.
-#[derive(Debug, Default)]
-pub struct Expired {
-    /// Tasks to recover.
-    pub tasks: Vec<ExpiredTask>,
-    /// Undecodable ones, quarantined in passing.
-    pub poisoned: Vec<Poison>,
-    /// Whether there are more behind those that were looked at.
-    pub more: bool,
-    /// Where to go on.
-    pub next: ExpiredPlace,
-}
-
-/// A place among the leases that ended, behind which [`Broker::expired_after`] goes on. The default is the
-/// start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExpiredPlace(pub(crate) Option<(String, Bytes)>);
-
-impl ExpiredPlace {
-    /// The place behind a lease: its score and its id, as the storage has them.
-    #[must_use]
-    pub fn behind(score: impl Into<String>, id: impl Into<Bytes>) -> Self {
-        Self(Some((score.into(), id.into())))
-    }
-
-    /// The score and the id of the lease; `None` at the start.
-    #[must_use]
-    pub fn lease(&self) -> Option<(&str, &[u8])> {
-        self.0.as_ref().map(|(score, id)| (score.as_str(), &id[..]))
-    }
-}
-
-/// What is to become of an expired task.
-#[derive(Clone, Debug)]
-pub struct Recovery {
-    /// The task as found.
-    pub task: ExpiredTask,
-    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`], which counts as one more time that the
-    /// task was [not started](ExpiredTask::unstarted); `Done` is refused.
-    pub outcome: Outcome,
-}
-
-/// What [`Broker::forward`] did.
-#[derive(Debug, Default)]
-pub struct Forwarded {
-    /// How many tasks became pending or joined their group.
-    pub moved: u32,
-    /// Whether the call's bound was reached and more are due.
-    pub more: bool,
-    /// When the next task of the queue is due.
-    pub next_due: Option<DateTime<Utc>>,
-    /// Ids that lay in the way and were put aside.
-    pub poisoned: Vec<Poison>,
-    /// Tasks that cannot join their group since its key holds another type. They are due again in
-    /// [`PUT_OFF`].
-    pub put_off: Vec<TaskId>,
-}
-
-/// What [`Broker::heal`] repaired.
-#[derive(Debug, Default)]
-pub struct Healed {
-    /// Active tasks without a lease; they got one that ends now (pitfalls G10).
-    pub leased: Vec<TaskId>,
-    /// Leases without an active task, removed.
-    pub stale_leases: Vec<TaskId>,
-    /// Groups that were missing from the index (pitfalls G4, G5).
-    pub regrouped: Vec<GroupKey>,
-    /// Keys of aggregation sets that nobody knew of any more; they are listed again, for another
-    /// [`AGGREGATION_SET_LIFETIME`], and then handed back to their groups.
-    pub relisted_sets: Vec<String>,
-    /// Tasks that stood in no container, or in one that contradicts their state; they now stand
-    /// where their state says, once.
-    pub relisted: Vec<TaskId>,
-    /// Keys of unique locks whose owner has no task, removed.
-    pub unlocked: Vec<String>,
-    /// Ids without a usable task, put aside (pitfalls G8, G11).
-    pub poisoned: Vec<Poison>,
-}
-
-impl Healed {
-    /// Whether there was nothing to repair.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.leased.is_empty()
-            && self.stale_leases.is_empty()
-            && self.regrouped.is_empty()
-            && self.relisted_sets.is_empty()
-            && self.relisted.is_empty()
-            && self.unlocked.is_empty()
-            && self.poisoned.is_empty()
-    }
-}
-
 /// When a group is full or old enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
@@ -548,77 +353,6 @@ pub struct AggregationSet {
     pub until: LeaseUntil,
 }
 
-/// What a [`Watch`] looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatchKind {
-    /// A task may be taken from one of the queues: pushed, or the queue was unpaused.
-    Pending,
-    /// The set of delayed tasks (scheduled, retry) of one of the queues changed.
-    Delayed,
-}
-
-/// How a [`Watch`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// Something changed, or was there already when the watch was set.
-    Changed,
-    /// The watch is gone (connection lost); look and set a new one.
-    Lost,
-}
-
-/// A promise to be told when something changes, set atomically with a look that found nothing.
-#[derive(Debug)]
-pub struct Watch {
-    signal: watch::Receiver<Option<Wake>>,
-}
-
-impl Watch {
-    /// A watch that ends with the first value sent; dropping the sender means [`Wake::Lost`].
-    #[must_use]
-    pub fn new(signal: watch::Receiver<Option<Wake>>) -> Self {
-        Self { signal }
-    }
-
-    /// A watch that has ended: there was something at the first look.
-    #[must_use]
-    pub fn ready() -> Self {
-        Self {
-            signal: watch::channel(Some(Wake::Changed)).1,
-        }
-    }
-
-    /// Waits for the change.
-    ///
-    /// # Cancel safety
-    /// Safe; the change is still there for the next call.
-    pub async fn changed(&mut self) -> Wake {
-        match self.signal.wait_for(Option::is_some).await {
-            Ok(value) => value.unwrap_or(Wake::Lost),
-            Err(_) => Wake::Lost,
-        }
-    }
-}
-
-/// The ids of tasks that somebody asked to cancel. Ends (`None`) when the connection is lost.
-#[derive(Debug)]
-pub struct Cancellations(mpsc::Receiver<TaskId>);
-
-impl Cancellations {
-    /// Ids as they arrive.
-    #[must_use]
-    pub fn new(ids: mpsc::Receiver<TaskId>) -> Self {
-        Self(ids)
-    }
-
-    /// The next id; `None` when the subscription is gone and must be made anew.
-    ///
-    /// # Cancel safety
-    /// Safe: no id is lost.
-    pub async fn next(&mut self) -> Option<TaskId> {
-        self.0.recv().await
-    }
-}
-
 /// The hot path of a task's storage. Object-safe.
 ///
 /// No method is retried inside once it may have taken effect: an answer that was lost is
@@ -646,8 +380,9 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Once a later tick was decided, that is known while the task lives, and from [`Tick::by`] for
     /// [`TICK_RECEIPT`], unless that one has decided another tick since.
     ///
-    /// With [`OnConflict::ReplaceFinished`] an archived or completed task that has the id is deleted with its
-    /// lock, in the same step. Any other task stays, and is a conflict, as is a lock that another task holds.
+    /// With [`OnConflict::ReplaceFinished`](crate::periodic::OnConflict::ReplaceFinished) an archived or
+    /// completed task that has the id is deleted with its lock, in the same step. Any other task stays, and is
+    /// a conflict, as is a lock that another task holds.
     ///
     /// What is remembered but cannot be read is told in the log and replaced, as if there were nothing:
     /// no tick is lost by it.

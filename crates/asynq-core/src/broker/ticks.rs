@@ -1,0 +1,106 @@
+//! One tick of a periodic task, as the storage decides it.
+
+use crate::{
+    info::TaskInfo,
+    names::QueueName,
+    options::{MAX_DURATION, MIN_DURATION},
+    periodic::{EntryKey, OnConflict, TickMark, TickOutcome},
+};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One time at which a periodic task is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// The periodic task.
+    pub entry: EntryKey,
+    /// When it is due; floored to seconds.
+    pub at: DateTime<Utc>,
+    /// How far it must be from the last tick at least, rounded up to whole seconds; less than a second
+    /// counts as one. Zero for a cron spec; for `@every` its period, so that schedulers that started
+    /// at different seconds agree on one tick in each period.
+    pub gap: Duration,
+    /// How long the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
+    /// longer.
+    pub keep: Duration,
+    /// The scheduler that asks, by a name of its own. The last tick of the entry that it decided is remembered
+    /// for [`TICK_RECEIPT`](super::TICK_RECEIPT), so that it hears of it when the answer was lost, whatever
+    /// became of the task and of later ticks.
+    pub by: Arc<str>,
+    /// What an id that is taken means.
+    pub on_conflict: OnConflict,
+    /// Whether the tick may still be decided. Otherwise the answer only tells whether this request decided it
+    /// before, and nothing is written.
+    pub decide: bool,
+}
+
+/// Where the period of an entry starts that had no tick yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TickStart {
+    /// Its queue.
+    pub queue: QueueName,
+    /// The periodic task.
+    pub entry: EntryKey,
+    /// From when on its period counts; floored to seconds.
+    pub at: DateTime<Utc>,
+    /// How long that is remembered, as [`Tick::keep`].
+    pub keep: Duration,
+}
+
+impl TickStart {
+    /// What is remembered.
+    #[must_use]
+    pub fn mark(&self) -> TickMark {
+        TickMark {
+            at: self.at.timestamp(),
+            token: 0,
+            outcome: TickOutcome::Started,
+        }
+    }
+
+    /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
+    #[must_use]
+    pub fn keep_millis(&self) -> i64 {
+        millis(self.keep)
+    }
+}
+
+impl Tick {
+    /// [`gap`](Self::gap) as storages take it: whole seconds, at least one.
+    #[must_use]
+    pub fn gap_secs(&self) -> i64 {
+        let whole = self.gap.min(MAX_DURATION);
+        let secs = whole.as_secs() + u64::from(whole.subsec_nanos() > 0);
+        i64::try_from(secs.max(1)).unwrap_or(i64::MAX)
+    }
+
+    /// [`keep`](Self::keep) as storages take it: milliseconds, within its limits.
+    #[must_use]
+    pub fn keep_millis(&self) -> i64 {
+        millis(self.keep)
+    }
+}
+
+/// The answer to [`Broker::enqueue_tick`](super::Broker::enqueue_tick).
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made for each tick, and it is usually the large one"
+)]
+pub enum Ticked {
+    /// The tick is this request's, and its task was enqueued.
+    Enqueued(TaskInfo),
+    /// This tick, or a later one, was decided before, or it follows the last one, or the start of its
+    /// period, too closely; or it was [only asked about](Tick::decide) and is not this request's. Nothing was
+    /// written.
+    Taken {
+        /// The last tick that was decided, or where the period starts. If nothing is remembered, the tick that was
+        /// asked about.
+        last: DateTime<Utc>,
+    },
+}
+
+fn millis(keep: Duration) -> i64 {
+    i64::try_from(keep.clamp(MIN_DURATION, MAX_DURATION).as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,119 @@
+//! What maintenance finds and does: tasks to recover, to forward, to repair.
+
+use super::{LeaseUntil, Outcome, Poison};
+use crate::{
+    message::TaskMessage,
+    names::{GroupKey, QueueName, TaskId},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+/// A task whose lease ended [`RECOVER_GRACE`](super::RECOVER_GRACE) ago.
+#[derive(Clone, Debug)]
+pub struct ExpiredTask {
+    /// The queue it was found in.
+    pub queue: QueueName,
+    /// The task.
+    pub message: Arc<TaskMessage>,
+    /// The score that was seen; recovery is refused when it has changed.
+    pub until: LeaseUntil,
+    /// Whether the task may never have been started: a server of this library took it and its lease is still
+    /// that of the take, so that it was held for less than a heartbeat before its owner stood still or died;
+    /// and it was given back for that fewer than [`MAX_UNSTARTED`](super::MAX_UNSTARTED) times. False for tasks
+    /// that Go servers took.
+    pub unstarted: bool,
+}
+
+/// What [`Broker::expired`](super::Broker::expired) found.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// Tasks to recover.
+    pub tasks: Vec<ExpiredTask>,
+    /// Undecodable ones, quarantined in passing.
+    pub poisoned: Vec<Poison>,
+    /// Whether there are more behind those that were looked at.
+    pub more: bool,
+    /// Where to go on.
+    pub next: ExpiredPlace,
+}
+
+/// A place among the leases that ended, behind which [`Broker::expired_after`](super::Broker::expired_after)
+/// goes on. The default is the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpiredPlace(pub(crate) Option<(String, Bytes)>);
+
+impl ExpiredPlace {
+    /// The place behind a lease: its score and its id, as the storage has them.
+    #[must_use]
+    pub fn behind(score: impl Into<String>, id: impl Into<Bytes>) -> Self {
+        Self(Some((score.into(), id.into())))
+    }
+
+    /// The score and the id of the lease; `None` at the start.
+    #[must_use]
+    pub fn lease(&self) -> Option<(&str, &[u8])> {
+        self.0.as_ref().map(|(score, id)| (score.as_str(), &id[..]))
+    }
+}
+
+/// What is to become of an expired task.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// The task as found.
+    pub task: ExpiredTask,
+    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`], which counts as one more time that the
+    /// task was [not started](ExpiredTask::unstarted); `Done` is refused.
+    pub outcome: Outcome,
+}
+
+/// What [`Broker::forward`](super::Broker::forward) did.
+#[derive(Debug, Default)]
+pub struct Forwarded {
+    /// How many tasks became pending or joined their group.
+    pub moved: u32,
+    /// Whether the call's bound was reached and more are due.
+    pub more: bool,
+    /// When the next task of the queue is due.
+    pub next_due: Option<DateTime<Utc>>,
+    /// Ids that lay in the way and were put aside.
+    pub poisoned: Vec<Poison>,
+    /// Tasks that cannot join their group since its key holds another type. They are due again in
+    /// [`PUT_OFF`](super::PUT_OFF).
+    pub put_off: Vec<TaskId>,
+}
+
+/// What [`Broker::heal`](super::Broker::heal) repaired.
+#[derive(Debug, Default)]
+pub struct Healed {
+    /// Active tasks without a lease; they got one that ends now (pitfalls G10).
+    pub leased: Vec<TaskId>,
+    /// Leases without an active task, removed.
+    pub stale_leases: Vec<TaskId>,
+    /// Groups that were missing from the index (pitfalls G4, G5).
+    pub regrouped: Vec<GroupKey>,
+    /// Keys of aggregation sets that nobody knew of any more; they are listed again, for another
+    /// [`AGGREGATION_SET_LIFETIME`](super::AGGREGATION_SET_LIFETIME), and then handed back to their groups.
+    pub relisted_sets: Vec<String>,
+    /// Tasks that stood in no container, or in one that contradicts their state; they now stand
+    /// where their state says, once.
+    pub relisted: Vec<TaskId>,
+    /// Keys of unique locks whose owner has no task, removed.
+    pub unlocked: Vec<String>,
+    /// Ids without a usable task, put aside (pitfalls G8, G11).
+    pub poisoned: Vec<Poison>,
+}
+
+impl Healed {
+    /// Whether there was nothing to repair.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leased.is_empty()
+            && self.stale_leases.is_empty()
+            && self.regrouped.is_empty()
+            && self.relisted_sets.is_empty()
+            && self.relisted.is_empty()
+            && self.unlocked.is_empty()
+            && self.poisoned.is_empty()
+    }
+}

@@ -1,0 +1,75 @@
+//! Wake-ups: watches on queues, and cancel requests.
+
+use crate::names::TaskId;
+use tokio::sync::{mpsc, watch};
+
+/// What a [`Watch`] looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchKind {
+    /// A task may be taken from one of the queues: pushed, or the queue was unpaused.
+    Pending,
+    /// The set of delayed tasks (scheduled, retry) of one of the queues changed.
+    Delayed,
+}
+
+/// How a [`Watch`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Something changed, or was there already when the watch was set.
+    Changed,
+    /// The watch is gone (connection lost); look and set a new one.
+    Lost,
+}
+
+/// A promise to be told when something changes, set atomically with a look that found nothing.
+#[derive(Debug)]
+pub struct Watch {
+    signal: watch::Receiver<Option<Wake>>,
+}
+
+impl Watch {
+    /// A watch that ends with the first value sent; dropping the sender means [`Wake::Lost`].
+    #[must_use]
+    pub fn new(signal: watch::Receiver<Option<Wake>>) -> Self {
+        Self { signal }
+    }
+
+    /// A watch that has ended: there was something at the first look.
+    #[must_use]
+    pub fn ready() -> Self {
+        Self {
+            signal: watch::channel(Some(Wake::Changed)).1,
+        }
+    }
+
+    /// Waits for the change.
+    ///
+    /// # Cancel safety
+    /// Safe; the change is still there for the next call.
+    pub async fn changed(&mut self) -> Wake {
+        match self.signal.wait_for(Option::is_some).await {
+            Ok(value) => value.unwrap_or(Wake::Lost),
+            Err(_) => Wake::Lost,
+        }
+    }
+}
+
+/// The ids of tasks that somebody asked to cancel. Ends (`None`) when the connection is lost.
+#[derive(Debug)]
+pub struct Cancellations(mpsc::Receiver<TaskId>);
+
+impl Cancellations {
+    /// Ids as they arrive.
+    #[must_use]
+    pub fn new(ids: mpsc::Receiver<TaskId>) -> Self {
+        Self(ids)
+    }
+
+    /// The next id; `None` when the subscription is gone and must be made anew.
+    ///
+    /// # Cancel safety
+    /// Safe: no id is lost.
+    pub async fn next(&mut self) -> Option<TaskId> {
+        self.0.recv().await
+    }
+}
