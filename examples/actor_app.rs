@@ -74,6 +74,10 @@ impl Actor for Shop {
                 let mut changes = open.system.tree_events();
                 open.system.kill_actor("client");
                 while let Ok(change) = changes.recv().await {
+                    // Other actors may have something to tell meanwhile.
+                    if change.path != "system/client" {
+                        continue;
+                    }
                     println!("{} is {:?}", change.path, change.state);
                     if change.state == asynq::ActorState::Running {
                         break;
