@@ -43,7 +43,7 @@ use run::Job;
 /// How long aborted runs may take to be gone; they are at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long one look at the groups of a queue may take. It waits for runs, so for users' code.
+/// The longest that one look at the groups of a queue may take. It waits for runs, so for users' code.
 const LOOK_WITHIN: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Aggregator {
@@ -56,7 +56,7 @@ pub(crate) struct Aggregator {
     rounds: Rounds<()>,
 }
 
-/// What looks at groups.
+/// Looks at the groups of all queues.
 struct Looks {
     job: Arc<Job>,
     interval: Duration,
@@ -177,7 +177,7 @@ impl Looks {
     }
 }
 
-/// Whether a set may have left tasks in its group.
+/// Tells whether a set may have left tasks in its group.
 fn may_leave_some(limits: GroupLimits, set: &AggregationSet) -> bool {
     limits.max_size.is_some() || set.tasks.len() >= MAX_AGGREGATION_SET as usize
 }

@@ -88,7 +88,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// What was lent last and was not found closed.
+    /// The storage that was lent last, unless it was found closed.
     storage: Lent,
     /// No actor decides any longer.
     left: bool,

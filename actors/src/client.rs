@@ -476,7 +476,7 @@ async fn attempt(args: &ClientArgs, queue: &str, batch: Vec<Queued>, wait: Durat
     again
 }
 
-/// What is to be sent again after `wait`, and whether the storage answered.
+/// Returns the items to be sent again after `wait`, and whether the storage answered.
 async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec<Queued>, bool) {
     // What waited for its turn until its time was over is not sent at all.
     let now = Instant::now();
