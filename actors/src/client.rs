@@ -265,12 +265,19 @@ impl ClientHandle {
             };
             if self.slot.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
                 // The actor answers by the deadline, unless it hangs.
-                match tokio::time::timeout_at(deadline + ANSWER_SLACK, answer).await {
-                    Ok(Ok(answer)) => return answer,
-                    // The actor died with it: whether it was sent is not known, so it goes again
-                    // under the same token.
-                    Ok(Err(_)) => ambiguous = true,
-                    Err(_) => return Err(unknown()),
+                let answered = tokio::time::timeout_at(deadline + ANSWER_SLACK, answer);
+                tokio::select! {
+                    biased;
+                    answered = answered => match answered {
+                        Ok(Ok(answer)) => return answer,
+                        // The actor died with it: whether it was sent is not known, so it goes again
+                        // under the same token.
+                        Ok(Err(_)) => ambiguous = true,
+                        Err(_) => return Err(unknown()),
+                    },
+                    // The same, where the message stays in the mailbox because somebody has a reference to
+                    // the dead actor: so it may when it was sent while the mailbox closed (tokio's channel).
+                    true = self.slot.newer(target, Duration::MAX) => ambiguous = true,
                 }
             }
             let successor = tokio::select! {

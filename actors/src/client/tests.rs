@@ -54,6 +54,45 @@ async fn one_that_an_actor_took_with_it_is_unknown_at_once() {
     assert!(matches!(&error, EnqueueError::Unknown { id } if *id == "a"), "{error}");
 }
 
+/// Keeps the requests beyond its own end.
+struct Hoarder(Arc<std::sync::Mutex<Vec<ClientMsg>>>);
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Hoarder {
+    type Msg = ClientMsg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<ClientMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<ClientMsg>, request: ClientMsg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.0.lock().unwrap().push(request);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_a_dead_actor_never_read_goes_to_its_successor() {
+    let handle = handle();
+    let hoards = [Arc::default(), Arc::default()];
+    let (first, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[0])), ()).await.unwrap();
+    let (second, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[1])), ()).await.unwrap();
+    handle.slot.publish(first.clone());
+    let mut enqueue = std::pin::pin!(handle.enqueue(task()));
+    let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
+    assert!(soon.is_err() && hoards[0].lock().unwrap().len() == 1);
+    first.stop_and_wait(None, None).await.unwrap();
+    handle.slot.publish(second);
+    let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
+    assert!(soon.is_err(), "nobody answers");
+    let ClientMsg::Composed(again) = hoards[1].lock().unwrap().pop().expect("it was not sent again") else {
+        panic!("another message");
+    };
+    assert!(again.ambiguous, "the first may have been sent");
+}
+
 /// A task of about `bytes`, all of them in one place.
 fn heavy(place: &str, bytes: usize) -> Task {
     let text = "x".repeat(bytes);

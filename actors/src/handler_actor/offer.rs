@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{Error, Result, Task, TaskContext};
+use asynq_core::{Error, Task, TaskContext};
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
@@ -97,14 +97,12 @@ impl Pool {
             self.leave(&live, None);
             return Offered::Refused;
         }
-        if let Some(answer) = pending.answer().await {
-            return Offered::Answered(answer);
-        }
-        match ticket.withdraw() {
-            Withdrawal::Unstarted => Offered::Dropped,
+        match pending.answer().await {
+            Ok(answer) => Offered::Answered(answer),
+            Err(Withdrawal::Unstarted) => Offered::Dropped,
             // The actor saw that it is too late; so will the run, which drops this.
-            Withdrawal::Before => std::future::pending().await,
-            Withdrawal::Started | Withdrawal::Ended => {
+            Err(Withdrawal::Before) => std::future::pending().await,
+            Err(Withdrawal::Started | Withdrawal::Ended) => {
                 let words = live.last_words().await;
                 tokio::select! {
                     () = live.mourned() => {}
@@ -117,7 +115,7 @@ impl Pool {
     }
 
     /// Sees to it that an instance lets go of a task whose run has ended.
-    fn watch(&self, live: &Arc<Live>, withdrawn: Withdrawal, mut reply: oneshot::Receiver<Result<()>>) {
+    fn watch(&self, live: &Arc<Live>, withdrawn: Withdrawal, mut reply: oneshot::Receiver<asynq_core::Result<()>>) {
         if !matches!(reply.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
             return;
         }
@@ -153,7 +151,7 @@ impl Pool {
 
 /// What came of offering a task to an instance.
 enum Offered {
-    Answered(Result<()>),
+    Answered(asynq_core::Result<()>),
     /// The instance was dead.
     Refused,
     /// The instance let go of it unstarted: most likely it crashed.
@@ -162,21 +160,33 @@ enum Offered {
 
 /// A run that waits for its answer. Dropped before, it takes the task back.
 struct Pending<'p> {
-    pool: &'p Pool,
+    pool: &'p Arc<Pool>,
     live: &'p Arc<Live>,
     ticket: &'p Ticket,
-    reply: Option<oneshot::Receiver<Result<()>>>,
+    reply: Option<oneshot::Receiver<asynq_core::Result<()>>>,
 }
 
 impl Pending<'_> {
-    /// `None` when the instance let go of the task.
-    async fn answer(&mut self) -> Option<Result<()>> {
-        let answer = match &mut self.reply {
-            Some(reply) => reply.await.ok(),
-            None => None,
+    /// The answer, or how far the task had come when the instance let go of it or came to its end.
+    async fn answer(&mut self) -> Result<asynq_core::Result<()>, Withdrawal> {
+        let Some(reply) = &mut self.reply else {
+            return Err(self.ticket.withdraw());
+        };
+        let end = tokio::select! {
+            biased;
+            answer = &mut *reply => answer.map_err(|_| self.ticket.withdraw()),
+            // A message that is sent while the mailbox closes stays in it for as long as anybody has a
+            // reference to the actor (tokio's channel), and this run has one.
+            () = self.live.gone() => if self.ticket.take_back() {
+                self.pool.taken_back(self.live);
+                Err(Withdrawal::Unstarted)
+            } else {
+                // Whoever started it may work on it elsewhere.
+                reply.await.map_err(|_| self.ticket.withdraw())
+            },
         };
         self.reply = None;
-        answer
+        end
     }
 }
 

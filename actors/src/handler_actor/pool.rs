@@ -14,6 +14,7 @@ use std::{
 
 use asynq_core::Env;
 use chrono::{DateTime, Utc};
+use ractor::ActorId;
 use tokio::{
     sync::oneshot,
     task::JoinSet,
@@ -98,8 +99,8 @@ struct State {
     /// Runs that wait, the first first.
     waiting: VecDeque<oneshot::Sender<Answer>>,
     health: Health,
-    /// Whether the trial's task is out.
-    on_trial: bool,
+    /// Who has the trial's task.
+    on_trial: Option<ActorId>,
     /// What the tree shows while the type is suspended or on trial.
     note: Option<String>,
     /// Since when there is no instance.
@@ -140,7 +141,7 @@ impl Pool {
             newest: HashMap::new(),
             waiting: VecDeque::new(),
             health: Health::new(parts.paths.len(), parts.suspend_after),
-            on_trial: false,
+            on_trial: None,
             note: None,
             deserted: Some(Instant::now()),
             used: 0,
@@ -247,7 +248,7 @@ impl Pool {
         loop {
             let trial = match state.health.standing() {
                 Standing::Good => false,
-                Standing::Trial if !state.on_trial => true,
+                Standing::Trial if state.on_trial.is_none() => true,
                 Standing::Trial | Standing::Suspended(_) => return,
             };
             let free = state.seats.iter_mut().filter(|seat| seat.free > 0);
@@ -271,7 +272,9 @@ impl Pool {
                     state.used += 1;
                     seat.free -= 1;
                     seat.used = state.used;
-                    state.on_trial |= trial;
+                    if trial {
+                        state.on_trial = Some(seat.live.id());
+                    }
                 }
                 // Its run has ended. The credit was not given, so it need not return.
                 Err(Ok(mut credit)) => drop(credit.0.take()),
@@ -285,8 +288,8 @@ impl Pool {
         if let Some(seat) = state.seats.iter_mut().find(|seat| seat.live.id() == given.live.id()) {
             seat.free += 1;
         }
-        if given.trial {
-            state.on_trial = false;
+        if given.trial && state.on_trial == Some(given.live.id()) {
+            state.on_trial = None;
             let unsolved = given.started && !given.answered;
             if unsolved && state.health.standing() == Standing::Trial {
                 let span = state.health.suspend(&self.env.entropy);
@@ -294,6 +297,15 @@ impl Pool {
             }
         }
         self.hand_out(&mut state);
+    }
+
+    /// A task was taken back from an instance that came to its end; its credit may return late.
+    pub(super) fn taken_back(self: &Arc<Self>, live: &Live) {
+        let mut state = self.lock();
+        if state.on_trial == Some(live.id()) {
+            state.on_trial = None;
+            self.hand_out(&mut state);
+        }
     }
 
     pub(super) fn standing(&self) -> Standing {

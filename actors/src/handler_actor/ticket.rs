@@ -73,6 +73,11 @@ impl Ticket {
         }
     }
 
+    /// Takes the task back if nobody has started it.
+    pub(super) fn take_back(&self) -> bool {
+        self.step(OPEN, WITHDRAWN).is_ok()
+    }
+
     pub(super) fn withdraw(&self) -> Withdrawal {
         let found = match self.step(OPEN, WITHDRAWN) {
             Ok(()) => return Withdrawal::Unstarted,

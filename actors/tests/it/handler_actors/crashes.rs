@@ -270,7 +270,35 @@ async fn instances_that_crash_at_random_lose_no_task_and_run_no_attempt_twice() 
     );
 }
 
-/// The same on two threads, where an instance may die while it is being given a task.
+/// As a message that is sent while the mailbox closes: nobody reads it, and nobody drops it.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_its_dead_instance_never_read_goes_to_another() {
+    let stage = Stage::new();
+    let house = House::open([stage.spec("t").suspend_after(5)]).await;
+    let lost = house.enqueue(task("t:lost", "ok").with_max_retry(0)).await;
+    stage.until(1, "lost").await;
+    breathe().await;
+    assert_eq!(stage.deeds("start").len(), 0, "it waits");
+    house.system.kill_actor("work/handlers/t#0");
+    house.until_done(&lost).await;
+    assert_eq!(stage.deeds("start").len(), 1);
+
+    // The same where it was the trial of a suspended type.
+    for _ in 0..5 {
+        let poison = house.enqueue(task("t", "panic").with_max_retry(0)).await;
+        house.until(&poison, TaskState::Archived).await;
+    }
+    assert!(house.node(&["t#0"]).note.unwrap().starts_with("suspended"));
+    let trial = house.enqueue(task("t:lost", "ok").with_max_retry(0)).await;
+    stage.until(2, "lost").await;
+    breathe().await;
+    house.system.kill_actor("work/handlers/t#0");
+    house.until_done(&trial).await;
+    assert_eq!(house.node(&["t#0"]).note, None);
+    house.close().await;
+}
+
+/// A crash at random on two threads, where an instance may die while it is being given a task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_between_two_threads() {
     const TASKS: usize = 400;

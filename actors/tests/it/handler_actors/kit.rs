@@ -19,7 +19,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// One thing that an instance did.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Deed {
-    /// `start`, `late`, `offered`, `cancelled`, `answered`, `done`, `stop`.
+    /// `start`, `late`, `lost`, `offered`, `cancelled`, `answered`, `done`, `stop`.
     pub(super) what: &'static str,
     /// The payload of the task.
     pub(super) order: String,
@@ -61,15 +61,24 @@ pub(super) struct PlayerState {
 /// The actor's own message: a task, or something of its own.
 #[derive(Debug)]
 pub(super) enum Cue {
-    Task(HandleTask),
+    Task(Box<HandleTask>),
+    Nothing,
 }
+
+/// What never arrived: of each task whose type says so, the first message.
+static LOST: Mutex<Vec<HandleTask>> = Mutex::new(Vec::new());
 #[cfg(feature = "ractor-cluster")]
 impl ractor::Message for Cue {}
 
 impl From<HandleTask> for Cue {
     fn from(task: HandleTask) -> Self {
         assert!(task.task_type() != "unconvertible", "no such cue");
-        Self::Task(task)
+        let mut lost = LOST.lock().unwrap();
+        if task.task_type().ends_with(":lost") && lost.iter().all(|before| before.id() != task.id()) {
+            lost.push(task);
+            return Self::Nothing;
+        }
+        Self::Task(Box::new(task))
     }
 }
 
@@ -100,12 +109,11 @@ impl Actor for Player {
         })
     }
 
-    async fn handle(
-        &self,
-        _: ActorRef<Cue>,
-        Cue::Task(offer): Cue,
-        state: &mut PlayerState,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, _: ActorRef<Cue>, cue: Cue, state: &mut PlayerState) -> Result<(), ActorProcessingErr> {
+        let Cue::Task(offer) = cue else {
+            state.stage.says("lost", "", state.incarnation, state.seen, 0);
+            return Ok(());
+        };
         let (stage, incarnation) = (state.stage.clone(), state.incarnation);
         let peeked = offer.task_type().to_owned();
         match peeked.as_str() {
