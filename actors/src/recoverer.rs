@@ -4,7 +4,11 @@
 //! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is
 //! lost: its first pass is at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use asynq_core::{
@@ -27,19 +31,26 @@ const BATCH: u32 = 100;
 /// Redis in a minute, of which one server takes its millisecond after the other. So a million keys are
 /// seen in 100 passes.
 const HEAL: u32 = 10_000;
+/// Tasks whose leases have ended are taken over at the second look, so much later, if the storage has
+/// answered both times. After an outage that ended the leases of a whole fleet, their owners, who have no
+/// lease either, give them back meanwhile, which uses no retry.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long the calls for one queue may take.
 const WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Recoverer {
     broker: BrokerHandle,
     medic: Arc<Medic>,
-    rounds: Rounds<()>,
+    /// Each job gives its queue, if that is to be looked at again soon.
+    rounds: Rounds<Option<QueueName>>,
 }
 
 /// What is done for a queue.
 struct Medic {
     settings: Settings,
     env: Env,
+    /// Queues in which tasks wait for the second look.
+    suspected: Mutex<HashSet<QueueName>>,
 }
 
 impl Recoverer {
@@ -54,17 +65,44 @@ impl Recoverer {
         let settings = settings.clone();
         Self {
             broker,
-            medic: Arc::new(Medic { settings, env }),
+            medic: Arc::new(Medic {
+                settings,
+                env,
+                suspected: Mutex::default(),
+            }),
             rounds,
         }
     }
 }
 
 impl Medic {
-    async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
-        self.recover(storage, queue).await?;
+    fn suspected(&self) -> MutexGuard<'_, HashSet<QueueName>> {
+        self.suspected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers the queue if tasks of it wait for the second look.
+    async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<Option<QueueName>, BrokerError> {
+        // A failure, or a pass that is dropped, makes the next look the first.
+        let is_second = self.suspected().remove(queue);
+        let wait_for_it = !is_second && self.finds_any(storage, queue).await?;
+        if is_second {
+            self.recover(storage, queue).await?;
+        }
         storage.reclaim_aggregation_sets(queue).await?;
-        self.heal(storage, queue).await
+        self.heal(storage, queue).await?;
+        if !wait_for_it {
+            return Ok(None);
+        }
+        self.suspected().insert(queue.clone());
+        Ok(Some(queue.clone()))
+    }
+
+    async fn finds_any(&self, storage: &dyn Storage, queue: &QueueName) -> Result<bool, BrokerError> {
+        let found = storage
+            .expired_after(queue, self.settings.recover_grace, BATCH, &ExpiredPlace::default())
+            .await?;
+        log_poison("recoverer", &found.poisoned);
+        Ok(!found.tasks.is_empty() || found.more)
     }
 
     async fn recover(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
@@ -157,8 +195,15 @@ impl Chore for Recoverer {
             let (medic, storage) = (Arc::clone(&self.medic), Arc::clone(&storage));
             async move { medic.look_after(&*storage, &queue).await }
         };
+        let interval = self.medic.settings.recoverer_interval;
         let round = self.rounds.pass(self.medic.settings.queues.keys(), job).await?;
-        Ok(round.wait.unwrap_or(self.medic.settings.recoverer_interval))
+        let mut wait = round.wait.unwrap_or(interval);
+        for queue in round.done.iter().flatten() {
+            let again = LOOK_AGAIN.min(interval);
+            self.rounds.next_in(queue, again);
+            wait = wait.min(again);
+        }
+        Ok(wait)
     }
 
     async fn last(&self, _until: Instant) {

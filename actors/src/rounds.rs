@@ -241,6 +241,13 @@ impl<T: Send + 'static> Rounds<T> {
         }
     }
 
+    /// Has the next job of a queue begin after that wait, whatever the interval.
+    pub(crate) fn next_in(&self, queue: &QueueName, wait: Duration) {
+        if let Some(line) = self.lock().lines.get_mut(queue) {
+            line.due = Some(Instant::now() + wait);
+        }
+    }
+
     /// Gives up all jobs that are under way.
     pub(crate) fn end(&self) {
         let mut state = self.lock();

@@ -51,7 +51,10 @@ enum Verdict {
     Returned(Handled),
     Deadline,
     Requested,
+    /// The task is another's.
     LeaseLost,
+    /// Its lease could not be extended in time.
+    LeaseEnded,
 }
 
 /// The end of a run, whatever happens to its future: it comes when nobody holds this any longer,
@@ -211,6 +214,13 @@ impl Runner {
                 tracing::warn!(queue = %key.0, task = %key.1, "lease lost before the task ended, nothing is written");
                 End::LeaseLost
             }
+            Verdict::LeaseEnded => {
+                tracing::warn!(
+                    queue = %key.0, task = %key.1,
+                    "lease ended before the task, giving it back unless another server has taken it over"
+                );
+                End::Outcome(Outcome::Requeue)
+            }
         };
         ending.set(end);
     }
@@ -267,7 +277,7 @@ impl Runner {
                 },
                 () = tokio::time::sleep(next) => {
                     if !valid.stands() {
-                        break Verdict::LeaseLost;
+                        break Verdict::LeaseEnded;
                     }
                     if limit.left().is_zero() {
                         break Verdict::Deadline;

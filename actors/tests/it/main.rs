@@ -8,6 +8,7 @@ mod blocking;
 mod client;
 mod crash;
 mod deadline;
+mod deploys;
 mod ends;
 mod faults;
 mod handler_actors;
