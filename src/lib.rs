@@ -125,7 +125,10 @@ pub mod task {
     pub use asynq_core::TaskPayload;
     pub use asynq_core::{
         IntoTask, Task, TaskContext, TaskInfo, TaskOptions, TaskState,
-        options::{DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MAX_RETRIES, MIN_DURATION},
+        options::{
+            DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES,
+            MAX_RETRIES, MIN_DURATION,
+        },
     };
 }
 

@@ -90,6 +90,7 @@ impl Aggregator {
             limits,
             timeout: settings.group_timeout,
             env,
+            max_message_bytes: settings.max_message_bytes,
         };
         let looks = Looks {
             job: Arc::new(job),

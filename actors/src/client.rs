@@ -20,7 +20,6 @@ use std::{
 use asynq_core::{
     BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
     broker::{EnqueueRequest, Env, MAX_BATCH},
-    compose::compose,
     config::ClientSettings,
 };
 use futures::future::join_all;
@@ -209,7 +208,7 @@ impl ClientHandle {
     /// # Cancel safety
     /// Not safe: the task may be enqueued all the same.
     pub async fn enqueue_with(&self, task: Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
-        let request = compose(&task, options, &self.env)?;
+        let request = self.limits.compose(&task, options, &self.env)?;
         let admission = self.limits.admit(&request).await?;
         self.send(request, admission).await
     }
@@ -233,7 +232,7 @@ impl ClientHandle {
     /// # Cancel safety
     /// Not safe: the task may be enqueued all the same.
     pub async fn try_enqueue_with(&self, task: Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
-        let request = compose(&task, options, &self.env)?;
+        let request = self.limits.compose(&task, options, &self.env)?;
         let admission = self.limits.try_admit(&request)?;
         self.send(request, admission).await
     }
@@ -451,7 +450,8 @@ impl ClientState {
     fn compose(&self, message: EnqueueMsg) -> Option<Queued> {
         let EnqueueMsg { task, options, reply } = message;
         let reply = reply.map_or(Reply::None, Reply::Port);
-        let admitted = compose(&task, &options, &self.args.env)
+        let admitted = (self.args.limits)
+            .compose(&task, &options, &self.args.env)
             .map_err(EnqueueError::from)
             .and_then(|request| Ok((self.args.limits.try_admit(&request)?, request)));
         match admitted {

@@ -30,6 +30,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 const EXTEND_WITHIN: Duration = Duration::from_secs(8);
 /// How long the server's entry may take to be written.
 const SHOW_WITHIN: Duration = Duration::from_secs(5);
+/// How much of a payload is shown of a running task. It is written with every beat.
+const SHOWN_BYTES: usize = 64 << 10;
 /// How long the last act may take.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
@@ -168,7 +170,7 @@ impl Heartbeater {
                 server_id: self.identity.server_id.clone(),
                 task_id: run.id,
                 task_type: run.message.r#type.clone(),
-                payload: run.message.payload.clone(),
+                payload: run.message.payload.slice(..run.message.payload.len().min(SHOWN_BYTES)),
                 queue: run.queue,
                 start_time: run.started_at,
                 deadline: run.deadline,

@@ -99,12 +99,17 @@ struct Results {
     table: Arc<Table>,
     key: Key,
     token: CallToken,
+    max_bytes: usize,
 }
 
 #[async_trait]
 impl ResultSink for Results {
     async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
         self.broker.storage().await?.write_result(&self.lease()?, result).await
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 
     async fn progress(&self, percent: u8, note: String) -> Result<(), SettleError> {
@@ -182,6 +187,7 @@ impl Runner {
             table: Arc::clone(&self.table),
             key: key.clone(),
             token,
+            max_bytes: self.settings.max_message_bytes,
         };
         let context = TaskContext::from(ContextParts {
             id: key.1.clone(),

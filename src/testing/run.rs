@@ -84,12 +84,17 @@ struct Results {
     shared: Arc<Shared>,
     storage: Arc<KitStorage>,
     lease: LeaseRef,
+    max_bytes: usize,
 }
 
 #[async_trait]
 impl ResultSink for Results {
     async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
         self.storage.write_result(&self.lease, result).await
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 
     async fn progress(&self, percent: u8, note: String) -> Result<(), SettleError> {
@@ -137,6 +142,7 @@ pub(super) async fn run_one(
             shared: Arc::clone(shared),
             storage: Arc::clone(storage),
             lease: lease.clone(),
+            max_bytes: settings.max_message_bytes,
         }),
         states: settings.states.clone(),
         hold: Arc::downgrade(&hold),

@@ -23,6 +23,8 @@ mod parents;
 mod property;
 mod readme;
 mod scheduler;
+#[cfg(feature = "redis")]
+mod sizes;
 #[cfg(feature = "testing")]
 mod testing;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]

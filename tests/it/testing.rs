@@ -13,9 +13,9 @@ use asynq::{
     AsynqSystem, Connector as _, Env, RetryDelay,
     client::Client,
     clock::Clock,
-    config::{ServerConfig, UnknownTask},
+    config::{ClientConfig, ServerConfig, UnknownTask},
     entropy::Entropy,
-    error::{BrokerError, EnqueueError, Error, Result},
+    error::{BrokerError, EnqueueError, Error, Result, TaskError},
     memory::MemoryStore,
     serve_mux::ServeMux,
     task::{Task, TaskInfo, TaskOptions, TaskState},
@@ -284,6 +284,30 @@ async fn the_servers_settings_reach_the_run() {
     assert_eq!(seen.load(Ordering::Relaxed), 7);
     assert!(matches!(ran[0].end, End::Retried { at, .. } if at == kit.now() + MINUTE));
     assert!(matches!(ran[1].end, End::Snoozed { .. }), "{ran:?}");
+}
+
+#[tokio::test]
+async fn messages_and_results_have_the_limits_of_a_server_and_a_client() {
+    let config = ServerConfig::new().max_message_bytes(2000);
+    let kit = TestKit::new().await.server_config(&config).unwrap();
+    let large = || Task::new("large", &vec![b'x'; 16 << 20]).unwrap();
+    let refused = kit.client().enqueue(large()).await;
+    let Err(Error::Invalid(TaskError::TooLarge { field, limit, got })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((field, limit), ("message size", 16 << 20));
+    assert!(got > limit);
+    kit.assert_nothing_enqueued();
+    let roomy = ClientConfig::new().max_message_bytes(32 << 20);
+    let client = Client::with_config(kit.connector(), roomy).await.unwrap();
+    client.enqueue(large()).await.unwrap();
+    let ran = kit.run_one(&|task: Task| async move {
+        let run = task.context().expect("inside a run");
+        let refused = run.write_result(vec![b'x'; 2001]).await.unwrap_err();
+        assert_eq!(refused.to_string(), "result of 2001 is above the limit of 2000");
+        run.write_result(vec![b'x'; 2000]).await.map(drop)
+    });
+    assert!(ran.await.expect("what is stored is run").end.is_done());
 }
 
 /// Ends in each way there is, by the type of the task.

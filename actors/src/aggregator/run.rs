@@ -5,7 +5,7 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use asynq_core::{
     BrokerError, EnqueueError, Error, GroupAggregator, Task, TaskError, TaskOptions,
     broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, Env, GroupLimits, LeaseUntil},
-    compose::compose,
+    compose::compose_within,
 };
 use futures::FutureExt as _;
 use tokio::time::{sleep, timeout};
@@ -44,6 +44,7 @@ pub(super) struct Job {
     /// How long the user's code may take for one set.
     pub(super) timeout: Duration,
     pub(super) env: Env,
+    pub(super) max_message_bytes: usize,
 }
 
 /// Why a set was not aggregated.
@@ -86,7 +87,7 @@ impl Job {
         let task = self.call(set, &ours).await?;
         // As in Go, whatever queue the task names.
         let queue = TaskOptions::new().queue(set.queue.as_str());
-        let result = compose(&task, &queue, &self.env).map_err(RunError::Invalid)?;
+        let result = compose_within(&task, &queue, &self.env, self.max_message_bytes).map_err(RunError::Invalid)?;
         timeout(ours.left(), self.finish(set, result, seat))
             .await
             .unwrap_or_else(|_| Err(RunError::Lost(gone(set))))

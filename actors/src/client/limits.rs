@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use asynq_core::{EnqueueError, broker::EnqueueRequest, config::ClientSettings};
+use asynq_core::{
+    EnqueueError, Task, TaskError, TaskOptions,
+    broker::{EnqueueRequest, Env},
+    compose::compose_within,
+    config::ClientSettings,
+};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +72,7 @@ pub(super) struct Limits {
     /// What the queues in trouble may hold, each for itself.
     troubled: watch::Sender<HashMap<String, Places>>,
     pub(super) enqueue_within: Duration,
+    max_message_bytes: usize,
     /// The system has ended.
     pub(super) closed: CancellationToken,
 }
@@ -77,8 +83,13 @@ impl Limits {
             all: Places::new(settings.max_waiting, settings.max_waiting_bytes >> 10),
             troubled: watch::Sender::new(HashMap::new()),
             enqueue_within: settings.enqueue_timeout,
+            max_message_bytes: settings.max_message_bytes,
             closed: CancellationToken::new(),
         }
+    }
+
+    pub(super) fn compose(&self, task: &Task, options: &TaskOptions, env: &Env) -> Result<EnqueueRequest, TaskError> {
+        compose_within(task, options, env, self.max_message_bytes)
     }
 
     fn share(&self, queue: &str) -> Option<Places> {

@@ -2,7 +2,10 @@
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use asynq_core::{ConfigError, EnqueueError, MissedTicks, OnConflict, Task, TaskInfo, TaskOptions, error::ConfigFault};
+use asynq_core::{
+    ConfigError, EnqueueError, MissedTicks, OnConflict, Task, TaskInfo, TaskOptions, config::message_limit_problem,
+    error::ConfigFault, options::DEFAULT_MAX_MESSAGE_BYTES,
+};
 use chrono_tz::Tz;
 
 use crate::distrust::{drop_quietly, panic_text};
@@ -39,6 +42,7 @@ pub struct SchedulerConfig {
     pub(super) heartbeat_interval: Duration,
     pub(super) missed: MissedTicks,
     pub(super) on_conflict: OnConflict,
+    pub(super) max_message_bytes: usize,
     pub(super) hooks: Hooks,
 }
 
@@ -50,6 +54,7 @@ impl Default for SchedulerConfig {
             heartbeat_interval: Duration::from_secs(10),
             missed: MissedTicks::default(),
             on_conflict: OnConflict::default(),
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             hooks: Hooks::default(),
         }
     }
@@ -103,6 +108,15 @@ impl SchedulerConfig {
         self
     }
 
+    /// How large the encoded message of a periodic task may be, in bytes, 1 KiB to 510 MiB. A registration
+    /// beyond it is refused with [`TaskError::TooLarge`](asynq_core::TaskError::TooLarge) for `message size`.
+    /// Default: 16 MiB.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
     /// Called before a tick's task is sent, once for each tick, with the options of the
     /// registration. The task may turn out to be enqueued by another scheduler.
     #[must_use]
@@ -141,6 +155,12 @@ impl SchedulerConfig {
                 problem: "must contain one or more characters".to_owned(),
             });
         }
+        faults.extend(
+            message_limit_problem(self.max_message_bytes).map(|problem| ConfigFault {
+                field: "scheduler max_message_bytes",
+                problem,
+            }),
+        );
         faults.extend(outside(
             "scheduler heartbeat_interval",
             self.heartbeat_interval,

@@ -15,7 +15,7 @@ use std::{
 use asynq_core::{
     EntryKey, Env, MissedTicks, PeriodicTaskConfig, QueueName, Result,
     broker::{MAX_SCHEDULER_EVENTS, Tick, TickStart},
-    compose::compose,
+    compose::compose_within,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     periodic::TickMark,
 };
@@ -232,7 +232,12 @@ impl Entries {
         };
         let subject = Arc::clone(&entry.subject);
         let following = entry.timetable.after(at);
-        let request = match compose(&subject.task, &subject.options, &self.env) {
+        let request = match compose_within(
+            &subject.task,
+            &subject.options,
+            &self.env,
+            self.config.max_message_bytes,
+        ) {
             Ok(request) => request,
             Err(error) => {
                 entry.pass(at, following, now);

@@ -12,7 +12,7 @@ use asynq_core::{
     ConfigError, EntryKey, Env, Error, MissedTicks, OnConflict, PeriodicTaskConfig, QueueName, Result, Task, TaskError,
     TaskOptions,
     broker::{EnqueueRequest, Tick, TickStart},
-    compose::compose,
+    compose::compose_within,
     cron::CronSpec,
     error::ConfigFault,
     excerpt::Excerpt,
@@ -157,7 +157,7 @@ impl Prepared {
         }
         let timetable = Timetable::new(spec, scheduler.timezone);
         let (task, options) = (config.get_task().clone(), config.get_options().clone());
-        let request = compose(&task, &options, env)?;
+        let request = compose_within(&task, &options, env, scheduler.max_message_bytes)?;
         let key = EntryKey::new(&scheduler.name, &text, timetable.zone().name(), &task, &options);
         let now = env.clock.now();
         let subject = Subject {

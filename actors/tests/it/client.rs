@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asynq_actors::{AsynqSystem, EnqueueMsg};
 use asynq_core::{
-    BrokerError, ClientConfig, Connector as _, EnqueueError, QueueName, Task, TaskState,
+    BrokerError, ClientConfig, Connector as _, EnqueueError, QueueName, Task, TaskError, TaskOptions, TaskState,
     inspect::{ListFilter, PageRequest},
 };
 use asynq_memory::MemoryStore;
@@ -133,4 +133,33 @@ async fn a_stop_waits_for_what_is_tried_again() {
     }
     bench.system.wait().await;
     assert_eq!(bench.pending("sick").await, names);
+}
+
+/// Each door that takes a task refuses one that is too large, and says how large it may be.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_is_refused_at_every_door() {
+    let bench = Bench::new(ClientConfig::new().max_message_bytes(2000)).await;
+    let client = bench.system.client();
+    let large = || Task::new("t", &vec![b'x'; 2000]).unwrap();
+    let check = |answer: Result<asynq_core::TaskInfo, EnqueueError>| {
+        let error = answer.unwrap_err();
+        let text = error.to_string();
+        let EnqueueError::Invalid(TaskError::TooLarge { field, limit, got }) = error else {
+            panic!("{text}")
+        };
+        assert_eq!((field, limit), ("message size", 2000));
+        assert!(got > 2000);
+        assert!(text.contains("message size") && text.contains("2000"), "{text}");
+    };
+    check(client.enqueue(large()).await);
+    check(client.try_enqueue(large()).await);
+    check(client.enqueue_many([large()]).await.remove(0));
+    let header = TaskOptions::new().header("k", "x".repeat(2000));
+    check(client.enqueue_with(task("well", "a"), &header).await);
+    let (reply, answer) = ractor::concurrency::oneshot();
+    let message = EnqueueMsg::call(large(), reply.into());
+    bench.system.enqueue_ref().unwrap().send_message(message).unwrap();
+    check(answer.await.unwrap());
+    client.enqueue(task("well", "a")).await.unwrap();
+    bench.system.shutdown().await;
 }

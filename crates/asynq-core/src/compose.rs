@@ -14,17 +14,31 @@ use crate::{
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId, TaskType},
     options::{
-        DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MAX_RETRIES, MIN_DURATION, ProcessAt,
-        TaskOptions,
+        DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_RETRIES, MIN_DURATION,
+        ProcessAt, TaskOptions,
     },
     task::Task,
 };
 
-/// Checks a task with the options of the call and makes the request that is sent.
+/// Checks a task with the options of the call and makes the request that is sent. The encoded message has at
+/// most [`DEFAULT_MAX_MESSAGE_BYTES`].
 ///
 /// # Errors
 /// [`TaskError`] names the field and the limit.
 pub fn compose(task: &Task, call: &TaskOptions, env: &Env) -> Result<EnqueueRequest, TaskError> {
+    compose_within(task, call, env, DEFAULT_MAX_MESSAGE_BYTES)
+}
+
+/// [`compose`] with another limit for the encoded message, in bytes.
+///
+/// # Errors
+/// [`TaskError`] names the field and the limit.
+pub fn compose_within(
+    task: &Task,
+    call: &TaskOptions,
+    env: &Env,
+    max_message_bytes: usize,
+) -> Result<EnqueueRequest, TaskError> {
     // A task that came from the storage may have any type.
     TaskType::new(task.get_type())?;
     let options = task.options().merged(call);
@@ -73,20 +87,25 @@ pub fn compose(task: &Task, call: &TaskOptions, env: &Env) -> Result<EnqueueRequ
         group_key: group.map(String::from).unwrap_or_default(),
         ..TaskMessage::default()
     };
-    let size = message.encoded_len();
-    if size > MAX_MESSAGE_BYTES {
-        return Err(TaskError::TooLarge {
-            field: "message size",
-            limit: MAX_MESSAGE_BYTES as u64,
-            got: size as u64,
-        });
-    }
+    check_size("message size", message.encoded_len(), max_message_bytes)?;
     Ok(EnqueueRequest {
         message,
         placement,
         unique_ttl,
         token: env.entropy.bits(),
     })
+}
+
+/// Checks a number of bytes.
+pub(crate) fn check_size(field: &'static str, bytes: usize, limit: usize) -> Result<(), TaskError> {
+    if bytes > limit {
+        return Err(TaskError::TooLarge {
+            field,
+            limit: limit as u64,
+            got: bytes as u64,
+        });
+    }
+    Ok(())
 }
 
 fn placement(process: Option<ProcessAt>, group: Option<&GroupKey>, now: DateTime<Utc>) -> Result<Placement, TaskError> {
@@ -255,6 +274,28 @@ mod tests {
             compose(&stored, &TaskOptions::new(), &env()).unwrap_err().to_string(),
             "task type must contain one or more characters"
         );
+    }
+
+    #[test]
+    fn the_whole_encoded_message_counts() {
+        let of = |payload: usize, header: usize| {
+            let task = Task::new("t", &vec![0; payload]).unwrap();
+            let options = TaskOptions::new().header("k", "x".repeat(header));
+            (task, options)
+        };
+        let most = DEFAULT_MAX_MESSAGE_BYTES;
+        let (task, options) = of(most - 1000, 100);
+        compose(&task, &options, &env()).unwrap();
+        for (payload, header) in [(most + 1, 0), (1, most)] {
+            let (task, options) = of(payload, header);
+            let error = compose(&task, &options, &env()).unwrap_err();
+            let TaskError::TooLarge { field, limit, got } = error else {
+                panic!("{error}")
+            };
+            assert_eq!((field, limit), ("message size", most as u64));
+            assert!(got > limit, "{got}");
+            compose_within(&task, &options, &env(), most + 1000).unwrap();
+        }
     }
 
     #[test]

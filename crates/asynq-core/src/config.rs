@@ -8,7 +8,7 @@ use crate::{
     handler::{ErrorHandler, HealthCheck, IsFailure, RetryDelay},
     keys::DEFAULT_QUEUE,
     names::QueueName,
-    options::{DEFAULT_TIMEOUT, MAX_DURATION, MIN_DURATION},
+    options::{DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES, MIN_DURATION},
     states::States,
 };
 
@@ -18,6 +18,9 @@ pub const MAX_CONCURRENCY: usize = 1_000_000;
 pub const MAX_PRIORITY: i32 = 1_000_000;
 /// The longest wait between two looks at the groups, where none is set.
 const GROUP_CHECK_INTERVAL: Duration = Duration::from_secs(7);
+
+/// The smallest limit for messages that can be set.
+const MIN_MESSAGE_LIMIT: usize = 1 << 10;
 
 /// What becomes of a task that no handler is registered for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +67,7 @@ pub struct ServerConfig {
     pub(crate) health_check_interval: Duration,
     pub(crate) states: States,
     pub(crate) unknown_task: UnknownTask,
+    pub(crate) max_message_bytes: usize,
 }
 
 impl Default for ServerConfig {
@@ -93,6 +97,7 @@ impl Default for ServerConfig {
             health_check_interval: Duration::from_secs(15),
             states: States::new(),
             unknown_task: UnknownTask::Fail,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
         }
     }
 }
@@ -297,6 +302,19 @@ impl ServerConfig {
         self
     }
 
+    /// How large a [result](crate::TaskContext::write_result) of a handler, and the encoded message of an
+    /// aggregated task, may be, in bytes; 1 KiB to 510 MiB. Beyond it a result is
+    /// refused with [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `result`, and an aggregation fails.
+    /// Default: 16 MiB.
+    ///
+    /// A result must reach the storage while the lease stands that the task has when it is sent: within 30 s at
+    /// the least.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
     /// A value that all handlers share, found by its type: by
     /// [`State`](crate::extract::State) arguments and [`TaskContext::states`](crate::TaskContext::states)
     /// (Go: `BaseContext`). One of each type.
@@ -387,6 +405,9 @@ impl ServerConfig {
             let problem = outside(MIN_DURATION, MAX_DURATION, delay);
             fault("group_max_delay", format!("{problem}; 0 is no limit"));
         }
+        if let Some(problem) = message_limit_problem(self.max_message_bytes) {
+            fault("max_message_bytes", problem);
+        }
         if !(1..=10_000).contains(&self.janitor_batch_size) {
             fault(
                 "janitor_batch_size",
@@ -421,8 +442,16 @@ impl ServerConfig {
             health_check_interval: self.health_check_interval,
             states: self.states.clone(),
             unknown_task: self.unknown_task,
+            max_message_bytes: self.max_message_bytes,
         })
     }
+}
+
+/// What is wrong with a limit for messages or results.
+#[must_use]
+pub fn message_limit_problem(bytes: usize) -> Option<String> {
+    let (least, most) = (MIN_MESSAGE_LIMIT, MAX_MESSAGE_BYTES);
+    (!(least..=most).contains(&bytes)).then(|| format!("must be {least} to {most}, not {bytes}"))
 }
 
 fn outside(least: Duration, most: Duration, value: Duration) -> String {
@@ -445,6 +474,7 @@ pub struct ClientConfig {
     pub(crate) enqueue_timeout: Duration,
     pub(crate) max_waiting: usize,
     pub(crate) max_waiting_bytes: usize,
+    pub(crate) max_message_bytes: usize,
 }
 
 impl Default for ClientConfig {
@@ -453,6 +483,7 @@ impl Default for ClientConfig {
             enqueue_timeout: Duration::from_secs(10),
             max_waiting: 4096,
             max_waiting_bytes: 64 << 20,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
         }
     }
 }
@@ -488,6 +519,18 @@ impl ClientConfig {
         self
     }
 
+    /// How large one encoded message may be, in bytes: payload, headers, type and all; 1 KiB to 510 MiB,
+    /// which is about what Redis takes. An enqueue beyond it is refused before anything is sent, with
+    /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `message size`. Default: 16 MiB.
+    ///
+    /// A message travels whole, so on a slow way it needs its time: 16 MiB at 1 MB/s take 17 s, and
+    /// [`enqueue_timeout`](Self::enqueue_timeout) must allow for it. Whoever takes the task needs as long again.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -505,6 +548,9 @@ impl ClientConfig {
         if !(1..=1_000_000).contains(&self.max_waiting) {
             fault("max_waiting", format!("must be 1 to 1000000, not {}", self.max_waiting));
         }
+        if let Some(problem) = message_limit_problem(self.max_message_bytes) {
+            fault("max_message_bytes", problem);
+        }
         if !(1 << 20..=1 << 30).contains(&self.max_waiting_bytes) {
             fault(
                 "max_waiting_bytes",
@@ -518,6 +564,7 @@ impl ClientConfig {
             enqueue_timeout: self.enqueue_timeout,
             max_waiting: self.max_waiting,
             max_waiting_bytes: self.max_waiting_bytes,
+            max_message_bytes: self.max_message_bytes,
         })
     }
 }
@@ -529,6 +576,7 @@ pub struct ClientSettings {
     pub enqueue_timeout: Duration,
     pub max_waiting: usize,
     pub max_waiting_bytes: usize,
+    pub max_message_bytes: usize,
 }
 
 /// A [`ServerConfig`] that was found good. What the runtime works with.
@@ -559,6 +607,7 @@ pub struct Settings {
     pub health_check_interval: Duration,
     pub states: States,
     pub unknown_task: UnknownTask,
+    pub max_message_bytes: usize,
 }
 
 impl fmt::Debug for Settings {
@@ -589,8 +638,15 @@ mod tests {
         let bad = ClientConfig::new()
             .enqueue_timeout(Duration::ZERO)
             .max_waiting(0)
-            .max_waiting_bytes(1);
-        assert_eq!(bad.validate().unwrap_err().faults.len(), 3);
+            .max_waiting_bytes(1)
+            .max_message_bytes(1023);
+        let error = bad.validate().unwrap_err();
+        assert_eq!(error.faults.len(), 4);
+        let limits = "max_message_bytes must be 1024 to 534773760, not 1023";
+        assert!(error.to_string().contains(limits), "{error}");
+        let bad = ServerConfig::new().max_message_bytes(512 << 20);
+        let limits = "max_message_bytes must be 1024 to 534773760, not 536870912";
+        assert!(bad.validate().unwrap_err().to_string().contains(limits));
     }
 
     #[test]

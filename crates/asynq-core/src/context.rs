@@ -12,8 +12,10 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    compose::check_size,
     error::{Error, Result, SettleError},
     names::{QueueName, TaskId},
+    options::DEFAULT_MAX_MESSAGE_BYTES,
     progress,
     states::States,
 };
@@ -26,6 +28,11 @@ pub trait ResultSink: Send + Sync + 'static {
     /// # Errors
     /// [`SettleError::NotOurs`] when the task is no longer ours.
     async fn write(&self, result: Bytes) -> Result<usize, SettleError>;
+
+    /// How many bytes a result may have. Default: 16 MiB.
+    fn max_bytes(&self) -> usize {
+        DEFAULT_MAX_MESSAGE_BYTES
+    }
 
     /// Stores how far the run has come, in per cent and in words, with the time now. The values keep to
     /// the limits of [`Progress`](crate::Progress).
@@ -172,9 +179,12 @@ impl TaskContext {
     }
 
     /// Stores bytes as the task's result, replacing an earlier one; the number of bytes. The
-    /// result of a task without retention goes with the task on success, as in Go.
+    /// result of a task without retention goes with the task on success, as in Go. A result travels whole: it
+    /// must reach the storage while the lease stands that the task has when it is sent, 30 s at the least.
     ///
     /// # Errors
+    /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) inside [`Error::Invalid`], without any effect,
+    /// for a result beyond [`max_message_bytes`](crate::ServerConfig::max_message_bytes);
     /// [`Error::Canceled`] when the run is to end; [`Error::Settle`] when the task is no longer
     /// ours or the storage failed.
     ///
@@ -184,7 +194,9 @@ impl TaskContext {
         if self.is_cancelled() {
             return Err(Error::Canceled);
         }
-        Ok(self.0.results.write(result.into()).await?)
+        let result = result.into();
+        check_size("result", result.len(), self.0.results.max_bytes())?;
+        Ok(self.0.results.write(result).await?)
     }
 
     /// Tells how far the run has come, in per cent (0 to 100) and in words (at most

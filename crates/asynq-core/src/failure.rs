@@ -14,7 +14,7 @@ use crate::{
     error::{Directive, Error},
     handler::default_retry_delay,
     message::TaskMessage,
-    options::MAX_DURATION,
+    options::{MAX_DURATION, MAX_ERROR_BYTES},
     task::Task,
 };
 
@@ -23,9 +23,10 @@ use crate::{
 ///
 /// The error's [directive](Error::directive) comes first; then a task without retries left is archived, and any
 /// other is retried after the configured delay. Panics in the user's rules are caught and logged: an error whose
-/// text panics gets a text of ours, `is_failure` counts as true, and the default delay applies.
+/// text panics gets a text of ours, `is_failure` counts as true, and the default delay applies. Of a text longer
+/// than [`MAX_ERROR_BYTES`] the beginning is kept.
 pub fn outcome_of(settings: &Settings, env: &Env, message: &TaskMessage, task: &Task, error: &Error) -> Outcome {
-    let text = trusting(|| error.to_string());
+    let text = cut(trusting(|| error.to_string()));
     let retry = |delay: Duration, error, is_failure| Outcome::Retry {
         at: env.clock.now() + TimeDelta::from_std(delay.min(MAX_DURATION)).unwrap_or(TimeDelta::zero()),
         error,
@@ -48,6 +49,19 @@ pub fn outcome_of(settings: &Settings, env: &Env, message: &TaskMessage, task: &
     }
 }
 
+/// Cuts a text that is too long to be kept with a task.
+fn cut(mut text: String) -> String {
+    const MARK: char = '…';
+    if text.len() > MAX_ERROR_BYTES {
+        let most = MAX_ERROR_BYTES - MARK.len_utf8();
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
+        text.push(MARK);
+        text.shrink_to_fit();
+    }
+    text
+}
+
 /// What the user's code answers; `None` if it panics.
 fn guarded<T>(what: &'static str, ask: impl FnOnce() -> T) -> Option<T> {
     let panic = match catch_unwind(AssertUnwindSafe(ask)) {
@@ -57,4 +71,40 @@ fn guarded<T>(what: &'static str, ask: impl FnOnce() -> T) -> Option<T> {
     tracing::error!(panic = panic_text(&*panic), "{what} panicked");
     drop_quietly(panic);
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_two_characters() {
+        let fits = "x".repeat(MAX_ERROR_BYTES);
+        assert_eq!(cut(fits.clone()), fits);
+        for before in ["", "x", "xx", "xxx"] {
+            let long = cut(format!("{before}{}", "€".repeat(MAX_ERROR_BYTES / 2)));
+            assert!(
+                long.len() <= MAX_ERROR_BYTES && long.len() > MAX_ERROR_BYTES - 3,
+                "{}",
+                long.len()
+            );
+            assert!(long.starts_with(before) && long.ends_with("€…"));
+        }
+    }
+
+    #[test]
+    fn an_error_with_a_long_text_is_kept_with_its_beginning() {
+        let settings = crate::ServerConfig::new().validate().unwrap();
+        let message = TaskMessage {
+            r#type: "t".to_owned(),
+            retry: 1,
+            ..TaskMessage::default()
+        };
+        let task = Task::from_message(&message, None);
+        let error = Error::other("x".repeat(MAX_ERROR_BYTES + 1));
+        let Outcome::Retry { error, .. } = outcome_of(&settings, &Env::default(), &message, &task, &error) else {
+            panic!("it is retried")
+        };
+        assert!(error.len() <= MAX_ERROR_BYTES && error.starts_with("xxx") && error.ends_with("x…"));
+    }
 }

@@ -17,8 +17,13 @@ pub const MIN_DURATION: Duration = Duration::from_secs(1);
 pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The largest number of retries that the wire carries.
 pub const MAX_RETRIES: u32 = i32::MAX as u32;
-/// The largest encoded message. Our limit; Redis itself refuses values above 512 MiB.
-pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
+/// The default limit of an encoded message: payload, headers, type and all. Our limit; Go has none.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// The highest limit of an encoded message that can be set: 510 MiB. Redis takes 512 MiB as one value, unless
+/// its `proto-max-bulk-len` says otherwise, and the text of an error must still fit in.
+pub const MAX_MESSAGE_BYTES: usize = 510 << 20;
+/// How much of the text of a task's error is kept with the task, in bytes; what is longer is cut.
+pub const MAX_ERROR_BYTES: usize = 1 << 20;
 
 /// When a task is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

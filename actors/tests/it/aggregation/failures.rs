@@ -67,6 +67,11 @@ async fn a_result_with_a_bad_option_loses_no_task() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_that_is_too_large_loses_no_task() {
+    tried_again_after(Act::TooLarge).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_whose_id_is_taken_loses_no_task() {
     tried_again_after(Act::Conflicts).await;
 }

@@ -46,6 +46,8 @@ pub(super) enum Act {
     Blank,
     /// Its task has an option that no task may have.
     Refused,
+    /// With a task beyond the default limit for messages.
+    TooLarge,
     /// Its task has the id of another.
     Conflicts,
     Takes(Duration),
@@ -141,6 +143,7 @@ impl GroupAggregator for Scripted {
             Act::PanicsBadly => std::panic::panic_any(Bad),
             Act::Blank => Ok(Task::from_message(&TaskMessage::default(), None)),
             Act::Refused => Ok(sum.with_timeout(Duration::from_millis(1))),
+            Act::TooLarge => Task::new("large", &vec![b'x'; 16 << 20]),
             Act::Conflicts => Ok(sum.with_task_id("taken")),
             _ => Ok(sum),
         }

@@ -4,7 +4,9 @@ use std::future::pending;
 
 use async_trait::async_trait;
 use asynq_actors::{AsynqSystem, SchedulerConfig};
-use asynq_core::{Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, TaskOptions, error::BoxError};
+use asynq_core::{
+    Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, Task, TaskError, TaskOptions, error::BoxError,
+};
 use asynq_memory::MemoryStore;
 use chrono_tz::Tz;
 
@@ -140,6 +142,24 @@ async fn what_is_wrong_is_told_before_the_start() {
         problems[2],
         "cronspec \"* * * * *\": queue must contain one or more characters"
     );
+
+    let config = SchedulerConfig::new().max_message_bytes(1);
+    let problem = config.validate().unwrap_err().to_string();
+    assert!(
+        problem.contains("scheduler max_message_bytes must be 1024 to"),
+        "{problem}"
+    );
+    let config = SchedulerConfig::new().max_message_bytes(2000);
+    let large = Task::new("t", &vec![b'x'; 2000]).unwrap();
+    let error = Book::default().scheduler(config, &env).register("@hourly", large);
+    assert!(matches!(
+        error,
+        Err(Error::Invalid(TaskError::TooLarge {
+            field: "message size",
+            limit: 2000,
+            ..
+        }))
+    ));
 
     let config = SchedulerConfig::new().name("\t");
     let error = builder(MemoryStore::new(), &env)
