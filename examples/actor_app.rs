@@ -164,9 +164,7 @@ fn send(system: &AsynqSystem, message: EnqueueMsg) -> Result<(), ActorProcessing
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt::init();
     let (done, mut finished) = mpsc::unbounded_channel();
     let (shop, closed) = Actor::spawn(None, Shop, (connector()?, done)).await?;
     for number in 1..=3 {

@@ -34,9 +34,7 @@ struct Mail {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt::init();
     let connector = connector()?;
     println!("broker: {}", connector.describe());
     let patience = match std::env::var_os("REDIS_URL") {

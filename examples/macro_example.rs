@@ -68,9 +68,7 @@ fn build_report(task: Task) -> Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt::init();
     let connector = connector()?;
     println!("broker: {}", connector.describe());
 

@@ -80,9 +80,7 @@ impl Handler for Cashier {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt::init();
     // The panic is meant: one line for it is enough.
     std::panic::set_hook(Box::new(|panic| println!("{panic}")));
     let connector = connector()?;

@@ -61,9 +61,7 @@ async fn resize(Json(resize): Json<Resize>, album: State<Album>, run: TaskContex
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt::init();
     let connector = connector()?;
     println!("broker: {}", connector.describe());
 

@@ -30,9 +30,7 @@ const TTL: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt::init();
     let connector = connector()?;
     println!("broker: {}", connector.describe());
     let client = Client::new(Arc::clone(&connector)).await?;

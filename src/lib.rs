@@ -74,12 +74,10 @@
 //!
 //! # Spans
 //!
-//! What is logged, by a handler too, is inside of a [`tracing`](https://docs.rs/tracing) span of level
-//! info:
+//! What is logged, by a handler too, is inside of a [`tracing`](https://docs.rs/tracing) span:
 //!
-//! - `task`, one for each run of a handler: `queue`, `task_id`, `task_type`, `retried` (retries used
-//!   before this run).
-//! - `actor`, one for each life of an actor of the tree: `path`, as `system/work/processor`.
+//! - `task`, one for each run of a handler: `id`, `type`, `queue`. It is there at every level.
+//! - `actor`, one for each life of an actor of the tree, at level debug: `path`, as `system/work/processor`.
 
 pub mod client;
 pub mod inspector;

@@ -29,6 +29,9 @@ const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// How long after the first word on a storage that is not reached comes the second; then it doubles.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+const LAST_WORD: Duration = Duration::from_secs(300);
 
 pub(crate) type Lent = Option<Arc<dyn Storage>>;
 
@@ -200,6 +203,8 @@ pub(crate) struct BrokerState {
     storage: Lent,
     retry: Duration,
     healthy: bool,
+    /// When failed attempts to connect are next worth a word, and how long after that.
+    tell: Option<(Instant, Duration)>,
     io: JoinSet<()>,
 }
 
@@ -253,6 +258,7 @@ impl Actor for Broker {
             storage: None,
             retry: FIRST_RETRY,
             healthy: true,
+            tell: None,
             io: JoinSet::new(),
         })
     }
@@ -277,14 +283,18 @@ impl Actor for Broker {
                 state.storage = Some(storage);
                 state.retry = FIRST_RETRY;
                 state.healthy = true;
+                state.tell = None;
                 myself.send_after(CHECK_EVERY, || BrokerMsg::Check);
             }
             BrokerMsg::Opened(Err(error)) => {
-                if state.healthy {
+                let now = Instant::now();
+                let (due, pause) = state.tell.unwrap_or((now, FIRST_WORD));
+                if due <= now {
                     let storage = &state.args.target;
-                    tracing::error!(storage, error = %report(&error), "cannot connect, trying on");
-                    state.healthy = false;
+                    tracing::warn!(storage, error = %report(&error), "cannot connect, retrying");
+                    state.tell = Some((now + pause, (pause * 2).min(LAST_WORD)));
                 }
+                state.healthy = false;
                 state
                     .args
                     .tree
@@ -312,7 +322,7 @@ impl Actor for Broker {
                     state.healthy = answer.is_ok();
                     match &answer {
                         Ok(()) => tracing::info!("storage answers again"),
-                        Err(error) => tracing::error!(error = %report(error), "storage does not answer"),
+                        Err(error) => tracing::warn!(error = %report(error), "storage does not answer, retrying"),
                     }
                     let note = if state.healthy { "connected" } else { "not answering" };
                     state.args.tree.note(&state.args.path, Some(note));

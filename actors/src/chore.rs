@@ -170,7 +170,7 @@ impl<C: Chore> Actor for ChoreActor<C> {
             }
             ChoreMsg::Done(Err(error)) => {
                 if state.failures == 0 {
-                    tracing::warn!(actor = %state.args.path, error = %report(&error), "pass failed, trying on");
+                    tracing::warn!(actor = %state.args.path, error = %report(&error), "pass failed, retrying");
                     state.args.tree.note(&state.args.path, Some(&report(&error)));
                 }
                 let wait = FIRST_RETRY

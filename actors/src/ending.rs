@@ -23,6 +23,10 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) const CLOSE: Duration = Duration::from_millis(400);
 /// What an end may take beyond the shutdown timeout.
 pub(crate) const REST: Duration = Duration::from_secs(6);
+/// What an end at once may take.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// What is left of it for actors that do not stop by themselves, and for closing connections.
+const AT_ONCE_REST: Duration = Duration::from_millis(300);
 /// What a supervisor keeps for each child that is stopped after another.
 const SLICE: Duration = Duration::from_millis(50);
 /// What an actor may take for its last call even where the time for such calls is over.
@@ -35,6 +39,8 @@ struct State {
     /// How long they may go on at most, and from when on.
     hurry: Option<(Duration, Instant)>,
     began: Option<Instant>,
+    /// Since when nothing that runs is waited for.
+    at_once: Option<Instant>,
     runs_ended: Option<Instant>,
     wound_down: bool,
     /// By when actors below the root must have ended, by their paths.
@@ -45,10 +51,11 @@ impl State {
     fn runs_until(&self) -> Option<Instant> {
         let began = self.began?;
         let until = began + self.timeout?;
-        Some(match self.hurry {
+        let until = match self.hurry {
             Some((hurry, from)) => until.min(began.max(from) + hurry),
             None => until,
-        })
+        };
+        Some(self.at_once.map_or(until, |at_once| until.min(at_once)))
     }
 }
 
@@ -80,6 +87,22 @@ impl Ending {
     /// What runs may go on for less than that, from now on or from the beginning of the end.
     pub(crate) fn set_hurry(&self, timeout: Duration) {
         self.change(|state| state.hurry = Some((timeout, Instant::now())));
+    }
+
+    /// Nothing that runs is waited for from now on. Told again, it ends no later.
+    pub(crate) fn set_at_once(&self) {
+        self.change(|state| state.at_once = state.at_once.or_else(|| Some(Instant::now())));
+    }
+
+    /// Until when what runs is waited for, where that would be until `until`.
+    pub(crate) fn patience(&self, until: Instant) -> Instant {
+        self.lock().at_once.map_or(until, |at_once| until.min(at_once))
+    }
+
+    /// Until when outcomes may be written, where that would be until `until`.
+    pub(crate) fn settled_by(&self, until: Instant) -> Instant {
+        let at_once = self.lock().at_once;
+        at_once.map_or(until, |at_once| until.min(at_once + (AT_ONCE - AT_ONCE_REST)))
     }
 
     pub(crate) fn hurry(&self) -> Option<Duration> {
@@ -116,7 +139,9 @@ impl Ending {
 
     /// By when all must have ended; `None` before the system ends, or without a budget.
     pub(crate) fn until(&self) -> Option<Instant> {
-        self.runs_until().map(|runs_until| runs_until + REST)
+        let state = self.lock();
+        let until = state.runs_until()? + REST;
+        Some(state.at_once.map_or(until, |at_once| until.min(at_once + AT_ONCE)))
     }
 
     /// By when the actor, or the root if the path is none, must have ended, where it was told to end.
@@ -180,7 +205,7 @@ impl Ending {
     /// By when the last act of an actor that needs the storage must be over; at most `own` from now.
     pub(crate) fn last_act(&self, path: &str, own: Duration) -> Instant {
         let now = Instant::now();
-        let until = self.last_moment(path, own);
+        let until = self.settled_by(self.last_moment(path, own));
         let state = self.lock();
         match (state.began, state.timeout) {
             (Some(began), Some(_)) => {

@@ -61,7 +61,8 @@ impl<A> Fused<A> {
         Self {
             actor,
             fuse,
-            span: tracing::info_span!("actor", path),
+            span: // Not inside of that of the actor that starts it.
+            tracing::debug_span!(parent: None, "actor", path),
         }
     }
 }

@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 
 use crate::{
     broker::BrokerHandle,
-    distrust::{drop_quietly, panic_text, shown},
+    distrust::{drop_quietly, panic_report, panic_text, shown},
     processor::Nudge,
     router::{Handled, PutBack, Router},
     table::{Cancel, CancelReason, End, Key, Start, Table, Validity},
@@ -143,12 +143,9 @@ impl Runner {
                 deadline,
                 permit,
             } = start;
-            let span = tracing::info_span!(
-                "task",
-                queue = %key.0,
-                task_id = %key.1,
-                task_type = message.r#type,
-                retried = message.retried,
+            // As events have its fields from it, it is there whatever is logged; and no actor runs it.
+            let span = tracing::error_span!(
+                parent: None, "task", id = %key.1, r#type = message.r#type, queue = %key.0
             );
             // Made here, so that a run that is aborted before its first poll ends too.
             let ending = Arc::new(Ending {
@@ -213,18 +210,15 @@ impl Runner {
         let end = match verdict {
             Verdict::Returned(Handled::Ended(Ok(()))) => End::Outcome(Outcome::Done { retain: true }),
             Verdict::Returned(Handled::Ended(Err(error))) => self.returned(&message, &task, error, cancelled).await,
-            Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(&message, back)),
+            Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(back)),
             Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
             Verdict::Requested => End::Outcome(self.failure(&message, &task, Error::Canceled).await),
             Verdict::LeaseLost => {
-                tracing::warn!(queue = %key.0, task = %key.1, "lease lost before the task ended, nothing is written");
+                tracing::warn!("lease lost before the task ended, nothing is written");
                 End::LeaseLost
             }
             Verdict::LeaseEnded => {
-                tracing::warn!(
-                    queue = %key.0, task = %key.1,
-                    "lease ended before the task, giving it back unless another server has taken it over"
-                );
+                tracing::warn!("lease ended before the task, giving it back unless another server has taken it over");
                 End::Outcome(Outcome::Requeue)
             }
         };
@@ -237,7 +231,7 @@ impl Runner {
         match cancelled {
             Some(CancelReason::Shutdown) => {
                 let text = shown(&error);
-                tracing::debug!(queue = %message.queue, task = %message.id, error = text, "given back at the shutdown");
+                tracing::debug!(error = text, "given back at the shutdown");
                 drop_quietly(error);
                 End::Outcome(Outcome::Requeue)
             }
@@ -271,9 +265,9 @@ impl Runner {
             tokio::select! {
                 biased;
                 returned = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
-                    let text = panic_text(&*panic);
+                    let report = panic_report(&*panic);
                     drop_quietly(panic);
-                    Handled::Ended(Err(Error::Panic(format!("panic: {text}"))))
+                    Handled::Ended(Err(Error::Panic(report)))
                 })),
                 // After a shutdown's cancel the handler may go on until it is aborted.
                 () = cancel.token.cancelled(), if !shutting_down => match cancel.reason() {
@@ -296,8 +290,8 @@ impl Runner {
     }
 
     /// Nobody ran it: it comes back, and it is no failure.
-    fn put_back(&self, message: &TaskMessage, PutBack { after, why }: PutBack) -> Outcome {
-        tracing::debug!(queue = %message.queue, task = %message.id, ?after, why, "task put back");
+    fn put_back(&self, PutBack { after, why }: PutBack) -> Outcome {
+        tracing::debug!(?after, why, "task put back");
         Outcome::Retry {
             at: self.env.clock.now() + after.min(asynq_core::options::MAX_DURATION),
             error: why,
@@ -319,30 +313,30 @@ impl Runner {
 
     /// Says what failed and what comes next, where the error handler of the application may say nothing.
     fn log(&self, message: &TaskMessage, outcome: &Outcome, snoozed: bool, error: &Error) {
-        let TaskMessage { queue, id, r#type, .. } = message;
         let (attempt, of) = (message.retried.saturating_add(1), message.retry.saturating_add(1));
         let error = shown(error);
         match outcome {
             Outcome::Retry { at, .. } if snoozed => {
-                tracing::debug!(%queue, task = %id, task_type = r#type, next = %at, "task put off");
+                tracing::debug!(next = %at, "task put off");
             }
             Outcome::Retry {
                 at, is_failure: true, ..
             } => {
                 let again_in = self.env.clock.until(*at);
-                tracing::warn!(%queue, task = %id, task_type = r#type, attempt, of, error, ?again_in, "task failed, retrying");
+                tracing::warn!(attempt, of, error, ?again_in, "task failed, retrying");
             }
             Outcome::Retry { at, .. } => {
                 let again_in = self.env.clock.until(*at);
                 tracing::info!(
-                    %queue, task = %id, task_type = r#type, error, ?again_in,
+                    error,
+                    ?again_in,
                     "task did not succeed, which is no failure by the configured rule; retrying"
                 );
             }
             Outcome::Archive { .. } => {
-                tracing::error!(%queue, task = %id, task_type = r#type, attempt, of, error, "task failed for good, archiving it");
+                tracing::error!(attempt, of, error, "task failed for good, archiving it");
             }
-            _ => tracing::info!(%queue, task = %id, task_type = r#type, error, "task revoked, dropping it"),
+            _ => tracing::info!(error, "task revoked, dropping it"),
         }
     }
 

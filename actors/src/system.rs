@@ -239,6 +239,17 @@ impl AsynqSystem {
         self.shutdown().await
     }
 
+    /// As [`shutdown`](Self::shutdown), also where that is under way, but what runs is not waited for: it is
+    /// cancelled and dropped at once, and its tasks go back to their queues. Over within a second or so,
+    /// and what the storage has not taken by then is left to other servers.
+    ///
+    /// # Cancel safety
+    /// Safe: the shutdown goes on.
+    pub async fn shutdown_at_once(&self) -> Exit {
+        self.tree.ending().set_at_once();
+        self.shutdown().await
+    }
+
     /// Takes no more tasks, and waits until those taken have ended and their outcomes are written,
     /// however long that takes. Enqueueing goes on, and so may fetching, with
     /// [`resume_fetching`](Self::resume_fetching).
@@ -253,8 +264,8 @@ impl AsynqSystem {
         }
     }
 
-    /// Lives until a signal ends it, as a Go server's `Run`: TERM or INT shut the system down; TSTP
-    /// stops fetching, and all else goes on. Returns when the system has ended, by itself too. A
+    /// Lives until a signal ends it, as a Go server's `Run`: TERM or INT shut the system down, and a second
+    /// one does so [at once](Self::shutdown_at_once); TSTP stops fetching, and all else goes on. Returns when the system has ended, by itself too. A
     /// system installs signal handlers only here, at the first poll; they stay installed.
     ///
     /// # Errors
@@ -282,8 +293,15 @@ impl AsynqSystem {
                 }
             }
         }
-        tracing::info!("told to end: shutting down");
-        Ok(self.shutdown().await)
+        tracing::info!("told to end: shutting down; told again, it ends at once");
+        self.stop();
+        tokio::select! {
+            exit = self.wait() => return Ok(exit),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("told to end again: giving back what runs");
+        Ok(self.shutdown_at_once().await)
     }
 
     /// Lives until Ctrl-C ends it. Returns when the system has ended, by itself too.
@@ -299,7 +317,11 @@ impl AsynqSystem {
             exit = self.wait() => Ok(exit),
             heard = tokio::signal::ctrl_c() => {
                 heard.map_err(|error| Error::Actor(error.into()))?;
-                Ok(self.shutdown().await)
+                self.stop();
+                tokio::select! {
+                    exit = self.wait() => Ok(exit),
+                    _ = tokio::signal::ctrl_c() => Ok(self.shutdown_at_once().await),
+                }
             }
         }
     }

@@ -28,24 +28,26 @@ pub(crate) struct WindDown<'w> {
 impl WindDown<'_> {
     /// What runs may go on until `runs_until` says, which is asked again when there is news of the
     /// end; cancelled, it may go on for [`GRACE`]; then outcomes are written for [`SETTLE`] at most. It is
-    /// over at `until`, whatever is left.
+    /// over at `until`, whatever is left, and sooner where the system is to end at once.
     pub(crate) async fn run(self, runs_until: impl Fn() -> Instant, until: Instant) {
         let table = &self.exchange.table;
         table.set_closing(true);
-        if !self.runs_end(|| runs_until().min(until)).await {
+        let ending = self.ending;
+        if !self.runs_end(|| ending.patience(runs_until().min(until))).await {
             tracing::info!(running = table.running_count(), "shutdown timeout is over, cancelling");
             table.cancel_running(CancelReason::Shutdown);
             let grace = (Instant::now() + GRACE).min(until);
-            if !self.runs_end(|| grace).await {
+            if !self.runs_end(|| ending.patience(grace)).await {
                 table.abort_running();
             }
         }
-        self.ending.runs_ended();
-        let settled_by = (Instant::now() + SETTLE).min(until);
+        ending.runs_ended();
+        let end = (Instant::now() + SETTLE).min(until);
+        let settled_by = || ending.settled_by(end);
         // All of them, so that the last taken is given back first.
-        let gone_by = (Instant::now() + ABORT_WITHIN).min(settled_by);
+        let gone_by = (Instant::now() + ABORT_WITHIN).min(settled_by());
         let _ = timeout_at(gone_by, table.quiet()).await;
-        self.settle(|| settled_by, |table| table.counts().ended == 0 && !table.is_waiting())
+        self.settle(settled_by, |table| table.counts().ended == 0 && !table.is_waiting())
             .await;
         let left = table.counts();
         if !left.is_idle() {

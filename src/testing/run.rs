@@ -18,7 +18,7 @@ use asynq_core::{
     compose::run_deadline,
     config::Settings,
     context::{ContextParts, ResultSink},
-    distrust::panic_text,
+    distrust::panic_report,
     error::Directive,
     failure::outcome_of,
 };
@@ -234,7 +234,7 @@ async fn caught(work: impl Future<Output = Result<()>>) -> Result<()> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|panic| Poll::Ready(Err(Error::Panic(format!("panic: {}", panic_text(&*panic))))))
+            .unwrap_or_else(|panic| Poll::Ready(Err(Error::Panic(panic_report(&*panic)))))
     })
     .await
 }

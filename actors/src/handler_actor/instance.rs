@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{live::Live, pool::Pool, ticket::HandleTask};
-use crate::distrust::{panic_text, shown};
+use crate::distrust::{panic_report, shown};
 
 pub(super) struct Instance<A> {
     pub(super) actor: A,
@@ -49,7 +49,7 @@ where
             Err(error)
         }
         Err(panic) => {
-            ends(format!("panic: {}", panic_text(&*panic)));
+            ends(panic_report(&*panic));
             std::panic::resume_unwind(panic)
         }
     }

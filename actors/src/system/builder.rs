@@ -18,6 +18,7 @@ use crate::{
     broker::{Broker, BrokerArgs, Lending},
     chore::chore,
     client::ClientHandle,
+    distrust::remember_panics,
     exchange::Exchange,
     handler_actor::{self, HandlerActorSpec},
     heartbeater::{Heartbeater, Identity, host},
@@ -238,6 +239,7 @@ impl AsynqSystemBuilder {
 
     async fn start(self, parent: Option<ActorCell>) -> Result<AsynqSystem> {
         let (settings, client_settings) = self.validate()?;
+        remember_panics();
         let env = self.env.clone();
         let lending = Lending::new();
         let tree = Tree::new(env.clock.clone());
@@ -312,6 +314,18 @@ impl AsynqSystemBuilder {
         });
         let watchdog = watchdog.and_then(Watchdog::start);
         let stalls = watchdog.as_ref().map(Watchdog::stalls).unwrap_or_default();
+        if takes {
+            let weights = settings
+                .queues
+                .iter()
+                .map(|(queue, weight)| format!("{queue}={weight}"));
+            tracing::info!(
+                storage = self.connector.describe(),
+                queues = weights.collect::<Vec<_>>().join(","),
+                concurrency = settings.concurrency,
+                "server started"
+            );
+        }
         let (ended, exits) = watch::channel(None);
         let last = Last {
             root: root.get_cell(),
@@ -321,6 +335,7 @@ impl AsynqSystemBuilder {
             lending: lending.clone(),
             exit,
             watchdog,
+            takes,
         };
         #[expect(
             clippy::disallowed_methods,

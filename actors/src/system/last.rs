@@ -40,6 +40,8 @@ pub(super) struct Last {
     pub(super) exit: ExitCell,
     /// Watches for as long as something may run.
     pub(super) watchdog: Option<Watchdog>,
+    /// Whether it took tasks.
+    pub(super) takes: bool,
 }
 
 impl Last {
@@ -74,6 +76,9 @@ impl Last {
         let until = self.ending.until().map_or(now, |until| until.max(now));
         self.lending.close(until.max(now + CLOSE).min(now + 5 * CLOSE)).await;
         drop(self.watchdog);
+        if self.takes {
+            tracing::info!(?exit, "server ended");
+        }
         ended.send_replace(Some(exit));
     }
 

@@ -68,6 +68,24 @@ async fn a_shutdown_in_a_hurry_gives_back_what_does_not_end_in_time() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_turns_out_too_long_can_end_at_once() {
+    let store = MemoryStore::new();
+    let (system, mut runs) = system(&store).await;
+    for (id, lasts) in [("long", "6"), ("endless", "-")] {
+        system.client().enqueue(task(id, lasts)).await.unwrap();
+        runs.recv().await.unwrap();
+    }
+    system.stop();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let began = Instant::now();
+    assert_eq!(system.shutdown_at_once().await, Exit::Stopped);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    for id in ["long", "endless"] {
+        assert_eq!(state(&store, id).await, Some((TaskState::Pending, 0)), "{id}");
+    }
+}
+
 /// Ends as its type says when it is told to.
 async fn ends_when_cancelled(task: Task) -> Result<()> {
     task.context().unwrap().cancelled().await;
@@ -206,6 +224,24 @@ async fn signals_are_heard_only_where_the_app_asks() {
         }
         other.shutdown().await;
     }
+
+    // A second one does not wait for what runs.
+    let (system, mut runs) = system(&store).await;
+    let mut lives = std::pin::pin!(system.run_until_signal());
+    system.client().enqueue(task("endless", "-")).await.unwrap();
+    assert!(poll!(&mut lives).is_pending());
+    runs.recv().await.unwrap();
+    let began = Instant::now();
+    let exit = loop {
+        raise(Signal::INT);
+        if let Ok(exit) = tokio::time::timeout(Duration::from_millis(50), &mut lives).await {
+            break exit.unwrap();
+        }
+    };
+    assert_eq!(exit, Exit::Stopped);
+    // Less than the shutdown timeout.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(state(&store, "endless").await, Some((TaskState::Pending, 0)));
 }
 
 #[tokio::test(start_paused = true)]

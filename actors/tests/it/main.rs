@@ -26,6 +26,14 @@ mod system;
 
 use asynq_core::{Clock, Entropy, broker::Env};
 
+/// The text of an error without the place of its panic.
+fn placeless(text: &str) -> String {
+    match (text.find(" ["), text.find("]: ")) {
+        (Some(from), Some(to)) => format!("{}{}", &text[..from], &text[to + 1..]),
+        _ => text.to_owned(),
+    }
+}
+
 /// Virtual time, and the same randomness in every run.
 fn env() -> Env {
     Env {

@@ -1,6 +1,17 @@
 //! Guards around what a user's code does: its texts, its drops and its panics.
 
-use std::{any::Any, panic::AssertUnwindSafe};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+};
+
+/// The places of so many panics are known.
+const PLACES: usize = 64;
+
+/// Text and place of the last panics, the newest last. A panic that is caught no longer knows its place.
+static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
 
 /// An error with its causes, on one line. For errors of our own; a user's goes through [`shown`].
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
@@ -42,12 +53,54 @@ pub fn drop_quietly<T>(left: T) -> Option<String> {
 
 /// The text of a panic, where it is one.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    text_of(panic)
+}
+
+fn text_of(panic: &dyn Any) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
         "a value that is not text".to_owned()
+    }
+}
+
+/// From now on the process remembers where its last panics were, for [`panic_report`]. The panic hook that
+/// was there is called as before; one that is set later takes this away, and no harm is done.
+pub fn remember_panics() {
+    static ONCE: Once = Once::new();
+    // A thread that panics may not set a hook.
+    if std::thread::panicking() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Some(place) = panic.location() {
+                let mut last = last_panics();
+                if last.len() == PLACES {
+                    last.pop_front();
+                }
+                let text = text_of(panic.payload());
+                last.push_back((text, format!("{}:{}", place.file(), place.line())));
+            }
+            before(panic);
+        }));
+    });
+}
+
+fn last_panics() -> MutexGuard<'static, VecDeque<(String, String)>> {
+    LAST_PANICS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What Go says of a panic: its text and, where [it is remembered](remember_panics), its place.
+pub fn panic_report(panic: &(dyn Any + Send)) -> String {
+    let text = panic_text(panic);
+    let last = last_panics();
+    match last.iter().rfind(|(told, _)| *told == text) {
+        Some((_, place)) => format!("panic [{place}]: {text}"),
+        None => format!("panic: {text}"),
     }
 }
 
@@ -73,5 +126,24 @@ mod tests {
         }
         assert_eq!(drop_quietly(Bad).as_deref(), Some("a value that is not text"));
         assert_eq!(drop_quietly(1), None);
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_place() {
+        let caught = |text: &'static str| std::panic::catch_unwind(|| panic!("{text}")).unwrap_err();
+        let unknown = panic_report(&*caught("before anybody asked"));
+        assert_eq!(unknown, "panic: before anybody asked");
+        remember_panics();
+        remember_panics();
+        for number in 0..2 * PLACES {
+            let _ = std::panic::catch_unwind(|| panic!("{number}"));
+        }
+        let line = line!() + 1;
+        let known = std::thread::spawn(|| panic!("on another thread")).join().unwrap_err();
+        assert_eq!(
+            panic_report(&*known),
+            format!("panic [{}:{line}]: on another thread", file!())
+        );
+        assert!(last_panics().len() <= PLACES);
     }
 }
