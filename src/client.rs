@@ -63,6 +63,19 @@ impl Client {
         Ok(Self(Arc::new(Inner(builder.spawn().await?))))
     }
 
+    /// A client whose storage answers, or an error that says why it does not, after `within` at the latest.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker) with an [`Outage`](crate::error::Outage), at once where the
+    /// storage refuses the credentials; and those of [`new`](Self::new).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn connect(connector: impl Connector, within: Duration) -> Result<Self> {
+        let builder = AsynqSystem::builder(connector).connect_within(within);
+        Ok(Self(Arc::new(Inner(builder.spawn().await?))))
+    }
+
     fn system(&self) -> &AsynqSystem {
         &self.0.0
     }

@@ -167,7 +167,7 @@ pub mod prelude {
 /// The public error and the enums of each boundary.
 pub mod error {
     pub use asynq_core::error::{
-        BoxError, BrokerError, ConfigError, ConfigFault, EnqueueError, Error, ErrorKind, NameError, NameFault,
+        BoxError, BrokerError, ConfigError, ConfigFault, EnqueueError, Error, ErrorKind, NameError, NameFault, Outage,
         PoisonKind, Result, SettleError, TaskError,
     };
 }
@@ -224,6 +224,11 @@ pub struct ReadmeDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../README.zh-CN.md")]
 pub struct ReadmeZhCnDoctests;
+
+/// The examples of the guide to production, run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/production.md")]
+pub struct ProductionDoctests;
 
 /// The examples of the guide to periodic tasks, run as doc tests.
 #[cfg(doctest)]

@@ -1,6 +1,6 @@
 //! [`Server`]: takes tasks from their queues and runs them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_actors::{AsynqSystem, Exit};
 pub use asynq_core::Handler;
@@ -34,6 +34,7 @@ pub struct Server {
     connector: Arc<dyn Connector>,
     config: ServerConfig,
     aggregator: Option<Arc<dyn GroupAggregator>>,
+    connect_within: Option<Duration>,
     life: Life,
 }
 
@@ -57,6 +58,7 @@ impl Server {
             connector: Arc::new(connector),
             config,
             aggregator: None,
+            connect_within: None,
             life: Life::New,
         })
     }
@@ -64,6 +66,12 @@ impl Server {
     /// What makes one task out of the tasks of a group. To be set before the start.
     pub fn set_group_aggregator(&mut self, aggregator: impl GroupAggregator) {
         self.aggregator = Some(Arc::new(aggregator));
+    }
+
+    /// Has the start wait until the storage answers, for so long at most, and fail where it does not. To be
+    /// set before the start. Default: it connects in the background for as long as it takes.
+    pub fn set_connect_within(&mut self, within: Duration) {
+        self.connect_within = Some(within);
     }
 
     /// Starts, lives until TERM or INT, and shuts down; TSTP stops fetching, as in Go. Returns as
@@ -91,7 +99,8 @@ impl Server {
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all
     /// faults of the handler (see [`ServeMux`](crate::serve_mux::ServeMux)) at once;
-    /// [`Error::Actor`] when its actors cannot start.
+    /// [`Error::Actor`] when its actors cannot start; [`Error::Broker`] when the storage does not answer in
+    /// [time](Self::set_connect_within), and it may be started again.
     ///
     /// # Cancel safety
     /// Not safe: it may have started.
@@ -113,6 +122,9 @@ impl Server {
             .handler(handler);
         if let Some(aggregator) = self.aggregator.clone() {
             builder = builder.aggregator(aggregator);
+        }
+        if let Some(within) = self.connect_within {
+            builder = builder.connect_within(within);
         }
         self.life = Life::Active(Box::new(builder.spawn().await?));
         Ok(())

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{BrokerError, Connector, Env, Storage};
+use asynq_core::{BrokerError, Connector, Env, Storage, error::Outage};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -27,6 +27,8 @@ use crate::{
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// How long a call waits for a storage that is being opened.
+pub(crate) const CONNECTING: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// How long after the first word on a storage that is not reached comes the second; then it doubles.
@@ -39,35 +41,62 @@ pub(crate) type Lent = Option<Arc<dyn Storage>>;
 #[derive(Clone)]
 pub struct BrokerHandle {
     lent: watch::Receiver<Lent>,
+    /// Why it cannot be opened now.
+    outage: watch::Receiver<Option<Outage>>,
     closed: CancellationToken,
-    wait: Duration,
 }
 
 impl BrokerHandle {
     /// The storage. Waits for it while it is being opened, at most 5 s.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`] when there is none in time, [`BrokerError::Closed`] when the
-    /// system has ended.
+    /// [`BrokerError::Unavailable`] with an [`Outage`] when there is none in time, [`BrokerError::Closed`]
+    /// when the system has ended.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn storage(&self) -> Result<Arc<dyn Storage>, BrokerError> {
+        self.lent(CONNECTING).await.unwrap_or_else(|| {
+            let outage = self.outage.borrow();
+            Err(outage.clone().map_or_else(late, BrokerError::unavailable))
+        })
+    }
+
+    /// The storage, for a call that somebody waits for: at most `wait`, and no longer than until it refuses to
+    /// be connected to for good, which is [`BrokerError::Refused`] then.
+    pub(crate) async fn prompt_storage(&self, wait: Duration) -> Result<Arc<dyn Storage>, BrokerError> {
+        let mut outage = self.outage.clone();
+        let refused = outage.wait_for(|outage| outage.as_ref().is_some_and(Outage::is_for_good));
+        tokio::select! {
+            biased;
+            lent = self.lent(wait) => lent.unwrap_or_else(|| Err(self.unreachable())),
+            Ok(_) = refused => Err(self.unreachable()),
+        }
+    }
+
+    /// The storage; `None` when there is none in time.
+    async fn lent(&self, wait: Duration) -> Option<Result<Arc<dyn Storage>, BrokerError>> {
         if let Some(storage) = &*self.lent.borrow() {
-            return Ok(Arc::clone(storage));
+            return Some(Ok(Arc::clone(storage)));
         }
         let mut lent = self.lent.clone();
         let lent = tokio::select! {
             biased;
-            () = self.closed.cancelled() => return Err(BrokerError::Closed),
-            lent = tokio::time::timeout(self.wait, lent.wait_for(Option::is_some)) => lent,
+            () = self.closed.cancelled() => return Some(Err(BrokerError::Closed)),
+            lent = tokio::time::timeout(wait, lent.wait_for(Option::is_some)) => lent.ok()?,
         };
-        match lent {
-            Ok(Ok(storage)) => storage.clone().ok_or(BrokerError::Closed),
-            Ok(Err(_)) => Err(BrokerError::Closed),
-            Err(_) => Err(BrokerError::Unavailable { source: None }),
-        }
+        let storage = lent.ok().and_then(|storage| storage.clone());
+        Some(storage.ok_or(BrokerError::Closed))
     }
+
+    /// Why there is no storage.
+    pub(crate) fn unreachable(&self) -> BrokerError {
+        self.outage.borrow().clone().map_or_else(late, BrokerError::from)
+    }
+}
+
+fn late() -> BrokerError {
+    BrokerError::unavailable("it did not answer in time")
 }
 
 impl fmt::Debug for BrokerHandle {
@@ -85,6 +114,8 @@ pub(crate) struct Lending(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     lent: watch::Sender<Lent>,
+    /// Why it cannot be opened now.
+    outage: watch::Sender<Option<Outage>>,
     closed: CancellationToken,
     kept: Mutex<Kept>,
 }
@@ -101,6 +132,7 @@ impl Lending {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Inner {
             lent: watch::Sender::new(None),
+            outage: watch::Sender::new(None),
             closed: CancellationToken::new(),
             kept: Mutex::default(),
         }))
@@ -117,6 +149,16 @@ impl Lending {
             kept.storage.clone_from(&storage);
             self.0.lent.send_replace(storage);
         }
+    }
+
+    /// An attempt to open the storage failed, or `None`: it is open.
+    fn failed(&self, failure: Option<(&BrokerArgs, BrokerError)>) {
+        self.0.outage.send_modify(|outage| {
+            *outage = failure.map(|(args, error)| match outage.take() {
+                Some(outage) => outage.again(error),
+                None => Outage::new(&args.target, args.env.clock.now(), error),
+            });
+        });
     }
 
     /// The actor has ended: until there is another nobody is lent a storage.
@@ -165,8 +207,8 @@ impl Lending {
     pub(crate) fn handle(&self) -> BrokerHandle {
         BrokerHandle {
             lent: self.0.lent.subscribe(),
+            outage: self.0.outage.subscribe(),
             closed: self.0.closed.clone(),
-            wait: Duration::from_secs(5),
         }
     }
 }
@@ -279,6 +321,7 @@ impl Actor for Broker {
             BrokerMsg::Opened(Ok(storage)) => {
                 tracing::info!(storage = state.args.target, "connected");
                 state.args.tree.note(&state.args.path, Some("connected"));
+                state.args.lending.failed(None);
                 state.args.lending.lend(Some(Arc::clone(&storage)));
                 state.storage = Some(storage);
                 state.retry = FIRST_RETRY;
@@ -301,6 +344,7 @@ impl Actor for Broker {
                     .note(&state.args.path, Some(&format!("connecting: {}", report(&error))));
                 let jitter = state.args.env.entropy.up_to(state.retry / 2);
                 myself.send_after(state.retry + jitter, || BrokerMsg::Open);
+                state.args.lending.failed(Some((&state.args, error)));
                 state.retry = (state.retry * 2).min(LAST_RETRY);
             }
             BrokerMsg::Open => state.open(&myself),

@@ -35,7 +35,7 @@ use self::{
     limits::{Admission, Limits},
 };
 use crate::{
-    broker::BrokerHandle,
+    broker::{BrokerHandle, CONNECTING},
     ending::Ending,
     roads::{PROMPT, unless_late},
     slot::Slot,
@@ -488,7 +488,7 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
     // What waited for its turn until its time was over is not sent at all.
     let now = Instant::now();
     let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
-    late.into_iter().for_each(|item| item.fail(unavailable()));
+    late.into_iter().for_each(|item| item.fail(unavailable(broker)));
     let mut again = Vec::new();
     let mut answered = false;
     let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
@@ -519,7 +519,7 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
         // SAFETY rule 3: no answer by the deadline.
         None => live.into_iter().for_each(|mut item| {
             item.ambiguous = true;
-            item.fail(unavailable());
+            item.fail(unavailable(broker));
         }),
     }
     (again, answered)
@@ -527,17 +527,17 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
 
 /// One attempt; `None` when the call has not ended by the deadline.
 async fn answers(broker: &BrokerHandle, batch: &[Queued], deadline: Instant) -> Option<Vec<Answer>> {
-    let storage = match broker.storage().await {
+    let storage = match broker.prompt_storage(CONNECTING).await {
         Ok(storage) => storage,
         Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
-        Err(_) => return Some(batch.iter().map(|_| Err(unavailable())).collect()),
+        Err(_) => return Some(batch.iter().map(|_| Err(unavailable(broker))).collect()),
     };
     let requests = batch.iter().map(|item| EnqueueRequest::clone(&item.request)).collect();
     tokio::time::timeout_at(deadline, storage.enqueue(requests)).await.ok()
 }
 
-fn unavailable() -> EnqueueError {
-    BrokerError::Unavailable { source: None }.into()
+fn unavailable(broker: &BrokerHandle) -> EnqueueError {
+    broker.unreachable().into()
 }
 
 #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
@@ -592,7 +592,8 @@ impl Actor for ClientActor {
         if !left.is_empty() {
             tracing::warn!(items = left.len(), "the storage did not take enqueues before the end");
         }
-        left.into_iter().for_each(|item| item.fail(unavailable()));
+        let broker = &state.args.broker;
+        left.into_iter().for_each(|item| item.fail(unavailable(broker)));
         Ok(())
     }
 }

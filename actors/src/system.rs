@@ -13,7 +13,7 @@ use tokio::sync::watch;
 pub use builder::AsynqSystemBuilder;
 
 use crate::{
-    broker::BrokerHandle,
+    broker::{BrokerHandle, CONNECTING},
     client::{ClientHandle, EnqueueMsg},
     exchange::Exchange,
     fuse::Crash,
@@ -105,12 +105,13 @@ impl AsynqSystem {
     /// The storage, for a look at queues and tasks.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`] when it is not reachable within 5 s.
+    /// [`BrokerError::Unavailable`] when it is not reachable within 5 s, [`BrokerError::Refused`] as soon as it
+    /// refuses the credentials; both say which storage it is and what happened.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn storage(&self) -> Result<Arc<dyn Storage>, BrokerError> {
-        self.broker.storage().await
+        self.broker.prompt_storage(CONNECTING).await
     }
 
     /// Whether the storage answers.
@@ -175,6 +176,15 @@ impl AsynqSystem {
     #[must_use]
     pub fn stalls(&self) -> u64 {
         self.stalls.count()
+    }
+
+    /// Waits until the storage answers.
+    async fn reach(&self, within: Duration) -> Result<(), BrokerError> {
+        let answers = async { self.broker.prompt_storage(within).await?.ping().await };
+        match tokio::time::timeout(within, answers).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.broker.unreachable()),
+        }
     }
 
     /// Asks a task that runs in this system to end: its handler is dropped at its next await

@@ -12,6 +12,7 @@ use asynq_core::broker::MAX_BATCH;
 use tokio::time::Instant;
 
 use super::{ClientArgs, FIRST_RETRY, Queued, attempt, unavailable};
+use crate::broker::BrokerHandle;
 
 const LAST_RETRY: Duration = Duration::from_millis(500);
 
@@ -100,7 +101,7 @@ impl Lane {
     pub(super) async fn run(mut self, args: &ClientArgs) {
         let mut wait = FIRST_RETRY;
         tokio::time::sleep(wait).await;
-        while let Some(batch) = self.next() {
+        while let Some(batch) = self.next(&args.broker) {
             let failed = attempt(args, &self.queue, batch, wait).await;
             if failed.is_empty() {
                 wait = FIRST_RETRY;
@@ -113,7 +114,7 @@ impl Lane {
     }
 
     /// The next batch; `None` when nothing waits: the lane is over.
-    fn next(&mut self) -> Option<Vec<Queued>> {
+    fn next(&mut self, broker: &BrokerHandle) -> Option<Vec<Queued>> {
         let now = Instant::now();
         let (late, batch) = {
             let mut lanes = self.lanes.lock();
@@ -130,7 +131,7 @@ impl Lane {
             }
             (late, live)
         };
-        late.into_values().for_each(|item| item.fail(unavailable()));
+        late.into_values().for_each(|item| item.fail(unavailable(broker)));
         (!batch.is_empty()).then(|| batch.into_values().collect())
     }
 

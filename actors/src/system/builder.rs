@@ -46,6 +46,7 @@ pub struct AsynqSystemBuilder {
     routes: ServeMux,
     scheduler: Setup,
     pub(super) env: Env,
+    connect_within: Option<Duration>,
     intensity: Intensity,
     backoff: Backoff,
 }
@@ -63,6 +64,7 @@ impl AsynqSystemBuilder {
             routes: ServeMux::new(),
             scheduler: Setup::default(),
             env,
+            connect_within: None,
             intensity: Intensity::default(),
             backoff: Backoff::default(),
         }
@@ -72,6 +74,17 @@ impl AsynqSystemBuilder {
     #[must_use]
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Has [`spawn`](Self::spawn) wait until the storage answers, for so long at most, and fail where it does
+    /// not. Default: it does not wait, and connects in the background for as long as it takes.
+    ///
+    /// For programs that had better not start without their storage, as in a container that is then
+    /// started again.
+    #[must_use]
+    pub fn connect_within(mut self, within: Duration) -> Self {
+        self.connect_within = Some(within);
         self
     }
 
@@ -342,7 +355,7 @@ impl AsynqSystemBuilder {
             reason = "it does what is left when the root has ended, and tells its end"
         )]
         tokio::spawn(last.act(joined, ended));
-        Ok(AsynqSystem {
+        let system = AsynqSystem {
             root: root.get_cell(),
             client,
             scheduler: scheduler_handle,
@@ -352,7 +365,14 @@ impl AsynqSystemBuilder {
             tree,
             stalls,
             exits,
-        })
+        };
+        if let Some(within) = self.connect_within
+            && let Err(error) = system.reach(within).await
+        {
+            system.shutdown_at_once().await;
+            return Err(error.into());
+        }
+        Ok(system)
     }
 
     fn supervisor(&self, path: String, children: Vec<ChildSpec>, tree: &Tree, exit: ExitCell) -> SupervisorArgs {

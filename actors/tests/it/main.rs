@@ -23,6 +23,7 @@ mod stalls;
 mod stubborn;
 mod supervisor;
 mod system;
+mod unreachable;
 
 use asynq_core::{Clock, Entropy, broker::Env};
 

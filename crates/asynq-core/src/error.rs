@@ -1,10 +1,12 @@
 //! Every error of the crate: one enum for each boundary, and the public [`Error`] over them.
 
 mod directive;
+mod outage;
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 pub use directive::{Directed, Directive};
+pub use outage::Outage;
 
 use crate::{
     excerpt::Excerpt,
@@ -395,7 +397,9 @@ pub struct ConfigFault {
 /// happens to the task: a plain error retries, [`Error::skip_retry`] archives,
 /// [`Error::revoke`] drops the task without retry or archive, [`Error::snooze`] puts it off. The three keep
 /// their meaning when they are wrapped: see [`Error::directive`].
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` shows the text with all causes, as `main` does with an error that it returns.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A task or option that cannot be enqueued.
@@ -454,6 +458,12 @@ pub enum Error {
     /// A supervised actor failed or could not be reached.
     #[error("supervised runtime failed")]
     Actor(#[source] BoxError),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::distrust::shown(self))
+    }
 }
 
 impl Error {
