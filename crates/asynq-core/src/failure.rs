@@ -42,7 +42,7 @@ pub fn outcome_of(settings: &Settings, env: &Env, message: &TaskMessage, task: &
             let is_failure = rule.and_then(|rule| guarded("is_failure", || rule.of(error)));
             let retried = u32::try_from(message.retried).unwrap_or(0);
             let rule = settings.retry_delay.as_ref();
-            let delay = rule.and_then(|rule| guarded("retry_delay", || rule.after(retried, error, task)));
+            let delay = rule.and_then(|rule| guarded("retry_delay", || rule.after(retried, error, task)).flatten());
             let delay = delay.unwrap_or_else(|| default_retry_delay(retried, &env.entropy));
             retry(delay, text, is_failure.unwrap_or(true))
         }
@@ -89,6 +89,28 @@ mod tests {
                 long.len()
             );
             assert!(long.starts_with(before) && long.ends_with("€…"));
+        }
+    }
+
+    #[test]
+    fn a_delay_may_leave_some_tasks_to_the_default() {
+        let minute = std::time::Duration::from_secs(60);
+        let delay = crate::RetryDelay::or_default(move |_, _, task| (task.get_type() == "mine").then_some(minute));
+        let settings = crate::ServerConfig::new().retry_delay(delay).validate().unwrap();
+        let env = Env::default();
+        for (r#type, least, most) in [("mine", 59, 61), ("other", 14, 46)] {
+            let message = TaskMessage {
+                r#type: r#type.to_owned(),
+                retry: 1,
+                ..TaskMessage::default()
+            };
+            let task = Task::from_message(&message, None);
+            let outcome = outcome_of(&settings, &env, &message, &task, &Error::other("no"));
+            let Outcome::Retry { at, .. } = outcome else {
+                panic!("it is retried")
+            };
+            let delay = env.clock.until(at).as_secs();
+            assert!((least..=most).contains(&delay), "{}: {delay}", message.r#type);
         }
     }
 

@@ -66,7 +66,7 @@ pub trait ErrorHandler: Send + Sync + 'static {
     async fn handle_error(&self, task: &Task, error: &Error);
 }
 
-type DelayFn = dyn Fn(u32, &Error, &Task) -> Duration + Send + Sync;
+type DelayFn = dyn Fn(u32, &Error, &Task) -> Option<Duration> + Send + Sync;
 
 /// How long to wait before the next attempt: (retries used so far, the error, the task).
 #[derive(Clone)]
@@ -75,12 +75,29 @@ pub struct RetryDelay(Arc<DelayFn>);
 impl RetryDelay {
     /// A delay of the user's own. A panic in it is caught; the default applies then.
     pub fn new(delay: impl Fn(u32, &Error, &Task) -> Duration + Send + Sync + 'static) -> Self {
+        Self::or_default(move |retried, error, task| Some(delay(retried, error, task)))
+    }
+
+    /// A delay of the user's own for some errors or tasks; where it is `None`, as where it panics,
+    /// [the default](default_retry_delay) applies.
+    ///
+    /// ```
+    /// # use asynq_core::RetryDelay;
+    /// use std::time::Duration;
+    ///
+    /// let delay = RetryDelay::or_default(|_, _, task| match task.get_type() {
+    ///     "payment:charge" => Some(Duration::from_secs(60)),
+    ///     _ => None,
+    /// });
+    /// # let _ = delay;
+    /// ```
+    pub fn or_default(delay: impl Fn(u32, &Error, &Task) -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self(Arc::new(delay))
     }
 
-    /// The delay after the failure of an attempt that had used `retried` retries.
+    /// The delay after the failure of an attempt that had used `retried` retries; `None` for the default.
     #[must_use]
-    pub fn after(&self, retried: u32, error: &Error, task: &Task) -> Duration {
+    pub fn after(&self, retried: u32, error: &Error, task: &Task) -> Option<Duration> {
         (self.0)(retried, error, task)
     }
 }
