@@ -116,7 +116,7 @@ impl Client {
         self.enqueue_with(task, TaskOptions::new().process_in(delay)).await
     }
 
-    /// Enqueues a task that is to run at `time`, to the second; a time that is past means now.
+    /// Enqueues a task that is to run at `time`, to the millisecond; a time that is past means now.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).

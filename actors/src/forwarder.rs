@@ -25,8 +25,10 @@ use crate::{
 const BATCH: u32 = 100;
 /// Spread over the servers of a fleet at the due second.
 const JITTER: Duration = Duration::from_millis(50);
-/// Never look more often than this (SAFETY rule 13).
+/// Never look more often than this since something changed (SAFETY rule 13).
 const LEAST_WAIT: Duration = Duration::from_millis(250);
+/// Never look more often than this since a task is due: tasks may be due at any millisecond.
+const LEAST_UNTIL_DUE: Duration = Duration::from_millis(100);
 
 /// How long the calls for one queue may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -110,7 +112,8 @@ impl Chore for Forwarder {
         let round = self.rounds.pass(&self.queues, job).await?;
         let next = round.done.into_iter().flatten().min();
         let least = LEAST_WAIT.min(self.interval);
-        let until_due = next.map(|due| self.clock.until(due).max(least) + self.entropy.up_to(JITTER));
+        let least_until_due = LEAST_UNTIL_DUE.min(least);
+        let until_due = next.map(|due| self.clock.until(due).max(least_until_due) + self.entropy.up_to(JITTER));
         let look = if watches.are_all() && round.troubled == 0 {
             self.entropy.around(SAFETY_POLL)
         } else {
@@ -120,7 +123,7 @@ impl Chore for Forwarder {
         let longest = look.min(until_due.unwrap_or(look)).min(retry.unwrap_or(look));
         let began = Instant::now();
         let _ = tokio::time::timeout(longest, watches.changed()).await;
-        Ok(least.saturating_sub(began.elapsed()))
+        Ok(least.min(longest).saturating_sub(began.elapsed()))
     }
 
     async fn last(&self, _until: Instant) {

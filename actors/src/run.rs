@@ -91,6 +91,7 @@ struct Work {
     cancel: Cancel,
     valid: Validity,
     deadline: DateTime<Utc>,
+    by_task: Option<DateTime<Utc>>,
 }
 
 struct Results {
@@ -141,6 +142,7 @@ impl Runner {
                 cancel,
                 valid,
                 deadline,
+                by_task,
                 permit,
             } = start;
             // As events have its fields from it, it is there whatever is logged; and no actor runs it.
@@ -160,6 +162,7 @@ impl Runner {
                 cancel,
                 valid,
                 deadline,
+                by_task,
             };
             #[expect(
                 clippy::disallowed_methods,
@@ -176,6 +179,7 @@ impl Runner {
             cancel,
             valid,
             deadline,
+            by_task,
         } = work;
         let (key, token) = (ending.key.clone(), ending.token.clone());
         let sink = Results {
@@ -198,7 +202,7 @@ impl Runner {
             hold: Arc::downgrade(&ending) as Weak<_>,
         });
         let task = Task::from_message(&message, Some(context.clone()));
-        let limit = Limit::new(&message, deadline, &self.env.clock);
+        let limit = Limit::new(by_task, deadline, &self.env.clock);
         let verdict = if limit.left().is_zero() {
             Verdict::Deadline
         } else {
@@ -367,9 +371,9 @@ enum Limit {
 }
 
 impl Limit {
-    /// The limit of a run that starts now and has until `deadline`.
-    fn new(message: &TaskMessage, deadline: DateTime<Utc>, clock: &Clock) -> Self {
-        if message.deadline != 0 && deadline.timestamp() == message.deadline {
+    /// The limit of a run that starts now and has until `deadline`; `by_task` is the deadline that the task has.
+    fn new(by_task: Option<DateTime<Utc>>, deadline: DateTime<Utc>, clock: &Clock) -> Self {
+        if by_task == Some(deadline) {
             Self::Deadline(deadline, clock.clone())
         } else {
             Self::Timeout(Validity::until(deadline, clock))

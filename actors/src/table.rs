@@ -23,7 +23,7 @@ use std::{
 use asynq_core::{
     Clock, QueueName, SettleError, TaskId, TaskMessage,
     broker::{CallToken, LEASE, LeaseRef, LeaseUntil, LeasedTask, Outcome, Settlement},
-    compose::run_deadline,
+    compose::{run_deadline, task_deadline},
 };
 use chrono::{DateTime, Utc};
 use tokio::{
@@ -81,6 +81,8 @@ struct Entry {
     order: u64,
     started_at: DateTime<Utc>,
     deadline: DateTime<Utc>,
+    /// The task's own deadline, where that of its message is floored.
+    exact: Option<DateTime<Utc>>,
     poisoned: bool,
 }
 
@@ -110,6 +112,8 @@ pub(crate) struct Start {
     pub(crate) cancel: Cancel,
     pub(crate) valid: Validity,
     pub(crate) deadline: DateTime<Utc>,
+    /// The deadline that the task itself has.
+    pub(crate) by_task: Option<DateTime<Utc>>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -334,7 +338,12 @@ impl Table {
     pub(crate) fn insert(&self, tasks: Vec<LeasedTask>, mut permits: Option<OwnedSemaphorePermit>) {
         let now = self.clock.now();
         let mut state = self.lock();
-        for LeasedTask { message, lease } in tasks {
+        for LeasedTask {
+            message,
+            lease,
+            deadline,
+        } in tasks
+        {
             let key = (lease.queue.clone(), lease.id.clone());
             state.order += 1;
             if let Some(known) = state.entries.get_mut(&key)
@@ -353,6 +362,7 @@ impl Table {
                 order: state.order,
                 started_at: now,
                 deadline: now,
+                exact: deadline,
                 poisoned: false,
                 message,
                 lease,
@@ -412,7 +422,7 @@ impl Table {
             };
             entry.phase = Phase::Running { abort: None };
             entry.started_at = now;
-            entry.deadline = run_deadline(&entry.message, now);
+            entry.deadline = run_deadline(&entry.message, entry.exact, now);
             state.running += 1;
             starts.push(Start {
                 token: entry.lease.token.clone(),
@@ -420,6 +430,7 @@ impl Table {
                 cancel: entry.cancel.clone(),
                 valid: entry.valid.clone(),
                 deadline: entry.deadline,
+                by_task: task_deadline(&entry.message, entry.exact),
                 permit,
                 key,
             });

@@ -125,9 +125,10 @@ pub(super) async fn run_one(
     settings: &Settings,
     handler: &(impl Handler + ?Sized),
 ) -> Option<Ran> {
-    let LeasedTask { message, lease } = take(storage).await?;
+    let taken = take(storage).await?;
+    let LeasedTask { message, lease, .. } = taken;
     let info = TaskInfo::from_message(&lease.queue, &lease.id, &message, TaskState::Active, None, None);
-    let deadline = run_deadline(&message, shared.env.clock.now());
+    let deadline = run_deadline(&message, taken.deadline, shared.env.clock.now());
     // Code that cannot be broken off holds the sender: the run is over when nobody does.
     let (held, over) = oneshot::channel::<()>();
     let hold: Arc<dyn Any + Send + Sync> = Arc::new(held);

@@ -65,7 +65,14 @@ mod tests {
             until,
         };
         let message = Arc::new(message);
-        table.insert(vec![LeasedTask { message, lease }], table.try_slots(1));
+        table.insert(
+            vec![LeasedTask {
+                message,
+                lease,
+                deadline: None,
+            }],
+            table.try_slots(1),
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,6 +63,7 @@ fn leased(table: &Table, queue: &str, id: &str, take: u64) -> LeasedTask {
     LeasedTask {
         message: Arc::new(message),
         lease,
+        deadline: None,
     }
 }
 

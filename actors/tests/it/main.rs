@@ -10,6 +10,7 @@ mod crash;
 mod deadline;
 mod deploys;
 mod ends;
+mod exact;
 mod faults;
 mod handler_actors;
 mod isolation;

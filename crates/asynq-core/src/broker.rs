@@ -201,6 +201,8 @@ pub struct LeasedTask {
     pub message: Arc<TaskMessage>,
     /// Our claim on it.
     pub lease: LeaseRef,
+    /// The deadline to the millisecond, where that of the message is floored.
+    pub deadline: Option<DateTime<Utc>>,
 }
 
 /// How a run ended.
@@ -214,7 +216,7 @@ pub enum Outcome {
     },
     /// Failure: try again at `at`.
     Retry {
-        /// When; floored to seconds.
+        /// When; its score is floored to seconds, and we keep it back until then, to the millisecond.
         at: DateTime<Utc>,
         /// The text stored in the task.
         error: String,
@@ -283,7 +285,7 @@ pub struct Exchanged {
 pub enum Placement {
     /// To the end of its queue.
     Pending,
-    /// To wait until then.
+    /// To wait until then, to the millisecond; the score is floored to seconds.
     Scheduled(DateTime<Utc>),
     /// Into a group.
     Group(GroupKey),
@@ -298,6 +300,9 @@ pub struct EnqueueRequest {
     pub placement: Placement,
     /// How long the lock lives, counted from the moment the task is due.
     pub unique_ttl: Option<Duration>,
+    /// The deadline, where it has a fraction of a second: that of the message is floored. Kept to the
+    /// millisecond.
+    pub deadline: Option<DateTime<Utc>>,
     /// Tells our own earlier attempt from a stranger's task (SAFETY rule 3). The same request may
     /// be sent again and again.
     pub token: u64,
@@ -450,7 +455,8 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
 
     /// Moves due tasks of a queue, scheduled first, then retry, at most `limit` of each: to
     /// pending, or into the group that the hash names (with the group's index, pitfalls G5). A group
-    /// whose key is damaged puts off its own tasks and no others.
+    /// whose key is damaged puts off its own tasks and no others. Due is what the score says, but a task of
+    /// the current second that we wrote waits for its millisecond.
     async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError>;
 
     /// Lists tasks whose lease ended at least `grace` ago, the longest ago first. Undecodable ones are

@@ -270,6 +270,30 @@ pub fn unix_nanos(at: DateTime<Utc>) -> i64 {
     at.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 
+/// A time to the millisecond, rounded up, where it has a fraction of a second: Unix milliseconds. `None` where
+/// its Unix second says it all.
+///
+/// Times on the wire are whole seconds, floored as Go does. What lies beyond is kept in fields of our own, so
+/// that nothing we do is earlier than asked.
+#[must_use]
+pub fn exact_millis(at: DateTime<Utc>) -> Option<i64> {
+    let nanos = at.timestamp_subsec_nanos();
+    (nanos > 0).then(|| {
+        let millis = i64::from(nanos.div_ceil(1_000_000));
+        at.timestamp().saturating_mul(1000).saturating_add(millis)
+    })
+}
+
+/// The time that [`exact_millis`] told of one whose Unix second is `secs`; `None` if it is of another time, as
+/// where a Go program has written the second since.
+#[must_use]
+pub fn from_exact_millis(secs: i64, millis: i64) -> Option<DateTime<Utc>> {
+    let beyond = millis.checked_sub(secs.checked_mul(1000)?)?;
+    (1..=1000)
+        .contains(&beyond)
+        .then(|| DateTime::from_timestamp_millis(millis))?
+}
+
 /// The instant of a Unix second on the wire; 0 means "no time".
 #[must_use]
 pub fn from_unix_secs(secs: i64) -> Option<DateTime<Utc>> {
@@ -310,6 +334,26 @@ mod tests {
     /// How far `clock` is ahead of the test's own, in whole seconds.
     fn ahead(clock: &Clock) -> i64 {
         ((clock.now() - Utc::now()).num_milliseconds() + 500).div_euclid(1000)
+    }
+
+    #[test]
+    fn exact_times_are_kept_where_a_second_does_not_say_it_all() {
+        let at = |nanos| DateTime::from_timestamp(1_700_000_000, nanos).unwrap();
+        for (nanos, millis) in [
+            (0, None),
+            (1, Some(1)),
+            (400_000_000, Some(400)),
+            (999_999_999, Some(1000)),
+        ] {
+            let millis = millis.map(|millis| 1_700_000_000_000 + millis);
+            assert_eq!(exact_millis(at(nanos)), millis);
+            let Some(millis) = millis else { continue };
+            let read = from_exact_millis(1_700_000_000, millis).unwrap();
+            assert!(read >= at(nanos) && read - at(nanos) < TimeDelta::milliseconds(1));
+            assert_eq!(from_exact_millis(1_700_000_001, millis), None);
+            assert_eq!(from_exact_millis(1_699_999_999, millis), None);
+        }
+        assert_eq!(from_exact_millis(i64::MAX, i64::MIN), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use crate::{
     broker::{EnqueueRequest, Env, Placement},
+    clock::exact_millis,
     error::TaskError,
     keys,
     message::TaskMessage,
@@ -92,6 +93,7 @@ pub fn compose_within(
         message,
         placement,
         unique_ttl,
+        deadline: deadline.filter(|at| exact_millis(*at).is_some()),
         token: env.entropy.bits(),
     })
 }
@@ -163,27 +165,31 @@ fn in_range(field: &'static str, at: DateTime<Utc>) -> Result<DateTime<Utc>, Tas
     }
 }
 
-/// When a run that starts now must have ended (Go: `processor.go`, `computeDeadline`): the earlier
-/// of timeout and deadline; 30 minutes where a message has neither.
+/// The deadline of a task; `exact` is the one that its message holds floored to seconds, where that is known.
 #[must_use]
-pub fn run_deadline(message: &TaskMessage, now: DateTime<Utc>) -> DateTime<Utc> {
-    let by_deadline = (message.deadline != 0).then(|| {
-        DateTime::from_timestamp(message.deadline, 0).unwrap_or(if message.deadline < 0 {
+pub fn task_deadline(message: &TaskMessage, exact: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    (message.deadline != 0).then(|| {
+        let whole = DateTime::from_timestamp(message.deadline, 0);
+        exact.or(whole).unwrap_or(if message.deadline < 0 {
             DateTime::<Utc>::MIN_UTC
         } else {
             DateTime::<Utc>::MAX_UTC
         })
-    });
+    })
+}
+
+/// When a run that starts now must have ended (Go: `processor.go`, `computeDeadline`): the earlier
+/// of timeout and deadline; 30 minutes where a message has neither. `exact` is as in [`task_deadline`]. Never
+/// earlier than in Go, which floors `now` where there are both.
+#[must_use]
+pub fn run_deadline(message: &TaskMessage, exact: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
     let limit = MAX_DURATION.as_secs() as i64;
     let timeout = chrono::TimeDelta::seconds(message.timeout.clamp(-limit, limit));
-    match (message.timeout != 0, by_deadline) {
+    match (message.timeout != 0, task_deadline(message, exact)) {
         (false, None) => now + DEFAULT_TIMEOUT,
         (false, Some(deadline)) => deadline,
         (true, None) => now + timeout,
-        (true, Some(deadline)) => {
-            let whole = DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
-            deadline.min(whole + timeout)
-        }
+        (true, Some(deadline)) => deadline.min(now + timeout),
     }
 }
 
@@ -342,6 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_with_a_fraction_is_kept_beside_the_message() {
+        let at = |nanos| DateTime::from_timestamp(1_700_000_009, nanos).unwrap();
+        let of = |at| compose(&task(), &TaskOptions::new().deadline(at), &env()).unwrap();
+        let (whole, exact) = (of(at(0)), of(at(999_000_000)));
+        assert_eq!((whole.message.deadline, whole.deadline), (1_700_000_009, None));
+        assert_eq!(
+            (exact.message.deadline, exact.deadline),
+            (1_700_000_009, Some(at(999_000_000)))
+        );
+        let now = env().clock.now();
+        assert_eq!(run_deadline(&exact.message, exact.deadline, now), at(999_000_000));
+        let limited = TaskMessage {
+            timeout: 2,
+            ..exact.message
+        };
+        assert_eq!(
+            run_deadline(&limited, exact.deadline, now),
+            now + Duration::from_secs(2)
+        );
+    }
+
+    #[test]
     fn run_deadline_as_in_go() {
         let now = DateTime::from_timestamp(1_000_000, 600_000_000).unwrap();
         let of = |timeout, deadline| {
@@ -351,6 +379,7 @@ mod tests {
                     deadline,
                     ..Default::default()
                 },
+                None,
                 now,
             )
         };

@@ -156,6 +156,11 @@ pub mod own {
     pub const ADOPT: &str = "x:adopt";
     /// Task hash: how far its run has come, as JSON. Cleared by the next take.
     pub const PROGRESS: &str = "x:progress";
+    /// Task hash: when a delayed task is due, in Unix milliseconds, where that is no whole second. Cleared when
+    /// the task waits no longer.
+    pub const AT: &str = "x:at";
+    /// Task hash: the deadline in Unix milliseconds, where it is no whole second.
+    pub const DEADLINE: &str = "x:deadline";
     /// Task hash: how often the task was given back since it may never have been started. Cleared by the
     /// outcome of a run.
     pub const UNSTARTED: &str = "x:unstarted";

@@ -28,7 +28,7 @@ pub const MAX_ERROR_BYTES: usize = 1 << 20;
 /// When a task is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessAt {
-    /// At this time; floored to seconds. A time not in the future means at once.
+    /// At this time, to the millisecond. A time not in the future means at once.
     At(DateTime<Utc>),
     /// So long after the task is enqueued.
     In(Duration),
@@ -90,9 +90,9 @@ impl TaskOptions {
         self
     }
 
-    /// By when the task must have ended, floored to seconds. With a timeout too, the earlier one
-    /// counts. A deadline in the past is accepted, and the task then fails without being run, as
-    /// in Go. Default: none.
+    /// By when the task must have ended, to the millisecond; a Go server cuts fractions of a second, and inspectors
+    /// show whole seconds. With a timeout too, the earlier one counts. A deadline in the past is accepted, and
+    /// the task then fails without being run, as in Go. Default: none.
     #[must_use]
     pub fn deadline(mut self, deadline: DateTime<Utc>) -> Self {
         self.deadline = Some(deadline);
@@ -107,7 +107,9 @@ impl TaskOptions {
         self
     }
 
-    /// When to run; floored to seconds. Replaces [`process_in`](Self::process_in).
+    /// When to run, to the millisecond: never before this time, and a fraction of a second after it where a server is
+    /// free. Go programs cut fractions of a second: a Go server may start it that much earlier, and inspectors show
+    /// whole seconds. Replaces [`process_in`](Self::process_in).
     #[must_use]
     pub fn process_at(mut self, at: DateTime<Utc>) -> Self {
         self.process = Some(ProcessAt::At(at));

@@ -7,7 +7,7 @@
 --       7 most entries to look at, 8 most bytes of messages (the first excepted),
 --       9 now in s
 -- returns {index to go on at (-1: done, -2: lost the place, begin anew), id before it,
---          tasks: id, msg, lease now in force in s ..., unusable ids: id, kind ...}
+--          tasks: id, msg, lease now in force in s, deadline in ms or '' ..., unusable ids: id, kind ...}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- Ours is what carries the token, is active, and has a lease absent or not above the one that the
@@ -40,7 +40,7 @@ for i, id in ipairs(ids) do
   if not task.err and task[1] == token then
     local score = redis.call('ZSCORE', lease, id)
     if task[2] == 'active' and (not score or tonumber(score) <= lost or score == task[3]) then
-      local msg = redis.call('HGET', key, 'msg')
+      local msg, deadline = unpack(redis.call('HMGET', key, 'msg', 'x:deadline'))
       if not msg then
         broken[#broken + 1] = id
         broken[#broken + 1] = 'm'
@@ -57,6 +57,7 @@ for i, id in ipairs(ids) do
           ends = score
         end
         tasks[#tasks + 1] = ends
+        tasks[#tasks + 1] = deadline or ''
         leases[#leases + 1] = ends
         leases[#leases + 1] = id
       end

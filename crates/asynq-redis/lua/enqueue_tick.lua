@@ -19,7 +19,7 @@
 -- first write, and with it the whole call, unless a task makes room.
 
 local FIRST = 10
-local prefix, id, token, at, damage_found = ARGV[1], ARGV[FIRST], ARGV[FIRST + 2], tonumber(ARGV[4]), ''
+local prefix, id, token, at, damage_found = ARGV[1], ARGV[FIRST], create_token(FIRST), tonumber(ARGV[4]), ''
 local replaces, decides = ARGV[9] == '1', ARGV[8] == '1'
 local bad = create_misfit(FIRST) or (replaces and misfit({ KEYS[6], 'zset', KEYS[7], 'zset' }))
 if bad then

@@ -9,7 +9,8 @@
 --       then number of items, then the items; an item's fence is the number of one, from 1
 -- returns {codes, tasks taken: id, msg ... in starting order, put aside: id, kind ...,
 --       1 if pending had fewer than were wanted (or is paused) else 0, note on counters,
---       '' or, if nothing was taken since the clocks differ, the time here: seconds, microseconds}
+--       '' or, if nothing was taken since the clocks differ, the time here: seconds, microseconds,
+--       deadlines that are no whole seconds: number of the task among those taken from 1, ms ...}
 --       kinds: n no key, h not a hash, m no message; codes as in include/settle.lua
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
@@ -39,21 +40,21 @@ if not codes then
   return wrong_type(later)
 end
 if want == 0 or later then
-  return { codes, {}, {}, 0, note, '' }
+  return { codes, {}, {}, 0, note, '', {} }
 end
 if ARGV[13] ~= '' then
   local time = redis.pcall('TIME')
   if not time.err and math.abs(tonumber(time[1]) - tonumber(ARGV[2])) > tonumber(ARGV[13]) then
-    return { codes, {}, {}, 0, note, time }
+    return { codes, {}, {}, 0, note, time, {} }
   end
 end
 if redis.call('EXISTS', paused) == 1 then
-  return { codes, {}, {}, 1, note, '' }
+  return { codes, {}, {}, 1, note, '', {} }
 end
 
 -- From the tail. Ids without a usable task make room for others, up to a bound.
 local most, bytes, full, looked_at = tonumber(ARGV[10]), 0, false, 0
-local ready, taken, leases, aside = {}, {}, {}, {}
+local ready, taken, leases, aside, deadlines = {}, {}, {}, {}, {}
 local missing = want
 while missing > 0 and not full and looked_at < 1000 do
   local ids = redis.call('LRANGE', pending, -missing, -1)
@@ -61,8 +62,9 @@ while missing > 0 and not full and looked_at < 1000 do
   for i = #ids, 1, -1 do
     local id = ids[i]
     local key = prefix .. 't:' .. id
-    local msg = redis.pcall('HGET', key, 'msg')
-    if type(msg) == 'string' then
+    local task = redis.pcall('HMGET', key, 'msg', 'x:deadline')
+    local msg = not task.err and task[1]
+    if msg then
       bytes = bytes + #msg
       if bytes > most and #ready > 0 then
         full = true
@@ -71,6 +73,10 @@ while missing > 0 and not full and looked_at < 1000 do
       ready[#ready + 1] = id
       taken[#taken + 1] = id
       taken[#taken + 1] = msg
+      if task[2] then
+        deadlines[#deadlines + 1] = #ready
+        deadlines[#deadlines + 1] = task[2]
+      end
       leases[#leases + 1] = ARGV[12]
       leases[#leases + 1] = id
     else
@@ -93,11 +99,11 @@ if #ready > 0 then
   for _, id in ipairs(ready) do
     local key = prefix .. 't:' .. id
     redis.call('HSET', key, 'state', 'active', 'x:take', ARGV[11])
-    redis.call('HDEL', key, 'pending_since', 'x:adopt', 'x:progress')
+    redis.call('HDEL', key, 'pending_since', 'x:adopt', 'x:progress', 'x:at')
   end
   -- The order that as many single takes leave behind: the last one at the head.
   redis.call('LPUSH', active, unpack(ready))
   redis.call('ZADD', lease, unpack(leases))
 end
 local exhausted = missing > 0 and not full and redis.call('EXISTS', pending) == 0
-return { codes, taken, aside, exhausted and 1 or 0, note, '' }
+return { codes, taken, aside, exhausted and 1 or 0, note, '', deadlines }

@@ -3,13 +3,17 @@
 -- KEYS  1 scheduled, 2 retry, 3 pending, 4 groups
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 most tasks of each set, 5 when a task is due that is
 --       put off in s
--- returns {number moved, next due in s ('' if none), put aside: id, kind ..., put off: id ...}
+-- returns {number moved, next due in s ('' if none), put aside: id, kind ..., put off: id ...,
+--       when the first that is held back is due in ms ('' if none)}
 --       kinds: n no key, h not a hash, m no message
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A group is put into the index again with its task (pitfalls G5). Ids without a task are dropped
 -- (G8). A task whose group holds another type is put off: it is looked at again later, and keeps nobody
 -- waiting until then. The first write of each set is the ZREM.
+--
+-- A score is a whole second, so a task of this second may be due later in it: x:at tells. Such tasks are
+-- held back; others of their second behind them are looked for, up to a bound.
 
 local prefix, pending, groups = ARGV[1], KEYS[3], KEYS[4]
 local bad = misfit({ KEYS[1], 'zset', KEYS[2], 'zset', pending, 'list', groups, 'set' })
@@ -18,9 +22,43 @@ if bad then
 end
 
 -- Look.
+local now, now_ms, most = tonumber(ARGV[2]), tonumber(string.sub(ARGV[3], 1, -7)), tonumber(ARGV[4])
+local held, full = '', {}
+
+-- When a task of this second is due in ms, if that is yet to come.
+local function held_until(id)
+  local at = redis.pcall('HGET', prefix .. 't:' .. id, 'x:at')
+  at = type(at) == 'string' and string.match(at, '^%d+$') and tonumber(at)
+  return at and at > now_ms and at <= 1000 * now + 1000 and at
+end
+
+-- The ids of a set that are due, and whether there may be more.
+local function due_of(set)
+  local ids, from = {}, 0
+  while from < 10 * most do
+    local page = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', ARGV[2], 'WITHSCORES', 'LIMIT', from, most)
+    for i = 1, #page, 2 do
+      local at = tonumber(page[i + 1]) == now and held_until(page[i])
+      if not at then
+        if #ids == most then
+          return ids, true
+        end
+        ids[#ids + 1] = page[i]
+      elseif held == '' or at < held then
+        held = at
+      end
+    end
+    if #page < 2 * most then
+      return ids, false
+    end
+    from = from + most
+  end
+  return ids, #ids == most
+end
+
 local due, into, aside, off, is_off = {}, {}, {}, {}, {}
 for set = 1, 2 do
-  due[set] = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', ARGV[2], 'LIMIT', 0, ARGV[4])
+  due[set], full[set] = due_of(set)
   for _, id in ipairs(due[set]) do
     local key = prefix .. 't:' .. id
     local group = redis.pcall('HGET', key, 'group')
@@ -52,12 +90,12 @@ for set = 1, 2 do
         redis.call('ZADD', KEYS[set], ARGV[5], id)
       elseif group == '' then
         redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-        redis.call('HDEL', key, 'x:take', 'x:adopt')
+        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:at')
         pushed[#pushed + 1] = id
         moved = moved + 1
       elseif group then
         redis.call('HSET', key, 'state', 'aggregating')
-        redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt')
+        redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:at')
         redis.call('ZADD', prefix .. 'g:' .. group, ARGV[2], id)
         redis.call('SADD', groups, group)
         moved = moved + 1
@@ -77,8 +115,12 @@ end
 local next_due = ''
 for set = 1, 2 do
   local first = redis.call('ZRANGE', KEYS[set], 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) <= now and not full[set] then
+    -- Only those that are held back are left of this second.
+    first = nil
+  end
   if first and (next_due == '' or tonumber(first) < tonumber(next_due)) then
     next_due = first
   end
 end
-return { moved, next_due, aside, off }
+return { moved, next_due, aside, off, held == '' and '' or string.format('%.0f', held) }

@@ -1,6 +1,7 @@
 //! The arguments of a script.
 
-use asynq_core::{keys, names::QueueName};
+use asynq_core::{clock::exact_millis, keys, names::QueueName};
+use chrono::{DateTime, Utc};
 
 /// ARGV as it grows.
 #[derive(Debug, Default)]
@@ -27,6 +28,14 @@ impl Args {
     /// A number.
     pub(crate) fn push_int(&mut self, value: i64) {
         self.0.push(value.to_string().into_bytes());
+    }
+
+    /// A time, as `include/exact.lua` takes it.
+    pub(crate) fn push_time(&mut self, at: DateTime<Utc>) {
+        match exact_millis(at) {
+            Some(millis) => self.push(format!("{}:{millis}", at.timestamp())),
+            None => self.push_int(at.timestamp()),
+        }
     }
 
     /// A count.

@@ -92,6 +92,11 @@ impl Reply {
         }
     }
 
+    /// Milliseconds in a field of ours; `None` for what is no number, or empty.
+    pub(crate) fn millis(&mut self) -> Result<Option<i64>, BrokerError> {
+        Ok(self.text()?.parse().ok())
+    }
+
     /// The whole second at which a score is due, `None` for an empty text: scripts are told whole seconds, so a
     /// stranger's fraction is due at the next one.
     pub(crate) fn maybe_due(&mut self) -> Result<Option<i64>, BrokerError> {

@@ -28,13 +28,13 @@ macro_rules! scripts {
 
 scripts! {
     /// New tasks.
-    ENQUEUE = "enqueue" ["container" "create"];
+    ENQUEUE = "enqueue" ["container" "exact" "create"];
     /// The task of a tick.
-    ENQUEUE_TICK = "enqueue_tick" ["container" "lock" "create"];
+    ENQUEUE_TICK = "enqueue_tick" ["container" "exact" "lock" "create"];
     /// Outcomes, then a take.
-    EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "settle"];
+    EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "exact" "settle"];
     /// Outcomes in the stead of dead owners.
-    RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "settle"];
+    RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "exact" "settle"];
     /// One task whose message cannot be decoded.
     QUARANTINE = "quarantine" ["container" "aside"];
     /// What a lost call took.
@@ -70,7 +70,7 @@ scripts! {
     /// A longer life for an aggregation set.
     EXTEND_SET = "extend_set" ["container"];
     /// The aggregated task for its parts.
-    FINISH_AGGREGATION = "finish_aggregation" ["container" "create"];
+    FINISH_AGGREGATION = "finish_aggregation" ["container" "exact" "create"];
     /// The parts that the aggregated task replaces.
     FORGET_FINISHED = "forget_finished" ["container" "chunks" "lock"];
     /// Aggregation sets that outlived their time.

@@ -22,6 +22,7 @@ mod archive;
 mod audit;
 mod cancellation;
 mod enqueue;
+mod exact;
 mod exchange;
 mod fence;
 mod forward;

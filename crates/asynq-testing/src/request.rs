@@ -60,6 +60,7 @@ pub fn request(queue: &str, id: &str) -> RequestBuilder {
         payload: None,
         placement: Placement::Pending,
         unique_ttl: None,
+        deadline: None,
         token: Entropy::from_os().bits(),
     }
 }
@@ -72,6 +73,7 @@ pub struct RequestBuilder {
     payload: Option<Bytes>,
     placement: Placement,
     unique_ttl: Option<Duration>,
+    deadline: Option<DateTime<Utc>>,
     token: u64,
 }
 
@@ -118,6 +120,13 @@ impl RequestBuilder {
         self
     }
 
+    /// By when it must have ended, to the millisecond.
+    pub fn exact_deadline(mut self, at: DateTime<Utc>) -> Self {
+        self.message.deadline = at.timestamp();
+        self.deadline = Some(at);
+        self
+    }
+
     /// Waits until then.
     pub fn at(mut self, at: DateTime<Utc>) -> Self {
         self.placement = Placement::Scheduled(at);
@@ -155,6 +164,7 @@ impl RequestBuilder {
             message: self.message,
             placement: self.placement,
             unique_ttl: self.unique_ttl,
+            deadline: self.deadline,
             token: self.token,
         }
     }

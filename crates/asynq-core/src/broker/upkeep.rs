@@ -74,7 +74,7 @@ pub struct Forwarded {
     pub moved: u32,
     /// Whether the call's bound was reached and more are due.
     pub more: bool,
-    /// When the next task of the queue is due.
+    /// When the next task of the queue is due: to the millisecond for those of this second, else to the second.
     pub next_due: Option<DateTime<Utc>>,
     /// Ids that lay in the way and were put aside.
     pub poisoned: Vec<Poison>,

@@ -18,6 +18,6 @@ pub(crate) use locks::Locks;
 pub(crate) use published::Published;
 pub(crate) use queue::{Delay, End, Quarantined, Queue};
 pub(crate) use signals::{Signals, Waker};
-pub(crate) use task::{StateField, TaskHash};
+pub(crate) use task::{StateField, TaskHash, number};
 pub(crate) use ticks::{PREFIX as TICK_PREFIX, Ticks};
 pub(crate) use zset::ZSet;

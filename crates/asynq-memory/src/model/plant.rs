@@ -194,6 +194,8 @@ fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
                 task.adopted = Some(until);
             }
             own::PROGRESS => task.progress = Some(value),
+            own::AT => task.at = Some(value),
+            own::DEADLINE => task.deadline = Some(value),
             own::UNSTARTED => task.unstarted = Some(value),
             own::ENQ => {
                 let token = u64::from_str_radix(&string(value)?, 16);

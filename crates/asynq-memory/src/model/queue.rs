@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use asynq_core::{
     TaskState,
     broker::Poison,
-    clock::unix_nanos,
+    clock::{exact_millis, unix_nanos},
     error::{BrokerError, PoisonKind},
     keys,
     names::{QueueName, TaskId},
@@ -215,10 +215,11 @@ impl Queue {
     }
 
     /// Makes a task wait for its time: the one way there. The hash must exist.
-    pub(crate) fn push_delayed(&mut self, id: &TaskId, delay: Delay, due: i64) {
+    pub(crate) fn push_delayed(&mut self, id: &TaskId, delay: Delay, due: DateTime<Utc>) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.enter(delay.state());
-        self.delayed(delay).insert(id.clone(), due);
+        task.at = exact_millis(due).map(|millis| millis.to_string().into());
+        self.delayed(delay).insert(id.clone(), due.timestamp());
         self.on_delayed.fire();
     }
 

@@ -118,6 +118,8 @@ impl TaskHash {
             (own::TAKE, self.take.as_deref().map(text)),
             (own::ADOPT, self.adopted.map(decimal)),
             (own::PROGRESS, self.progress.clone()),
+            (own::AT, self.at.clone()),
+            (own::DEADLINE, self.deadline.clone()),
             (own::UNSTARTED, self.unstarted.clone()),
             (own::ENQ, self.enq.map(|token| text(&format!("{token:016x}")))),
         ];

@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use asynq_core::{
     TaskMessage, TaskState,
+    clock::from_exact_millis,
     error::PoisonKind,
     message,
     names::{QueueName, TaskId},
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 /// The fields of a task hash. `None` is an absent field.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,12 +33,21 @@ pub(crate) struct TaskHash {
     pub adopted: Option<i64>,
     /// `x:progress`: how far its run has come.
     pub progress: Option<Bytes>,
+    /// `x:at`: when it is due, in Unix milliseconds.
+    pub at: Option<Bytes>,
+    /// `x:deadline`: in Unix milliseconds.
+    pub deadline: Option<Bytes>,
     /// `x:unstarted`: how often it was given back since it may never have been started.
     pub unstarted: Option<Bytes>,
     /// `x:enq`: the token of the request that enqueued it.
     pub enq: Option<u64>,
     /// Fields of strangers.
     pub other: BTreeMap<String, Bytes>,
+}
+
+/// A number in a field of ours.
+pub(crate) fn number(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 /// The field `state`.
@@ -53,12 +64,18 @@ pub(crate) enum StateField {
 
 impl TaskHash {
     /// Moves on to a state, and clears what belongs to the one before: since when it was pending,
-    /// and who took it.
+    /// when it is due, and who took it.
     pub(crate) fn enter(&mut self, state: TaskState) {
         self.state = StateField::Known(state);
         self.pending_since = None;
         self.take = None;
         self.adopted = None;
+        self.at = None;
+    }
+
+    /// The deadline to the millisecond, where that of the message is floored.
+    pub(crate) fn exact_deadline(&self, message: &TaskMessage) -> Option<DateTime<Utc>> {
+        from_exact_millis(message.deadline, number(self.deadline.as_deref()?)?)
     }
 
     /// Whether the state is this one.

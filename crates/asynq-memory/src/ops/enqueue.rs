@@ -5,6 +5,7 @@ use std::time::Duration;
 use asynq_core::{
     TaskState,
     broker::{EnqueueRequest, Placement},
+    clock::exact_millis,
     error::{BrokerError, EnqueueError},
     info::TaskInfo,
     message,
@@ -42,6 +43,7 @@ pub(crate) fn enqueue(
         message,
         placement,
         unique_ttl,
+        deadline,
         token,
     } = request;
 
@@ -55,6 +57,7 @@ pub(crate) fn enqueue(
     let mut task = TaskHash {
         msg: Some(message::encode(&message)),
         enq: Some(token),
+        deadline: deadline.and_then(exact_millis).map(|millis| millis.to_string().into()),
         ..TaskHash::default()
     };
     if let Some(ttl) = unique_ttl {
@@ -71,7 +74,7 @@ pub(crate) fn enqueue(
     queue.tasks.insert(id.clone(), task);
     match placement {
         Placement::Pending => queue.push_pending(&id, End::Back, now),
-        Placement::Scheduled(at) => queue.push_delayed(&id, Delay::Scheduled, at.timestamp()),
+        Placement::Scheduled(at) => queue.push_delayed(&id, Delay::Scheduled, at),
         Placement::Group(group) => queue.push_group(&id, group.as_str(), now),
     }
     Ok(info)

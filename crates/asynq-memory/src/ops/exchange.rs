@@ -156,9 +156,13 @@ fn take(queue: &mut Queue, call: &CallRecord, max: u32, now: DateTime<Utc>) -> T
         queue.pending.pop_back();
         lease(queue, &id, &token, call.lease_until.0);
         (count, bytes) = (count + 1, bytes + length);
-        let read = queue.task(&id).and_then(|task| task.message(&queue.name, &id));
+        let read = queue.task(&id).and_then(|task| {
+            let message = task.message(&queue.name, &id)?;
+            Ok((task.exact_deadline(&message), message))
+        });
         match read {
-            Ok(message) => taken.leased.push(LeasedTask {
+            Ok((deadline, message)) => taken.leased.push(LeasedTask {
+                deadline,
                 message: Arc::new(message),
                 lease: LeaseRef {
                     queue: queue.name.clone(),

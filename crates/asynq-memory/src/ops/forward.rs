@@ -4,27 +4,37 @@ use std::collections::HashSet;
 
 use asynq_core::{
     broker::{Forwarded, MAX_BATCH, PUT_OFF, Poison},
+    clock::from_exact_millis,
     error::{BrokerError, PoisonKind},
     names::TaskId,
 };
 use chrono::{DateTime, Utc};
 
-use crate::model::{Delay, End, Queue};
+use crate::model::{Delay, End, Queue, number};
+
+/// How many of this second are looked at for one that may be moved, so that those held back hide no others.
+const LOOK_AT: usize = 10;
 
 /// Moves due tasks, scheduled first, then retry, at most `limit` of each and no
 /// more than [`MAX_BATCH`].
 pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<Forwarded, BrokerError> {
     queue.check(&["scheduled", "retry", "pending", "groups"])?;
     let limit = limit.clamp(1, MAX_BATCH) as usize;
-    let mut due = Vec::new();
+    let (mut due, mut held, mut full) = (Vec::new(), None, Vec::new());
     for delay in [Delay::Scheduled, Delay::Retry] {
-        due.extend(
-            queue
-                .delayed(delay)
-                .up_to(now.timestamp(), limit)
-                .into_iter()
-                .map(|(id, _)| (delay, id)),
-        );
+        let mut ready = queue.delayed(delay).up_to(now.timestamp(), LOOK_AT * limit);
+        let all = ready.len();
+        ready.retain(|(id, score)| {
+            let until = held_until(queue, id, *score, now);
+            held = held.into_iter().chain(until).min();
+            until.is_none()
+        });
+        let more = ready.len() > limit || (ready.len() == limit && all == LOOK_AT * limit);
+        if more {
+            full.push(delay);
+        }
+        ready.truncate(limit);
+        due.extend(ready.into_iter().map(|(id, _)| (delay, id)));
     }
     let mut done = Forwarded::default();
     let mut seen = HashSet::new();
@@ -45,13 +55,18 @@ pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Resu
             }
         }
     }
-    let next = [queue.scheduled.first(), queue.retry.first()]
+    // What is left of this second is held back, unless the bound was reached.
+    let left = |delay: Delay, first: Option<(&TaskId, i64)>| {
+        let (_, score) = first?;
+        (score > now.timestamp() || full.contains(&delay)).then_some(score)
+    };
+    let next = left(Delay::Scheduled, queue.scheduled.first())
         .into_iter()
-        .flatten()
-        .map(|(_, score)| score)
+        .chain(left(Delay::Retry, queue.retry.first()))
         .min();
     done.more = next.is_some_and(|score| score <= now.timestamp());
-    done.next_due = next.and_then(|score| DateTime::from_timestamp(score, 0));
+    let next = next.and_then(|score| DateTime::from_timestamp(score, 0));
+    done.next_due = next.into_iter().chain(held).min();
     Ok(done)
 }
 
@@ -60,6 +75,15 @@ fn group_is_damaged(queue: &Queue, id: &TaskId) -> bool {
     let task = queue.tasks.get(id).filter(|task| task.msg.is_some());
     let group = task.and_then(|task| task.group.as_ref());
     group.is_some_and(|group| queue.check(&[&format!("g:{group}")]).is_err())
+}
+
+/// When a task of this second is due that is to come yet; no other is held back.
+fn held_until(queue: &Queue, id: &TaskId, score: i64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if score != now.timestamp() {
+        return None;
+    }
+    let millis = number(queue.tasks.get(id)?.at.as_deref()?)?;
+    from_exact_millis(score, millis).filter(|_| millis > now.timestamp_millis())
 }
 
 /// The field `group` of the hash decides, not the message (pitfalls section 2.6).

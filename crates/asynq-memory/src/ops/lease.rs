@@ -63,8 +63,12 @@ pub(crate) fn adopt(
             task.adopted = Some(until.0);
             queue.lease.insert(id.clone(), until.0);
         }
-        match queue.task(&id).and_then(|task| task.message(&queue.name, &id)) {
-            Ok(message) => {
+        let read = queue.task(&id).and_then(|task| {
+            let message = task.message(&queue.name, &id)?;
+            Ok((task.exact_deadline(&message), message))
+        });
+        match read {
+            Ok((deadline, message)) => {
                 let lease = LeaseRef {
                     queue: queue.name.clone(),
                     id,
@@ -72,6 +76,7 @@ pub(crate) fn adopt(
                     until,
                 };
                 adopted.push(LeasedTask {
+                    deadline,
                     message: Arc::new(message),
                     lease,
                 });

@@ -14,7 +14,7 @@ use asynq_core::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::settle;
-use crate::model::{Queue, TaskHash};
+use crate::model::{Queue, TaskHash, number};
 
 /// Lists tasks whose lease ended at least `grace` ago, longest first, behind a place. Undecodable ones are
 /// put aside and never stop the sweep (pitfalls G11).
@@ -88,10 +88,6 @@ fn may_be_unstarted(task: &TaskHash, score: i64) -> bool {
     let taken_until = task.take.as_deref().and_then(CallToken::lease_in);
     let given_back = task.unstarted.as_deref().map_or(Some(0), number);
     taken_until == Some(LeaseUntil(score)) && given_back.is_some_and(|times| times < i64::from(MAX_UNSTARTED))
-}
-
-fn number(bytes: &[u8]) -> Option<i64> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 /// Ends the run of an expired task in its owner's stead, if the lease is still the one that was

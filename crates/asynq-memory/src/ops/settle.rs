@@ -80,7 +80,7 @@ pub(crate) fn finish(
                 id,
                 &message::failed(message, error, now.timestamp(), *is_failure),
             );
-            queue.push_delayed(id, Delay::Retry, at.timestamp());
+            queue.push_delayed(id, Delay::Retry, *at);
             if *is_failure {
                 queue.count(true, now);
             }

@@ -1,11 +1,12 @@
 -- include: new tasks. Shared by enqueue.lua and finish_aggregation.lua.
--- Needs container.lua.
+-- Needs container.lua and exact.lua.
 --
 -- KEYS  1 pending, 2 scheduled, 3 groups
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns
--- items id, kind, x:enq token, msg and what belongs to the kind:
+-- items id, kind, x:enq token (16 digits; behind a space the deadline in ms, where it is no whole
+--       second), msg and what belongs to the kind:
 --       p -                pending
---       s process-at in s  scheduled
+--       s process-at       scheduled; as in include/exact.lua
 --       g group            into a group
 --       P, S, G            the same, then lock, its time to live in s (at least 1): unique
 -- codes one character an item: 1 created, 2 the same request created it before, d the lock is taken,
@@ -58,6 +59,11 @@ local function create_misfit(first)
   return misfits and select(2, next(misfits))
 end
 
+-- The token of the item at ARGV[pos].
+local function create_token(pos)
+  return string.sub(ARGV[pos + 2], 1, 16)
+end
+
 -- What stands against an item: 2, d, 0, or nil if nothing does. The lock comes before the id.
 local function create_conflict(pos, lock)
   local key = ARGV[1] .. 't:' .. ARGV[pos]
@@ -66,7 +72,7 @@ local function create_conflict(pos, lock)
   if not owner and not exists then
     return nil
   end
-  if exists and (not owner or owner == ARGV[pos]) and redis.pcall('HGET', key, 'x:enq') == ARGV[pos + 2] then
+  if exists and (not owner or owner == ARGV[pos]) and redis.pcall('HGET', key, 'x:enq') == create_token(pos) then
     return '2'
   end
   return owner and 'd' or '0'
@@ -77,7 +83,7 @@ end
 local function create(first, n, misfits)
   local prefix, codes, pushed, pos = ARGV[1], {}, {}, first
   for i = 1, n do
-    local id, kind, token, msg = ARGV[pos], ARGV[pos + 1], ARGV[pos + 2], ARGV[pos + 3]
+    local id, kind, token, msg = ARGV[pos], ARGV[pos + 1], create_token(pos), ARGV[pos + 3]
     local width = WIDTH[kind]
     local lock = width > 5 and ARGV[pos + width - 2] or nil
     local code = misfits and create_refusal(misfits, pos) or create_conflict(pos, lock)
@@ -89,13 +95,20 @@ local function create(first, n, misfits)
         redis.call('HSET', key, 'msg', msg, 'state', 'pending', 'pending_since', ARGV[3], 'x:enq', token)
         pushed[#pushed + 1] = id
       elseif where == 's' then
+        local score, exact = time_sent(ARGV[pos + 4])
         redis.call('HSET', key, 'msg', msg, 'state', 'scheduled', 'x:enq', token)
-        redis.call('ZADD', KEYS[2], ARGV[pos + 4], id)
+        if exact then
+          redis.call('HSET', key, 'x:at', exact)
+        end
+        redis.call('ZADD', KEYS[2], score, id)
       else
         local group = ARGV[pos + 4]
         redis.call('HSET', key, 'msg', msg, 'state', 'aggregating', 'group', group, 'x:enq', token)
         redis.call('ZADD', prefix .. 'g:' .. group, ARGV[2], id)
         redis.call('SADD', KEYS[3], group)
+      end
+      if #ARGV[pos + 2] > 16 then
+        redis.call('HSET', key, 'x:deadline', string.sub(ARGV[pos + 2], 18))
       end
       if lock then
         redis.call('HSET', key, 'unique_key', lock)

@@ -1,5 +1,5 @@
 -- include: outcomes. Shared by exchange.lua and recover.lua, which differ in the fence alone.
--- Needs chunks.lua, lock.lua, archive.lua, count.lua.
+-- Needs chunks.lua, lock.lua, archive.lua, count.lua, exact.lua.
 --
 -- KEYS  1 pending, 2 active, 3 lease, 4 retry, 5 archived, 6 completed,
 --       7 processed:<day>, 8 failed:<day>, 9 processed, 10 failed
@@ -9,7 +9,7 @@
 -- items id, fence, kind and what belongs to the kind:
 --       d lock             done: delete the task, free the lock
 --       c lock, score, msg completed: keep it until score
---       r counts, at, msg  retry at `at`; counts 1: a failure
+--       r counts, at, msg  retry at `at`, as in include/exact.lua; counts 1: a failure
 --       a msg              archive
 --       q                  back to the front of pending
 -- codes one character an item: 1 written, 0 not ours, h the task key is not a hash, s its state is
@@ -107,7 +107,7 @@ local function settle(first, n, holds_fence)
   local function write(id, state, msg)
     local key = prefix .. 't:' .. id
     redis.call('HSET', key, 'msg', msg, 'state', state)
-    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:unstarted')
+    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:unstarted', 'x:at')
   end
   for i = 1, n do
     if codes[i] == '1' then
@@ -124,9 +124,13 @@ local function settle(first, n, holds_fence)
         ends[#ends + 1] = false
         free_lock(prefix, ARGV[p + 3], id)
       elseif kind == 'r' then
-        retry[#retry + 1] = ARGV[p + 4]
+        local score, exact = time_sent(ARGV[p + 4])
+        retry[#retry + 1] = score
         retry[#retry + 1] = id
         write(id, 'retry', ARGV[p + 5])
+        if exact then
+          redis.call('HSET', prefix .. 't:' .. id, 'x:at', exact)
+        end
         if ARGV[p + 3] == '1' then
           ends[#ends + 1] = true
         end
@@ -139,7 +143,7 @@ local function settle(first, n, holds_fence)
         local key = prefix .. 't:' .. id
         pending[#pending + 1] = id
         redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-        redis.call('HDEL', key, 'x:take', 'x:adopt')
+        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:at')
       end
     end
   end

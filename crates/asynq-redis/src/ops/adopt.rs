@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use asynq_core::{
     broker::{CallRecord, LeaseRef, LeaseUntil, LeasedTask, MAX_BATCH_BYTES},
+    clock::from_exact_millis,
     error::BrokerError,
     keys,
     names::QueueName,
@@ -26,6 +27,9 @@ const ENTRIES: i64 = 500;
 /// How often the walk may lose its place before it is given up; the caller begins another one.
 const RESTARTS: u32 = 20;
 
+/// A task as it was found: its id, its message, its lease, and its deadline in ms where that is no whole second.
+type Found = (Vec<u8>, Vec<u8>, LeaseUntil, Option<i64>);
+
 pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError> {
     let key = keys::of_queue(queue, "active");
     match core.link.kill(lost.connection, key.as_bytes()).await {
@@ -43,7 +47,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
     }
     core.refresh_clock().await;
     let until = LeaseUntil::from_now(core.now());
-    let mut found: Vec<(Vec<u8>, Vec<u8>, LeaseUntil)> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     let (mut position, mut before, mut restarts) = (0, Vec::new(), 0);
     loop {
         let mut args = Args::with_capacity(9)
@@ -68,9 +72,10 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
         let fruitless = tasks.is_empty();
         while !tasks.is_empty() {
             let (id, msg, until) = (tasks.bytes()?, tasks.bytes()?, LeaseUntil(tasks.int()?));
+            let deadline = tasks.millis()?;
             // A walk that began anew meets some again.
-            if !found.iter().any(|(known, _, _)| *known == id) {
-                found.push((id, msg, until));
+            if !found.iter().any(|(known, ..)| *known == id) {
+                found.push((id, msg, until, deadline));
             }
         }
         for (id, kind) in reply.list()?.damaged()? {
@@ -94,7 +99,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
 
     let mut adopted = Vec::with_capacity(found.len());
     // The list shows the last one taken first.
-    for (raw_id, msg, until) in found.into_iter().rev() {
+    for (raw_id, msg, until, deadline) in found.into_iter().rev() {
         match decode(queue, &raw_id, msg) {
             Ok((id, message)) => {
                 let lease = LeaseRef {
@@ -104,6 +109,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
                     until,
                 };
                 adopted.push(LeasedTask {
+                    deadline: deadline.and_then(|millis| from_exact_millis(message.deadline, millis)),
                     message: Arc::new(message),
                     lease,
                 });

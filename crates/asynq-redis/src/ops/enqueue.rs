@@ -9,7 +9,7 @@ use std::{
 use asynq_core::{
     TaskState,
     broker::{EnqueueRequest, MAX_BATCH, MAX_BATCH_BYTES, Placement},
-    clock::unix_nanos,
+    clock::{exact_millis, unix_nanos},
     error::{BrokerError, EnqueueError},
     excerpt::Excerpt,
     info::TaskInfo,
@@ -182,6 +182,7 @@ pub(crate) fn push(
         message,
         placement,
         unique_ttl,
+        deadline,
         token,
     } = request;
     let lock = unique_ttl.map(|ttl| (message.unique_key.as_str(), ttl_secs(placement, ttl, now)));
@@ -201,11 +202,14 @@ pub(crate) fn push(
         (Placement::Group(_), false) => "g",
         (Placement::Group(_), true) => "G",
     });
-    args.push(format!("{token:016x}"));
+    match deadline.and_then(exact_millis) {
+        Some(millis) => args.push(format!("{token:016x} {millis}")),
+        None => args.push(format!("{token:016x}")),
+    }
     args.push_owned(message::encode(message).into());
     match placement {
         Placement::Pending => {}
-        Placement::Scheduled(at) => args.push_int(at.timestamp()),
+        Placement::Scheduled(at) => args.push_time(*at),
         Placement::Group(group) => args.push(group.as_str()),
     }
     if let Some((key, ttl)) = lock {

@@ -6,6 +6,7 @@ use asynq_core::{
     broker::{
         CallRecord, CallToken, Exchanged, LeaseRef, LeasedTask, MAX_BATCH, MAX_BATCH_BYTES, Poison, Settlement, Want,
     },
+    clock::from_exact_millis,
     error::{BrokerError, PoisonKind, SettleError},
     message,
     names::{QueueName, TaskId},
@@ -227,10 +228,13 @@ fn render<'s>(
     (keys, args.done())
 }
 
+/// A task as it was taken: its id, its message, and its deadline in ms where that is no whole second.
+type Found = (Vec<u8>, Vec<u8>, Option<i64>);
+
 /// The answer to one call.
 struct Answered {
     answers: Vec<Answer>,
-    taken: Vec<(Vec<u8>, Vec<u8>)>,
+    taken: Vec<Found>,
     aside: Vec<Poison>,
     exhausted: bool,
     note: String,
@@ -246,7 +250,7 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
     let mut tasks = reply.list()?;
     let mut taken = Vec::with_capacity(tasks.len() / 2);
     while !tasks.is_empty() {
-        taken.push((tasks.bytes()?, tasks.bytes()?));
+        taken.push((tasks.bytes()?, tasks.bytes()?, None));
     }
     let aside = reply.list()?.damaged()?;
     let aside = aside
@@ -257,21 +261,31 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
             kind,
         })
         .collect();
+    let (exhausted, note, time) = (reply.int()? == 1, reply.text()?, reply.time()?);
+    let mut deadlines = reply.list()?;
+    while !deadlines.is_empty() {
+        let number = usize::try_from(deadlines.int()?).unwrap_or(0);
+        let millis = deadlines.millis()?;
+        if let Some(task) = number.checked_sub(1).and_then(|index| taken.get_mut(index)) {
+            task.2 = millis;
+        }
+    }
     Ok(Answered {
         answers,
         taken,
         aside,
-        exhausted: reply.int()? == 1,
-        note: reply.text()?,
-        time: reply.time()?,
+        exhausted,
+        note,
+        time,
     })
 }
 
 /// Decodes what was taken. What cannot be decoded is put aside; it is ours, so nobody else does.
-async fn accept(core: &Core, call: &CallRecord, queue: &QueueName, tasks: Vec<(Vec<u8>, Vec<u8>)>, taken: &mut Taken) {
-    for (raw_id, msg) in tasks {
+async fn accept(core: &Core, call: &CallRecord, queue: &QueueName, tasks: Vec<Found>, taken: &mut Taken) {
+    for (raw_id, msg, deadline) in tasks {
         match decode(queue, &raw_id, msg) {
             Ok((id, message)) => taken.leased.push(LeasedTask {
+                deadline: deadline.and_then(|millis| from_exact_millis(message.deadline, millis)),
                 message: Arc::new(message),
                 lease: LeaseRef {
                     queue: queue.clone(),

@@ -32,10 +32,12 @@ pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Resul
     let due = reply.maybe_due()?;
     let aside = reply.list()?.damaged()?;
     let put_off = reply.list()?.texts()?;
+    let held = reply.maybe_int()?.and_then(DateTime::from_timestamp_millis);
+    let next = due.and_then(|score| DateTime::from_timestamp(score, 0));
     Ok(Forwarded {
         moved,
         more: due.is_some_and(|score| score <= now.timestamp()),
-        next_due: due.and_then(|score| DateTime::from_timestamp(score, 0)),
+        next_due: next.into_iter().chain(held).min(),
         poisoned: aside
             .into_iter()
             .map(|(id, kind)| Poison {

@@ -84,7 +84,7 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
         Outcome::Retry { at, error, is_failure } => {
             args.push("r");
             args.push(if *is_failure { "1" } else { "0" });
-            args.push_int(at.timestamp());
+            args.push_time(*at);
             args.push_owned(message::encode(&message::failed(message, error, now, *is_failure)).into());
         }
         Outcome::Archive { error } => {

@@ -68,6 +68,10 @@ async fn no_damage_costs_the_connection() {
             BYTES,
             b"x:progress",
             BYTES,
+            b"x:at",
+            BYTES,
+            b"x:deadline",
+            BYTES,
         ],
         &[
             b"HSET",

@@ -158,6 +158,7 @@ pub(crate) async fn active(bench: &Bench) -> asynq_core::broker::LeasedTask {
         asynq_core::broker::CallToken::new(broker, seq.parse().unwrap(), lease)
     };
     asynq_core::broker::LeasedTask {
+        deadline: None,
         message: expired.message,
         lease: asynq_core::broker::LeaseRef {
             queue: q(),

@@ -39,6 +39,8 @@ async fn fill(bench: &mut Bench) {
             redis.call('SADD', prefix .. 'groups', group)
             redis.call('ZADD', prefix .. 'completed', now - 1, task('co', i, 'state', 'completed'))
             redis.call('ZADD', prefix .. 'scheduled', now - 1, task('sc', i, 'state', 'scheduled'))
+            local at = string.format('%d900', now)
+            redis.call('ZADD', prefix .. 'retry', now, task('re', i, 'state', 'retry', 'x:at', at))
           end
           if i < 2000 then
             local id = task('ac', i, 'state', 'active')
@@ -135,7 +137,8 @@ macro_rules! holds {
 }
 
 /// All operations on a queue with 100 thousand tasks pending, as many archived, as many in one group, and
-/// ten thousand groups beside it; 4000 ids in `active`, of which half has no task.
+/// ten thousand groups beside it; as many tasks that are due later in this second; 4000 ids in `active`, of
+/// which half has no task.
 #[tokio::test]
 async fn no_operation_on_a_large_queue_holds_the_server() {
     let mut bench = Bench::start().await;

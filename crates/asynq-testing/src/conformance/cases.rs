@@ -171,6 +171,17 @@ macro_rules! __conformance_cases {
                 a_container_of_the_wrong_type_refuses_the_call
                 a_damaged_group_puts_off_its_own_tasks_alone
             }
+            exact {
+                the_rest_of_a_time_is_kept_beside_its_score
+                no_task_is_forwarded_before_its_millisecond
+                what_is_held_back_hides_no_other
+                no_task_waits_longer_than_the_second_of_its_score
+                what_a_go_program_leaves_behind_holds_no_task_back
+                only_the_time_of_the_score_holds_a_task_back
+                a_deadline_comes_with_its_task
+                a_field_of_another_deadline_counts_as_none
+                a_request_sent_again_is_success
+            }
             recover {
                 a_lease_is_over_thirty_seconds_after_its_end
                 the_grace_is_the_callers
@@ -237,6 +248,7 @@ macro_rules! __conformance_cases {
             ticks {
                 the_first_tick_enqueues_its_task
                 a_tick_is_decided_once
+                a_repeated_tick_with_exact_times_is_answered_alike
                 of_many_at_once_one_enqueues
                 a_tick_is_a_whole_second
                 a_tick_keeps_its_gap

@@ -310,7 +310,7 @@ pub(super) async fn an_adoption_can_be_repeated(fx: &Fixture) {
     let adopted = fx.storage.adopt(&queue(Q), &call).await.unwrap();
     assert_eq!(ids(&adopted), ["b"], "the other was taken since");
     fx.settled(&adopted[0], retry(fx.after(60))).await;
-    assert_eq!(fx.raw().await.task("b").names(), ["msg", "state", "x:enq"]);
+    assert_eq!(fx.raw().await.task("b").names(), ["msg", "state", "x:at", "x:enq"]);
 }
 
 /// SAFETY 1: the mark of an adoption goes with the next take.

@@ -97,7 +97,7 @@ pub(super) async fn a_recovered_task_is_retried(fx: &Fixture) {
     let raw = fx.raw().await;
     assert_eq!(raw.zset("retry"), [("a".to_owned(), fx.secs() + 9)]);
     assert_eq!((raw.list("active").len(), raw.zset("lease").len()), (0, 0));
-    assert_eq!(raw.task("a").names(), ["msg", "state", "x:enq"]);
+    assert_eq!(raw.task("a").names(), ["msg", "state", "x:at", "x:enq"]);
     let expected = asynq_core::message::failed(&task.message, "asynq: task lease expired", fx.secs(), true);
     assert_eq!(raw.task("a").message(), expected);
     assert_eq!(

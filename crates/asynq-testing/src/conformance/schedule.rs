@@ -6,7 +6,8 @@ use super::kit::*;
 
 /// A.4: state `scheduled`, the score the process-at, neither `pending_since` nor `group`.
 pub(super) async fn a_scheduled_task_is_stored_as_go_stores_it(fx: &Fixture) {
-    fx.enqueue(request(Q, "a").at(fx.after(60))).await;
+    let whole = chrono::DateTime::from_timestamp(fx.secs() + 60, 0).unwrap();
+    fx.enqueue(request(Q, "a").at(whole)).await;
     let raw = fx.raw().await;
     assert_eq!(raw.q().suffixes(), ["scheduled", "t:a"]);
     assert_eq!(raw.zset("scheduled"), [("a".to_owned(), fx.secs() + 60)]);

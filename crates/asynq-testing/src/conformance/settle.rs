@@ -76,7 +76,7 @@ pub(super) async fn a_failure_waits_for_its_retry(fx: &Fixture) {
     let stored = raw.task("a");
     assert_eq!(
         (stored.names(), stored.state().as_str()),
-        (vec!["msg", "state", "x:enq"], "retry")
+        (vec!["msg", "state", "x:at", "x:enq"], "retry")
     );
     let message = stored.message();
     assert_eq!(
@@ -370,7 +370,8 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_outcomes(fx: &Fixture)
 /// Invariant 3, A.9: `pending_since` is there while the task is pending. What a stranger left on a
 /// running task goes with its end; Go's own transitions leave none.
 pub(super) async fn a_foreign_pending_since_goes_with_the_outcome(fx: &Fixture) {
-    for outcome in [DONE, retry(fx.after(60)), archive()] {
+    let whole = chrono::DateTime::from_timestamp(fx.secs() + 60, 0).unwrap();
+    for outcome in [DONE, retry(whole), archive()] {
         let task = fx.running(request(Q, "a").retention(60)).await;
         fx.edit(|state| set_field(state, "a", "pending_since", Some(bytes("7"))))
             .await;

@@ -597,6 +597,21 @@ pub(super) async fn a_refused_task_leaves_the_tick_open(fx: &Fixture) {
     ticked(fx, new(), &tick(fx, 0)).await;
 }
 
+/// SAFETY 10: times with a fraction of a second change nothing in how a request is known again.
+pub(super) async fn a_repeated_tick_with_exact_times_is_answered_alike(fx: &Fixture) {
+    let at = second(fx, 60) + chrono::TimeDelta::milliseconds(400);
+    let new = || request(Q, "a").at(at).exact_deadline(at).token(9);
+    ticked(fx, new(), &tick(fx, 0)).await;
+    let before = fx.raw().await;
+    ticked(fx, new(), &tick(fx, 0)).await;
+    before.assert_same(&fx.raw().await);
+    let millis = at.timestamp_millis().to_string();
+    for field in ["x:at", "x:deadline"] {
+        assert_eq!(before.task("a").field(field), Some(millis.clone()));
+    }
+    assert_eq!(mark_text(fx).await, Some(mark(second(fx, 0), 9, TickOutcome::Enqueued)));
+}
+
 /// The task of a tick is told as any other to those who wait for one.
 pub(super) async fn a_tick_wakes_those_who_wait(fx: &Fixture) {
     let mut watch = fx

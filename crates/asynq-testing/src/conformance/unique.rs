@@ -105,7 +105,7 @@ pub(super) async fn a_scheduled_lock_includes_the_wait(fx: &Fixture) {
     fx.enqueue(unique("a").at(fx.after(600))).await;
     assert_eq!(
         fx.raw().await.task("a").names(),
-        ["msg", "state", "unique_key", "x:enq"]
+        ["msg", "state", "unique_key", "x:at", "x:enq"]
     );
     assert_ttl(fx, LOCK, 4200).await;
 }
