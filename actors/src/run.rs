@@ -4,14 +4,14 @@
 //! It outlives the processor that spawned it.
 
 use std::{
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use asynq_core::{
-    Clock, Error, Progress, SettleError, Task, TaskContext, TaskMessage,
+    BrokerError, Clock, Error, Progress, SettleError, Task, TaskContext, TaskMessage,
     broker::{CallToken, Env, LeaseRef, Outcome},
     config::Settings,
     context::{ContextParts, ResultSink},
@@ -94,6 +94,7 @@ struct Work {
     by_task: Option<DateTime<Utc>>,
 }
 
+#[derive(Clone)]
 struct Results {
     broker: BrokerHandle,
     clock: Clock,
@@ -101,12 +102,29 @@ struct Results {
     key: Key,
     token: CallToken,
     max_bytes: usize,
+    /// Results of one run are written in the order in which they were given: a large one travels apart, and its
+    /// writer may have given up on it.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[async_trait]
 impl ResultSink for Results {
     async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
-        self.broker.storage().await?.write_result(&self.lease()?, result).await
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let sink = self.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a write that its caller gave up on keeps its turn until it has its answer"
+        )]
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            sink.write_now(result).await
+        });
+        match written.await {
+            Ok(written) => written,
+            Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+            Err(_) => Err(BrokerError::Closed.into()),
+        }
     }
 
     fn max_bytes(&self) -> usize {
@@ -125,6 +143,22 @@ impl ResultSink for Results {
 }
 
 impl Results {
+    async fn write_now(&self, result: Bytes) -> Result<usize, SettleError> {
+        loop {
+            let storage = self.broker.storage().await?;
+            let lease = self.lease()?;
+            let writing = self.table.writing(&self.key, &lease);
+            let written = storage.write_result(&lease, result.clone()).await;
+            drop(writing);
+            match written {
+                // An extension that was on its way before has raised the lease above the fence: again under the
+                // fence of today.
+                Err(SettleError::NotOurs) if self.table.raised(&self.key, &lease) => {}
+                written => return written,
+            }
+        }
+    }
+
     /// As it is once the storage is there: it may have been extended while it was waited for.
     fn lease(&self) -> Result<LeaseRef, SettleError> {
         self.table.lease_of(&self.key, &self.token).ok_or(SettleError::NotOurs)
@@ -189,6 +223,7 @@ impl Runner {
             key: key.clone(),
             token,
             max_bytes: self.settings.max_message_bytes,
+            turn: Arc::default(),
         };
         let context = TaskContext::from(ContextParts {
             id: key.1.clone(),

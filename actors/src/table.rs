@@ -66,6 +66,8 @@ enum Phase {
         outcome: Outcome,
         at: Instant,
         attempts: u32,
+        /// With which it was sent.
+        fence: LeaseUntil,
     },
 }
 
@@ -84,9 +86,22 @@ struct Entry {
     /// The task's own deadline, where that of its message is floored.
     exact: Option<DateTime<Utc>>,
     poisoned: bool,
+    /// The fences with which results were sent that are on their way.
+    writes: Vec<LeaseUntil>,
 }
 
 impl Entry {
+    /// Whether an extension now would raise the lease above the fence of an outcome or a result that is on its
+    /// way. Extensions travel apart, so it could overtake that one, which would be taken for a zombie's then.
+    fn would_overtake(&self, now: DateTime<Utc>) -> bool {
+        let next = LeaseUntil::from_now(now);
+        let claimed = match self.phase {
+            Phase::Claimed { fence, .. } => Some(fence),
+            _ => None,
+        };
+        self.writes.iter().copied().chain(claimed).any(|fence| fence < next)
+    }
+
     /// A lease is known to have been written.
     fn extend(&mut self, until: LeaseUntil) {
         self.valid.extend(until);
@@ -364,6 +379,7 @@ impl Table {
                 deadline: now,
                 exact: deadline,
                 poisoned: false,
+                writes: Vec::new(),
                 message,
                 lease,
             };
@@ -513,6 +529,29 @@ impl Table {
         (entry.lease.token == *token && matches!(entry.phase, Phase::Running { .. })).then(|| entry.fenced(now))
     }
 
+    /// Whether the fence has been raised since this claim was made, while the task runs on.
+    pub(crate) fn raised(&self, key: &Key, lease: &LeaseRef) -> bool {
+        let state = self.lock();
+        state.entries.get(key).is_some_and(|entry| {
+            let runs = entry.lease.token == lease.token && matches!(entry.phase, Phase::Running { .. });
+            runs && entry.lease.until > lease.until
+        })
+    }
+
+    /// Notes that a result is on its way with this claim, until the value returned is dropped.
+    pub(crate) fn writing(self: &Arc<Self>, key: &Key, lease: &LeaseRef) -> Writing {
+        if let Some(entry) = self.lock().entries.get_mut(key)
+            && entry.lease.token == lease.token
+        {
+            entry.writes.push(lease.until);
+        }
+        Writing {
+            table: Arc::clone(self),
+            key: key.clone(),
+            lease: lease.clone(),
+        }
+    }
+
     /// Cancels the runs of tasks with this id, whatever their queue (the wire names no queue).
     pub(crate) fn cancel_id(&self, id: &TaskId) -> usize {
         let state = self.lock();
@@ -589,7 +628,8 @@ impl Table {
     // --- leases ----------------------------------------------------------------------------
 
     /// The leases that are to be extended: those that stand, but for tasks that ended more than
-    /// two minutes ago or are damaged.
+    /// two minutes ago or are damaged, and for those of which an outcome or a result has been on its way for 15 s:
+    /// its fence must stay above every lease that is written before it arrives.
     pub(crate) fn leases(&self) -> Vec<LeaseRef> {
         self.leases_where(|_| true)
     }
@@ -605,7 +645,7 @@ impl Table {
                     Phase::Leased { .. } | Phase::Running { .. } => true,
                     Phase::Finished { at, .. } | Phase::Claimed { at, .. } => at.elapsed() < RENEW_ENDED,
                 };
-                wanted && !entry.poisoned && entry.valid.stands() && fits(entry)
+                wanted && !entry.poisoned && entry.valid.stands() && fits(entry) && !entry.would_overtake(now)
             })
             .map(|entry| entry.fenced(now))
             .collect()
@@ -642,6 +682,26 @@ impl Table {
                 Err(SettleError::NoLease | SettleError::Broker(_)) => {}
                 Err(_) => {}
             }
+        }
+    }
+}
+
+/// A result that is on its way.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    table: Arc<Table>,
+    key: Key,
+    lease: LeaseRef,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let mut state = self.table.lock();
+        if let Some(entry) = state.entries.get_mut(&self.key)
+            && entry.lease.token == self.lease.token
+            && let Some(place) = entry.writes.iter().position(|fence| *fence == self.lease.until)
+        {
+            entry.writes.swap_remove(place);
         }
     }
 }

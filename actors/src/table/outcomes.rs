@@ -101,6 +101,7 @@ impl Table {
                 continue;
             };
             let lease = entry.fenced(now);
+            let fence = lease.until;
             if let Phase::Finished { outcome, at, attempts } = &entry.phase {
                 items.push(Settlement {
                     lease,
@@ -112,6 +113,7 @@ impl Table {
                     outcome: outcome.clone(),
                     at: *at,
                     attempts: *attempts,
+                    fence,
                 };
             }
         }
@@ -133,6 +135,7 @@ impl Table {
                     outcome,
                     at,
                     attempts,
+                    ..
                 } = &entry.phase
                 else {
                     continue;
@@ -189,6 +192,7 @@ impl Table {
                 outcome,
                 at,
                 attempts,
+                ..
             } = &entry.phase
                 && *claimed_by == call
             {

@@ -18,6 +18,7 @@ mod load;
 mod maintenance;
 mod parents;
 mod pauses;
+mod results;
 mod scheduler;
 mod spans;
 mod stalls;

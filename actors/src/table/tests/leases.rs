@@ -242,8 +242,11 @@ async fn an_outcome_refused_under_an_old_fence_is_offered_again() {
     let table = table();
     finished(&table, &["a"], 1);
     let claim = table.claim_ended(10);
-    pass(20).await;
+    // An extension that waited for its connection names the time at which it is sent.
+    pass(10).await;
     let leases = table.leases();
+    assert_eq!(leases.len(), 1);
+    pass(10).await;
     table.extended(&leases, vec![Ok(LeaseUntil::from_now(table.clock.now()))]);
     table.settled(claim.call, &claim.items, vec![Err(SettleError::NotOurs)]);
     let again = table.claim_stuck(10, false);
@@ -251,4 +254,50 @@ async fn an_outcome_refused_under_an_old_fence_is_offered_again() {
     assert!(again.items[0].lease.until > claim.items[0].lease.until);
     table.settled(again.call, &again.items, vec![Err(SettleError::NotOurs)]);
     assert_eq!(table.counts(), counts(0, 0, 0), "taken over");
+}
+
+/// Extends what is to be extended: how many, and until when.
+fn extend(table: &Table) -> (usize, LeaseUntil) {
+    let leases = table.leases();
+    let until = LeaseUntil::from_now(table.clock.now());
+    table.extended(&leases, leases.iter().map(|_| Ok(until)).collect());
+    (leases.len(), until)
+}
+
+/// Extensions travel apart, so they may overtake a result that was sent before them.
+#[tokio::test(start_paused = true)]
+async fn no_extension_passes_the_fence_of_a_result_that_is_on_its_way() {
+    let table = Arc::new(table());
+    take(&table, &["a"], 1);
+    let start = table.start_ready().remove(0);
+    let lease = table.lease_of(&start.key, &start.token).unwrap();
+    let writing = table.writing(&start.key, &lease);
+    for _ in 0..4 {
+        let (count, until) = extend(&table);
+        assert_eq!(count, 1);
+        assert!(until <= lease.until);
+        pass(5).await;
+    }
+    assert_eq!(extend(&table).0, 0, "it would be above the fence");
+    drop(writing);
+    assert_eq!(extend(&table).0, 1, "it has arrived");
+    assert!(table.raised(&start.key, &lease));
+}
+
+/// A retained task is written whole when it is done, which may take as long.
+#[tokio::test(start_paused = true)]
+async fn no_extension_passes_the_fence_of_an_outcome_that_is_on_its_way() {
+    let table = table();
+    finished(&table, &["a"], 1);
+    let claim = table.claim_ended(10);
+    let fence = claim.items[0].lease.until;
+    for _ in 0..4 {
+        let (count, until) = extend(&table);
+        assert_eq!(count, 1);
+        assert!(until <= fence);
+        pass(5).await;
+    }
+    assert_eq!(extend(&table).0, 0, "it would be above the fence");
+    table.settled(claim.call, &claim.items, vec![failed()]);
+    assert_eq!(extend(&table).0, 1, "it has not arrived");
 }
