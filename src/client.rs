@@ -151,7 +151,8 @@ impl Client {
         self.enqueue_with(task, TaskOptions::new().group(group)).await
     }
 
-    /// Enqueues many tasks of any kind, mixed as you like; an answer for each, in order.
+    /// Enqueues many tasks of any kind, mixed as you like; an answer for each, in order. Tasks of one queue enter it
+    /// in their order, but for those of 256 KiB and more: these travel apart, and others do not wait for them.
     ///
     /// # Cancel safety
     /// Not safe: any of them may be enqueued all the same.

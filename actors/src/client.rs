@@ -3,6 +3,7 @@
 //! Who sends it what: handles send composed requests, each with the permits that bound how much
 //! may wait; user actors send a raw [`EnqueueMsg`]. It waits for nothing: batches go out in tasks
 //! of its own, at once when nothing is in flight, and while one is in flight the next gathers.
+//! A large item goes out alone, and small ones do not wait for its bytes.
 //! What failed is tried again apart from the others, the items of a queue in their order.
 //! On a crash the callers of what was in flight send it again through its successor: a request
 //! carries a token by which the storage knows it (SAFETY rule 3). On drain everything is sent.
@@ -19,7 +20,7 @@ use std::{
 
 use asynq_core::{
     BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
-    broker::{EnqueueRequest, Env, MAX_BATCH},
+    broker::{EnqueueRequest, Env, LARGE_BYTES, MAX_BATCH},
     config::ClientSettings,
 };
 use futures::future::join_all;
@@ -122,7 +123,7 @@ pub(crate) struct Queued {
     ambiguous: bool,
     /// Its place among those that came to this incarnation of the actor.
     order: u64,
-    _admission: Admission,
+    admission: Admission,
 }
 
 impl Queued {
@@ -237,7 +238,8 @@ impl ClientHandle {
         self.send(request, admission).await
     }
 
-    /// Enqueues many tasks of any kind at once; an answer for each, in order.
+    /// Enqueues many tasks of any kind at once; an answer for each, in order. Those of [`LARGE_BYTES`] and more
+    /// travel apart, so others of their queue may enter it before them.
     ///
     /// # Cancel safety
     /// Not safe: any of them may be enqueued all the same.
@@ -260,7 +262,7 @@ impl ClientHandle {
                 deadline,
                 ambiguous,
                 order: 0,
-                _admission: admission.clone(),
+                admission: admission.clone(),
             };
             if self.slot.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
                 // The actor answers by the deadline, unless it hangs.
@@ -407,6 +409,22 @@ impl ClientState {
         }
     }
 
+    /// Sends an item for whose bytes no other one waits. How many there may be is bounded by what may wait at
+    /// all.
+    fn send_alone(&mut self, item: Queued, queue: String) {
+        while self.calls.try_join_next().is_some() {}
+        let item = self.lanes.join(std::iter::once(item));
+        if item.is_empty() {
+            return;
+        }
+        let (args, lanes) = (self.args.clone(), self.lanes.clone());
+        self.calls.spawn(async move {
+            let failed = attempt(&args, &queue, item, FIRST_RETRY).await;
+            let lanes = lanes.open(failed);
+            join_all(lanes.into_iter().map(|lane| lane.run(&args))).await;
+        });
+    }
+
     /// Sends what waits until each item has its answer, the lines side by side.
     async fn finish(&mut self) {
         let Self {
@@ -440,6 +458,10 @@ impl ClientState {
             ..item
         };
         let queue = item.request.message.queue.clone();
+        if item.admission.kib() >= LARGE_BYTES >> 10 {
+            self.send_alone(item, queue);
+            return;
+        }
         match self.lines.get_mut(&queue) {
             Some(line) => line.waiting.push_back(item),
             None => self.lines.entry(queue.clone()).or_default().waiting.push_back(item),
@@ -461,7 +483,7 @@ impl ClientState {
                 deadline: Instant::now() + self.args.limits.enqueue_within,
                 ambiguous: false,
                 order: 0,
-                _admission: admission,
+                admission,
             }),
             Err(error) => {
                 reply.send("", Err(error));

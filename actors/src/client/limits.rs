@@ -19,7 +19,14 @@ type Permits = [OwnedSemaphorePermit; 2];
 /// What bounds how much waits; goes with the enqueue until its answer, through every attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    _permits: Arc<(Permits, Option<Permits>)>,
+    permits: Arc<(Permits, Option<Permits>)>,
+}
+
+impl Admission {
+    /// How many KiB it lets in.
+    pub(super) fn kib(&self) -> usize {
+        self.permits.0[1].num_permits()
+    }
 }
 
 /// How many enqueues may wait, and how many KiB of them.
@@ -185,6 +192,6 @@ impl Limits {
 
 fn admission(permits: Permits, share: Option<Permits>) -> Admission {
     Admission {
-        _permits: Arc::new((permits, share)),
+        permits: Arc::new((permits, share)),
     }
 }

@@ -8,7 +8,7 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest},
 };
 use asynq_memory::MemoryStore;
-use asynq_testing::faulty::{Faults, FaultyConnector, Op};
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 use tokio::time::Instant;
 
 use crate::env;
@@ -133,6 +133,29 @@ async fn a_stop_waits_for_what_is_tried_again() {
     }
     bench.system.wait().await;
     assert_eq!(bench.pending("sick").await, names);
+}
+
+/// A large item needs a while on a slow way; small ones do not wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_large_task_under_way_keeps_no_small_one_waiting() {
+    let bench = Bench::new(ClientConfig::new()).await;
+    let client = bench.system.client();
+    bench.faults.next(Op::Enqueue, Fault::Hang);
+    let large = Task::new("t", &vec![b'x'; 1 << 20]).unwrap();
+    let mut large = Box::pin(client.enqueue(large.with_queue("well")));
+    assert!(futures::poll!(&mut large).is_pending());
+    bench.faults.called(Op::Enqueue, 1).await;
+    assert_eq!(bench.faults.hanging(Op::Enqueue), 1);
+    for number in 0..10 {
+        tokio::select! {
+            biased;
+            answer = client.enqueue(task("well", &number.to_string())) => drop(answer.unwrap()),
+            _ = &mut large => panic!("the large one came first"),
+        }
+    }
+    bench.faults.release();
+    large.await.unwrap();
+    bench.system.shutdown().await;
 }
 
 /// Each door that takes a task refuses one that is too large, and says how large it may be.

@@ -66,6 +66,9 @@ pub const MAX_BATCH: u32 = 200;
 pub const MAX_UNSTARTED: u32 = 3;
 /// How many bytes of messages one call carries at most, the first item excepted.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
+/// From so many bytes on, a message or a result may travel apart from smaller ones, so that these do not wait for
+/// its bytes; it may then be carried out after what was sent later.
+pub const LARGE_BYTES: usize = 256 << 10;
 
 /// What a storage is opened with.
 #[derive(Clone, Debug, Default)]

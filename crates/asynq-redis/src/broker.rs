@@ -307,7 +307,7 @@ impl Broker for RedisBroker {
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {
-        self.core.link.command(&redis::cmd("PING")).await.map(drop)
+        self.core.link.command_timely(&redis::cmd("PING")).await.map(drop)
     }
 
     async fn close(&self) {

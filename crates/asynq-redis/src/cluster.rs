@@ -23,7 +23,7 @@ use asynq_core::{
     error::BrokerError,
     keys,
 };
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use redis::{Cmd, Value};
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -44,6 +44,7 @@ use crate::{
         owned::Owned,
         policy,
         settings::{Address, Settings},
+        sides::Way,
         wire::Wire,
     },
     pubsub::Subscriptions,
@@ -143,13 +144,42 @@ impl Target {
     }
 }
 
-/// A node that answers, and its connection.
+/// A node that answers, and a connection to it.
 struct Place {
     node: Arc<Node>,
     wire: Arc<Wire>,
+    /// Not the main one. Takes are never sent there, so [`Cluster::kill`] need not end it.
+    beside: bool,
 }
 
 impl Place {
+    fn new(node: Arc<Node>, wire: Arc<Wire>) -> Self {
+        Self {
+            node,
+            wire,
+            beside: false,
+        }
+    }
+
+    /// The same node, by the connection for a call with these arguments.
+    async fn by(self, way: Way, args: &[Vec<u8>]) -> Result<Self, BrokerError> {
+        let Self { node, wire, .. } = self;
+        let main = wire.number();
+        let wire = node.beside(wire, way, args).await?;
+        Ok(Self {
+            beside: wire.number() != main,
+            node,
+            wire,
+        })
+    }
+
+    /// Notes that a call is about to be sent.
+    fn note(&self) {
+        if !self.beside {
+            self.node.sent().on(self.wire.number());
+        }
+    }
+
     async fn ask(&self, cmd: &Cmd, name: &CallName) -> Result<Result<Value, ErrorReply>, BrokerError> {
         self.node.ask(&self.wire, cmd, name.clone()).await
     }
@@ -219,6 +249,38 @@ impl Cluster {
         self.core.run(place, script, &keys, &args).await
     }
 
+    pub(crate) async fn eval_by(
+        &self,
+        way: Way,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        let target = keys.first().map_or(Target::Any, |key| Target::of_key(key));
+        let place = self.core.place(target).await?.by(way, &args).await?;
+        self.core.run(place, script, &keys, &args).await
+    }
+
+    pub(crate) async fn command_timely(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        match Target::of(cmd) {
+            Target::All => self.core.ask_all(cmd, Some(Way::Timely)).await,
+            target => {
+                let mut place = self.core.place(target).await?.by(Way::Timely, &[]).await?;
+                let answer = self.core.send(&mut place, cmd, &name_of(cmd).into()).await?;
+                answer.map_err(Into::into)
+            }
+        }
+    }
+
+    pub(crate) async fn command_last(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        let mut place = self.core.place(Target::of(cmd)).await?;
+        let name = CallName::from(name_of(cmd));
+        let (node, sides) = (Arc::clone(&place.node), place.node.sides(&place.wire));
+        let on_sides = join_all(sides.iter().map(|side| node.ask(side, cmd, name.clone())));
+        let (answer, _) = join(self.core.send(&mut place, cmd, &name), on_sides).await;
+        answer?.map_err(Into::into)
+    }
+
     pub(crate) async fn eval_on(
         &self,
         connection: u64,
@@ -236,12 +298,12 @@ impl Cluster {
             });
         };
         let node = Arc::clone(node);
-        self.core.run(Place { node, wire }, script, &keys, &args).await
+        self.core.run(Place::new(node, wire), script, &keys, &args).await
     }
 
     pub(crate) async fn command(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
         match Target::of(cmd) {
-            Target::All => self.core.ask_all(cmd).await,
+            Target::All => self.core.ask_all(cmd, None).await,
             target => self.core.send_to(target, cmd).await,
         }
     }
@@ -269,7 +331,7 @@ impl Cluster {
                 what: "CLIENT KILL for connections of another link to the cluster",
             });
         }
-        let Place { node, wire } = self.core.place(Target::of_key(key)).await?;
+        let Place { node, wire, .. } = self.core.place(Target::of_key(key)).await?;
         node.settle_sent(&wire).await
     }
 
@@ -341,7 +403,7 @@ impl Core {
                 && let Some(wire) = node.ready()
             {
                 let node = Arc::clone(node);
-                return Ok(Place { node, wire });
+                return Ok(Place::new(node, wire));
             }
             let since = found.as_ref().and_then(|node| node.unwell_since());
             let last = since.map_or(begun, |since| since.min(begun)) + self.common.wait_timeout;
@@ -370,11 +432,15 @@ impl Core {
     }
 
     /// To each master; the answer is one of theirs, or what went wrong with any.
-    async fn ask_all(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+    async fn ask_all(&self, cmd: &Cmd, way: Option<Way>) -> Result<Value, BrokerError> {
         let slots = self.slots()?;
         let name = CallName::from(name_of(cmd));
         let asked = slots.nodes().iter().map(async |node| {
             let place = self.place_of(|_| Some(Arc::clone(node))).await?;
+            let place = match way {
+                Some(way) => place.by(way, &[]).await?,
+                None => place,
+            };
             place.ask(cmd, &name).await?.map_err(BrokerError::from)
         });
         let mut last = Err(BrokerError::unavailable("no node of the cluster is known"));
@@ -415,7 +481,7 @@ impl Core {
         cmd: &Cmd,
         name: &CallName,
     ) -> Result<Result<Value, ErrorReply>, BrokerError> {
-        place.node.sent().on(place.wire.number());
+        place.note();
         let mut answer = place.ask(cmd, name).await?;
         for _ in 0..REDIRECTS {
             let Err(reply) = &answer else { break };
@@ -431,7 +497,7 @@ impl Core {
             };
             self.redirected(is_moved.then_some(slot), &at)?;
             let there = self.place_of(|slots| slots.at(&at).cloned()).await?;
-            there.node.sent().on(there.wire.number());
+            there.note();
             if is_moved {
                 *place = there;
                 answer = place.ask(cmd, name).await?;
@@ -523,7 +589,7 @@ impl Core {
     fn in_some_order(&self, slots: &Slots) -> Vec<(At, Option<Place>)> {
         let ready = slots.nodes().iter().filter_map(|node| {
             let (node, wire) = (Arc::clone(node), node.ready()?);
-            Some((node.at().clone(), Some(Place { node, wire })))
+            Some((node.at().clone(), Some(Place::new(node, wire))))
         });
         let mut known: Vec<_> = ready.collect();
         let mut named: Vec<_> = self.seeds.iter().filter_map(At::of).collect();

@@ -86,6 +86,17 @@ impl RedisConnectionType {
     /// Unlike in Go, a user in the URI counts (Redis ACL), provided there is a password too; and a lone `/`
     /// after the host is no error.
     ///
+    /// # Connections
+    /// A client begins with one connection and a server has four: the main one; a control connection, for small
+    /// calls that must not wait behind data, such as the extension of leases; and one each for wake-ups and cancel
+    /// requests. The first message or result of 256 KiB or more adds a data connection, and a client's first
+    /// [`ping`](asynq_core::Broker::ping) or cancel request a control connection. In a cluster, main, control
+    /// and data connections are those of each node. All log in alike, and each is watched over by itself.
+    ///
+    /// So small enqueues do not wait for the bytes of a large message, and may be carried out before one that was
+    /// sent before them. Takes and outcomes share the main connection: there a large task holds up those of the same
+    /// server for as long as its bytes need, but no lease.
+    ///
     /// # Errors
     /// [`BrokerError::InvalidConnection`] says what is wrong. It
     /// never shows a password. Nothing is connected yet.

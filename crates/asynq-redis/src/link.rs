@@ -1,4 +1,4 @@
-//! The link to one Redis: one connection for the calls of all, replaced when it is lost.
+//! The link to one Redis: one connection for the calls of all, replaced when it is lost, and two beside it.
 //!
 //! Nothing is sent twice behind the caller's back. A call is written once, on the connection that
 //! lives at that moment, and ends with its answer or with that connection
@@ -15,6 +15,7 @@ pub(crate) mod script;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinels;
 pub(crate) mod settings;
+pub(crate) mod sides;
 pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use asynq_core::{
     broker::{Env, Watch},
     error::BrokerError,
 };
+use futures::future::{join, join_all};
 use redis::{Cmd, Value};
 use tokio::{
     sync::{Notify, mpsc},
@@ -39,6 +41,7 @@ use self::settings::Address;
 use self::{
     current::{Current, Mortal as _, State},
     owned::Owned,
+    sides::{Sides, Way},
     wire::{ClientId, Wire},
 };
 pub(crate) use self::{script::Script, settings::Settings};
@@ -82,6 +85,7 @@ pub(crate) struct Core {
     /// Sentinels have called another server the master.
     #[cfg(feature = "sentinel")]
     switched: Notify,
+    sides: Sides,
     watcher: Watcher,
     subscriptions: Subscriptions,
 }
@@ -117,6 +121,7 @@ impl Link {
             elsewhere: Notify::new(),
             #[cfg(feature = "sentinel")]
             switched: Notify::new(),
+            sides: Sides::default(),
             watcher: Watcher::default(),
             subscriptions: Subscriptions::default(),
         });
@@ -137,6 +142,7 @@ impl Link {
             elsewhere: Notify::new(),
             #[cfg(feature = "sentinel")]
             switched: Notify::new(),
+            sides: Sides::default(),
             watcher: Watcher::default(),
             subscriptions: Subscriptions::default(),
         });
@@ -185,6 +191,46 @@ impl Link {
     ) -> Result<Value, BrokerError> {
         let wire = self.core.wire().await?;
         self.core.eval(&wire, script, &keys, &args).await
+    }
+
+    /// [`eval`](Self::eval) of a script that is safe in any order beside other calls, on the connection that its
+    /// arguments are for.
+    pub(crate) async fn eval_by(
+        &self,
+        way: Way,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        let wire = self.beside(self.core.wire().await?, way, &args).await;
+        self.core.eval(&wire, script, &keys, &args).await
+    }
+
+    /// The connection for a call with these arguments, which is safe in any order beside other calls.
+    pub(crate) async fn beside(&self, main: Arc<Wire>, way: Way, args: &[Vec<u8>]) -> Arc<Wire> {
+        self.core.beside(main, way, args).await
+    }
+
+    /// The connections that are open beside the main one.
+    pub(crate) fn sides(&self, main: &Wire) -> Vec<Arc<Wire>> {
+        self.core.sides.open_ones(main)
+    }
+
+    /// [`command`](Self::command) that must not wait behind data. It and its answer are small.
+    pub(crate) async fn command_timely(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        let wire = self.beside(self.core.wire().await?, Way::Timely, &[]).await;
+        let answer = wire.ask(cmd, name_of(cmd).into()).await?;
+        self.core.heard(answer)
+    }
+
+    /// Sends a command that takes effect behind all that was sent before, on whichever connection: so it goes on
+    /// each. It must be one that may be repeated.
+    pub(crate) async fn command_last(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        let wire = self.core.wire().await?;
+        let sides = self.sides(&wire);
+        let on_sides = join_all(sides.iter().map(|side| side.ask(cmd, name_of(cmd).into())));
+        let (answer, _) = join(wire.ask(cmd, name_of(cmd).into()), on_sides).await;
+        self.core.heard(answer?)
     }
 
     /// Runs a script if `connection` is the live one; else nothing is sent and the answer is
@@ -307,6 +353,7 @@ impl Link {
             wire.cut();
             wire.over().await;
         }
+        self.core.sides.cut();
         self.core.watcher.close();
         self.core.subscriptions.end_all();
     }
@@ -439,11 +486,15 @@ async fn keep(core: &Core, mut wire: Arc<Wire>) {
         since = Instant::now();
         // The new one may lead to another server: watch and listen there.
         core.watcher.begin_anew();
-        if wire.peer() != before.peer() {
+        let elsewhere = wire.peer() != before.peer();
+        if elsewhere {
             core.subscriptions.end_all();
         }
         // The one before, if it lives, ends with its last call.
         core.state.set(State::Up(Arc::clone(&wire)));
+        if elsewhere {
+            core.sides.cut();
+        }
         if why == Why::Switched {
             // Nothing that the old master still does counts. What waits for it is ambiguous now, and not
             // only when it turns out to be silent.

@@ -4,6 +4,7 @@ use asynq_core::{
     broker::{Env, Watch},
     error::BrokerError,
 };
+use futures::future::join_all;
 use redis::{Cmd, Value};
 use tokio::sync::mpsc;
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::cluster::Cluster;
 use crate::{
     clock_sync::Timekeeper,
-    link::{Link, Probe, Script},
+    link::{Link, Probe, Script, sides::Way},
 };
 
 /// A handle; cheap to clone, clones share the connections.
@@ -55,6 +56,48 @@ impl Links {
         args: Vec<Vec<u8>>,
     ) -> Result<Value, BrokerError> {
         each!(self, link => link.eval(script, keys, args).await)
+    }
+
+    /// [`eval`](Self::eval) of a script that must not wait behind data, and is safe in any order beside other
+    /// calls. Its answer is small.
+    pub(crate) async fn eval_timely(
+        &self,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        each!(self, link => link.eval_by(Way::Timely, script, keys, args).await)
+    }
+
+    /// [`eval`](Self::eval) of a script behind whose arguments nothing should wait if one of them is large. It is
+    /// safe in any order beside other calls. Its answer is small.
+    pub(crate) async fn eval_apart(
+        &self,
+        script: &Script,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Value, BrokerError> {
+        each!(self, link => link.eval_by(Way::Apart, script, keys, args).await)
+    }
+
+    /// [`command`](Self::command) that must not wait behind data, and is safe in any order beside other calls. It
+    /// and its answer are small.
+    pub(crate) async fn command_timely(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        each!(self, link => link.command_timely(cmd).await)
+    }
+
+    /// Sends commands, all at once, that take effect behind all that was sent before on any connection. They
+    /// may be sent more than once.
+    ///
+    /// # Errors
+    /// That of the first command that failed.
+    pub(crate) async fn commands_last(&self, cmds: &[Cmd]) -> Result<(), BrokerError> {
+        let answers = match self {
+            Self::One(link) => join_all(cmds.iter().map(|cmd| link.command_last(cmd))).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => join_all(cmds.iter().map(|cmd| cluster.command_last(cmd))).await,
+        };
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
     /// Runs a script if `connection` is the live one; else nothing is sent and the answer is

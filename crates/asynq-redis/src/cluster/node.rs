@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,6 +25,7 @@ use crate::{
         calls::CallName,
         owned::Owned,
         settings::{Address, Settings},
+        sides::Way,
         wire::Wire,
     },
 };
@@ -216,6 +218,18 @@ impl Node {
         }
     }
 
+    /// The connection for a call with these arguments, which is safe in any order beside other calls.
+    pub(super) async fn beside(&self, main: Arc<Wire>, way: Way, args: &[Vec<u8>]) -> Result<Arc<Wire>, BrokerError> {
+        let found = async { Ok(self.link.beside(main, way, args).await) };
+        // Nothing is sent yet.
+        self.while_it_answers(found).await.map_err(without_effect)
+    }
+
+    /// The connections that are open beside the main one.
+    pub(super) fn sides(&self, main: &Wire) -> Vec<Arc<Wire>> {
+        self.link.sides(main)
+    }
+
     /// One command, one answer: outside what became of the node, inside of the command.
     pub(super) async fn ask(
         &self,
@@ -266,7 +280,7 @@ async fn nurse(link: Link, limit: Duration, health: watch::Sender<Health>, unwel
                 health.send_replace(Health::Away(Instant::now()));
                 unwell.notify_one();
             }
-            () = until_silent(&wire, limit) => {
+            () = until_silent(&link, &wire, limit) => {
                 tracing::warn!(server = %link, "this node of the cluster does not answer; the others go on without it");
                 health.send_replace(Health::Silent(Instant::now()));
                 unwell.notify_one();
@@ -281,14 +295,34 @@ async fn nurse(link: Link, limit: Duration, health: watch::Sender<Health>, unwel
 }
 
 /// Waits until calls have waited for so long and nothing has come.
-async fn until_silent(wire: &Wire, limit: Duration) {
+///
+/// A connection beside the main one may be silent for a reason of its own, as it is watched over by itself. So the
+/// node is asked on the main one then.
+async fn until_silent(link: &Link, wire: &Wire, limit: Duration) {
     let tick = (limit / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
     // Counted in looks and not by the clock alone: where our own process stood still, it is not the peer who is
     // silent.
     let mut seen = Duration::ZERO;
+    let mut asked: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
     loop {
-        sleep(tick).await;
+        tokio::select! {
+            biased;
+            () = async { match &mut asked {
+                Some(asked) => asked.await,
+                None => std::future::pending().await,
+            }} => {
+                asked = None;
+                continue;
+            }
+            () = sleep(tick) => {}
+        }
         let silence = wire.silence();
+        let doubtful = silence.is_zero() && link.sides(wire).iter().any(|side| side.silence() >= tick);
+        if doubtful && asked.is_none() {
+            asked = Some(Box::pin(async {
+                drop(wire.ask(&redis::cmd("PING"), "PING".into()).await)
+            }));
+        }
         seen = if silence.is_zero() { Duration::ZERO } else { seen + tick };
         if seen.min(silence) >= limit {
             return;

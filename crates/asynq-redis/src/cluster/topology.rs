@@ -123,7 +123,7 @@ async fn ask_one(core: &Core, at: &At, place: Option<Place>) -> Result<Told, Bro
         answers.map_err(|error| classify(error, true))
     };
     let answers = match place {
-        Some(Place { node, wire }) => node.while_it_answers(ask(&wire)).await,
+        Some(Place { node, wire, .. }) => node.while_it_answers(ask(&wire)).await,
         None => {
             let settings = at.settings(&core.common);
             ask(&Wire::open(&settings, "", None, core.env.entropy.bits()).await?).await

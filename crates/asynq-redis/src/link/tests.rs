@@ -8,6 +8,7 @@ mod liveness;
 mod login;
 #[cfg(feature = "sentinel")]
 mod masters;
+mod sides;
 mod subscribing;
 #[cfg(feature = "tls")]
 mod tls;

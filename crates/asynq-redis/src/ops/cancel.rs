@@ -11,7 +11,7 @@ const BACKLOG: usize = 1024;
 pub(crate) async fn publish(core: &Core, id: &TaskId) -> Result<(), BrokerError> {
     let mut cmd = redis::cmd("PUBLISH");
     cmd.arg(keys::CANCEL_CHANNEL).arg(id.as_str());
-    core.link.command(&cmd).await.map(drop)
+    core.link.command_timely(&cmd).await.map(drop)
 }
 
 pub(crate) async fn subscribe(core: &Core) -> Result<Cancellations, BrokerError> {

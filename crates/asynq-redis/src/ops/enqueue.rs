@@ -154,7 +154,7 @@ async fn create(
     args.push_count(sent.len());
     args.append(rendered);
     let keys = keys_of(queue, &["pending", "scheduled", "groups"]);
-    let answer = core.link.eval(&scripts::ENQUEUE, keys, args.done()).await;
+    let answer = core.link.eval_apart(&scripts::ENQUEUE, keys, args.done()).await;
     let mut results = refused;
     match answer.and_then(|value| codes(OPERATION, value, sent.len())) {
         Ok(codes) => {

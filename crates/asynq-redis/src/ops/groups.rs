@@ -211,7 +211,7 @@ pub(crate) async fn finish(
     keys.push(own::finished(queue).into_bytes());
     keys.push(finished_set.clone().into_bytes());
     let published = enqueue::publish(core, std::iter::once(queue));
-    let finished = core.link.eval(&scripts::FINISH_AGGREGATION, keys, args.done());
+    let finished = core.link.eval_apart(&scripts::FINISH_AGGREGATION, keys, args.done());
     let ((), value) = join(published, finished).await;
     let info = match codes(OPERATION, value?, 1)?.first() {
         Some(b'g') => return Err(gone(set).into()),

@@ -75,7 +75,7 @@ async fn extend_some(
 
     let answer = core
         .link
-        .eval(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done())
+        .eval_timely(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done())
         .await;
     let read = answer.and_then(|value| {
         let mut reply = Reply::of_script(OPERATION, value)?;

@@ -142,7 +142,7 @@ async fn recover_queue(
         let calls = cut(std::mem::take(&mut items), MAX_BATCH as usize, MAX_BATCH_BYTES, size);
         for asked in calls {
             let (keys, args) = render(core, &queue, &asked, batch);
-            let answer = core.link.eval(&scripts::RECOVER, keys, args).await;
+            let answer = core.link.eval_apart(&scripts::RECOVER, keys, args).await;
             match answer.and_then(|value| read(value, asked.len())) {
                 Ok((answers, note)) => {
                     settle::report_counters(&queue, &note);

@@ -36,7 +36,7 @@ async fn write_field(core: &Core, lease: &LeaseRef, field: &str, value: Bytes) -
         keys::task(&lease.queue, &lease.id).into_bytes(),
         keys::of_queue(&lease.queue, "lease").into_bytes(),
     ];
-    let value = core.link.eval(&scripts::WRITE_RESULT, keys, args.done()).await?;
+    let value = core.link.eval_apart(&scripts::WRITE_RESULT, keys, args.done()).await?;
     match codes(OPERATION, value, 1)?.first() {
         Some(b'1') => Ok(()),
         code => Err(refusal(OPERATION, code.copied().unwrap_or_default())),

@@ -34,7 +34,7 @@ pub(crate) async fn write(
     let listed = announce(core, keys::SCHEDULERS, &key, ttl);
     let written = core
         .link
-        .eval(&scripts::WRITE_ENTRIES, vec![key.clone().into_bytes()], args.done());
+        .eval_timely(&scripts::WRITE_ENTRIES, vec![key.clone().into_bytes()], args.done());
     let (listed, written) = join(listed, written).await;
     listed?;
     scalar("write_entries", written?).map(drop)
@@ -46,11 +46,8 @@ pub(crate) async fn clear(core: &Core, scheduler_id: &str) -> Result<(), BrokerE
     remove.arg(keys::SCHEDULERS).arg(&key);
     let mut delete = redis::cmd("DEL");
     delete.arg(&key);
-    core.link
-        .pipeline(&[remove, delete])
-        .await
-        .into_iter()
-        .try_for_each(|answer| answer.map(drop))
+    // A write may be on its way still.
+    core.link.commands_last(&[remove, delete]).await
 }
 
 pub(crate) async fn record(core: &Core, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {

@@ -43,7 +43,7 @@ pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64
         .int(now);
     let value = core
         .link
-        .eval(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done())
+        .eval_timely(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done())
         .await?;
     scalar("announce", value).map(drop)
 }
@@ -73,7 +73,7 @@ pub(crate) async fn write(
     let (first, second, third) = join3(
         announce(core, keys::SERVERS, &server_key, ttl),
         announce(core, keys::WORKERS, &workers_key, ttl),
-        core.link.eval(&scripts::WRITE_SERVER, keys, args.done()),
+        core.link.eval_timely(&scripts::WRITE_SERVER, keys, args.done()),
     )
     .await;
     first?;
@@ -95,11 +95,8 @@ pub(crate) async fn clear(core: &Core, server: &ServerInfo) -> Result<(), Broker
         remove(keys::WORKERS, &workers_key),
         both,
     ];
-    core.link
-        .pipeline(&commands)
-        .await
-        .into_iter()
-        .try_for_each(|answer| answer.map(drop))
+    // A write may be on its way still.
+    core.link.commands_last(&commands).await
 }
 
 /// The names in an index that have not ended.

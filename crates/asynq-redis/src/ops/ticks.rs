@@ -46,7 +46,7 @@ pub(crate) async fn enqueue(core: &Core, request: EnqueueRequest, tick: &Tick) -
     keys.push(mark.clone().into_bytes());
     keys.push(own::tick_receipt(&queue, &tick.entry, &tick.by).into_bytes());
     keys.extend(keys_of(&queue, &["archived", "completed"]));
-    let sent = core.link.eval(&scripts::ENQUEUE_TICK, keys, args.done());
+    let sent = core.link.eval_apart(&scripts::ENQUEUE_TICK, keys, args.done());
     let ((), answer) = join(publish(core, std::iter::once(&queue)), sent).await;
     let mut reply = Reply::of_script(OPERATION, answer?)?;
     let (code, last, damage) = (reply.bytes()?, reply.maybe_int()?, reply.text()?);

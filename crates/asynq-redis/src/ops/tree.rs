@@ -33,7 +33,7 @@ pub(crate) async fn write(
     let keys = vec![key.clone().into_bytes()];
     let (listed, written) = join(
         announce(core, own::TREES, &key, ttl),
-        core.link.eval(&scripts::WRITE_TREE, keys, args.done()),
+        core.link.eval_timely(&scripts::WRITE_TREE, keys, args.done()),
     )
     .await;
     listed?;
@@ -45,11 +45,8 @@ pub(crate) async fn clear(core: &Core, server: &ServerIdentity) -> Result<(), Br
     let (mut remove, mut delete) = (redis::cmd("ZREM"), redis::cmd("DEL"));
     remove.arg(own::TREES).arg(&key);
     delete.arg(&key);
-    core.link
-        .pipeline(&[remove, delete])
-        .await
-        .into_iter()
-        .try_for_each(|answer| answer.map(drop))
+    // A write may be on its way still.
+    core.link.commands_last(&[remove, delete]).await
 }
 
 pub(crate) async fn trees(core: &Core) -> Result<Vec<PublishedTree>, BrokerError> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     Broker, BrokerError, Clock, Connector, EnqueueError, Entropy, Env, Error, Inspect, Storage,
-    broker::{LeasedTask, Outcome, Recovery, Want, WatchKind},
+    broker::{LARGE_BYTES, LeasedTask, Outcome, Recovery, Want, WatchKind},
 };
 use asynq_redis::{RedisBroker, RedisConnectionType};
 use asynq_testing::{
@@ -358,6 +358,71 @@ async fn what_a_silent_node_was_sent_is_looked_after() {
         assert_eq!(changed != before, is_cut);
         enqueue(&broker, "b").await;
     }
+}
+
+/// The id and the name of each connection of ours to a node.
+async fn connections(node: &RedisServer) -> Vec<(String, String)> {
+    let list = node.client().await.ok(&["CLIENT", "LIST"]).await.text();
+    let field = |line: &str, name: &str| {
+        let word = line.split(' ').find_map(|word| word.strip_prefix(name));
+        word.unwrap_or_default().to_owned()
+    };
+    let mut found: Vec<_> = list
+        .lines()
+        .map(|line| (field(line, "id="), field(line, "name=")))
+        .filter(|(_, name)| name.starts_with("asynq"))
+        .collect();
+    found.sort_by(|a, b| a.1.cmp(&b.1));
+    found
+}
+
+/// Each node has them, and where a call was lost, those that carry no takes are left alone.
+#[tokio::test]
+async fn leases_and_large_messages_have_connections_of_their_own_to_each_node() {
+    let cluster = RedisCluster::start().await;
+    let broker = RedisBroker::new(to(&cluster)).await.unwrap();
+    enqueue(&broker, "a").await;
+    let leases: Vec<_> = take(&broker, 1).await.into_iter().map(|task| task.lease).collect();
+    for extended in broker.extend_leases(leases).await {
+        extended.unwrap();
+    }
+    let large = request("low", "large").payload(vec![b'x'; LARGE_BYTES]).build();
+    for answer in broker.enqueue(vec![large]).await {
+        answer.unwrap();
+    }
+    let of_low = RedisCluster::place_of(b"asynq:{low}:t");
+    let mut before = Vec::new();
+    for (place, node) in cluster.nodes().iter().enumerate() {
+        let found = connections(node).await;
+        let names: Vec<_> = found.iter().map(|(_, name)| name.as_str()).collect();
+        let all = ["asynq", "asynq:control", "asynq:data"];
+        assert_eq!(names, all[..if place == of_low { 3 } else { 2 }], "{place}");
+        before.push(found);
+    }
+    let adopted = broker.adopt(&queue("low"), &broker.begin()).await.unwrap();
+    assert!(adopted.is_empty(), "{adopted:?}");
+    broker.ping().await.unwrap();
+    for (node, before) in cluster.nodes().iter().zip(before) {
+        assert_eq!(connections(node).await, before);
+    }
+}
+
+/// Though the main connection to it carries nothing at the time.
+#[tokio::test]
+async fn an_extension_alone_finds_out_that_a_node_is_silent() {
+    /// Several times what it takes, and less than the time after which a connection is given up.
+    const SOON: Duration = Duration::from_secs(10);
+    let cluster = RedisCluster::start().await;
+    let silent = &cluster.nodes()[RedisCluster::place_of(b"asynq:{low}:t")];
+    let broker = RedisBroker::new(by_default(&cluster)).await.unwrap();
+    enqueue(&broker, "a").await;
+    let mut leases: Vec<_> = take(&broker, 1).await.into_iter().map(|task| task.lease).collect();
+    leases.retain(|lease| lease.queue == queue("low"));
+    broker.extend_leases(leases.clone()).await.remove(0).unwrap();
+    silent.pause();
+    let extended = timeout(SOON, broker.extend_leases(leases)).await.unwrap();
+    assert!(extended[0].is_err(), "{extended:?}");
+    silent.resume();
 }
 
 /// The index of queues is on one node, a new queue on another one that is well: its name is published with the
