@@ -62,6 +62,16 @@ impl Model {
         self.calls.push(claim);
     }
 
+    /// Starts what is ready. What waited for so long that its lease has ended is given back.
+    fn starts(&mut self, table: &Table) -> Vec<Start> {
+        for (key, entry) in &table.lock().entries {
+            if matches!(entry.phase, Phase::Leased { .. }) && !entry.valid.stands() {
+                self.owed.insert(entry.lease.token.as_str().to_owned(), key.clone());
+            }
+        }
+        table.start_ready()
+    }
+
     fn end_call(&mut self, table: &Table, which: u8) {
         if self.calls.is_empty() {
             return;
@@ -84,7 +94,7 @@ impl Model {
                 table.insert(vec![leased(table, "q", &id, self.takes)], Some(slots));
             }
             Step::Start => {
-                for start in table.start_ready() {
+                for start in self.starts(table) {
                     assert!(self.started.insert(start.token.as_str().to_owned()), "started twice");
                     self.runs.push(start);
                 }
@@ -201,12 +211,12 @@ proptest! {
             for run in std::mem::take(&mut model.runs) {
                 table.finish(&run.key, &run.token, End::LeaseLost);
             }
+            for start in model.starts(&table) {
+                table.finish(&start.key, &start.token, End::LeaseLost);
+            }
             let last = table.claim_stuck(usize::MAX, true);
             assert_eq!(last.items.len(), model.owed.len());
             table.settled(last.call, &last.items, last.items.iter().map(|_| Ok(())).collect());
-            for start in table.start_ready() {
-                table.finish(&start.key, &start.token, End::LeaseLost);
-            }
             assert!(table.counts().is_idle());
             assert_eq!(table.free_slots(), SLOTS);
         });
