@@ -25,7 +25,7 @@ use crate::{
 const BATCH: u32 = 100;
 /// Spread over the servers of a fleet at the due second.
 const JITTER: Duration = Duration::from_millis(50);
-/// Never look more often than this since something changed (SAFETY rule 13).
+/// Never look more often than this since something changed: one push wakes every server.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 /// Never look more often than this since a task is due: tasks may be due at any millisecond.
 const LEAST_UNTIL_DUE: Duration = Duration::from_millis(100);

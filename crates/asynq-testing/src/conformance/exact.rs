@@ -220,7 +220,7 @@ pub(super) async fn a_field_of_another_deadline_counts_as_none(fx: &Fixture) {
     }
 }
 
-/// SAFETY 3: a request with such times is known again like any other.
+/// A request with such times is known again like any other.
 pub(super) async fn a_request_sent_again_is_success(fx: &Fixture) {
     let new = || {
         request(Q, "a")

@@ -597,7 +597,7 @@ pub(super) async fn a_refused_task_leaves_the_tick_open(fx: &Fixture) {
     ticked(fx, new(), &tick(fx, 0)).await;
 }
 
-/// SAFETY 10: times with a fraction of a second change nothing in how a request is known again.
+/// Times with a fraction of a second change nothing in how a request is known again.
 pub(super) async fn a_repeated_tick_with_exact_times_is_answered_alike(fx: &Fixture) {
     let at = second(fx, 60) + chrono::TimeDelta::milliseconds(400);
     let new = || request(Q, "a").at(at).exact_deadline(at).token(9);
