@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use asynq_core::{
-    BrokerError, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo, TaskState, WorkerInfo,
+    BrokerError, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo, TaskState,
+    WorkerInfo,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
@@ -65,8 +66,10 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     }
 
     /// A page of tasks in one state: page numbers count from 1, a page has at most 10 000 tasks.
-    /// Tasks whose data cannot be read are left out. For aggregating tasks see
-    /// [`list_group`](Self::list_group).
+    /// A page has an item for each task that is counted: where the data of one cannot be read, or are gone,
+    /// the item has its id, queue and state, and says what is wrong in [`TaskInfo::damage`]. Ids whose data are
+    /// gone are taken out by the servers of the queue: of each state 10 000 are looked at in each recoverer
+    /// interval (a minute, unless configured otherwise). For aggregating tasks see [`list_group`](Self::list_group).
     ///
     /// # Errors
     /// As [`get_queue_stats`](Self::get_queue_stats); [`BrokerError::GroupRequired`].
@@ -77,7 +80,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         self.list(queue, &ListFilter::State(state), page, size).await
     }
 
-    /// A page of the tasks that wait in a group.
+    /// A page of the tasks that wait in a group. Those that were taken from it to be aggregated are counted by
+    /// [`list_groups`](Self::list_groups), and not listed.
     ///
     /// # Errors
     /// As [`list_tasks`](Self::list_tasks), and [`Error::Invalid`](crate::Error::Invalid) for a
@@ -88,6 +92,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     pub async fn list_group(&self, queue: &str, group: &str, page: u32, size: u32) -> Result<Vec<TaskInfo>> {
         self.list(queue, &ListFilter::Group(GroupKey::new(group)?), page, size)
             .await
+    }
+
+    /// The groups of a queue: how many tasks wait in each, and how many are being aggregated (Go: `Groups`, which
+    /// has the former). Empty for a queue that is not known.
+    ///
+    /// # Errors
+    /// As [`pause_queue`](Self::pause_queue).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn list_groups(&self, queue: &str) -> Result<Vec<GroupInfo>> {
+        Ok(self.0.group_infos(&QueueName::new(queue)?).await?)
     }
 
     async fn list(&self, queue: &str, filter: &ListFilter, page: u32, size: u32) -> Result<Vec<TaskInfo>> {

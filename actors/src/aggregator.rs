@@ -7,6 +7,7 @@
 //! stop waits for the runs as long as the shutdown timeout.
 
 mod adapter;
+mod failures;
 mod run;
 
 use std::{
@@ -22,6 +23,7 @@ use asynq_core::{
     broker::{AggregationSet, Env, GroupLimits, MAX_AGGREGATION_SET},
     config::Settings,
 };
+use futures::future::join;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::{JoinError, JoinSet},
@@ -31,14 +33,16 @@ use tokio::{
 use crate::{
     broker::BrokerHandle,
     chore::Chore,
+    distrust::report,
     ending::Ending,
     roads::unless_late,
     rounds::{Pace, Rounds},
 };
 
 pub use adapter::{AggregateGroup, AggregatorActor, AggregatorActorError};
+use failures::Failures;
 pub(crate) use run::AggregatorRef;
-use run::Job;
+use run::{Job, OpenSets};
 
 /// How long aborted runs may take to be gone; they are at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
@@ -91,6 +95,8 @@ impl Aggregator {
             timeout: settings.group_timeout,
             env,
             max_message_bytes: settings.max_message_bytes,
+            failures: Failures::default(),
+            open: OpenSets::default(),
         };
         let looks = Looks {
             job: Arc::new(job),
@@ -118,6 +124,7 @@ impl Looks {
     /// those of which a part was taken.
     async fn look(&self, storage: &Arc<dyn Storage>, queue: &QueueName) -> Result<(), BrokerError> {
         let began = Instant::now();
+        self.hand_back(storage, queue).await;
         let mut groups: VecDeque<GroupKey> = storage.list_groups(queue).await?.into();
         let (mut warned, mut failure) = (false, None);
         while let Some(group) = groups.pop_front() {
@@ -141,6 +148,18 @@ impl Looks {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Hands back the sets of a queue that were given up and whose wait is over, so that the look at its groups
+    /// finds their tasks. The recoverer would come later.
+    async fn hand_back(&self, storage: &Arc<dyn Storage>, queue: &QueueName) {
+        let Some(until) = self.job.failures.take_due(queue) else {
+            return;
+        };
+        if let Err(error) = storage.reclaim_aggregation_sets(queue).await {
+            tracing::debug!(%queue, error = %report(&error), "sets that were given up are not handed back yet");
+            self.job.failures.released(queue, until);
+        }
     }
 
     /// Asks for the tasks of a group, and aggregates what comes; whether there may be more.
@@ -213,7 +232,7 @@ impl Chore for Aggregator {
     async fn last(&self, until: Instant) {
         let runs_until = self.ending.runs_until().unwrap_or(until);
         self.rounds.end();
-        self.looks.runs.end(until.max(runs_until)).await;
+        self.looks.runs.end(until.max(runs_until), &self.looks.job).await;
     }
 }
 
@@ -320,8 +339,8 @@ impl Runs {
         under_way.spawn(run);
     }
 
-    /// Waits for the runs, and breaks off those that do not end in time.
-    async fn end(&self, deadline: Instant) {
+    /// Waits for the runs, breaks off those that do not end in time, and hands back the sets of these.
+    async fn end(&self, deadline: Instant, job: &Job) {
         let mut under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
         while let Ok(Some(ended)) = timeout_at(deadline, under_way.join_next()).await {
             log_panic(ended);
@@ -329,10 +348,12 @@ impl Runs {
         if !under_way.is_empty() {
             tracing::warn!(
                 runs = under_way.len(),
-                "aggregations are broken off; their tasks return to their groups when the time of their sets is over"
+                "aggregations are broken off; their tasks return to their groups"
             );
-            // What is not gone by then is at no await point; nobody waits for it.
-            let _ = timeout(ABORT_WITHIN, under_way.shutdown()).await;
+            // A run that is not gone by then is at no await point; nobody waits for it. A set that is not handed
+            // back by then is when its time is over.
+            let gone = join(under_way.shutdown(), job.hand_back_open());
+            let _ = timeout(ABORT_WITHIN, gone).await;
         }
     }
 }

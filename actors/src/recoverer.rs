@@ -172,6 +172,7 @@ impl Medic {
                 relisted = ?healed.relisted,
                 relisted_sets = ?healed.relisted_sets,
                 unlocked = ?healed.unlocked,
+                poisoned = healed.poisoned.len(),
                 "repaired what a crashed writer left behind"
             );
         }
@@ -211,9 +212,14 @@ impl Chore for Recoverer {
     }
 }
 
-/// Says which damaged tasks were put aside.
+/// Says which damaged tasks were put aside, of many the first.
 pub(crate) fn log_poison(actor: &'static str, poisoned: &[Poison]) {
-    for poison in poisoned {
+    const MOST: usize = 100;
+    for poison in poisoned.iter().take(MOST) {
         tracing::error!(actor, queue = %poison.queue, task = %poison.id, kind = %poison.kind, "damaged task put aside");
+    }
+    if poisoned.len() > MOST {
+        let more = poisoned.len() - MOST;
+        tracing::error!(actor, queue = %poisoned[0].queue, more, "more damaged tasks put aside");
     }
 }

@@ -259,6 +259,10 @@ impl Broker for KitStorage {
         self.inner.extend_aggregation(set).await
     }
 
+    async fn release_aggregation(&self, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError> {
+        self.inner.release_aggregation(set, wait).await
+    }
+
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
         let unique_ttl = result.unique_ttl;
         let info = self.inner.finish_aggregation(set, result).await?;

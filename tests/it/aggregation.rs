@@ -1,10 +1,14 @@
-//! Groups on Redis, in real time, while the aggregator crashes.
+//! Groups on Redis, in real time, while the aggregator crashes or fails.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use asynq::{
-    AsynqSystem, Error, Exit, GroupAggregatorFunc, ServerConfig, Task, TaskState, redis::RedisConnectionType,
-    supervisor,
+    AsynqSystem, Error, Exit, GroupAggregatorFunc, ServerConfig, Task, TaskState, broker::redis_broker::RedisBroker,
+    inspector::Inspector, redis::RedisConnectionType, supervisor,
 };
 use asynq_testing::{RedisServer, invariants};
 use tokio::sync::mpsc;
@@ -79,4 +83,80 @@ async fn crashes_of_the_aggregator_cost_no_set() {
         .keys()
         .filter(|key| key.contains(":t:") || key.contains(":unique:") || key.contains(":g:"));
     assert_eq!(left.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// The members of a group whose aggregator fails three times: always seen, back soon each time, and aggregated
+/// once.
+#[tokio::test]
+async fn an_aggregator_that_fails_costs_seconds_and_hides_nothing() {
+    const EACH: u64 = 60;
+    let server = RedisServer::start().await;
+    let connection = || RedisConnectionType::single(server.url()).unwrap();
+    let (sums, mut seen) = mpsc::unbounded_channel();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let called = Arc::clone(&calls);
+    let often = Duration::from_millis(50);
+    let config = ServerConfig::new()
+        .group_grace_period(Duration::from_secs(3600))
+        .unwrap()
+        .group_max_size(u32::try_from(EACH).unwrap())
+        .group_check_interval(often);
+    let system = AsynqSystem::builder(connection())
+        .config(config)
+        .aggregator(GroupAggregatorFunc::new(move |group, tasks| {
+            let mut calls = called.lock().unwrap();
+            calls.push(Instant::now());
+            if calls.len() <= 3 {
+                return Err(Error::other("not yet"));
+            }
+            let mut members: Vec<_> = tasks.iter().map(|task| task.get_payload()).collect();
+            members.sort_unstable();
+            Task::new(group, &members.join(&b","[..]))
+        }))
+        .handler(move |sum: Task| {
+            let sent = sums.send(String::from_utf8_lossy(sum.get_payload()).into_owned());
+            std::future::ready(sent.map_err(Error::other))
+        })
+        .spawn()
+        .await
+        .unwrap();
+    let mut names: Vec<_> = (0..EACH).map(|number| number.to_string()).collect();
+    for name in &names {
+        let member = Task::new("member", name.as_bytes()).unwrap().with_group("g");
+        system.client().enqueue(member).await.unwrap();
+    }
+    let inspector = Inspector::new(Arc::new(RedisBroker::new(connection()).await.unwrap()));
+    let (mut waiting, mut in_sets) = (0, 0);
+    let sum = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let counted = inspector.get_queue_stats("default").await.unwrap().aggregating;
+            for group in inspector.list_groups("default").await.unwrap() {
+                assert!(group.size + group.in_sets <= EACH, "{group:?}");
+                (waiting, in_sets) = (waiting.max(group.size), in_sets.max(group.in_sets));
+            }
+            match seen.try_recv() {
+                Ok(sum) => return sum,
+                Err(_) => assert!(
+                    counted == EACH || calls.lock().unwrap().len() == 4,
+                    "{counted} tasks are seen"
+                ),
+            }
+            tokio::time::sleep(often / 2).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("not aggregated: {:?}", calls.lock().unwrap()));
+    names.sort_unstable();
+    assert_eq!(sum, names.join(","));
+    assert!(in_sets == EACH && waiting > 0, "{in_sets} {waiting}");
+    let gaps: Vec<_> = calls.lock().unwrap().windows(2).map(|two| two[1] - two[0]).collect();
+    for (gap, least) in gaps.iter().zip([1, 2, 4]) {
+        let least = Duration::from_secs(least);
+        assert!(least <= *gap && *gap < least + Duration::from_secs(30), "{gaps:?}");
+    }
+    assert_eq!(gaps.len(), 3);
+    let stats = inspector.get_queue_stats("default").await.unwrap();
+    assert_eq!((stats.aggregating, stats.groups), (0, 0));
+    assert_eq!(system.shutdown().await, Exit::Stopped);
+    invariants::assert_hold(&server.client().await.raw_state().await);
 }

@@ -1,16 +1,22 @@
 //! One run of the user's aggregator: one set of tasks becomes one task, or none is changed.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use asynq_core::{
-    BrokerError, EnqueueError, Error, GroupAggregator, Task, TaskError, TaskOptions,
+    BrokerError, EnqueueError, Error, GroupAggregator, QueueName, Task, TaskError, TaskOptions,
     broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, Env, GroupLimits, LeaseUntil},
     compose::compose_within,
 };
-use futures::FutureExt as _;
-use tokio::time::{sleep, timeout};
+use futures::{FutureExt as _, future::join_all};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::Seat;
+use super::{Seat, failures::Failures};
 use crate::{
     broker::BrokerHandle,
     distrust::{drop_quietly, panic_text, report, shown},
@@ -22,6 +28,8 @@ use crate::{
 const EXTEND_EVERY: Duration = Duration::from_secs(AGGREGATION_SET_LIFETIME.as_secs() / 4);
 /// The wait after an extension that failed.
 const EXTEND_AGAIN: Duration = Duration::from_secs(1);
+/// How long a set that cannot be given up is tried again. Without that it is handed back too, but later.
+const RELEASE_WITHIN: Duration = Duration::from_secs(30);
 /// The waits after a result that was not taken: doubling from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -45,6 +53,19 @@ pub(super) struct Job {
     pub(super) timeout: Duration,
     pub(super) env: Env,
     pub(super) max_message_bytes: usize,
+    pub(super) failures: Failures,
+    /// The sets of runs that have not come to their end.
+    pub(super) open: OpenSets,
+}
+
+/// Sets by their ids.
+#[derive(Debug, Default)]
+pub(super) struct OpenSets(Mutex<HashMap<String, Arc<AggregationSet>>>);
+
+impl OpenSets {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<AggregationSet>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why a set was not aggregated.
@@ -64,22 +85,99 @@ enum RunError {
     NotEnqueued(#[source] EnqueueError),
 }
 
+impl RunError {
+    /// Whether the set is no longer ours.
+    fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost(_) | Self::NotEnqueued(EnqueueError::Broker(BrokerError::AggregationSetGone { .. }))
+        )
+    }
+}
+
 impl Job {
-    /// Aggregates one set. A set for which that fails stays listed until its time is over, and is
-    /// then handed back by the recoverer of any server, as in Go: the wait keeps an aggregator
-    /// that fails from being called again and again at once.
+    /// Aggregates one set. A set for which that fails for good is given up: its tasks are back in their
+    /// group after a wait that grows with each failure of the group, which keeps an aggregator that fails
+    /// from being called again and again at once. Where it cannot be given up, the recoverer of any server
+    /// hands it back when its time is over, as in Go.
     pub(super) async fn run(&self, set: AggregationSet, mut seat: Seat) {
+        let set = Arc::new(set);
+        self.open.lock().insert(set.id.clone(), Arc::clone(&set));
+        self.run_open(&set, &mut seat).await;
+        self.open.lock().remove(&set.id);
+    }
+
+    async fn run_open(&self, set: &AggregationSet, seat: &mut Seat) {
         let (queue, group, tasks) = (&set.queue, &set.group, set.tasks.len());
-        match self.aggregate(&set, &mut seat).await {
-            Ok(()) => tracing::debug!(%queue, %group, tasks, "aggregated"),
-            Err(error) => {
-                tracing::error!(
-                    %queue, %group, tasks, error = %shown(&error),
-                    "not aggregated; the tasks return to their group when the time of their set is over"
-                );
-                drop_quietly(error);
+        let error = match self.aggregate(set, seat).await {
+            Ok(()) => {
+                tracing::debug!(%queue, %group, tasks, "aggregated");
+                self.failures.succeeded(queue, group);
+                return;
             }
+            Err(error) => error,
+        };
+        let wait = (!error.is_loss()).then(|| self.failures.failed(queue, group));
+        tracing::error!(
+            %queue, %group, tasks, error = %shown(&error), back_in = wait.map(tracing::field::debug),
+            "not aggregated; the tasks return to their group"
+        );
+        drop_quietly(error);
+        match wait {
+            Some(wait) => self.release(set, wait, seat).await,
+            // Its time is over, or it was handed back already.
+            None => self.failures.released(queue, Instant::now()),
         }
+    }
+
+    /// Gives a set up, and has it handed back when that is due.
+    async fn release(&self, set: &AggregationSet, wait: Duration, seat: &mut Seat) {
+        let (queue, group) = (&set.queue, &set.group);
+        let release = async {
+            loop {
+                let attempt = async { self.broker.storage().await?.release_aggregation(set, wait).await };
+                match unless_late(attempt, || seat.give_up()).await {
+                    Err(error) if error.is_retryable() => {
+                        tracing::debug!(%queue, %group, error = %report(&error), "set not given up, retrying");
+                    }
+                    answer => return answer,
+                }
+                seat.give_up();
+                sleep(EXTEND_AGAIN).await;
+            }
+        };
+        match timeout(RELEASE_WITHIN, release).await {
+            // Times of sets are whole seconds.
+            Ok(Ok(_)) => self
+                .failures
+                .released(queue, Instant::now() + wait + Duration::from_secs(1)),
+            // It was handed back already.
+            Ok(Err(BrokerError::AggregationSetGone { .. })) => {}
+            Ok(Err(error)) => tracing::warn!(%queue, %group, error = %report(&error), "a set was not given up"),
+            Err(_) => tracing::warn!(%queue, %group, within = ?RELEASE_WITHIN, "a set was not given up in time"),
+        }
+    }
+
+    /// Hands back at once the sets of runs that were broken off.
+    pub(super) async fn hand_back_open(&self) {
+        let open: Vec<_> = std::mem::take(&mut *self.open.lock()).into_values().collect();
+        let Ok(storage) = self.broker.storage().await else {
+            return;
+        };
+        // Each queue by itself, so that one in trouble keeps no other waiting.
+        let mut queues: BTreeMap<&QueueName, Vec<&AggregationSet>> = BTreeMap::new();
+        for set in &open {
+            queues.entry(&set.queue).or_default().push(set);
+        }
+        let storage = &storage;
+        let hand_back = |(queue, sets): (_, Vec<_>)| async move {
+            let release = |set| storage.release_aggregation(set, Duration::ZERO);
+            join_all(sets.into_iter().map(release)).await;
+            if let Err(error) = storage.reclaim_aggregation_sets(queue).await {
+                tracing::debug!(%queue, error = %report(&error), "sets were not handed back");
+            }
+        };
+        join_all(queues.into_iter().map(hand_back)).await;
     }
 
     async fn aggregate(&self, set: &AggregationSet, seat: &mut Seat) -> Result<(), RunError> {

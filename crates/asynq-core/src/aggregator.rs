@@ -22,8 +22,10 @@ pub const MAX_AGGREGATIONS: usize = 3;
 /// The answer is enqueued with its own options, but in the queue of the group, as in Go; with a
 /// group of its own it is a member there. Members and answer change places in one step. When there
 /// is no answer, because of an error, a panic or the time limit, or when it cannot be enqueued, no
-/// task is lost: all members are back in their group when the time of their set is over, two to
-/// three minutes later, and are aggregated anew. So the same tasks may be given more than once.
+/// task is lost: all members are back in their group after a wait, and are aggregated anew. The wait is one
+/// second, and twice as long after each further failure of the group, up to two minutes, and then up to the
+/// next look at the group. So the same tasks may be given more than once. When the server stops or crashes
+/// meanwhile, they are back when the time of their set is over, two to three minutes later, as in Go.
 ///
 /// The future is dropped at its next await point when it takes longer than
 /// [`group_timeout`](crate::ServerConfig::group_timeout), when the server stops, or when the set

@@ -177,6 +177,16 @@ impl LeaseUntil {
         Self((now + LEASE).timestamp())
     }
 
+    /// The end of an aggregation set that is [given up](Broker::release_aggregation): `now` if there is nothing to
+    /// wait for, else the first whole second that is not before `now` + `wait`. At most a
+    /// [lifetime](AGGREGATION_SET_LIFETIME) of a set from now.
+    #[must_use]
+    pub fn of_release(now: DateTime<Utc>, wait: Duration) -> Self {
+        let over = now + wait.min(AGGREGATION_SET_LIFETIME);
+        let part = !wait.is_zero() && over.timestamp_subsec_nanos() > 0;
+        Self(over.timestamp() + i64::from(part))
+    }
+
     /// The end of the lease.
     #[must_use]
     pub fn instant(self) -> DateTime<Utc> {
@@ -530,6 +540,18 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`BrokerError::AggregationSetGone`] when it was handed back.
     async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError>;
+
+    /// Gives a set up: its time is over `wait` from now, [in whole seconds](LeaseUntil::of_release), or when it
+    /// was to be over, if that is sooner. Then [`reclaim_aggregation_sets`](Self::reclaim_aggregation_sets) hands
+    /// its tasks back to their group, where they are aggregated anew. Returns when. Only the one who collected a
+    /// set knows its name.
+    ///
+    /// # Errors
+    /// [`BrokerError::AggregationSetGone`] when it was handed back or finished.
+    ///
+    /// # Cancel safety
+    /// Safe: it was given up or was not, and may be given up again.
+    async fn release_aggregation(&self, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError>;
 
     /// Enqueues the aggregated task in the place of the set, in one script: if the set is no longer listed,
     /// nothing happens (SAFETY rule 9). From then on its tasks neither run nor return to their group; they

@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::{
     clock::from_unix_secs,
+    error::PoisonKind,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
     options::TaskOptions,
@@ -57,6 +58,9 @@ pub struct TaskInfo {
     pub result: Option<Bytes>,
     /// How far its run has come, or the last one had, if its handler said so.
     pub progress: Option<Progress>,
+    /// Why nothing else is known of it but id, queue and state: its data cannot be read, or are gone. `None` for
+    /// nearly all tasks.
+    pub damage: Option<PoisonKind>,
 }
 
 impl TaskInfo {
@@ -90,6 +94,16 @@ impl TaskInfo {
             completed_at: from_unix_secs(message.completed_at),
             result: result.filter(|bytes| !bytes.is_empty()),
             progress: None,
+            damage: None,
+        }
+    }
+
+    /// The view of an id for which there is no usable task: all but id, queue and state is empty.
+    #[must_use]
+    pub fn damaged(queue: &QueueName, id: &TaskId, state: TaskState, kind: PoisonKind) -> Self {
+        Self {
+            damage: Some(kind),
+            ..Self::from_message(queue, id, &TaskMessage::default(), state, None, None)
         }
     }
 }
@@ -116,7 +130,8 @@ pub struct QueueInfo {
     pub archived: u64,
     /// Tasks in the state completed.
     pub completed: u64,
-    /// Tasks waiting in groups; those in aggregation sets are not counted, as in Go.
+    /// Tasks in the state aggregating: those that wait in groups, and those that were taken from one to be
+    /// aggregated, until that has succeeded. Go counts the former only.
     pub aggregating: u64,
     /// Groups with tasks waiting.
     pub groups: u64,
@@ -170,13 +185,16 @@ impl QueueInfo {
     }
 }
 
-/// A group with tasks waiting.
+/// A group with tasks, waiting or being aggregated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     /// Its name.
     pub group: GroupKey,
     /// How many tasks wait in it.
     pub size: u64,
+    /// How many tasks were taken from it and are being aggregated, or will be handed back to it since that has
+    /// failed. Go shows none of them.
+    pub in_sets: u64,
 }
 
 /// One day of a queue.

@@ -60,10 +60,21 @@ pub enum ListFilter {
 /// A page of tasks.
 #[derive(Clone, Debug, Default)]
 pub struct TaskPage {
-    /// The tasks that can be read.
+    /// An item for each id on the page, in order. Where its data cannot be read, the item
+    /// [says so](TaskInfo::damage), and nothing else.
     pub tasks: Vec<TaskInfo>,
-    /// The ids on this page whose data cannot be read.
-    pub poisoned: Vec<(TaskId, PoisonKind)>,
+}
+
+impl TaskPage {
+    /// The tasks that can be read.
+    pub fn readable(&self) -> impl Iterator<Item = &TaskInfo> {
+        self.tasks.iter().filter(|task| task.damage.is_none())
+    }
+
+    /// The ids whose data cannot be read.
+    pub fn poisoned(&self) -> impl Iterator<Item = (&TaskId, PoisonKind)> {
+        self.tasks.iter().filter_map(|task| Some((&task.id, task.damage?)))
+    }
 }
 
 /// Where an audit goes on. Opaque; start with the default.
@@ -209,11 +220,12 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::QueueNotFound`].
     async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError>;
 
-    /// The groups of a queue; empty for an unknown queue. Groups without tasks are left out.
+    /// The groups of a queue; empty for an unknown queue. Groups without tasks, waiting or in aggregation sets,
+    /// are left out.
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError>;
 
     /// A page of tasks. Order as in Go: pending next-to-run first, active longest first, the
-    /// others by ascending time.
+    /// others by ascending time. Of a group those that wait.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`]; [`BrokerError::GroupRequired`] for

@@ -208,8 +208,8 @@ pub mod own {
         of_queue(queue, "x:healer")
     }
 
-    /// Where the next repair of a queue goes on, with a lifetime: index in `active`, rank in `lease`
-    /// and cursor of `SCAN`, separated by spaces. None means the start.
+    /// Where the next repair of a queue goes on, with a lifetime: index in `active`, rank in `lease`,
+    /// cursor of `SCAN`, and ranks in `scheduled`, `retry`, `archived` and `completed`, separated by spaces. None means the start.
     #[must_use]
     pub fn heal_place(queue: &QueueName) -> String {
         of_queue(queue, "x:heal")

@@ -267,8 +267,7 @@ impl Broker for MemoryBroker {
     }
 
     async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
-        let groups = self.with_queue(queue, |queue, _| groups::list(queue))?;
-        Ok(groups.into_iter().map(|info| info.group).collect())
+        self.with_queue(queue, |queue, _| groups::names(queue))
     }
 
     async fn collect_group(
@@ -286,6 +285,10 @@ impl Broker for MemoryBroker {
 
     async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
         self.with_queue(&set.queue, |queue, now| groups::extend(queue, set, now))
+    }
+
+    async fn release_aggregation(&self, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError> {
+        self.with_queue(&set.queue, |queue, now| groups::release(queue, set, wait, now))
     }
 
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {

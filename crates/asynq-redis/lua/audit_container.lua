@@ -30,14 +30,15 @@ for _, id in ipairs(ids) do
     state, msg, group = task[1] or '', task[2], task[3]
   end
   bytes = bytes + #msg
-  if bytes > tonumber(ARGV[5]) and looked > 0 then
+  if (bytes > tonumber(ARGV[5]) or sets_seen > 200) and looked > 0 then
     break
   end
   looked = looked + 1
   if long then
     told[container][id] = 1
   end
-  local found = places(id, group)
+  -- A group may have a thousand sets.
+  local found = places(id, group, 100)
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, kind, state, msg
   reply[n + 5] = type(redis.pcall('ZSCORE', KEYS[3], id)) == 'string' and 1 or 0

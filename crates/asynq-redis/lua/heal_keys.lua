@@ -27,21 +27,13 @@ local function is_in(set, id)
 end
 
 -- Whether an id waits in its group or one of the group's sets; nil if not all of them were looked into.
-local sets_of, looks = nil, 0
+local looks = 0
 local function is_grouped(id, group)
   local key = prefix .. 'g:' .. group
   if is_in(key, id) then
     return true
   end
-  if not sets_of then
-    sets_of = {}
-    for _, set in ipairs(listed_sets()) do
-      local of = string.match(set, '^(.*):[^:]*$') or ''
-      sets_of[of] = sets_of[of] or {}
-      table.insert(sets_of[of], set)
-    end
-  end
-  for _, set in ipairs(sets_of[key] or {}) do
+  for _, set in ipairs(sets_of(key)) do
     looks = looks + 1
     if looks > 2000 then
       return nil

@@ -223,8 +223,7 @@ impl Broker for RedisBroker {
     }
 
     async fn list_groups(&self, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
-        let found = ops::groups::infos(&self.core, queue).await?;
-        Ok(found.into_iter().map(|info| info.group).collect())
+        ops::groups::names(&self.core, queue).await
     }
 
     async fn collect_group(
@@ -238,6 +237,10 @@ impl Broker for RedisBroker {
 
     async fn extend_aggregation(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
         ops::groups::extend(&self.core, set).await
+    }
+
+    async fn release_aggregation(&self, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError> {
+        ops::groups::release(&self.core, set, wait).await
     }
 
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {

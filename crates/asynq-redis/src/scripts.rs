@@ -73,6 +73,10 @@ scripts! {
     FINISH_AGGREGATION = "finish_aggregation" ["container" "exact" "create"];
     /// The parts that the aggregated task replaces.
     FORGET_FINISHED = "forget_finished" ["container" "chunks" "lock"];
+    /// A set that is given up.
+    RELEASE_SET = "release_set" ["container"];
+    /// Ids without a task.
+    DROP_DANGLING = "drop_dangling" ["container" "chunks"];
     /// Aggregation sets that outlived their time.
     RECLAIM_SETS = "reclaim_sets" ["container"];
     /// An entry of a global index.

@@ -57,6 +57,7 @@ pub enum Op {
     ListGroups,
     CollectGroup,
     ExtendAggregation,
+    ReleaseAggregation,
     FinishAggregation,
     ReclaimAggregationSets,
     WriteServerState,

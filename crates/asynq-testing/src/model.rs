@@ -169,6 +169,11 @@ pub enum Step {
         worker: usize,
         nth: Index,
     },
+    ReleaseSet {
+        worker: usize,
+        nth: Index,
+        wait: u64,
+    },
     FinishSet {
         worker: usize,
         nth: Index,
@@ -354,6 +359,8 @@ fn grouping() -> impl Strategy<Value = Step> {
             Step::Collect { worker, queue, group, size, grace, delay }
         }),
         1 => (worker(), any::<Index>()).prop_map(|(worker, nth)| Step::ExtendSet { worker, nth }),
+        1 => (worker(), any::<Index>(), 0..200_u64)
+            .prop_map(|(worker, nth, wait)| Step::ReleaseSet { worker, nth, wait }),
         2 => (worker(), any::<Index>(), new_task(), delivery())
             .prop_map(|(worker, nth, task, delivery)| Step::FinishSet { worker, nth, task, delivery }),
         2 => (worker(), queue()).prop_map(|(worker, queue)| Step::Reclaim { worker, queue }),

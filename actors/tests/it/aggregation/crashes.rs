@@ -156,11 +156,34 @@ async fn a_shutdown_breaks_off_what_does_not_end_and_the_next_server_takes_over(
     let took = began.elapsed();
     assert!(3 * SECOND <= took && took <= 5 * SECOND, "{took:?}");
     assert_eq!((world.broken_off(), world.under_way()), (1, 0));
-    assert_eq!(world.books().await, Books::default(), "they are in their set");
+    assert_eq!(world.balance().await.waiting["g"], ["a", "b"]);
     let system = world.spawn(config()).await;
     assert_eq!(world.call().await.members, names(&["a", "b"]));
     assert_eq!(world.all_aggregated().await.sums, [names(&["a", "b"])]);
     system.shutdown().await;
+}
+
+/// What hangs then is not waited for, and nothing is lost.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_in_time_though_no_set_can_be_handed_back() {
+    for op in [Op::ReleaseAggregation, Op::ReclaimAggregationSets] {
+        let mut world = World::new([Act::Hangs]);
+        let config = || quick().shutdown_timeout(3 * SECOND);
+        let system = world.spawn(config()).await;
+        world.add(&system, "g", "a").await;
+        world.call().await;
+        world.faults.always(op, Fault::Hang);
+        let began = Instant::now();
+        assert_eq!(system.shutdown().await, Exit::Stopped);
+        let took = began.elapsed();
+        assert!(3 * SECOND <= took && took <= 6 * SECOND, "{op:?}: {took:?}");
+        assert_eq!(world.books().await, Books::default(), "{op:?}: it is in its set");
+        world.faults.clear();
+        let system = world.spawn(config()).await;
+        assert_eq!(world.call().await.members, names(&["a"]), "{op:?}");
+        world.all_aggregated().await;
+        system.shutdown().await;
+    }
 }
 
 struct Parent;

@@ -273,7 +273,8 @@ impl World {
                 let payload = String::from_utf8_lossy(&sum.payload).into_owned();
                 books.sums.push(payload.split(',').map(str::to_owned).collect());
             }
-            for group in storage.group_infos(&queue).await.unwrap() {
+            let groups = storage.group_infos(&queue).await.unwrap();
+            for group in groups.into_iter().filter(|group| group.size > 0) {
                 let filter = ListFilter::Group(group.group.clone());
                 let tasks = storage.list_tasks(&queue, &filter, all).await.unwrap().tasks;
                 let names = tasks

@@ -1,10 +1,16 @@
 //! Chores that look after every queue reach the others in time.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use asynq_actors::AsynqSystem;
-use asynq_core::{BrokerError, Connector, GroupAggregator, Result, Task, TaskState, broker::Want};
+use asynq_core::{BrokerError, Connector, Error, GroupAggregator, Result, Task, TaskState, broker::Want};
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
 use super::kit::{Bench, SECOND, SICK, WELL, config, queue, task};
@@ -103,6 +109,76 @@ struct Sum;
 impl GroupAggregator for Sum {
     async fn aggregate(&self, group: &str, _tasks: &[Task]) -> Result<Task> {
         Task::new("sum", group.as_bytes())
+    }
+}
+
+/// Fails for the groups of the sick queue as long as it is told to.
+struct Fails(Arc<AtomicBool>);
+
+#[async_trait]
+impl GroupAggregator for Fails {
+    async fn aggregate(&self, group: &str, tasks: &[Task]) -> Result<Task> {
+        if group != "g" && self.0.load(Ordering::SeqCst) {
+            return Err(Error::other("no"));
+        }
+        Sum.aggregate(group, tasks).await
+    }
+}
+
+/// Sets of the sick queue that cannot be given up or handed back keep no other queue waiting, and come back.
+#[tokio::test(start_paused = true)]
+async fn failed_sets_are_given_up() {
+    const GROUPS: usize = 10;
+    for fault in faults() {
+        for op in [Op::ReleaseAggregation, Op::ReclaimAggregationSets] {
+            let (store, faults) = (asynq_memory::MemoryStore::new(), Faults::new());
+            let failing = Arc::new(AtomicBool::new(true));
+            let config = config()
+                .group_grace_period(SECOND)
+                .unwrap()
+                .group_check_interval(SECOND);
+            let system = AsynqSystem::builder(FaultyConnector::new(store.clone(), faults.clone()))
+                .env(env())
+                .config(config)
+                .aggregator(Fails(Arc::clone(&failing)))
+                .spawn()
+                .await
+                .unwrap();
+            system.ping().await.unwrap();
+            let sick = faults.for_queue(&queue(SICK));
+            sick.always(op, fault);
+            for number in 0..GROUPS {
+                let member = task(SICK, format!("s{number}")).with_group(format!("g{number}"));
+                system.client().enqueue(member).await.unwrap();
+            }
+            tokio::time::sleep(10 * SECOND).await;
+            let storage = store.connect(env()).await.unwrap();
+            for number in 0..5 {
+                let member = task(WELL, format!("w{number}")).with_group("g");
+                system.client().enqueue(member).await.unwrap();
+                tokio::time::sleep(8 * SECOND).await;
+                let info = storage.queue_info(&queue(WELL)).await.unwrap();
+                assert_eq!((info.pending, info.aggregating), (number + 1, 0), "{op:?}: {fault:?}");
+                let info = storage.queue_info(&queue(SICK)).await.unwrap();
+                assert_eq!(
+                    (info.pending, info.aggregating),
+                    (0, GROUPS as u64),
+                    "{op:?}: {fault:?}"
+                );
+            }
+            failing.store(false, Ordering::SeqCst);
+            faults.clear();
+            sick.clear();
+            faults.release();
+            tokio::time::sleep(400 * SECOND).await;
+            let info = storage.queue_info(&queue(SICK)).await.unwrap();
+            assert_eq!(
+                (info.pending, info.aggregating),
+                (GROUPS as u64, 0),
+                "{op:?}: {fault:?}"
+            );
+            system.shutdown().await;
+        }
     }
 }
 

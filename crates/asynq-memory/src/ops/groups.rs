@@ -1,6 +1,6 @@
 //! Groups and aggregation sets.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynq_core::{
     TaskState,
@@ -15,19 +15,34 @@ use chrono::{DateTime, Utc};
 use super::enqueue::{self, Conflict};
 use crate::model::{Queue, ZSet};
 
-/// The groups in the index that have tasks, with their number.
+/// The groups that have tasks, waiting or in aggregation sets, with their numbers.
 pub(crate) fn list(queue: &Queue) -> Result<Vec<GroupInfo>, BrokerError> {
+    queue.check(&["groups", "aggregation_sets"])?;
+    let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for group in &queue.groups {
+        if let Some(waiting) = queue.gathered.get(group) {
+            found.entry(group).or_default().0 = waiting.len() as u64;
+        }
+    }
+    for (key, _) in queue.aggregation_sets.iter() {
+        let set = queue.gathered_name(key).and_then(|name| queue.gathered.get(name));
+        if let (Some(set), Some(group)) = (set, keys::group_of_set(&queue.name, key)) {
+            found.entry(group).or_default().1 += set.len() as u64;
+        }
+    }
+    let infos = found.into_iter().map(|(group, (size, in_sets))| GroupInfo {
+        group: GroupKey::from_storage(group),
+        size,
+        in_sets,
+    });
+    Ok(infos.collect())
+}
+
+/// The groups that have tasks waiting.
+pub(crate) fn names(queue: &Queue) -> Result<Vec<GroupKey>, BrokerError> {
     queue.check(&["groups"])?;
-    let sizes = queue
-        .groups
-        .iter()
-        .filter_map(|group| Some((group, queue.gathered.get(group)?.len() as u64)));
-    Ok(sizes
-        .map(|(group, size)| GroupInfo {
-            group: GroupKey::from_storage(group),
-            size,
-        })
-        .collect())
+    let waiting = queue.groups.iter().filter(|group| queue.gathered.contains_key(*group));
+    Ok(waiting.map(|group| GroupKey::from_storage(group)).collect())
 }
 
 /// Makes a set of a group that is full or old enough. Hashes are not touched: their state stays
@@ -116,6 +131,23 @@ pub(crate) fn extend(queue: &mut Queue, set: &AggregationSet, now: DateTime<Utc>
     let until = set_end(now).max(LeaseUntil(score));
     queue.aggregation_sets.insert(key, until.0);
     Ok(until)
+}
+
+/// Lets the time of a set be over sooner, if it is still listed.
+pub(crate) fn release(
+    queue: &mut Queue,
+    set: &AggregationSet,
+    wait: Duration,
+    now: DateTime<Utc>,
+) -> Result<LeaseUntil, BrokerError> {
+    queue.check(&["aggregation_sets"])?;
+    let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
+    let Some(score) = queue.aggregation_sets.score(&key) else {
+        return Err(gone(set));
+    };
+    let over = LeaseUntil::of_release(now, wait).min(LeaseUntil(score));
+    queue.aggregation_sets.insert(key, over.0);
+    Ok(over)
 }
 
 /// Enqueues the aggregated task, then deletes the set with its tasks and the locks they hold

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use asynq_core::{
     TaskState,
-    broker::{AGGREGATION_SET_LIFETIME, Healed},
+    broker::{AGGREGATION_SET_LIFETIME, Healed, Poison},
     error::{BrokerError, PoisonKind},
     names::{GroupKey, TaskId},
 };
@@ -47,6 +47,7 @@ pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<
     let mut healed = Healed::default();
     forget_empty_groups(queue);
     heal_leases(queue, limit, now, &mut healed);
+    heal_sets(queue, limit, &mut healed);
     heal_hashes(queue, limit, now, &mut healed);
     heal_groups(queue, limit, now, &mut healed);
     heal_locks(queue, limit, now, &mut healed);
@@ -137,6 +138,34 @@ fn times_listed(queue: &Queue) -> BTreeMap<TaskId, usize> {
         .flat_map(|set| set.iter())
         .for_each(|(id, _)| see(id));
     times
+}
+
+/// Ids without a task leave the sets in which they would stay for long.
+fn heal_sets(queue: &mut Queue, limit: usize, healed: &mut Healed) {
+    let Queue {
+        tasks,
+        misfits,
+        scheduled,
+        retry,
+        archived,
+        completed,
+        ..
+    } = queue;
+    let is_gone = |id: &TaskId| !tasks.contains_key(id) && !misfits.contains_key(&format!("t:{id}"));
+    let mut gone: Vec<TaskId> = Vec::new();
+    for set in [scheduled, retry, archived, completed] {
+        let ids = set.iter().map(|(id, _)| id).filter(|id| is_gone(id));
+        let ids: Vec<_> = ids.take(limit).cloned().collect();
+        for id in &ids {
+            set.remove(id);
+        }
+        gone.extend(ids);
+    }
+    healed.poisoned.extend(gone.into_iter().map(|id| Poison {
+        queue: queue.name.clone(),
+        id,
+        kind: PoisonKind::NoHash,
+    }));
 }
 
 /// A hash that stands in no container becomes what its state says; one whose time is not known any

@@ -42,7 +42,7 @@ fn not_found(queue: &QueueName) -> BrokerError {
 pub(crate) fn queue_info(data: &mut Data, name: &QueueName, now: DateTime<Utc>) -> Result<QueueInfo, BrokerError> {
     let queue = known(data, name)?;
     queue.check(&["pending", "active", "scheduled", "retry", "archived", "completed"])?;
-    let waiting = groups::list(queue)?;
+    let found = groups::list(queue)?;
     let counter = |suffix: &str| {
         queue
             .counters
@@ -60,8 +60,8 @@ pub(crate) fn queue_info(data: &mut Data, name: &QueueName, now: DateTime<Utc>) 
     info.retry = queue.retry.len() as u64;
     info.archived = queue.archived.len() as u64;
     info.completed = queue.completed.len() as u64;
-    info.aggregating = waiting.iter().map(|group| group.size).sum();
-    info.groups = waiting.len() as u64;
+    info.aggregating = found.iter().map(|group| group.size + group.in_sets).sum();
+    info.groups = found.iter().filter(|group| group.size > 0).count() as u64;
     info.processed = counter(&format!("processed:{day}"));
     info.failed = counter(&format!("failed:{day}"));
     info.processed_total = counter("processed");
@@ -137,7 +137,7 @@ pub(crate) fn list_tasks(
                 info.progress = progress_of(task);
                 listed.tasks.push(info);
             }
-            Err(kind) => listed.poisoned.push((id, kind)),
+            Err(kind) => listed.tasks.push(TaskInfo::damaged(name, &id, state, kind)),
         }
     }
     Ok(listed)

@@ -121,8 +121,8 @@ async fn lists_and_infos_name_what_cannot_be_read() {
         .list_tasks(&queue(), &ListFilter::State(TaskState::Pending), page)
         .await
         .unwrap();
-    assert_eq!(listed.tasks.len(), 1);
-    let poisoned: Vec<_> = listed.poisoned.iter().map(|(id, kind)| (id.as_str(), *kind)).collect();
+    assert_eq!(listed.readable().count(), 1);
+    let poisoned: Vec<_> = listed.poisoned().map(|(id, kind)| (id.as_str(), kind)).collect();
     assert_eq!(poisoned, KINDS);
     for (name, kind) in KINDS {
         match kit.broker.task_info(&queue(), &id(name)).await {

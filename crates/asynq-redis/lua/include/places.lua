@@ -13,6 +13,8 @@ local LONGEST = 1000
 -- How many entries all searches of one call pass at most.
 local MOST_PASSED = 50000
 local seen, told, passed = {}, { [KEYS[1]] = {}, [KEYS[2]] = {} }, 0
+-- How many aggregation sets were looked into by their groups.
+local sets_seen = 0
 
 -- Whether a list is too long to be read whole.
 local function is_long(list)
@@ -69,6 +71,20 @@ local function listed_sets()
   return seen[KEYS[9]]
 end
 
+-- Those of a group, by the group's key: all in front of the last colon.
+local by_group = nil
+local function sets_of(key)
+  if not by_group then
+    by_group = {}
+    for _, set in ipairs(listed_sets()) do
+      local of = string.match(set, '^(.*):[^:]*$') or ''
+      by_group[of] = by_group[of] or {}
+      table.insert(by_group[of], set)
+    end
+  end
+  return by_group[key] or {}
+end
+
 -- The keys of the sets whose tasks are being deleted, the first thousand.
 local function finished_sets()
   if seen[KEYS[10]] == nil then
@@ -80,8 +96,8 @@ end
 
 -- The keys of all containers that an id stands in, in order, twice if it stands there twice, and
 -- whether both lists could be searched. Of groups and sets only those of `group` are looked at,
--- the group in its hash; see whereabouts.
-local function places(id, group)
+-- the group in its hash; see whereabouts. Of the sets the first `most_sets`, if that is given.
+local function places(id, group, most_sets)
   local found, searched = {}, true
   for _, list in ipairs(LISTS) do
     local times = in_list(list, id)
@@ -103,13 +119,13 @@ local function places(id, group)
   searched = searched and #finished_sets() < MOST_SETS
   if group and group ~= '' then
     local key = ARGV[1] .. 'g:' .. group
-    local of_group = { key }
-    for _, set in ipairs(listed_sets()) do
-      if set ~= key and string.sub(set, 1, #key + 1) == key .. ':' then
-        of_group[#of_group + 1] = set
-      end
+    if type(redis.pcall('ZSCORE', key, id)) == 'string' then
+      found[#found + 1] = key
     end
-    for _, set in ipairs(of_group) do
+    local of_group = sets_of(key)
+    for i = 1, math.min(#of_group, most_sets or #of_group) do
+      local set = of_group[i]
+      sets_seen = sets_seen + 1
       if type(redis.pcall('ZSCORE', set, id)) == 'string' then
         found[#found + 1] = set
       end

@@ -1,6 +1,6 @@
 //! Groups and aggregation sets.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynq_core::{
     TaskMessage,
@@ -30,8 +30,8 @@ use crate::{
     scripts,
 };
 
-/// How many groups one call looks at.
-const GROUPS: i64 = 500;
+/// How many groups or sets one call looks at.
+const GROUPS: i64 = 250;
 /// How many sets one call hands back.
 const SETS: i64 = 100;
 /// How many tasks one call moves between a group and a set: a millisecond or so of Redis.
@@ -41,31 +41,69 @@ const DELETED: i64 = 250;
 /// How many locks one call frees.
 const LOCKS: usize = 250;
 
-/// The groups that have tasks, sorted.
+/// The groups that have tasks, waiting or in aggregation sets, sorted. In one step where there are so few that
+/// one call looks at all.
 pub(crate) async fn infos(core: &Core, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
-    let mut found = BTreeMap::new();
-    let mut cursor = "0".to_owned();
-    loop {
-        let args = Args::with_capacity(3)
-            .text(&keys::queue_prefix(queue))
-            .text(&cursor)
-            .int(GROUPS);
-        let value = core
-            .link
-            .eval(&scripts::GROUPS, keys_of(queue, &["groups"]), args.done())
-            .await?;
-        let mut reply = Reply::of_script("groups", value)?;
-        cursor = reply.text()?;
-        let mut groups = reply.list()?;
-        while !groups.is_empty() {
-            let group = GroupKey::from_storage(&groups.text()?);
-            found.insert(group, u64::try_from(groups.int()?).unwrap_or(0));
+    let mut infos = BTreeMap::new();
+    let mut found = |group: &str, size, in_sets| {
+        let group = GroupKey::from_storage(group);
+        let info = infos.entry(group.clone()).or_insert(GroupInfo {
+            group,
+            size: 0,
+            in_sets: 0,
+        });
+        info.size += size;
+        info.in_sets += in_sets;
+    };
+    let (waiting, sets) = sizes(core, queue, true).await?;
+    for (group, size) in &waiting {
+        found(group, *size, 0);
+    }
+    for (set, size) in &sets {
+        if let Some(group) = keys::group_of_set(queue, set) {
+            found(group, 0, *size);
         }
-        if cursor == "0" {
-            return Ok(found
-                .into_iter()
-                .map(|(group, size)| GroupInfo { group, size })
-                .collect());
+    }
+    Ok(infos.into_values().collect())
+}
+
+/// The groups that have tasks waiting, sorted.
+pub(crate) async fn names(core: &Core, queue: &QueueName) -> Result<Vec<GroupKey>, BrokerError> {
+    let (waiting, _) = sizes(core, queue, false).await?;
+    Ok(waiting.keys().map(|group| GroupKey::from_storage(group)).collect())
+}
+
+/// Numbers of tasks by names.
+type Sizes = BTreeMap<String, u64>;
+
+/// The groups that have tasks waiting, and the aggregation sets by their keys if they are wanted.
+async fn sizes(core: &Core, queue: &QueueName, with_sets: bool) -> Result<(Sizes, Sizes), BrokerError> {
+    let (mut waiting, mut sets) = (Sizes::new(), Sizes::new());
+    let (mut group, mut set) = ("0".to_owned(), if with_sets { "0" } else { "" }.to_owned());
+    loop {
+        let args = Args::with_capacity(4)
+            .text(&keys::queue_prefix(queue))
+            .text(&group)
+            .text(&set)
+            .int(GROUPS);
+        let keys = keys_of(queue, &["groups", "aggregation_sets"]);
+        let value = core.link.eval(&scripts::GROUPS, keys, args.done()).await?;
+        let mut reply = Reply::of_script("groups", value)?;
+        (group, set) = (reply.text()?, reply.text()?);
+        for found in [&mut waiting, &mut sets] {
+            let mut part = reply.list()?;
+            while !part.is_empty() {
+                found.insert(part.text()?, u64::try_from(part.int()?).unwrap_or(0));
+            }
+        }
+        // What has come to its end is not begun anew.
+        for cursor in [&mut group, &mut set] {
+            if cursor == "0" {
+                cursor.clear();
+            }
+        }
+        if group.is_empty() && set.is_empty() {
+            return Ok((waiting, sets));
         }
     }
 }
@@ -178,6 +216,21 @@ pub(crate) async fn extend(core: &Core, set: &AggregationSet) -> Result<LeaseUnt
     let args = Args::with_capacity(2).text(&key).int(set_end(core.now()).0);
     let keys = keys_of(&set.queue, &["aggregation_sets"]);
     let value = core.link.eval(&scripts::EXTEND_SET, keys, args.done()).await?;
+    match scalar(OPERATION, value)? {
+        redis::Value::BulkString(text) if text.is_empty() => Err(gone(set)),
+        value => int(OPERATION, value).map(LeaseUntil),
+    }
+}
+
+pub(crate) async fn release(core: &Core, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError> {
+    const OPERATION: &str = "release_set";
+    let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
+    core.refresh_clock().await;
+    let args = Args::with_capacity(2)
+        .text(&key)
+        .int(LeaseUntil::of_release(core.now(), wait).0);
+    let keys = keys_of(&set.queue, &["aggregation_sets"]);
+    let value = core.link.eval(&scripts::RELEASE_SET, keys, args.done()).await?;
     match scalar(OPERATION, value)? {
         redis::Value::BulkString(text) if text.is_empty() => Err(gone(set)),
         value => int(OPERATION, value).map(LeaseUntil),

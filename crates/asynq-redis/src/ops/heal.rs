@@ -8,7 +8,7 @@ use std::{
 use asynq_core::{
     broker::{AGGREGATION_SET_LIFETIME, Healed, Poison, RECOVER_GRACE},
     clock::unix_nanos,
-    error::BrokerError,
+    error::{BrokerError, PoisonKind},
     keys::{self, own},
     names::{GroupKey, QueueName, TaskId},
 };
@@ -25,6 +25,8 @@ use crate::{
 /// How many entries of one container, and keys of the database, one call looks at: about a
 /// millisecond of Redis.
 const ENTRIES: u32 = 250;
+/// Where ids without a task stay for long.
+const SETS: [&str; 4] = ["scheduled", "retry", "archived", "completed"];
 /// How many groups one call looks at, whether they have tasks.
 const GROUPS: i64 = 50;
 /// How many entries of a list one call searches: about a millisecond of Redis.
@@ -46,6 +48,8 @@ struct Place {
     active: i64,
     lease: i64,
     scan: String,
+    /// Of [`SETS`].
+    sets: [i64; SETS.len()],
 }
 
 impl Default for Place {
@@ -54,6 +58,7 @@ impl Default for Place {
             active: 0,
             lease: 0,
             scan: "0".to_owned(),
+            sets: [0; SETS.len()],
         }
     }
 }
@@ -63,15 +68,21 @@ impl Place {
         let mut parts = text.split(' ');
         let mut number = || parts.next()?.parse::<u64>().ok();
         let (active, lease, scan) = (number()?, number()?, number()?);
+        let mut sets = [0; SETS.len()];
+        for rank in &mut sets {
+            *rank = i64::try_from(number()?).ok()?;
+        }
         parts.next().is_none().then_some(Self {
             active: i64::try_from(active).ok()?,
             lease: i64::try_from(lease).ok()?,
             scan: scan.to_string(),
+            sets,
         })
     }
 
     fn write(&self) -> String {
-        format!("{} {} {}", self.active, self.lease, self.scan)
+        let sets = self.sets.map(|rank| format!(" {rank}")).concat();
+        format!("{} {} {}{sets}", self.active, self.lease, self.scan)
     }
 
     /// The place of a queue; the start where none can be read.
@@ -143,6 +154,7 @@ pub(crate) async fn heal(core: &Core, queue: &QueueName, limit: u32) -> Result<H
     // What was repaired is told even if the rest fails.
     let done = async {
         heal_active(core, queue, limit, now, &mut place, &mut healed, &mut doubtful).await?;
+        heal_sets(core, queue, limit, &mut place, &mut healed).await?;
         heal_keys(core, queue, limit, now, &mut place, &mut healed, &mut doubtful).await?;
         relist(core, queue, doubtful, now, &mut healed).await
     };
@@ -208,6 +220,42 @@ async fn heal_active(
         // What has come to its end begins anew with the next look.
         active = if place.active == 0 { 0 } else { active };
         leases = if place.lease == 0 { 0 } else { leases };
+    }
+    Ok(())
+}
+
+/// Takes ids without a task out of the sorted sets, of each `limit` at most, or all that are left before the end.
+async fn heal_sets(
+    core: &Core,
+    queue: &QueueName,
+    limit: i64,
+    place: &mut Place,
+    healed: &mut Healed,
+) -> Result<(), BrokerError> {
+    for (suffix, rank) in SETS.into_iter().zip(&mut place.sets) {
+        let mut left = limit;
+        while left > 0 {
+            let looked = left.min(ENTRIES.into());
+            let args = Args::with_capacity(3)
+                .text(&keys::queue_prefix(queue))
+                .int(*rank)
+                .int(looked);
+            let value = core
+                .link
+                .eval(&scripts::DROP_DANGLING, keys_of(queue, &[suffix]), args.done())
+                .await?;
+            let mut reply = Reply::of_script("drop_dangling", value)?;
+            *rank = reply.int()?;
+            healed.poisoned.extend(ids(reply.list()?)?.into_iter().map(|id| Poison {
+                queue: queue.clone(),
+                id,
+                kind: PoisonKind::NoHash,
+            }));
+            left -= looked;
+            if *rank == 0 {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -361,9 +409,19 @@ mod tests {
             active: 7,
             lease: 0,
             scan: "18446744073709551615".to_owned(),
+            sets: [1, 0, 3, 4],
         };
         assert_eq!(Place::read(&place.write()), Some(place));
-        for bad in ["", "1 2", "1 2 x", "1 2 3 4", "-1 2 3", "1  3"] {
+        for bad in [
+            "",
+            "1 2",
+            "1 2 x",
+            "1 2 3",
+            "1 2 3 4 5 6 7 8",
+            "-1 2 3 4 5 6 7",
+            "1  3 4 5 6 7",
+            "1 2 3 4 5 6 -7",
+        ] {
             assert_eq!(Place::read(bad), None, "{bad:?}");
         }
     }

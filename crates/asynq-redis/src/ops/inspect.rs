@@ -79,8 +79,8 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
     .await;
     must_be_listed(queue, listed)?;
     let (numbers, groups) = (numbers?, groups?);
-    let waiting = groups.iter().map(|group| group.size).sum();
-    let memory = memory_usage(core, queue, containers, waiting).await;
+    let aggregating = groups.iter().map(|group| group.size + group.in_sets).sum();
+    let memory = memory_usage(core, queue, containers, aggregating).await;
 
     let mut reply = Reply::of_script("queue_info", numbers)?;
     let mut info = QueueInfo::empty(queue.clone(), now);
@@ -106,8 +106,8 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
     info.processed_total = counter("processed")?;
     info.failed_total = counter("failed")?;
     info.paused = reply.int()? == 1;
-    info.groups = groups.len() as u64;
-    info.aggregating = waiting;
+    info.groups = groups.iter().filter(|group| group.size > 0).count() as u64;
+    info.aggregating = aggregating;
     let since = reply.text()?.parse::<i64>().ok().filter(|since| *since > 0);
     info.latency = since.map_or(Duration::ZERO, |since| {
         Duration::from_nanos(u64::try_from(unix_nanos(now).saturating_sub(since)).unwrap_or(0))
@@ -121,7 +121,7 @@ async fn memory_usage(
     core: &Core,
     queue: &QueueName,
     mut containers: Vec<Vec<u8>>,
-    waiting: u64,
+    aggregating: u64,
 ) -> Result<Option<u64>, BrokerError> {
     const OPERATION: &str = "memory_usage";
     containers.push(keys::of_queue(queue, "groups").into_bytes());
@@ -129,7 +129,7 @@ async fn memory_usage(
         .text(&keys::queue_prefix(queue))
         .int(20)
         .int(5)
-        .int(i64::try_from(waiting).unwrap_or(i64::MAX));
+        .int(i64::try_from(aggregating).unwrap_or(i64::MAX));
     match core.link.eval(&scripts::MEMORY_USAGE, containers, args.done()).await {
         Ok(Value::BulkString(text)) if text.is_empty() => Ok(None),
         Ok(value) => Ok(u64::try_from(int(OPERATION, scalar(OPERATION, value)?)?).ok()),
@@ -186,7 +186,7 @@ pub(crate) async fn list_tasks(
                     info.progress = Progress::decode(&progress);
                     listed.tasks.push(info);
                 }
-                Err(poisoned) => listed.poisoned.push(poisoned),
+                Err((id, kind)) => listed.tasks.push(TaskInfo::damaged(queue, &id, state, kind)),
             }
         }
         missing = missing.saturating_sub(looked);

@@ -28,6 +28,7 @@ const PINNED: &[(&str, &str)] = &[
     ("recover", "the_dead_are_recovered"),
     ("heal", "stores_heal"),
     ("heal_keys", "stores_heal"),
+    ("drop_dangling", "stores_heal"),
     ("claim_heal", "stores_heal"),
     ("search_groups", "what_stands_nowhere_is_put_back"),
     ("search_list", "what_stands_nowhere_is_put_back"),
@@ -39,6 +40,7 @@ const PINNED: &[(&str, &str)] = &[
     ("collect_group", "groups_are_aggregated"),
     ("read_set", "groups_are_aggregated"),
     ("extend_set", "groups_are_aggregated"),
+    ("release_set", "groups_are_aggregated"),
     ("finish_aggregation", "groups_are_aggregated"),
     ("forget_finished", "groups_are_aggregated"),
     ("reclaim_sets", "groups_are_aggregated"),
@@ -276,6 +278,7 @@ async fn stores_heal() {
         .raw(&["DEL", &key("lease"), &key("pending"), &key("groups")])
         .await;
     bench.raw(&["ZADD", &key("lease"), "7", "stranger"]).await;
+    bench.raw(&["ZADD", &key("archived"), "7", "gone"]).await;
     bench.raw(&["SET", &key("unique:t:"), "nobody"]).await;
     bench.raw(&["HDEL", &key("t:d"), "msg"]).await;
     fill(&mut bench).await;
@@ -288,7 +291,7 @@ async fn stores_heal() {
     );
     assert_eq!(
         (healed.regrouped.len(), healed.unlocked.len(), healed.poisoned.len()),
-        (1, 1, 1),
+        (1, 1, 2),
         "{healed:?}"
     );
     assert_eq!(bench.audit(&q()).await, []);
@@ -417,12 +420,16 @@ async fn groups_are_aggregated() {
     assert_eq!(second.tasks.len(), 2);
     bench.advance(1);
     bench.storage.extend_aggregation(&first).await.unwrap();
+    let sizes = bench.storage.group_infos(&q()).await.unwrap();
+    assert_eq!((sizes.len(), sizes[0].in_sets), (1, 5));
+    let minute = Duration::from_secs(60);
+    bench.storage.release_aggregation(&second, minute).await.unwrap();
     bench
         .storage
         .finish_aggregation(&first, request("q", "all").build())
         .await
         .unwrap();
-    bench.advance(120);
+    bench.advance(61);
     assert_eq!(bench.storage.reclaim_aggregation_sets(&q()).await.unwrap(), 1);
     assert_eq!(bench.storage.list_groups(&q()).await.unwrap(), [group("g")]);
     assert_eq!(bench.audit(&q()).await, []);

@@ -237,6 +237,10 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
                 .unwrap(),
         };
         storage.extend_aggregation(&set).await.unwrap();
+        storage
+            .release_aggregation(&set, Duration::from_secs(60))
+            .await
+            .unwrap();
         sums += 1;
         let sum = request("q", &format!("sum{sums}")).build();
         storage.finish_aggregation(&set, sum).await.unwrap();
@@ -251,12 +255,40 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         assert_eq!(storage.reclaim_aggregation_sets(&q()).await.unwrap(), 1);
     });
 
+    // As many sets as a thousand failing servers leave, and ids without tasks.
+    bench
+        .raw(&[
+            "EVAL",
+            "for i = 1, 10000 do
+               local set = KEYS[1] .. 'g:group-' .. i .. ':' .. i
+               redis.call('ZADD', set, 1, 'set-' .. i)
+               redis.call('ZADD', KEYS[1] .. 'aggregation_sets', 99999999999, set)
+               redis.call('ZADD', KEYS[1] .. 'retry', 99999999999, 'dangling-' .. i)
+             end",
+            "1",
+            &key(""),
+        ])
+        .await;
     holds!(
         bench,
         "queue_info",
         assert!(storage.queue_info(&q()).await.unwrap().groups > 10_000)
     );
-    holds!(bench, "group_infos", storage.group_infos(&q()).await.unwrap());
+    holds!(bench, "group_infos", {
+        let groups = storage.group_infos(&q()).await.unwrap();
+        assert_eq!(groups.iter().map(|group| group.in_sets).sum::<u64>(), 10_000);
+    });
+    bench
+        .raw(&[
+            "EVAL",
+            "for i = 1, 10000 do
+               redis.call('DEL', KEYS[1] .. 'g:group-' .. i .. ':' .. i)
+             end
+             redis.call('DEL', KEYS[1] .. 'aggregation_sets')",
+            "1",
+            &key(""),
+        ])
+        .await;
     for filter in [
         ListFilter::State(TaskState::Pending),
         ListFilter::State(TaskState::Archived),
@@ -302,6 +334,7 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         });
     }
     // Damage in a long backlog.
+    assert!(storage.queue_info(&q()).await.unwrap().retry >= 10_000);
     holds!(bench, "heal of damage", {
         for n in 0..50 {
             bench

@@ -61,6 +61,9 @@ macro_rules! __conformance_cases {
                 a_set_is_listed_and_its_group_forgotten
                 sets_are_disjoint
                 a_set_can_be_kept_longer
+                a_set_that_is_given_up_comes_back_sooner
+                a_set_that_is_given_up_comes_back_as_it_was
+                tasks_in_sets_are_counted
                 finishing_replaces_the_set_by_its_result
                 finishing_frees_own_locks_only
                 a_set_that_was_handed_back_enqueues_nothing
@@ -200,6 +203,8 @@ macro_rules! __conformance_cases {
             }
             heal {
                 what_is_whole_is_left_alone
+                ids_without_a_task_leave_their_sets
+                any_number_of_ids_without_a_task_leave
                 an_active_task_without_lease_gets_one
                 a_stale_lease_is_removed
                 a_forgotten_group_is_put_back
@@ -323,6 +328,7 @@ macro_rules! __conformance_cases {
                 an_active_task_without_valid_lease_is_an_orphan
                 what_is_not_there_is_told
                 an_unreadable_task_is_told_and_hides_nothing
+                pages_are_full_though_tasks_are_gone
                 an_unknown_state_is_told
                 odd_values_of_foreign_programs_are_shown
                 fields_of_strangers_are_left_alone

@@ -203,6 +203,124 @@ pub(super) async fn a_set_can_be_kept_longer(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
+/// A set that is given up is handed back when its wait is over, and no later than it was to be.
+pub(super) async fn a_set_that_is_given_up_comes_back_sooner(fx: &Fixture) {
+    add(fx, &["a", "b"]).await;
+    let set = collect(fx, NOW).await;
+    let release = async |wait| fx.storage.release_aggregation(&set, secs(wait)).await.unwrap().0 - fx.secs();
+    // In whole seconds, and no less.
+    let first = release(30).await;
+    assert!((30..=31).contains(&first), "{first}");
+    assert_eq!(release(60).await, first, "never longer");
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 0);
+    fx.advance(10);
+    let next = release(5).await;
+    assert!((5..=6).contains(&next), "{next}");
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 0);
+    fx.advance(6);
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("g:g").len(), 2);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+    let answer = fx.storage.release_aggregation(&set, secs(0)).await;
+    assert!(
+        matches!(answer, Err(BrokerError::AggregationSetGone { .. })),
+        "{answer:?}"
+    );
+    let set = collect(fx, NOW).await;
+    assert_eq!(
+        fx.storage.release_aggregation(&set, secs(0)).await.unwrap().0,
+        fx.secs()
+    );
+    assert_eq!(fx.storage.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let set = collect(fx, NOW).await;
+    let latest = fx.storage.release_aggregation(&set, Duration::MAX).await.unwrap();
+    assert_eq!(latest, set.until);
+    fx.storage
+        .finish_aggregation(&set, request(Q, "sum").build())
+        .await
+        .unwrap();
+    let answer = fx.storage.release_aggregation(&set, secs(0)).await;
+    assert!(
+        matches!(answer, Err(BrokerError::AggregationSetGone { .. })),
+        "{answer:?}"
+    );
+}
+
+/// All its tasks, with the times at which they were added, beside those that joined the group meanwhile; and
+/// another set of the group stays whose it is. Given up again, which is the answer to a lost answer, nothing
+/// changes.
+pub(super) async fn a_set_that_is_given_up_comes_back_as_it_was(fx: &Fixture) {
+    for name in ["b", "a", "c"] {
+        add(fx, &[name]).await;
+        fx.advance(1);
+    }
+    let before = fx.raw().await;
+    let given_up = collect(fx, NOW).await;
+    add(fx, &["d"]).await;
+    let kept = collect(fx, NOW).await;
+    fx.advance(1);
+    add(fx, &["e"]).await;
+    let newcomer = fx.raw().await.zset("g:g");
+    for _ in 0..2 {
+        fx.storage.release_aggregation(&given_up, secs(0)).await.unwrap();
+    }
+    // Nobody but the storage moves them: the owner may still end the set.
+    assert_eq!(fx.raw().await.zset("g:g"), newcomer);
+    assert_eq!(fx.connect().await.reclaim_aggregation_sets(&queue(Q)).await.unwrap(), 1);
+    let raw = fx.raw().await;
+    let mut all = before.zset("g:g");
+    all.extend(newcomer);
+    assert_eq!(raw.zset("g:g"), all);
+    assert_eq!(raw.q().set("groups"), ["g"]);
+    assert_eq!(raw.zset(&suffix(&kept)).len(), 1);
+    for name in ["a", "b", "c"] {
+        assert_eq!(raw.q().get(&format!("t:{name}")), before.q().get(&format!("t:{name}")));
+    }
+    let again = collect(fx, NOW).await;
+    assert_eq!(ids_of(&again), ["b", "a", "c", "e"]);
+    fx.storage
+        .finish_aggregation(&kept, request(Q, "sum").build())
+        .await
+        .unwrap();
+}
+
+/// Tasks that are being aggregated are aggregating to whoever looks.
+pub(super) async fn tasks_in_sets_are_counted(fx: &Fixture) {
+    add(fx, &["a", "b"]).await;
+    let set = collect(fx, NOW).await;
+    add(fx, &["c"]).await;
+    fx.enqueue(request(Q, "d").group("with:colon")).await;
+    let colon = fx
+        .storage
+        .collect_group(&queue(Q), &group("with:colon"), NOW)
+        .await
+        .unwrap();
+    let look = async || {
+        let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+        let groups = fx.storage.group_infos(&queue(Q)).await.unwrap();
+        let sizes: Vec<_> = groups
+            .into_iter()
+            .map(|g| (g.group.to_string(), g.size, g.in_sets))
+            .collect();
+        (info.aggregating, info.groups, info.size(), sizes)
+    };
+    let (g, other) = ("g".to_owned(), "with:colon".to_owned());
+    assert_eq!(look().await, (4, 1, 4, vec![(g.clone(), 1, 2), (other, 0, 1)]));
+    // There is nothing to collect from it.
+    assert_eq!(fx.storage.list_groups(&queue(Q)).await.unwrap(), [group("g")]);
+    fx.storage
+        .finish_aggregation(&set, request(Q, "sum").build())
+        .await
+        .unwrap();
+    let colon = colon.unwrap();
+    fx.storage
+        .finish_aggregation(&colon, request(Q, "sum2").build())
+        .await
+        .unwrap();
+    assert_eq!(look().await, (1, 1, 3, vec![(g, 1, 0)]));
+}
+
 /// A.22 and SAFETY 9: one script enqueues the result and deletes the set with its tasks; their
 /// locks are freed (G15).
 pub(super) async fn finishing_replaces_the_set_by_its_result(fx: &Fixture) {

@@ -1,6 +1,9 @@
 //! The stores heal (DESIGN promise 6).
 
-use asynq_core::broker::{Healed, RECOVER_GRACE};
+use asynq_core::{
+    broker::{Healed, RECOVER_GRACE},
+    error::PoisonKind,
+};
 
 use super::kit::*;
 
@@ -20,6 +23,63 @@ async fn heal(fx: &Fixture) -> Healed {
         all.poisoned.extend(healed.poisoned);
     }
     all
+}
+
+/// Ids without a task leave the sets in which nobody else would look at them for long, and no others do.
+pub(super) async fn ids_without_a_task_leave_their_sets(fx: &Fixture) {
+    let states = [
+        TaskState::Scheduled,
+        TaskState::Retry,
+        TaskState::Archived,
+        TaskState::Completed,
+    ];
+    for state in states {
+        for name in ["kept", "gone"] {
+            fx.task_in(&format!("{name}-{state}"), state).await;
+        }
+    }
+    let whole = fx.raw().await;
+    fx.edit(|raw| {
+        for state in states {
+            raw.remove(&key(&format!("t:gone-{state}")));
+        }
+    })
+    .await;
+    let mut told: Vec<_> = heal(fx)
+        .await
+        .poisoned
+        .into_iter()
+        .map(|p| (p.id.to_string(), p.kind))
+        .collect();
+    told.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let expected = ["archived", "completed", "retry", "scheduled"];
+    assert_eq!(
+        told,
+        expected.map(|state| (format!("gone-{state}"), PoisonKind::NoHash))
+    );
+    let raw = fx.raw().await;
+    for state in states {
+        let ids: Vec<_> = raw.zset(state.as_str()).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [format!("kept-{state}")]);
+        let kept = format!("kept-{state}");
+        assert_eq!(raw.task(&kept).names(), whole.task(&kept).names());
+    }
+}
+
+/// Any number of them, a part in each look.
+pub(super) async fn any_number_of_ids_without_a_task_leave(fx: &Fixture) {
+    let ids: Vec<String> = (0..1200).map(|n| format!("id{n:04}")).collect();
+    fx.task_in("kept", TaskState::Archived).await;
+    let now = fx.secs();
+    fx.edit(|raw| {
+        let entries: Vec<_> = ids.iter().map(|id| (id.as_str(), now)).chain([("kept", now)]).collect();
+        raw.insert(key("archived"), zset(&entries));
+    })
+    .await;
+    let healed = heal(fx).await;
+    assert_eq!(healed.poisoned.len(), 1200);
+    let left = fx.raw().await.zset("archived");
+    assert_eq!(left, [("kept".to_owned(), now)]);
 }
 
 /// A healthy queue is left alone.

@@ -321,6 +321,16 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
             .await
     }
 
+    async fn release_aggregation(&self, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError> {
+        self.faults
+            .guard_queue(
+                Op::ReleaseAggregation,
+                &set.queue,
+                self.inner.release_aggregation(set, wait),
+            )
+            .await
+    }
+
     async fn finish_aggregation(&self, set: &AggregationSet, result: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
         self.faults
             .guard_queue(

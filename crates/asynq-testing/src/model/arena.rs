@@ -272,6 +272,7 @@ impl Arena {
                 self.collect(*worker, *queue, *group, limits).await
             }
             Step::ExtendSet { worker, nth } => Ok(self.extend_set(*worker, nth).await),
+            Step::ReleaseSet { worker, nth, wait } => Ok(self.release_set(*worker, nth, *wait).await),
             Step::FinishSet {
                 worker,
                 nth,

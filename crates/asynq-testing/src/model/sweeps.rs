@@ -135,6 +135,19 @@ impl Arena {
         answers
     }
 
+    pub(super) async fn release_set(&self, worker: usize, nth: &Index, wait: u64) -> Answers {
+        let mut answers = Answers::new();
+        if self.sets.is_empty() {
+            return answers;
+        }
+        let wait = Duration::from_secs(wait);
+        for (subject, set) in self.subjects.iter().zip(nth.get(&self.sets)) {
+            let answer = subject.workers[worker].broker.release_aggregation(set, wait).await;
+            answers.push(told(&answer, |until| until.0.to_string()));
+        }
+        answers
+    }
+
     pub(super) async fn finish_set(
         &mut self,
         worker: usize,

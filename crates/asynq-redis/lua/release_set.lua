@@ -1,0 +1,18 @@
+-- release_set: lets the time of an aggregation set be over sooner.
+--
+-- KEYS  1 aggregation_sets
+-- ARGV  1 set key, 2 new end in s
+-- returns the end now in force in s, or '' if the set is no longer listed
+--       or {WRONGTYPE, key}: refused, nothing was written
+
+local bad = misfit({ KEYS[1], 'zset' })
+if bad then
+  return wrong_type(bad)
+end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+  return ''
+end
+-- A write that frees, so that the rest is allowed under maxmemory.
+redis.call('ZREM', KEYS[1], '')
+redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[2], ARGV[1])
+return redis.call('ZSCORE', KEYS[1], ARGV[1])
