@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 pub use self::jumps::Jumps;
 
@@ -100,11 +100,12 @@ impl Clock {
         })))
     }
 
-    /// The wall clock's time now, from here on moved by tokio's clock: `tokio::time::pause` and
-    /// `advance` drive it.
+    /// The wall clock's time now in whole milliseconds, from here on moved by tokio's clock:
+    /// `tokio::time::pause` and `advance` drive it. Tokio's timers have milliseconds too, so what is due after
+    /// a span is due when a sleep of that span is over.
     #[must_use]
     pub fn tokio() -> Self {
-        Self::tokio_at(Utc::now())
+        Self::tokio_at(Utc::now().trunc_subsecs(3))
     }
 
     /// As [`tokio`](Self::tokio), but it is `start` now.
