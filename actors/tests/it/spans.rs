@@ -11,9 +11,10 @@ use asynq_actors::AsynqSystem;
 use asynq_core::{Error, RetryDelay, ServerConfig, Task};
 use asynq_memory::MemoryStore;
 use tracing::{
-    Level, Subscriber,
+    Dispatch, Level, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id},
+    subscriber::DefaultGuard,
 };
 use tracing_subscriber::{
     layer::{Context, Layer, SubscriberExt as _},
@@ -50,6 +51,16 @@ struct Seen {
     fields: Arc<Mutex<Vec<Fields>>>,
 }
 
+impl Seen {
+    /// Hears what this thread says, while these are kept. The second one hears nothing: with a single one
+    /// `tracing` asks the thread that is the first to come by a place, which may be another test's, whether
+    /// anybody listens there.
+    fn hears(&self) -> (DefaultGuard, Dispatch) {
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()));
+        (guard, Dispatch::new(tracing_subscriber::registry()))
+    }
+}
+
 impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut reader = Reader::default();
@@ -79,7 +90,7 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
 #[tokio::test(start_paused = true)]
 async fn tasks_and_actors_have_spans_with_stable_fields() {
     let seen = Seen::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+    let _guards = seen.hears();
     let system = AsynqSystem::builder(MemoryStore::new())
         .env(env())
         .handler(|_: Task| async {
@@ -133,7 +144,7 @@ async fn tasks_and_actors_have_spans_with_stable_fields() {
 #[tokio::test(start_paused = true)]
 async fn every_failed_run_is_logged_with_what_comes_next() {
     let seen = Seen::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+    let _guards = seen.hears();
     let system = AsynqSystem::builder(MemoryStore::new())
         .env(env())
         .config(ServerConfig::new().retry_delay(RetryDelay::new(|_, _, _| Duration::from_secs(60))))
