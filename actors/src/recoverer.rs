@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Error, QueueName, SettleError, Storage, Task,
-    broker::{Env, ExpiredPlace, ExpiredTask, Outcome, Poison, Recovery},
+    broker::{Env, Expired, ExpiredPlace, ExpiredTask, Outcome, Poison, Recovery},
     config::Settings,
     failure::outcome_of,
 };
@@ -82,38 +82,39 @@ impl Medic {
 
     /// Answers the queue if tasks of it wait for the second look.
     async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<Option<QueueName>, BrokerError> {
+        let asked = Instant::now();
         // A failure, or a pass that is dropped, makes the next look the first.
-        let is_second = self.suspected().remove(queue);
-        let wait_for_it = !is_second && self.finds_any(storage, queue).await?;
+        let was_suspected = self.suspected().remove(queue);
+        let found = self.expired(storage, queue, &ExpiredPlace::default()).await?;
+        // So does an answer that came late: the storage may have been away meanwhile.
+        let is_second = was_suspected && asked.elapsed() < LOOK_AGAIN;
+        let waits = !is_second && (!found.tasks.is_empty() || found.more);
         if is_second {
-            self.recover(storage, queue).await?;
+            self.recover(storage, queue, found).await?;
         }
         storage.reclaim_aggregation_sets(queue).await?;
         self.heal(storage, queue).await?;
-        if !wait_for_it {
-            return Ok(None);
+        if waits {
+            self.suspected().insert(queue.clone());
         }
-        self.suspected().insert(queue.clone());
-        Ok(Some(queue.clone()))
+        Ok(waits.then(|| queue.clone()))
     }
 
-    async fn finds_any(&self, storage: &dyn Storage, queue: &QueueName) -> Result<bool, BrokerError> {
-        let found = storage
-            .expired_after(queue, self.settings.recover_grace, BATCH, &ExpiredPlace::default())
-            .await?;
+    async fn expired(
+        &self,
+        storage: &dyn Storage,
+        queue: &QueueName,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError> {
+        let grace = self.settings.recover_grace;
+        let found = storage.expired_after(queue, grace, BATCH, place).await?;
         log_poison("recoverer", &found.poisoned);
-        Ok(!found.tasks.is_empty() || found.more)
+        Ok(found)
     }
 
-    async fn recover(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
-        // Each page begins behind the one before, so what cannot be recovered keeps nobody waiting.
-        let (mut place, mut failure) = (ExpiredPlace::default(), None);
+    async fn recover(&self, storage: &dyn Storage, queue: &QueueName, first: Expired) -> Result<(), BrokerError> {
+        let (mut found, mut failure) = (first, None);
         loop {
-            let found = storage
-                .expired_after(queue, self.settings.recover_grace, BATCH, &place)
-                .await?;
-            log_poison("recoverer", &found.poisoned);
-            place = found.next;
             let batch: Vec<Recovery> = found
                 .tasks
                 .into_iter()
@@ -141,6 +142,8 @@ impl Medic {
             if !found.more {
                 return failure.map_or(Ok(()), Err);
             }
+            // Each page begins behind the one before, so what cannot be recovered keeps nobody waiting.
+            found = self.expired(storage, queue, &found.next).await?;
         }
     }
 

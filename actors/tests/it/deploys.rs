@@ -9,9 +9,12 @@ use std::{
 };
 
 use asynq_actors::{AsynqSystem, ClientHandle, Exit, HandleTask, HandlerActorSpec};
-use asynq_core::{Connector as _, Entropy, Error, QueueInfo, QueueName, Result, ServerConfig, Task};
+use asynq_core::{
+    Connector as _, Entropy, Error, QueueInfo, QueueName, Result, ServerConfig, Task,
+    broker::{Env, Want},
+};
 use asynq_memory::MemoryStore;
-use asynq_testing::faulty::{Fault, Faults, FaultyConnector};
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -93,10 +96,10 @@ impl Actor for Worker {
     }
 }
 
-async fn server(store: &MemoryStore, faults: &Faults, seen: &Seen) -> AsynqSystem {
+async fn server(store: &MemoryStore, env: &Env, faults: &Faults, seen: &Seen) -> AsynqSystem {
     let (for_actors, seen) = (seen.clone(), seen.clone());
     AsynqSystem::builder(FaultyConnector::new(store.clone(), faults.clone()))
-        .env(env())
+        .env(env.clone())
         .config(ServerConfig::new().concurrency(10))
         .handler(move |task: Task| work(task, seen.clone()))
         .handler_actor(
@@ -122,8 +125,8 @@ async fn enqueue(client: &ClientHandle, entropy: &Entropy, count: usize, longest
 }
 
 /// Waits until the tasks have ended, and checks how.
-async fn all_completed(store: &MemoryStore, tasks: usize, seen: &Seen) {
-    let look = store.connect(env()).await.unwrap();
+async fn all_completed(store: &MemoryStore, env: &Env, tasks: usize, seen: &Seen) {
+    let look = store.connect(env.clone()).await.unwrap();
     let info = || async { look.queue_info(&QueueName::default()).await.unwrap() };
     let ended = |info: &QueueInfo| info.completed + info.archived >= tasks as u64;
     let all = async {
@@ -144,12 +147,18 @@ async fn all_completed(store: &MemoryStore, tasks: usize, seen: &Seen) {
 
 #[tokio::test(start_paused = true)]
 async fn rolling_restarts_under_load_use_no_retry() {
-    let (store, faults, seen) = (MemoryStore::new(), Faults::new(), Seen::default());
-    let producer = AsynqSystem::builder(store.clone()).env(env()).spawn().await.unwrap();
+    // One clock, as that of one Redis.
+    let (store, env) = (MemoryStore::new(), env());
+    let (faults, seen) = (Faults::new(), Seen::default());
+    let producer = AsynqSystem::builder(store.clone())
+        .env(env.clone())
+        .spawn()
+        .await
+        .unwrap();
     let entropy = Entropy::seeded(11);
     let mut fleet = Vec::new();
     for _ in 0..SERVERS {
-        fleet.push(server(&store, &faults, &seen).await);
+        fleet.push(server(&store, &env, &faults, &seen).await);
     }
     let mut sent = 0;
     for _ in 0..ROUNDS {
@@ -160,14 +169,14 @@ async fn rolling_restarts_under_load_use_no_retry() {
             tokio::time::sleep(Duration::from_millis(entropy.below(4000))).await;
             let former = fleet.remove(at);
             assert_eq!(former.shutdown().await, Exit::Stopped);
-            fleet.insert(at, server(&store, &faults, &seen).await);
+            fleet.insert(at, server(&store, &env, &faults, &seen).await);
         }
     }
     assert!(
         seen.cancels.load(Ordering::Relaxed) > ROUNDS,
         "few were cut short: {seen:?}"
     );
-    all_completed(&store, sent, &seen).await;
+    all_completed(&store, &env, sent, &seen).await;
     for system in fleet.into_iter().chain([producer]) {
         assert_eq!(system.shutdown().await, Exit::Stopped);
     }
@@ -177,11 +186,17 @@ async fn rolling_restarts_under_load_use_no_retry() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_ends_every_lease_uses_no_retry() {
     for (away, offset) in [(35, 7), (65, 31), (90, 17), (300, 43)] {
-        let (store, faults, seen) = (MemoryStore::new(), Faults::new(), Seen::default());
-        let producer = AsynqSystem::builder(store.clone()).env(env()).spawn().await.unwrap();
+        // One clock, as that of one Redis.
+        let (store, env) = (MemoryStore::new(), env());
+        let (faults, seen) = (Faults::new(), Seen::default());
+        let producer = AsynqSystem::builder(store.clone())
+            .env(env.clone())
+            .spawn()
+            .await
+            .unwrap();
         let mut fleet = Vec::new();
         for _ in 0..SERVERS {
-            fleet.push(server(&store, &faults, &seen).await);
+            fleet.push(server(&store, &env, &faults, &seen).await);
             // Their passes come at times of their own.
             tokio::time::sleep(Duration::from_secs(9)).await;
         }
@@ -191,9 +206,49 @@ async fn an_outage_that_ends_every_lease_uses_no_retry() {
         faults.all(Fault::unavailable());
         tokio::time::sleep(Duration::from_secs(away)).await;
         faults.clear();
-        all_completed(&store, 60, &seen).await;
+        all_completed(&store, &env, 60, &seen).await;
         for system in fleet.into_iter().chain([producer]) {
             assert_eq!(system.shutdown().await, Exit::Stopped);
         }
+    }
+}
+
+/// A server that had seen a dead one's task before the outage has not seen all others since.
+#[tokio::test(start_paused = true)]
+async fn an_outage_between_two_looks_of_a_recoverer_uses_no_retry() {
+    // One clock, as that of one Redis.
+    let (store, env) = (MemoryStore::new(), env());
+    let (faults, seen) = (Faults::new(), Seen::default());
+    let producer = AsynqSystem::builder(store.clone())
+        .env(env.clone())
+        .spawn()
+        .await
+        .unwrap();
+    enqueue(&producer.client(), &Entropy::seeded(13), 1, 1000).await;
+    // Taken by somebody who is gone.
+    let dead = store.connect(env.clone()).await.unwrap();
+    let want = Want {
+        queue: QueueName::default(),
+        max: 1,
+    };
+    let taken = dead.exchange(&dead.begin(), Vec::new(), vec![want]).await;
+    assert_eq!(taken.leased.len(), 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let system = server(&store, &env, &faults, &seen).await;
+    enqueue(&producer.client(), &Entropy::seeded(13), 12, 400_000).await;
+    // A minute later, when what is running is known to have been started.
+    faults.called(Op::Expired, 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(seen.runs.load(Ordering::Relaxed) > 5, "{seen:?}");
+    faults.all(Fault::unavailable());
+    // Sent before the connection was lost, answered by the next one.
+    faults.always(Op::Expired, Fault::Hang);
+    faults.hung(Op::Expired, 1).await;
+    tokio::time::sleep(Duration::from_secs(80)).await;
+    faults.clear();
+    faults.release();
+    all_completed(&store, &env, 13, &seen).await;
+    for system in [system, producer] {
+        assert_eq!(system.shutdown().await, Exit::Stopped);
     }
 }
