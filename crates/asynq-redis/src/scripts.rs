@@ -67,14 +67,12 @@ scripts! {
     COLLECT_GROUP = "collect_group" ["container"];
     /// The tasks of an aggregation set.
     READ_SET = "read_set" ["container" "aside"];
-    /// A longer life for an aggregation set.
-    EXTEND_SET = "extend_set" ["container"];
+    /// A later or sooner end of an aggregation set.
+    END_SET = "end_set" ["container"];
     /// The aggregated task for its parts.
     FINISH_AGGREGATION = "finish_aggregation" ["container" "exact" "create"];
     /// The parts that the aggregated task replaces.
     FORGET_FINISHED = "forget_finished" ["container" "chunks" "lock"];
-    /// A set that is given up.
-    RELEASE_SET = "release_set" ["container"];
     /// Ids without a task.
     DROP_DANGLING = "drop_dangling" ["container" "chunks"];
     /// Aggregation sets that outlived their time.

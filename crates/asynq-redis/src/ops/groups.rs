@@ -210,27 +210,22 @@ fn set_end(now: DateTime<Utc>) -> LeaseUntil {
 }
 
 pub(crate) async fn extend(core: &Core, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
-    const OPERATION: &str = "extend_set";
     core.refresh_clock().await;
-    let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
-    let args = Args::with_capacity(2).text(&key).int(set_end(core.now()).0);
-    let keys = keys_of(&set.queue, &["aggregation_sets"]);
-    let value = core.link.eval(&scripts::EXTEND_SET, keys, args.done()).await?;
-    match scalar(OPERATION, value)? {
-        redis::Value::BulkString(text) if text.is_empty() => Err(gone(set)),
-        value => int(OPERATION, value).map(LeaseUntil),
-    }
+    end_at(core, set, set_end(core.now()), "GT").await
 }
 
 pub(crate) async fn release(core: &Core, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError> {
-    const OPERATION: &str = "release_set";
-    let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
     core.refresh_clock().await;
-    let args = Args::with_capacity(2)
-        .text(&key)
-        .int(LeaseUntil::of_release(core.now(), wait).0);
+    end_at(core, set, LeaseUntil::of_release(core.now(), wait), "LT").await
+}
+
+/// Moves the end of a set, later or sooner as `only_if` says; the end that is then in force.
+async fn end_at(core: &Core, set: &AggregationSet, end: LeaseUntil, only_if: &str) -> Result<LeaseUntil, BrokerError> {
+    const OPERATION: &str = "end_set";
+    let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
+    let args = Args::with_capacity(3).text(&key).int(end.0).text(only_if);
     let keys = keys_of(&set.queue, &["aggregation_sets"]);
-    let value = core.link.eval(&scripts::RELEASE_SET, keys, args.done()).await?;
+    let value = core.link.eval(&scripts::END_SET, keys, args.done()).await?;
     match scalar(OPERATION, value)? {
         redis::Value::BulkString(text) if text.is_empty() => Err(gone(set)),
         value => int(OPERATION, value).map(LeaseUntil),

@@ -1,7 +1,7 @@
--- extend_set: keeps an aggregation set longer (pitfalls G31).
+-- end_set: lets the time of an aggregation set be over later, or sooner (pitfalls G31).
 --
 -- KEYS  1 aggregation_sets
--- ARGV  1 set key, 2 new end in s
+-- ARGV  1 set key, 2 new end in s, 3 'GT': only if that is later, 'LT': only if sooner
 -- returns the end now in force in s, or '' if the set is no longer listed
 --       or {WRONGTYPE, key}: refused, nothing was written
 
@@ -14,5 +14,5 @@ if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
 end
 -- A write that frees, so that the rest is allowed under maxmemory.
 redis.call('ZREM', KEYS[1], '')
-redis.call('ZADD', KEYS[1], 'XX', 'GT', ARGV[2], ARGV[1])
+redis.call('ZADD', KEYS[1], 'XX', ARGV[3], ARGV[2], ARGV[1])
 return redis.call('ZSCORE', KEYS[1], ARGV[1])
