@@ -285,7 +285,7 @@ impl Drop for Seat {
 struct Runs {
     under_way: Mutex<JoinSet<()>>,
     places: Arc<Semaphore>,
-    /// How many runs of which queue wait for the storage without a place.
+    /// The number of runs of each queue that wait for the storage without a place.
     stuck: Arc<Mutex<HashMap<QueueName, usize>>>,
 }
 

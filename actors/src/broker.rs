@@ -27,11 +27,11 @@ use crate::{
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
-/// How long a call waits for a storage that is being opened.
+/// The longest wait of a call for a storage that is being opened.
 pub(crate) const CONNECTING: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// How long after the first word on a storage that is not reached comes the second; then it doubles.
+/// The time from the first warning of a storage that is not reached to the second; it doubles from there.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 const LAST_WORD: Duration = Duration::from_secs(300);
 

@@ -343,7 +343,7 @@ pub(crate) struct ClientArgs {
 #[derive(Debug)]
 pub(crate) struct ClientState {
     args: ClientArgs,
-    /// What waits for its first attempt, by queue: each call goes to one queue, so that one without
+    /// The enqueues that wait for their first attempt, by queue: each call goes to one queue, so that one without
     /// an answer holds up no other.
     lines: HashMap<String, Line>,
     /// What failed and is tried again.

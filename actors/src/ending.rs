@@ -51,11 +51,10 @@ impl State {
     fn runs_until(&self) -> Option<Instant> {
         let began = self.began?;
         let until = began + self.timeout?;
-        let until = match self.hurry {
+        Some(match self.hurry {
             Some((hurry, from)) => until.min(began.max(from) + hurry),
             None => until,
-        };
-        Some(self.at_once.map_or(until, |at_once| until.min(at_once)))
+        })
     }
 }
 

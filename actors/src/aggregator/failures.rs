@@ -9,10 +9,10 @@ use std::{
 use asynq_core::{GroupKey, QueueName, broker::AGGREGATION_SET_LIFETIME};
 use tokio::time::Instant;
 
-/// How long the tasks of a group wait whose aggregation failed: doubling with each failure in a row, up to
+/// The first wait of the tasks of a group whose aggregation failed. It doubles with each failure in a row, up to
 /// [`AGGREGATION_SET_LIFETIME`], after which they come back anyway.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Of so many groups failures are remembered.
+/// The most groups whose failures are remembered.
 const MOST_GROUPS: usize = 10_000;
 
 type Rows = HashMap<(QueueName, GroupKey), u32>;

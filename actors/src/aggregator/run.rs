@@ -28,7 +28,7 @@ use crate::{
 const EXTEND_EVERY: Duration = Duration::from_secs(AGGREGATION_SET_LIFETIME.as_secs() / 4);
 /// The wait after an extension that failed.
 const EXTEND_AGAIN: Duration = Duration::from_secs(1);
-/// How long a set that cannot be given up is tried again. Without that it is handed back too, but later.
+/// The longest time for giving a set up. One that is not given up is handed back when its own time is over.
 const RELEASE_WITHIN: Duration = Duration::from_secs(30);
 /// The waits after a result that was not taken: doubling from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ enum RunError {
 }
 
 impl RunError {
-    /// Whether the set is no longer ours.
+    /// Says that the set is no longer ours.
     fn is_loss(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What bounds how much waits for its answer, and how much of it one queue in trouble may hold.
+//! Bounds of the enqueues that wait for their answers, and of the part that one queue in trouble may hold.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,20 +16,20 @@ const SHARE: usize = 2;
 
 type Permits = [OwnedSemaphorePermit; 2];
 
-/// What bounds how much waits; goes with the enqueue until its answer, through every attempt.
+/// The permits of an enqueue: they go with it until its answer, through every attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     permits: Arc<(Permits, Option<Permits>)>,
 }
 
 impl Admission {
-    /// How many KiB it lets in.
+    /// The KiB that it lets in.
     pub(super) fn kib(&self) -> usize {
         self.permits.0[1].num_permits()
     }
 }
 
-/// How many enqueues may wait, and how many KiB of them.
+/// The enqueues that may wait: their number, and their KiB.
 #[derive(Clone, Debug)]
 struct Places {
     items: Arc<Semaphore>,
@@ -76,7 +76,7 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Limits {
     all: Places,
-    /// What the queues in trouble may hold, each for itself.
+    /// The permits that each queue in trouble may hold.
     troubled: watch::Sender<HashMap<String, Places>>,
     pub(super) enqueue_within: Duration,
     max_message_bytes: usize,
