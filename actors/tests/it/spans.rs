@@ -44,7 +44,7 @@ impl Visit for Reader {
 
 /// All spans that were opened, and the messages with the span that they were logged in.
 #[derive(Clone, Default)]
-struct Seen {
+pub(crate) struct Seen {
     spans: Arc<Mutex<Vec<Span>>>,
     events: Arc<Mutex<Vec<Event>>>,
     /// The fields of the events and of their spans, beside these.
@@ -52,10 +52,19 @@ struct Seen {
 }
 
 impl Seen {
+    /// The fields of each event with that text.
+    pub(crate) fn told(&self, level: Level, text: &str) -> Vec<Fields> {
+        let (events, fields) = (self.events.lock().unwrap(), self.fields.lock().unwrap());
+        let all = events.iter().zip(fields.iter());
+        all.filter(|((_, at, said), _)| (*at, said.as_str()) == (level, text))
+            .map(|(_, fields)| fields.clone())
+            .collect()
+    }
+
     /// Hears what this thread says, while these are kept. The second one hears nothing: with a single one
     /// `tracing` asks the thread that is the first to come by a place, which may be another test's, whether
     /// anybody listens there.
-    fn hears(&self) -> (DefaultGuard, Dispatch) {
+    pub(crate) fn hears(&self) -> (DefaultGuard, Dispatch) {
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()));
         (guard, Dispatch::new(tracing_subscriber::registry()))
     }
@@ -65,7 +74,11 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Seen {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut reader = Reader::default();
         attributes.record(&mut reader);
-        context.span(id).unwrap().extensions_mut().insert(reader.0.clone());
+        let span = context.span(id).unwrap();
+        if let Some(parent) = span.parent() {
+            reader.0.insert("inside".to_owned(), parent.name().to_owned());
+        }
+        span.extensions_mut().insert(reader.0.clone());
         self.spans
             .lock()
             .unwrap()
@@ -93,6 +106,7 @@ async fn tasks_and_actors_have_spans_with_stable_fields() {
     let _guards = seen.hears();
     let system = AsynqSystem::builder(MemoryStore::new())
         .env(env())
+        .config(ServerConfig::new().concurrency(7))
         .handler(|_: Task| async {
             tracing::info!("in the handler");
             Err(Error::other("no"))
@@ -128,6 +142,9 @@ async fn tasks_and_actors_have_spans_with_stable_fields() {
             "{path}: {spans:?}"
         );
     }
+    let started = [("storage", "memory"), ("queues", "default=1"), ("concurrency", "7")];
+    assert_eq!(seen.told(Level::INFO, "server started"), [fields(&started)]);
+    assert_eq!(seen.told(Level::INFO, "server ended"), [fields(&[("exit", "Stopped")])]);
     let events = seen.events.lock().unwrap().clone();
     for (span, level, text) in [
         ("task", Level::INFO, "in the handler"),

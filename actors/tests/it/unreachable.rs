@@ -13,8 +13,9 @@ use asynq_actors::{AsynqSystem, Exit};
 use asynq_core::{Connector, EnqueueError, Error, Storage, Task, broker::Env, distrust::shown, error::BrokerError};
 use asynq_memory::MemoryStore;
 use tokio::time::Instant;
+use tracing::Level;
 
-use crate::env;
+use crate::{env, spans::Seen};
 
 /// Fails to connect until it is told to work.
 #[derive(Clone, Debug)]
@@ -84,6 +85,22 @@ async fn an_enqueue_that_found_no_storage_says_which_and_why() {
     );
     let error = system.storage().await.err().unwrap();
     says_all(&error, "Connection refused");
+    assert_eq!(system.shutdown().await, Exit::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_logged_at_once_and_then_more_and_more_seldom() {
+    let seen = Seen::default();
+    let _guards = seen.hears();
+    let system = AsynqSystem::builder(gate(away)).env(env()).spawn().await.unwrap();
+    // After 10, 20, 40, 80 and 160 s, and what an attempt is late by.
+    for (wait, times) in [(1, 1), (59, 3), (340, 6)] {
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+        let told = seen.told(Level::WARN, "cannot connect, retrying");
+        assert_eq!(told.len(), times, "{told:#?}");
+        assert_eq!(told[0]["storage"], "redis://10.0.0.9:6379/0");
+        assert!(told[0]["error"].contains("Connection refused"), "{told:#?}");
+    }
     assert_eq!(system.shutdown().await, Exit::Stopped);
 }
 
