@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicU16, Ordering},
 };
 
-use asynq_core::broker::{Env, Wake};
+use asynq_core::broker::{Env, LARGE_BYTES, Wake};
 use asynq_testing::RedisServer;
 use tokio::net::TcpListener;
 
 use super::{super::Probe, fake::Fake, *};
-use crate::link::socket::Peer;
+use crate::link::{sides::Way, socket::Peer};
 
 static NOTHING: Script = Script::new("nothing", "return redis.call('EXISTS', KEYS[1])");
 
@@ -110,4 +110,30 @@ async fn a_silent_master_is_left_as_soon_as_there_is_another() {
     let mut messages = link.subscribe("c").await.unwrap();
     new.client().await.ok(&["PUBLISH", "c", "x"]).await;
     assert_eq!(within(messages.recv()).await.unwrap(), b"x");
+}
+
+/// Also where the former master lives on and answers: what it is told then is lost.
+#[tokio::test]
+async fn the_connections_beside_the_main_one_follow_it_to_another_master() {
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let master = port_of(&old);
+    let sentinel = sentinel(1, Arc::clone(&master)).await;
+    let link = within(Link::open(through(&[sentinel.url()]), Env::default()))
+        .await
+        .unwrap();
+    let timely = || link.eval_by(Way::Timely, &COUNT, vec!["timely".into()], vec![]);
+    let large = || vec![vec![b'x'; LARGE_BYTES]];
+    let apart = || link.eval_by(Way::Apart, &COUNT, vec!["apart".into()], large());
+    for n in 1..=3 {
+        assert_eq!(within(timely()).await.map(int).unwrap(), n);
+        assert_eq!(within(apart()).await.map(int).unwrap(), n);
+    }
+
+    master.store(new.port(), Ordering::Relaxed);
+    link.core.state.live().unwrap().unwrap().cut();
+    until(|| async { count(&link, "n").await.is_ok() && leads_to(&link, &new) }).await;
+    for n in 1..=3 {
+        assert_eq!(within(timely()).await.map(int).unwrap(), n, "by the former master");
+        assert_eq!(within(apart()).await.map(int).unwrap(), n, "by the former master");
+    }
 }
