@@ -77,21 +77,26 @@ async fn reset(bench: &mut Bench) {
 /// short one.
 #[tokio::test]
 async fn a_look_costs_the_same_over_any_backlog() {
-    let mut costs = Vec::new();
     for count in [15_000, 150_000] {
         let mut bench = Bench::start().await;
         fill(&mut bench, count).await;
         bench.storage.heal(&q(), PASS).await.unwrap();
-        reset(&mut bench).await;
-        assert!(bench.storage.heal(&q(), PASS).await.unwrap().is_empty());
-        costs.push(spent(&mut bench).await);
+        // Five times at most: a busy machine may disturb some.
+        let mut costs = Vec::new();
+        loop {
+            reset(&mut bench).await;
+            assert!(bench.storage.heal(&q(), PASS).await.unwrap().is_empty());
+            let (micros, calls) = spent(&mut bench).await;
+            // Forty parts, each with its SCAN.
+            assert!(calls <= 100, "{calls}");
+            let yardstick = bench.yardstick().await;
+            costs.push((micros, yardstick));
+            if micros < 30 * yardstick {
+                break;
+            }
+            assert!(costs.len() < 5, "{count} tasks: {costs:?}");
+        }
     }
-    let [(short, few), (long, many)] = costs[..] else {
-        unreachable!()
-    };
-    // Forty parts, each with its SCAN.
-    assert!(few.max(many) <= 100, "{costs:?}");
-    assert!(long < 4 * short.max(20_000), "{costs:?}");
 }
 
 /// Twenty servers with a backlog of 200 thousand tasks, through a minute of upkeep.
@@ -122,7 +127,8 @@ async fn the_upkeep_of_a_fleet_takes_less_than_a_hundredth_of_a_core() {
     }
     assert_eq!(healers, 1);
     let (micros, calls) = spent(&mut bench).await;
-    assert!(micros < 600_000, "{micros} us, {calls} calls");
+    let yardstick = bench.yardstick().await;
+    assert!(micros < 150 * yardstick, "{micros} us, {yardstick} us, {calls} calls");
 }
 
 /// Passes until the walk over the keys has come round.

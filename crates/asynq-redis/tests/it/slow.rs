@@ -1,4 +1,5 @@
-//! No script holds the server for more than five milliseconds, however much there is.
+//! No script holds the server for more than five milliseconds, however much there is; where the machine is
+//! slow or busy, for no more than it takes for seven thousand simple commands.
 
 use std::time::Duration;
 
@@ -128,6 +129,10 @@ macro_rules! holds {
             let before = Work::of(&mut $bench).await;
             $work;
             slow = Work::of(&mut $bench).await.slow_since(&before);
+            if !slow.is_empty() {
+                let yardstick = $bench.yardstick().await;
+                slow.retain(|(took, _)| took.unsigned_abs() > yardstick);
+            }
             if slow.is_empty() {
                 break;
             }
