@@ -34,7 +34,17 @@ mod generated {
 
 pub use generated::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskMessage, WorkerInfo};
 pub use prost::{DecodeError, Message};
-pub use prost_types::Timestamp;
+
+/// An instant: protobuf's well-known type of that name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z, negative before it.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// Nanoseconds after that second, 0 to 999,999,999.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
 
 /// The instant that stands for "never" on the wire: 0001-01-01T00:00:00Z, which is Go's unset time.
 ///

@@ -48,7 +48,7 @@ fn generate(root: &Path) -> Result<String> {
         .file_descriptor_set();
 
     // `generate` returns the code instead of writing it, so that checking leaves the tree alone. It has to see the imported
-    // files, but their code is that of prost-types.
+    // files, of which one type is used: the crate has it without the other well-known ones.
     let requests = descriptors
         .file
         .into_iter()
@@ -57,6 +57,7 @@ fn generate(root: &Path) -> Result<String> {
     let code = Config::new()
         .bytes(["."])
         .btree_map(["."])
+        .extern_path(".google.protobuf.Timestamp", "crate::Timestamp")
         .generate(requests)?
         .remove(&Module::from_protobuf_package_name(PACKAGE))
         .with_context(|| format!("{SCHEMA} has no package {PACKAGE}"))?;

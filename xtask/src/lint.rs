@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::report::{Outcome, Report};
 use crate::run;
 use crate::workspace::Workspace;
-use crate::{codegen, features, floors, msrv, tidy};
+use crate::{carry, codegen, features, floors, msrv, tidy};
 
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -21,6 +21,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         Err(error) => Outcome::from(Err::<(), _>(error)),
     });
     report.check("floors", || Outcome::of(&floors::breaches(&workspace.metadata)));
+    report.check("what users carry", || match carry::breaches(workspace) {
+        Ok(breaches) => Outcome::of(&breaches),
+        Err(error) => Outcome::from(Err::<(), _>(error)),
+    });
     report.check("oldest Rust", || Outcome::of(&msrv::breaches(&workspace.metadata)));
     report.check("generated code", || codegen::check(&workspace.root).into());
     report.check("format", || subcommand(workspace, "fmt", &["--all", "--check"]));

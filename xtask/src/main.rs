@@ -4,6 +4,7 @@
 //! needs no other program is an ordinary test of this crate as well.
 
 mod bench;
+mod carry;
 mod codegen;
 mod features;
 mod floors;

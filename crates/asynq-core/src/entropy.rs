@@ -6,26 +6,83 @@ use std::{
     time::Duration,
 };
 
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{
+    Rng, RngCore, SeedableRng as _, TryRngCore as _,
+    rand_core::block::{BlockRng, BlockRngCore},
+    rngs::{OsRng, SmallRng},
+};
 
 /// A source of random numbers. Cheap to clone; clones draw from one stream.
 #[derive(Clone)]
-pub struct Entropy(Arc<Mutex<StdRng>>);
+pub struct Entropy(Arc<Mutex<Source>>);
+
+enum Source {
+    /// Nobody can guess an id that was drawn from here by others.
+    System(BlockRng<Blocks>),
+    Seeded(SmallRng),
+}
+
+/// Asks the operating system for a block at a time: few ids then cost a system call.
+struct Blocks;
+
+impl BlockRngCore for Blocks {
+    type Item = u32;
+    type Results = [u32; 32];
+
+    fn generate(&mut self, results: &mut Self::Results) {
+        let mut bytes = [0; 128];
+        #[expect(clippy::expect_used, reason = "it answered the first time, and then goes on to")]
+        OsRng
+            .try_fill_bytes(&mut bytes)
+            .expect("the operating system has random numbers");
+        for (result, bytes) in results.iter_mut().zip(bytes.as_chunks().0) {
+            *result = u32::from_ne_bytes(*bytes);
+        }
+    }
+}
+
+impl RngCore for Source {
+    fn next_u32(&mut self) -> u32 {
+        match self {
+            Self::System(rng) => rng.next_u32(),
+            Self::Seeded(rng) => rng.next_u32(),
+        }
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        match self {
+            Self::System(rng) => rng.next_u64(),
+            Self::Seeded(rng) => rng.next_u64(),
+        }
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        match self {
+            Self::System(rng) => rng.fill_bytes(bytes),
+            Self::Seeded(rng) => rng.fill_bytes(bytes),
+        }
+    }
+}
 
 impl Entropy {
-    /// Seeded by the operating system.
+    /// Drawn from the operating system.
+    ///
+    /// # Panics
+    /// If it has no random numbers.
     #[must_use]
     pub fn from_os() -> Self {
-        Self(Arc::new(Mutex::new(StdRng::from_os_rng())))
+        let mut blocks = BlockRng::new(Blocks);
+        blocks.generate_and_set(0);
+        Self(Arc::new(Mutex::new(Source::System(blocks))))
     }
 
-    /// A stream that is the same for the same seed.
+    /// A stream that is the same for the same seed, on machines of the same word size.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+        Self(Arc::new(Mutex::new(Source::Seeded(SmallRng::seed_from_u64(seed)))))
     }
 
-    fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+    fn with<T>(&self, draw: impl FnOnce(&mut Source) -> T) -> T {
         draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -96,6 +153,15 @@ mod tests {
         assert_eq!(id.len(), 36);
         assert_eq!(id.as_bytes()[14], b'4');
         assert_eq!(id, id.to_lowercase());
+    }
+
+    #[test]
+    fn no_block_of_the_system_comes_twice() {
+        let entropy = Entropy::from_os();
+        let drawn: std::collections::BTreeSet<u64> = (0..256).map(|_| entropy.bits()).collect();
+        assert_eq!(drawn.len(), 256);
+        let ids: std::collections::BTreeSet<String> = (0..256).map(|_| entropy.uuid()).collect();
+        assert_eq!(ids.len(), 256);
     }
 
     #[test]

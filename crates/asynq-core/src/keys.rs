@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use md5::{Digest, Md5};
-
 use crate::{
     names::{GroupKey, QueueName, TaskId},
     state::TaskState,
@@ -84,7 +82,7 @@ pub fn group_of_set<'k>(queue: &QueueName, key: &'k str) -> Option<&'k str> {
 pub fn unique(queue: &QueueName, task_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{queue}}}:unique:{task_type}:");
     if let Some(payload) = payload {
-        for byte in Md5::digest(payload) {
+        for byte in md5::compute(payload).iter() {
             // Writing to a String cannot fail.
             let _ = write!(key, "{byte:02x}");
         }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use sha2::{Digest, Sha256};
+use hmac_sha256::Hash;
 
 use crate::{
     error::BoxError,
@@ -191,7 +191,7 @@ impl EntryKey {
             group,
             headers,
         } = task.options().merged(options);
-        let mut parts = Parts(Sha256::new());
+        let mut parts = Parts(Hash::new());
         for text in [scheduler, spec, timezone, task.get_type()] {
             parts.part(text);
         }
@@ -306,7 +306,7 @@ impl fmt::Display for TickMark {
 }
 
 /// Hashes parts so that no two lists of parts are the same bytes.
-struct Parts(Sha256);
+struct Parts(Hash);
 
 impl Parts {
     fn part(&mut self, bytes: impl AsRef<[u8]>) {

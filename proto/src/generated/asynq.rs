@@ -82,7 +82,7 @@ pub struct ServerInfo {
     pub status: ::prost::alloc::string::String,
     /// When the server started.
     #[prost(message, optional, tag = "8")]
-    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    pub start_time: ::core::option::Option<crate::Timestamp>,
     /// How many tasks are running.
     #[prost(int32, tag = "9")]
     pub active_worker_count: i32,
@@ -113,10 +113,10 @@ pub struct WorkerInfo {
     pub queue: ::prost::alloc::string::String,
     /// When this run began.
     #[prost(message, optional, tag = "8")]
-    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    pub start_time: ::core::option::Option<crate::Timestamp>,
     /// When this run has to be over.
     #[prost(message, optional, tag = "9")]
-    pub deadline: ::core::option::Option<::prost_types::Timestamp>,
+    pub deadline: ::core::option::Option<crate::Timestamp>,
 }
 /// A periodic task, as its scheduler lists it for others.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -138,10 +138,10 @@ pub struct SchedulerEntry {
     pub enqueue_options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// When the task is enqueued next.
     #[prost(message, optional, tag = "6")]
-    pub next_enqueue_time: ::core::option::Option<::prost_types::Timestamp>,
+    pub next_enqueue_time: ::core::option::Option<crate::Timestamp>,
     /// When the task was last enqueued; 0001-01-01T00:00:00Z for never.
     #[prost(message, optional, tag = "7")]
-    pub prev_enqueue_time: ::core::option::Option<::prost_types::Timestamp>,
+    pub prev_enqueue_time: ::core::option::Option<crate::Timestamp>,
 }
 /// The record of one enqueue by a scheduler.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -151,5 +151,5 @@ pub struct SchedulerEnqueueEvent {
     pub task_id: ::prost::alloc::string::String,
     /// When it was enqueued.
     #[prost(message, optional, tag = "2")]
-    pub enqueue_time: ::core::option::Option<::prost_types::Timestamp>,
+    pub enqueue_time: ::core::option::Option<crate::Timestamp>,
 }
