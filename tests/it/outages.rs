@@ -10,7 +10,6 @@ use asynq::{
     server::Server,
     task::Task,
 };
-#[cfg(feature = "sentinel")]
 use asynq_testing::RedisSentinel;
 use asynq_testing::{Proxy, RedisServer};
 use futures::future::join_all;
@@ -40,7 +39,6 @@ async fn an_enqueue_survives_a_half_open_connection() {
 
 /// The master stands still, its connections stay, and a replica takes over: what is under way is sent again
 /// to the new master as soon as there is one.
-#[cfg(feature = "sentinel")]
 #[tokio::test]
 async fn no_enqueue_is_unknown_after_a_failover() {
     const SENT: usize = 100;

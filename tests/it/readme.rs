@@ -37,7 +37,7 @@ fn the_chinese_readme_is_in_step() {
 #[test]
 fn every_example_is_in_the_table() {
     let readme = include_str!("../../README.md");
-    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     for example in std::fs::read_dir(examples).unwrap() {
         let name = example.unwrap().file_name().into_string().unwrap();
         assert!(readme.contains(&format!("(examples/{name})")), "{name}");

@@ -114,7 +114,6 @@ async fn all_that_is_said_of_an_enqueued_task_is_checked() {
     }
 }
 
-#[cfg(feature = "json")]
 #[tokio::test]
 async fn json_payloads_are_compared_by_value() {
     let kit = TestKit::new().await;

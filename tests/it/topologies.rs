@@ -1,16 +1,13 @@
 //! Tasks from end to end on a cluster and behind a sentinel, in real time.
 
 use asynq::{Crash, Env, redis::RedisConnectionType};
-#[cfg(feature = "cluster")]
 use asynq_testing::RedisCluster;
-#[cfg(feature = "sentinel")]
 use asynq_testing::RedisSentinel;
 use asynq_testing::invariants;
 
 use crate::load::Load;
 
 /// Queues on two nodes: delayed, failing, panicking tasks, each settled once, while an actor is replaced.
-#[cfg(feature = "cluster")]
 #[tokio::test]
 async fn cluster() {
     let cluster = RedisCluster::start().await;
@@ -21,7 +18,6 @@ async fn cluster() {
     invariants::assert_hold(&cluster.raw_state().await);
 }
 
-#[cfg(feature = "sentinel")]
 #[tokio::test]
 async fn sentinel() {
     let both = RedisSentinel::start().await;
@@ -34,7 +30,6 @@ async fn sentinel() {
 
 /// A server on queues of three nodes, of which one is stopped: the other queues go on for the server and its
 /// clients, and those of the stopped node as soon as a replica has taken its place.
-#[cfg(feature = "cluster")]
 mod stopped_node {
     use std::time::{Duration, Instant};
 
