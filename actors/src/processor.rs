@@ -122,6 +122,15 @@ pub(crate) struct ProcessorState {
     generation: u64,
     asleep: bool,
     fruitless: u32,
+    looks: Looks,
+}
+
+/// What was found at the last look at the queues, in their order.
+#[derive(Debug, Default)]
+struct Looks {
+    ways: Vec<Way>,
+    /// Outcomes that wait for their first offer.
+    ended: Vec<usize>,
 }
 
 /// Wakes the processor when its sleep is over, however it ends: a panic in it must not leave an idle
@@ -162,7 +171,8 @@ impl ProcessorState {
         }
         self.args.runner.start(table.start_ready());
         while self.send(&exchange) {}
-        if let Some(opens) = exchange.roads.opens()
+        let closed = self.looks.ways.iter().filter_map(|way| way.closed);
+        if let Some(opens) = closed.min()
             && self
                 .opening
                 .as_ref()
@@ -175,13 +185,12 @@ impl ProcessorState {
             return;
         }
         // It is no use to know that a queue has tasks if they cannot be taken.
-        let ways = exchange.roads.ways(self.queues.names());
-        let usable = self.queues.names().zip(&ways).enumerate();
-        let usable: Vec<_> = usable.filter(|(_, (_, way))| !way.is_blocked()).collect();
-        if usable.iter().any(|(place, _)| self.queues.is_hungry(*place)) {
+        let ways = &self.looks.ways;
+        if (0..ways.len()).any(|place| !ways[place].is_blocked() && self.queues.is_hungry(place)) {
             return;
         }
-        let names: Vec<QueueName> = usable.iter().map(|(_, (name, _))| (*name).clone()).collect();
+        let usable = self.queues.names().zip(ways).filter(|(_, way)| !way.is_blocked());
+        let names: Vec<QueueName> = usable.map(|(name, _)| name.clone()).collect();
         if !self.asleep || names != self.watched {
             self.sleep(myself, names);
         }
@@ -190,13 +199,14 @@ impl ProcessorState {
     /// Sends a call to each queue to which one is worth its round trip; whether to any.
     fn send(&mut self, exchange: &Exchange) -> bool {
         let Exchange { table, roads, .. } = exchange;
-        let ways = roads.ways(self.queues.names());
-        let ended: Vec<usize> = self.queues.names().map(|queue| table.ended_of(queue)).collect();
+        let Looks { ways, ended } = &mut self.looks;
+        roads.look(self.queues.names(), ways);
+        ended.clear();
+        ended.extend(self.queues.names().map(|queue| table.ended_of(queue)));
         let free = if table.is_fetching() { table.free_slots() } else { 0 };
         let free = u32::try_from(free).unwrap_or(u32::MAX).min(MAX_BATCH);
-        let well: Vec<bool> = ways.iter().map(Way::is_well).collect();
-        let concerned: Vec<bool> = ended.iter().map(|ended| *ended > 0).collect();
-        self.queues.promise(free, &well, &concerned);
+        let is_well = |place: usize| ways[place].is_well();
+        self.queues.promise(free, is_well, |place| ended[place] > 0);
         let mut calls = Vec::new();
         for (place, way) in ways.iter().enumerate() {
             if !way.has_room() {
@@ -329,6 +339,7 @@ impl Actor for Processor {
             generation: 0,
             asleep: false,
             fruitless: 0,
+            looks: Looks::default(),
         })
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Queues {
     lines: Vec<Line>,
     strict: bool,
     entropy: Entropy,
+    /// The places that [`promise`](Self::promise) chooses from; kept for its next call.
+    asked: Vec<usize>,
 }
 
 impl Queues {
@@ -50,6 +52,7 @@ impl Queues {
             lines: lines.collect(),
             strict,
             entropy,
+            asked: Vec::new(),
         }
     }
 
@@ -90,15 +93,20 @@ impl Queues {
     /// a question. Where none is, over those of `concerned`, to which a call goes anyway. What a queue
     /// was promised stays with it until it is [kept](Self::keep) or the queue is not asked any longer,
     /// so that one that waits for an answer loses no slot to the others.
-    pub(crate) fn promise(&mut self, slots: u32, may_be_asked: &[bool], concerned: &[bool]) {
+    pub(crate) fn promise(
+        &mut self,
+        slots: u32,
+        may_be_asked: impl Fn(usize) -> bool,
+        concerned: impl Fn(usize) -> bool,
+    ) {
         let now = Instant::now();
-        let may = |place: usize| may_be_asked.get(place).copied().unwrap_or_default();
-        let is_concerned = |place: usize| concerned.get(place).copied().unwrap_or_default();
         let places = 0..self.lines.len();
-        let hungry = |place: &usize| may(*place) && self.lines[*place].is_hungry(now);
-        let mut asked: Vec<usize> = places.clone().filter(hungry).collect();
+        let hungry = |place: &usize| may_be_asked(*place) && self.lines[*place].is_hungry(now);
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.clear();
+        asked.extend(places.clone().filter(hungry));
         if asked.is_empty() {
-            asked = places.filter(|place| may(*place) && is_concerned(*place)).collect();
+            asked.extend(places.filter(|place| may_be_asked(*place) && concerned(*place)));
         }
         if self.strict {
             asked.truncate(1);
@@ -113,17 +121,23 @@ impl Queues {
             };
             left -= line.promised;
         }
-        if let [only] = asked[..] {
-            self.lines[only].promised += left;
+        self.draw(left, &asked);
+        self.asked = asked;
+    }
+
+    /// Draws a queue of those at the places `asked` for each of the slots.
+    fn draw(&mut self, slots: u32, asked: &[usize]) {
+        if let [only] = *asked {
+            self.lines[only].promised += slots;
             return;
         }
         let weights = asked.iter().map(|place| self.lines[*place].weight);
         let Some(total) = weights.reduce(u64::saturating_add) else {
             return;
         };
-        for _ in 0..left {
+        for _ in 0..slots {
             let mut ticket = self.entropy.below(total);
-            for place in &asked {
+            for place in asked {
                 let line = &mut self.lines[*place];
                 if ticket < line.weight {
                     line.promised += 1;
@@ -151,8 +165,8 @@ impl Queues {
 mod tests {
     use super::*;
 
-    const ALL: [bool; 3] = [true; 3];
-    const NONE: [bool; 3] = [false; 3];
+    const ALL: fn(usize) -> bool = |_| true;
+    const NONE: fn(usize) -> bool = |_| false;
 
     fn queues(strict: bool) -> Queues {
         let config = [("critical", 6), ("default", 3), ("low", 1)];
@@ -176,7 +190,7 @@ mod tests {
         let mut queues = queues(false);
         let mut seen = [0; 3];
         for _ in 0..1000 {
-            queues.promise(1, &ALL, &NONE);
+            queues.promise(1, ALL, NONE);
             for (seen, kept) in seen.iter_mut().zip(kept(&mut queues)) {
                 *seen += kept;
             }
@@ -195,7 +209,7 @@ mod tests {
         for _ in 0..400 {
             // The first answers every fifth time only.
             for round in 0..5 {
-                queues.promise(4, &ALL, &NONE);
+                queues.promise(4, ALL, NONE);
                 let first = if round == 4 { 0 } else { 1 };
                 for (place, seen) in seen.iter_mut().enumerate().skip(first) {
                     *seen += queues.keep(place);
@@ -210,30 +224,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slots_that_went_elsewhere_are_promised_no_longer() {
         let mut queues = queues(false);
-        queues.promise(40, &ALL, &NONE);
+        queues.promise(40, ALL, NONE);
         assert_eq!(promises(&queues).iter().sum::<u32>(), 40);
-        queues.promise(3, &ALL, &NONE);
+        queues.promise(3, ALL, NONE);
         assert_eq!(promises(&queues).iter().sum::<u32>(), 3);
         // Nobody may be asked any longer but the last.
-        queues.promise(3, &[false, false, true], &NONE);
+        queues.promise(3, |place| place == 2, NONE);
         assert_eq!(promises(&queues), [0, 0, 3]);
-        queues.promise(0, &ALL, &NONE);
+        queues.promise(0, ALL, NONE);
         assert_eq!(promises(&queues), [0; 3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn strict_asks_the_highest_that_may_have_something() {
         let mut queues = queues(true);
-        queues.promise(4, &ALL, &NONE);
+        queues.promise(4, ALL, NONE);
         assert_eq!(promises(&queues), [4, 0, 0]);
         queues.set_empty(&QueueName::new("critical").unwrap(), Duration::from_secs(1));
-        queues.promise(4, &ALL, &NONE);
+        queues.promise(4, ALL, NONE);
         assert_eq!(promises(&queues), [0, 4, 0]);
         // One that cannot be asked holds up none below it.
-        queues.promise(4, &[true, false, true], &NONE);
+        queues.promise(4, |place| place != 1, NONE);
         assert_eq!(promises(&queues), [0, 0, 4]);
         tokio::time::advance(Duration::from_secs(2)).await;
-        queues.promise(4, &ALL, &NONE);
+        queues.promise(4, ALL, NONE);
         assert_eq!(promises(&queues), [4, 0, 0]);
     }
 
@@ -245,9 +259,9 @@ mod tests {
             queues.set_empty(queue, Duration::from_secs(1));
         }
         assert!((0..3).all(|place| !queues.is_hungry(place)));
-        queues.promise(3, &ALL, &NONE);
+        queues.promise(3, ALL, NONE);
         assert_eq!(promises(&queues), [0; 3]);
-        queues.promise(3, &ALL, &[false, false, true]);
+        queues.promise(3, ALL, |place| place == 2);
         assert_eq!(promises(&queues), [0, 0, 3]);
         queues.wake();
         assert!((0..3).all(|place| queues.is_hungry(place)));

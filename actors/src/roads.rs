@@ -45,13 +45,24 @@ struct Road {
     share: Option<u32>,
 }
 
+impl Road {
+    fn way(&self) -> Way {
+        Way {
+            calls: self.calls,
+            closed: self.closed_until.filter(|until| *until > Instant::now()),
+            adopting: self.adoptions > 0,
+            share: self.share,
+        }
+    }
+}
+
 /// How a queue can be reached now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Way {
     /// Calls in flight.
     pub(crate) calls: usize,
-    /// It failed a moment ago and is left alone.
-    pub(crate) closed: bool,
+    /// It failed a moment ago and is left alone until then.
+    pub(crate) closed: Option<Instant>,
     /// What a lost call took is looked for: nothing more is taken before that has ended.
     pub(crate) adopting: bool,
     /// In trouble: how many tasks one call may take.
@@ -61,18 +72,18 @@ pub(crate) struct Way {
 impl Way {
     /// Whether it shares the slots with the others.
     pub(crate) fn is_well(&self) -> bool {
-        self.share.is_none() && !self.closed && !self.adopting
+        self.share.is_none() && self.closed.is_none() && !self.adopting
     }
 
     /// Whether another call may go out.
     pub(crate) fn has_room(&self) -> bool {
         let most = if self.is_well() { CALLS } else { 1 };
-        !self.closed && self.calls < most
+        self.closed.is_none() && self.calls < most
     }
 
     /// Whether it is of no use to know that the queue has tasks.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.closed || self.adopting || self.share.is_some() && self.calls > 0
+        self.closed.is_some() || self.adopting || self.share.is_some() && self.calls > 0
     }
 }
 
@@ -103,32 +114,15 @@ impl Roads {
         }
     }
 
-    /// How each of the queues can be reached, in order.
-    pub(crate) fn ways<'q>(&self, queues: impl Iterator<Item = &'q QueueName>) -> Vec<Way> {
+    /// Looks how each of the queues can be reached, in order.
+    pub(crate) fn look<'q>(&self, queues: impl Iterator<Item = &'q QueueName>, ways: &mut Vec<Way>) {
         let roads = self.lock();
-        let now = Instant::now();
-        queues
-            .map(|queue| {
-                roads.get(queue).map_or_else(Way::default, |road| Way {
-                    calls: road.calls,
-                    closed: road.closed_until.is_some_and(|until| until > now),
-                    adopting: road.adoptions > 0,
-                    share: road.share,
-                })
-            })
-            .collect()
+        ways.clear();
+        ways.extend(queues.map(|queue| roads.get(queue).map_or_else(Way::default, Road::way)));
     }
 
     pub(crate) fn way(&self, queue: &QueueName) -> Way {
-        self.ways(std::iter::once(queue)).pop().unwrap_or_default()
-    }
-
-    /// When the first of the queues that are left alone may be tried again.
-    pub(crate) fn opens(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let roads = self.lock();
-        let closed = roads.values().filter_map(|road| road.closed_until);
-        closed.filter(|until| *until > now).min()
+        self.lock().get(queue).map_or_else(Way::default, Road::way)
     }
 
     pub(crate) fn call_began(&self, queue: &QueueName) {
@@ -216,7 +210,7 @@ mod tests {
             roads.call_began(&queue());
             roads.call_ended(&queue(), Ended::Failed, Duration::ZERO);
             assert!(!roads.way(&queue()).has_room());
-            let opens = roads.opens().unwrap();
+            let opens = roads.way(&queue()).closed.unwrap();
             waits.push(opens - Instant::now());
             tokio::time::sleep_until(opens).await;
         }
@@ -229,7 +223,7 @@ mod tests {
         roads.call_began(&queue());
         assert!(!roads.way(&queue()).has_room(), "one at a time");
         roads.call_ended(&queue(), Ended::Answered, Duration::ZERO);
-        assert!(roads.way(&queue()).is_well() && roads.opens().is_none());
+        assert!(roads.way(&queue()).is_well());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Clock, Error, Progress, SettleError, Task, TaskContext, TaskMessage,
     broker::{CallToken, Env, LeaseRef, Outcome},
+    clock::Reading,
     config::Settings,
     context::{ContextParts, ResultSink},
     error::Directive,
@@ -103,14 +104,14 @@ struct Results {
     token: CallToken,
     max_bytes: usize,
     /// Results of one run are written in the order in which they were given: a large one travels apart, and its
-    /// writer may have given up on it.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// writer may have given up on it. Made for the first result.
+    turn: OnceLock<Arc<tokio::sync::Mutex<()>>>,
 }
 
 #[async_trait]
 impl ResultSink for Results {
     async fn write(&self, result: Bytes) -> Result<usize, SettleError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = Arc::clone(self.turn.get_or_init(Arc::default)).lock_owned().await;
         let sink = self.clone();
         #[expect(
             clippy::disallowed_methods,
@@ -223,7 +224,7 @@ impl Runner {
             key: key.clone(),
             token,
             max_bytes: self.settings.max_message_bytes,
-            turn: Arc::default(),
+            turn: OnceLock::new(),
         };
         let context = TaskContext::from(ContextParts {
             id: key.1.clone(),
@@ -237,8 +238,9 @@ impl Runner {
             hold: Arc::downgrade(&ending) as Weak<_>,
         });
         let task = Task::from_message(&message, Some(context.clone()));
-        let limit = Limit::new(by_task, deadline, &self.env.clock);
-        let verdict = if limit.left().is_zero() {
+        let began = self.env.clock.read();
+        let limit = Limit::new(by_task, deadline, &began);
+        let verdict = if limit.left_at(&began).is_zero() {
             Verdict::Deadline
         } else {
             self.attempt(task.clone(), &context, &cancel, &valid, &limit).await
@@ -299,7 +301,8 @@ impl Runner {
         let work = AssertUnwindSafe(self.router.run(task, context));
         let mut work = Box::pin(work.catch_unwind());
         let verdict = loop {
-            let next = limit.left().min(valid.left());
+            let now = self.env.clock.read();
+            let next = limit.left_at(&now).min(valid.left_at(now.steady));
             let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
             tokio::select! {
                 biased;
@@ -315,10 +318,11 @@ impl Runner {
                     _ => break Verdict::Requested,
                 },
                 () = tokio::time::sleep(next) => {
-                    if !valid.stands() {
+                    let now = self.env.clock.read();
+                    if !valid.stands_at(now.steady) {
                         break Verdict::LeaseEnded;
                     }
-                    if limit.left().is_zero() {
+                    if limit.left_at(&now).is_zero() {
                         break Verdict::Deadline;
                     }
                 }
@@ -400,26 +404,26 @@ impl Runner {
 #[derive(Debug)]
 enum Limit {
     /// At the time that the task names.
-    Deadline(DateTime<Utc>, Clock),
-    /// After its timeout, whatever becomes of the clock meanwhile.
-    Timeout(Validity),
+    Deadline(DateTime<Utc>),
+    /// After its timeout, whatever becomes of the clock meanwhile: at this reading of the steady time.
+    Timeout(Duration),
 }
 
 impl Limit {
     /// The limit of a run that starts now and has until `deadline`; `by_task` is the deadline that the task has.
-    fn new(by_task: Option<DateTime<Utc>>, deadline: DateTime<Utc>, clock: &Clock) -> Self {
+    fn new(by_task: Option<DateTime<Utc>>, deadline: DateTime<Utc>, now: &Reading) -> Self {
         if by_task == Some(deadline) {
-            Self::Deadline(deadline, clock.clone())
+            Self::Deadline(deadline)
         } else {
-            Self::Timeout(Validity::until(deadline, clock))
+            Self::Timeout(now.steady_at(deadline))
         }
     }
 
-    /// How long the run may go on.
-    fn left(&self) -> Duration {
+    /// How long the run may go on from `now`.
+    fn left_at(&self, now: &Reading) -> Duration {
         match self {
-            Self::Deadline(at, clock) => clock.until(*at),
-            Self::Timeout(until) => until.left(),
+            Self::Deadline(at) => now.until(*at),
+            Self::Timeout(end) => end.saturating_sub(now.steady),
         }
     }
 }

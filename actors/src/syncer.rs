@@ -28,7 +28,7 @@ impl Syncer {
     /// left alone, or whose call is under way, is passed over: the next pass looks again.
     fn offer(&self, queue: &QueueName, all: bool) -> Option<(Sent, bool)> {
         let way = self.exchange.roads.way(queue);
-        if way.closed || way.calls > 0 {
+        if way.closed.is_some() || way.calls > 0 {
             return None;
         }
         let claim = self.exchange.table.claim_stuck_of(queue, MAX_BATCH as usize, all);

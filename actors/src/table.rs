@@ -12,7 +12,8 @@ mod stalled;
 mod validity;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
+    hash::{Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -23,6 +24,7 @@ use std::{
 use asynq_core::{
     Clock, QueueName, SettleError, TaskId, TaskMessage,
     broker::{CallToken, LEASE, LeaseRef, LeaseUntil, LeasedTask, Outcome, Settlement},
+    clock::Reading,
     compose::{run_deadline, task_deadline},
 };
 use chrono::{DateTime, Utc};
@@ -46,7 +48,21 @@ const RENEW_ENDED: Duration = Duration::from_secs(120);
 /// An outcome that nobody claimed for so long is the syncer's.
 const UNCLAIMED: Duration = Duration::from_secs(2);
 
-pub(crate) type Key = (QueueName, TaskId);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(pub(crate) QueueName, pub(crate) TaskId);
+
+impl Key {
+    fn of(lease: &LeaseRef) -> Self {
+        Self(lease.queue.clone(), lease.id.clone())
+    }
+}
+
+impl Hash for Key {
+    /// By the id alone: few ids stand in two queues, and each task is looked up several times.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.1.hash(state);
+    }
+}
 
 #[derive(Debug)]
 enum Phase {
@@ -109,9 +125,9 @@ impl Entry {
     }
 
     /// The claim to send: while the lease stands, extensions may be on their way.
-    fn fenced(&mut self, now: DateTime<Utc>) -> LeaseRef {
-        if self.valid.stands() {
-            let above = LeaseUntil((now + LEASE + FENCE_SLACK).timestamp());
+    fn fenced(&mut self, at: &Reading) -> LeaseRef {
+        if self.valid.stands_at(at.steady) {
+            let above = LeaseUntil((at.now + LEASE + FENCE_SLACK).timestamp());
             self.lease.until = self.lease.until.max(above);
         }
         self.lease.clone()
@@ -351,32 +367,35 @@ impl Table {
     /// Enters tasks that a call took; each takes one of the permits. One that finds none (the find
     /// of a late adoption) waits for a slot.
     pub(crate) fn insert(&self, tasks: Vec<LeasedTask>, mut permits: Option<OwnedSemaphorePermit>) {
-        let now = self.clock.now();
+        let read = self.clock.read();
         let mut state = self.lock();
+        let state = &mut *state;
         for LeasedTask {
             message,
             lease,
             deadline,
         } in tasks
         {
-            let key = (lease.queue.clone(), lease.id.clone());
+            let key = Key::of(&lease);
             state.order += 1;
-            if let Some(known) = state.entries.get_mut(&key)
-                && known.lease.token == lease.token
+            let mut place = state.entries.entry(key.clone());
+            if let hash_map::Entry::Occupied(known) = &mut place
+                && known.get().lease.token == lease.token
             {
+                let known = known.get_mut();
                 // Told twice: the take is the same, so is the run.
                 known.extend(lease.until);
                 continue;
             }
             let entry = Entry {
-                valid: Validity::of_lease(lease.until, &self.clock),
+                valid: Validity::of_lease(lease.until, &self.clock, &read),
                 phase: Phase::Leased {
                     permit: permits.as_mut().and_then(|p| p.split(1)),
                 },
                 cancel: Cancel::default(),
                 order: state.order,
-                started_at: now,
-                deadline: now,
+                started_at: read.now,
+                deadline: read.now,
                 exact: deadline,
                 poisoned: false,
                 writes: Vec::new(),
@@ -385,7 +404,14 @@ impl Table {
             };
             // The storage gave it anew, so what stands here under the same id is settled or lost:
             // its call, or its run, finds another token and leaves this one alone.
-            if let Some(old) = state.entries.insert(key.clone(), entry)
+            let old = match place {
+                hash_map::Entry::Occupied(mut known) => Some(known.insert(entry)),
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(entry);
+                    None
+                }
+            };
+            if let Some(old) = old
                 && matches!(old.phase, Phase::Running { .. })
             {
                 state.running -= 1;
@@ -399,7 +425,7 @@ impl Table {
     pub(crate) fn extended_by_adoption(&self, tasks: &[LeasedTask]) {
         let mut state = self.lock();
         for LeasedTask { lease, .. } in tasks {
-            let key = (lease.queue.clone(), lease.id.clone());
+            let key = Key::of(lease);
             if let Some(known) = state.entries.get_mut(&key)
                 && known.lease.token == lease.token
             {
@@ -412,7 +438,7 @@ impl Table {
     /// the answer to their take came late, are offered back: the fence decides whether they are still
     /// ours.
     pub(crate) fn start_ready(&self) -> Vec<Start> {
-        let now = self.clock.now();
+        let Reading { now, steady } = self.clock.read();
         let mut state = self.lock();
         let state = &mut *state;
         let mut starts = Vec::with_capacity(state.ready.len());
@@ -424,7 +450,7 @@ impl Table {
             if !matches!(entry.phase, Phase::Leased { .. }) {
                 continue;
             }
-            if !entry.valid.stands() {
+            if !entry.valid.stands_at(steady) {
                 tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started, giving it back");
                 late.push(key);
                 continue;
@@ -523,10 +549,10 @@ impl Table {
 
     /// The claim of a running task, for what a handler writes.
     pub(crate) fn lease_of(&self, key: &Key, token: &CallToken) -> Option<LeaseRef> {
-        let now = self.clock.now();
+        let read = self.clock.read();
         let mut state = self.lock();
         let entry = state.entries.get_mut(key)?;
-        (entry.lease.token == *token && matches!(entry.phase, Phase::Running { .. })).then(|| entry.fenced(now))
+        (entry.lease.token == *token && matches!(entry.phase, Phase::Running { .. })).then(|| entry.fenced(&read))
     }
 
     /// Whether the fence has been raised since this claim was made, while the task runs on.
@@ -558,7 +584,7 @@ impl Table {
         let hit = state
             .entries
             .iter()
-            .filter(|((_, running), entry)| running == id && matches!(entry.phase, Phase::Running { .. }));
+            .filter(|(Key(_, running), entry)| running == id && matches!(entry.phase, Phase::Running { .. }));
         hit.map(|(_, entry)| entry.cancel.cancel(CancelReason::Requested))
             .count()
     }
@@ -588,7 +614,7 @@ impl Table {
             .iter()
             .filter(|(_, entry)| matches!(entry.phase, Phase::Running { .. }));
         running
-            .map(|((queue, id), entry)| Running {
+            .map(|(Key(queue, id), entry)| Running {
                 message: Arc::clone(&entry.message),
                 queue: queue.clone(),
                 id: id.clone(),
@@ -635,7 +661,7 @@ impl Table {
     }
 
     fn leases_where(&self, fits: impl Fn(&Entry) -> bool) -> Vec<LeaseRef> {
-        let now = self.clock.now();
+        let read = self.clock.read();
         let mut state = self.lock();
         state
             .entries
@@ -645,9 +671,10 @@ impl Table {
                     Phase::Leased { .. } | Phase::Running { .. } => true,
                     Phase::Finished { at, .. } | Phase::Claimed { at, .. } => at.elapsed() < RENEW_ENDED,
                 };
-                wanted && !entry.poisoned && entry.valid.stands() && fits(entry) && !entry.would_overtake(now)
+                let stands = entry.valid.stands_at(read.steady);
+                wanted && !entry.poisoned && stands && fits(entry) && !entry.would_overtake(read.now)
             })
-            .map(|entry| entry.fenced(now))
+            .map(|entry| entry.fenced(&read))
             .collect()
     }
 
@@ -655,7 +682,7 @@ impl Table {
     pub(crate) fn extended(&self, leases: &[LeaseRef], answers: Vec<Result<LeaseUntil, SettleError>>) {
         let mut state = self.lock();
         for (lease, answer) in leases.iter().zip(answers) {
-            let key = (lease.queue.clone(), lease.id.clone());
+            let key = Key::of(lease);
             let Some(entry) = state.entries.get_mut(&key) else {
                 continue;
             };

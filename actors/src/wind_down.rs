@@ -77,9 +77,11 @@ impl WindDown<'_> {
             table.give_back_ready();
             // Outcomes whose write failed are offered again: there is little time left. Each queue for
             // itself, so that one without an answer keeps no other from being written.
+            let mut opens: Option<Instant> = None;
             for queue in table.stuck_queues(true) {
                 let way = roads.way(&queue);
-                if way.calls == 0 && !way.closed {
+                opens = opens.into_iter().chain(way.closed).min();
+                if way.calls == 0 && way.closed.is_none() {
                     let claim = table.claim_stuck_of(&queue, MAX_BATCH as usize, true);
                     self.exchange.spawn(&queue, claim, 0, None);
                 }
@@ -91,7 +93,7 @@ impl WindDown<'_> {
             if Instant::now() >= deadline {
                 return false;
             }
-            let wake = roads.opens().map_or(deadline, |opens| opens.min(deadline));
+            let wake = opens.map_or(deadline, |opens| opens.min(deadline));
             let _ = timeout_at(wake, async {
                 tokio::select! {
                     () = changed => {}

@@ -1,13 +1,13 @@
 //! Outcomes: from the end of a run until the storage has taken them.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque, hash_map},
     sync::Arc,
 };
 
-use asynq_core::{QueueName, SettleError, broker::Settlement};
+use asynq_core::{QueueName, SettleError, broker::Settlement, clock::Reading};
 
-use super::{Claim, Entry, Key, Phase, State, Table, UNCLAIMED};
+use super::{Claim, Key, Phase, State, Table, UNCLAIMED};
 
 impl State {
     pub(super) fn ended(&mut self, key: Key) {
@@ -17,25 +17,53 @@ impl State {
         }
     }
 
-    /// Outcomes of a queue that were not offered yet.
-    pub(super) fn take_ended(&mut self, queue: &QueueName, most: usize) -> Vec<Key> {
-        let mut keys = Vec::new();
-        let Some(ended) = self.ended.get_mut(queue) else {
-            return keys;
-        };
-        while keys.len() < most {
-            let Some(key) = ended.pop_front() else { break };
-            if matches!(
-                self.entries.get(&key),
-                Some(Entry {
-                    phase: Phase::Finished { attempts: 0, .. },
-                    ..
-                })
-            ) {
-                keys.push(key);
-            }
+    /// A claim without items.
+    pub(super) fn new_claim(&mut self) -> Claim {
+        self.calls += 1;
+        Claim {
+            call: self.calls,
+            items: Vec::new(),
         }
-        keys
+    }
+
+    /// Adds outcomes of a queue that were not offered yet, until there are `most` items.
+    pub(super) fn add_ended(&mut self, claim: &mut Claim, queue: &QueueName, most: usize, now: &Reading) {
+        let Some(mut ended) = self.ended.get_mut(queue).map(std::mem::take) else {
+            return;
+        };
+        claim.items.reserve(ended.len().min(most));
+        while claim.items.len() < most
+            && let Some(key) = ended.pop_front()
+        {
+            self.add(claim, &key, 0, now);
+        }
+        self.ended.insert(queue.clone(), ended);
+    }
+
+    /// Adds the outcome of a task, if it has one that waits and was offered `most` times at most.
+    pub(super) fn add(&mut self, claim: &mut Claim, key: &Key, most: u32, now: &Reading) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        if !matches!(entry.phase, Phase::Finished { attempts, .. } if attempts <= most) {
+            return;
+        }
+        let lease = entry.fenced(now);
+        let fence = lease.until;
+        if let Phase::Finished { outcome, at, attempts } = &entry.phase {
+            claim.items.push(Settlement {
+                lease,
+                message: Arc::clone(&entry.message),
+                outcome: outcome.clone(),
+            });
+            entry.phase = Phase::Claimed {
+                call: claim.call,
+                outcome: outcome.clone(),
+                at: *at,
+                attempts: *attempts,
+                fence,
+            };
+        }
     }
 
     /// Outcomes whose write failed, or that nobody offered for 2 s; all that wait, if `all`. Those
@@ -66,58 +94,34 @@ impl Table {
             .entries
             .iter()
             .filter(|(_, entry)| matches!(entry.phase, Phase::Finished { .. } | Phase::Claimed { .. }));
-        unsettled.map(|((queue, _), _)| queue.clone()).collect()
+        unsettled.map(|(Key(queue, _), _)| queue.clone()).collect()
     }
 
     /// The queues of which [`claim_stuck_of`](Self::claim_stuck_of) would claim something.
     pub(crate) fn stuck_queues(&self, all: bool) -> BTreeSet<QueueName> {
         let stuck = self.lock().stuck(|_| true, all);
-        stuck.into_iter().map(|(queue, _)| queue).collect()
+        stuck.into_iter().map(|Key(queue, _)| queue).collect()
     }
 
     /// Claims up to `most` outcomes of a queue that were not offered yet.
     pub(crate) fn claim_ended_of(&self, queue: &QueueName, most: usize) -> Claim {
+        let now = self.clock.read();
         let mut state = self.lock();
-        let keys = state.take_ended(queue, most);
-        self.claim(&mut state, keys)
+        let mut claim = state.new_claim();
+        state.add_ended(&mut claim, queue, most, &now);
+        claim
     }
 
     /// Claims up to `most` outcomes of a queue whose write failed, or that nobody offered for 2 s; all
     /// that wait, if `all`.
     pub(crate) fn claim_stuck_of(&self, queue: &QueueName, most: usize, all: bool) -> Claim {
+        let now = self.clock.read();
         let mut state = self.lock();
-        let mut keys = state.stuck(|of| of == queue, all);
-        keys.truncate(most);
-        self.claim(&mut state, keys)
-    }
-
-    pub(super) fn claim(&self, state: &mut State, keys: Vec<Key>) -> Claim {
-        let now = self.clock.now();
-        state.calls += 1;
-        let call = state.calls;
-        let mut items = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(entry) = state.entries.get_mut(&key) else {
-                continue;
-            };
-            let lease = entry.fenced(now);
-            let fence = lease.until;
-            if let Phase::Finished { outcome, at, attempts } = &entry.phase {
-                items.push(Settlement {
-                    lease,
-                    message: Arc::clone(&entry.message),
-                    outcome: outcome.clone(),
-                });
-                entry.phase = Phase::Claimed {
-                    call,
-                    outcome: outcome.clone(),
-                    at: *at,
-                    attempts: *attempts,
-                    fence,
-                };
-            }
+        let mut claim = state.new_claim();
+        for key in state.stuck(|of| of == queue, all).iter().take(most) {
+            state.add(&mut claim, key, u32::MAX, &now);
         }
-        Claim { call, items }
+        claim
     }
 
     /// Takes the storage's answers to a claim. An item that was offered before may have been
@@ -126,10 +130,11 @@ impl Table {
         {
             let mut state = self.lock();
             for (item, answer) in items.iter().zip(answers) {
-                let key = (item.lease.queue.clone(), item.lease.id.clone());
-                let Some(entry) = state.entries.get_mut(&key) else {
+                let key = Key::of(&item.lease);
+                let hash_map::Entry::Occupied(mut found) = state.entries.entry(key) else {
                     continue;
                 };
+                let entry = found.get_mut();
                 let Phase::Claimed {
                     call: claimed_by,
                     outcome,
@@ -145,7 +150,7 @@ impl Table {
                 }
                 match answer {
                     Ok(()) => {
-                        state.entries.remove(&key);
+                        found.remove();
                     }
                     // The call was under way so long that an extension of ours may have raised the
                     // lease above its fence: offered again under the fence of today.
@@ -158,13 +163,13 @@ impl Table {
                     }
                     Err(SettleError::NotOurs) => {
                         if *attempts == 0 {
-                            tracing::warn!(queue = %key.0, task = %key.1, "outcome refused: the task was taken over");
+                            tracing::warn!(queue = %item.lease.queue, task = %item.lease.id, "outcome refused: the task was taken over");
                         }
-                        state.entries.remove(&key);
+                        found.remove();
                     }
                     Err(SettleError::Poison(kind)) => {
-                        tracing::error!(queue = %key.0, task = %key.1, %kind, "outcome refused: the task is damaged");
-                        state.entries.remove(&key);
+                        tracing::error!(queue = %item.lease.queue, task = %item.lease.id, %kind, "outcome refused: the task is damaged");
+                        found.remove();
                     }
                     Err(_) => {
                         entry.phase = Phase::Finished {
@@ -183,7 +188,7 @@ impl Table {
     pub(crate) fn unclaim(&self, call: u64, items: &[Settlement]) {
         let mut state = self.lock();
         for item in items {
-            let key = (item.lease.queue.clone(), item.lease.id.clone());
+            let key = Key::of(&item.lease);
             let Some(entry) = state.entries.get_mut(&key) else {
                 continue;
             };

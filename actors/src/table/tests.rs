@@ -18,19 +18,20 @@ impl Table {
     fn claim_ended(&self, most: usize) -> Claim {
         let mut state = self.lock();
         let queues: BTreeSet<QueueName> = state.ended.keys().cloned().collect();
-        let mut keys = Vec::new();
+        let mut claim = state.new_claim();
         for queue in queues {
-            let some = state.take_ended(&queue, most - keys.len());
-            keys.extend(some);
+            state.add_ended(&mut claim, &queue, most, &self.clock.read());
         }
-        self.claim(&mut state, keys)
+        claim
     }
 
     fn claim_stuck(&self, most: usize, all: bool) -> Claim {
         let mut state = self.lock();
-        let mut keys = state.stuck(|_| true, all);
-        keys.truncate(most);
-        self.claim(&mut state, keys)
+        let mut claim = state.new_claim();
+        for key in state.stuck(|_| true, all).iter().take(most) {
+            state.add(&mut claim, key, u32::MAX, &self.clock.read());
+        }
+        claim
     }
 }
 
@@ -39,7 +40,7 @@ fn table() -> Table {
 }
 
 fn key(queue: &str, id: &str) -> Key {
-    (QueueName::new(queue).unwrap(), TaskId::new(id).unwrap())
+    Key(QueueName::new(queue).unwrap(), TaskId::new(id).unwrap())
 }
 
 fn token(take: u64) -> CallToken {
@@ -48,7 +49,7 @@ fn token(take: u64) -> CallToken {
 
 /// A task as the storage hands it out now.
 fn leased(table: &Table, queue: &str, id: &str, take: u64) -> LeasedTask {
-    let (queue, id) = key(queue, id);
+    let Key(queue, id) = key(queue, id);
     let message = TaskMessage {
         queue: queue.to_string(),
         id: id.to_string(),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{Clock, broker::LeaseUntil};
+use asynq_core::{Clock, broker::LeaseUntil, clock::Reading};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Until when a lease is known to stand. It counts on the clock's steady time: once the lease is known, no step
@@ -23,20 +23,24 @@ pub(crate) struct Validity {
 impl Validity {
     /// From now on until `end`.
     pub(crate) fn until(end: DateTime<Utc>, clock: &Clock) -> Self {
-        Self {
-            clock: clock.clone(),
-            end: Arc::new(AtomicU64::new(reading(end, clock))),
-        }
+        Self::new(end, clock, &clock.read())
     }
 
     /// While a lease stands: while its second is not over (Go: expiry ≥ now).
-    pub(crate) fn of_lease(until: LeaseUntil, clock: &Clock) -> Self {
-        Self::until(end_of(until), clock)
+    pub(crate) fn of_lease(until: LeaseUntil, clock: &Clock, now: &Reading) -> Self {
+        Self::new(end_of(until), clock, now)
+    }
+
+    fn new(end: DateTime<Utc>, clock: &Clock, now: &Reading) -> Self {
+        Self {
+            clock: clock.clone(),
+            end: Arc::new(AtomicU64::new(nanos_at(end, now))),
+        }
     }
 
     /// It stands until `end` at least.
     pub(crate) fn extend_until(&self, end: DateTime<Utc>) {
-        self.end.fetch_max(reading(end, &self.clock), Ordering::Relaxed);
+        self.end.fetch_max(nanos_at(end, &self.clock.read()), Ordering::Relaxed);
     }
 
     /// The lease is known to have been written.
@@ -46,12 +50,17 @@ impl Validity {
 
     /// How long it still stands; zero if it has ended.
     pub(crate) fn left(&self) -> Duration {
-        Duration::from_nanos(self.end.load(Ordering::Relaxed)).saturating_sub(self.clock.steady())
+        self.left_at(self.clock.steady())
     }
 
-    /// Whether it stands.
-    pub(crate) fn stands(&self) -> bool {
-        !self.left().is_zero()
+    /// How long it still stood, or will stand, at a reading of the steady time.
+    pub(crate) fn left_at(&self, steady: Duration) -> Duration {
+        Duration::from_nanos(self.end.load(Ordering::Relaxed)).saturating_sub(steady)
+    }
+
+    /// Whether it stood, or will stand, at a reading of the steady time.
+    pub(crate) fn stands_at(&self, steady: Duration) -> bool {
+        !self.left_at(steady).is_zero()
     }
 }
 
@@ -60,10 +69,8 @@ fn end_of(until: LeaseUntil) -> DateTime<Utc> {
     end.unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-fn reading(end: DateTime<Utc>, clock: &Clock) -> u64 {
-    let steady = clock.steady();
-    let end = steady.saturating_add(clock.until(end));
-    u64::try_from(end.as_nanos()).unwrap_or(u64::MAX)
+fn nanos_at(end: DateTime<Utc>, now: &Reading) -> u64 {
+    u64::try_from(now.steady_at(end).as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -75,7 +82,7 @@ mod tests {
         for by in [-600, -65, 65, 600] {
             let clock = Clock::system();
             clock.hold();
-            let lease = Validity::of_lease(LeaseUntil::from_now(clock.now()), &clock);
+            let lease = Validity::of_lease(LeaseUntil::from_now(clock.now()), &clock, &clock.read());
             clock.correct(clock.now() + TimeDelta::seconds(by), clock.steady());
             let left = lease.left();
             assert!(

@@ -63,17 +63,42 @@ impl Host {
         }
     }
 
-    fn now(&self) -> DateTime<Utc> {
-        match self.base.load(Ordering::Acquire) {
+    fn read(&self) -> Reading {
+        let steady = self.origin.elapsed();
+        let now = match self.base.load(Ordering::Acquire) {
             FOLLOWS_THE_WALL => (self.wall)(),
-            base => DateTime::from_timestamp_nanos(base.saturating_add(self.elapsed())),
-        }
+            base => DateTime::from_timestamp_nanos(base.saturating_add(nanos(steady))),
+        };
+        Reading { now, steady }
     }
 
     /// Sets `base`; the clock runs by itself from here on.
     fn set(&self, base: i64) {
         // The mark is no time that anybody means.
         self.base.store(base.max(FOLLOWS_THE_WALL + 1), Ordering::Release);
+    }
+}
+
+/// What a clock showed at one moment; see [`Clock::read`].
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// How long the clock had run.
+    pub steady: Duration,
+}
+
+impl Reading {
+    /// How long from this moment until `at`; zero if it had passed.
+    #[must_use]
+    pub fn until(&self, at: DateTime<Utc>) -> Duration {
+        (at - self.now).to_std().unwrap_or(Duration::ZERO)
+    }
+
+    /// How long the clock will have run at `at`; at this moment if that had passed.
+    #[must_use]
+    pub fn steady_at(&self, at: DateTime<Utc>) -> Duration {
+        self.steady.saturating_add(self.until(at))
     }
 }
 
@@ -131,7 +156,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         match &*self.0 {
-            Source::System(host) => host.now(),
+            Source::System(host) => host.read().now,
             Source::Virtual { start, origin } => {
                 *start + TimeDelta::from_std(origin.elapsed()).unwrap_or(TimeDelta::zero())
             }
@@ -154,14 +179,26 @@ impl Clock {
         }
     }
 
+    /// Both [`now`](Self::now) and [`steady`](Self::steady), of the same moment.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        match &*self.0 {
+            Source::System(host) => host.read(),
+            _ => Reading {
+                now: self.now(),
+                steady: self.steady(),
+            },
+        }
+    }
+
     /// What the clock showed, or will show, at a reading of [`steady`](Self::steady), with the correction that
     /// is in force now.
     #[must_use]
     pub fn at(&self, steady: Duration) -> DateTime<Utc> {
-        let read = self.steady();
+        let read = self.read();
         let signed = |span| TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
-        let by = signed(steady) - signed(read);
-        self.now().checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let by = signed(steady) - signed(read.steady);
+        read.now.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// The host's wall clock, uncorrected. Virtual and manual clocks show [`now`](Self::now).
@@ -244,7 +281,7 @@ impl Clock {
     /// How long from now until `at`; zero if it has passed.
     #[must_use]
     pub fn until(&self, at: DateTime<Utc>) -> Duration {
-        (at - self.now()).to_std().unwrap_or(Duration::ZERO)
+        self.read().until(at)
     }
 }
 

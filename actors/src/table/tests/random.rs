@@ -65,7 +65,7 @@ impl Model {
     /// Starts what is ready. What waited for so long that its lease has ended is given back.
     fn starts(&mut self, table: &Table) -> Vec<Start> {
         for (key, entry) in &table.lock().entries {
-            if matches!(entry.phase, Phase::Leased { .. }) && !entry.valid.stands() {
+            if matches!(entry.phase, Phase::Leased { .. }) && entry.valid.left().is_zero() {
                 self.owed.insert(entry.lease.token.as_str().to_owned(), key.clone());
             }
         }
@@ -138,7 +138,7 @@ impl Model {
                 // Extended since: refused perhaps for that alone.
                 let is_raised = |item: &Settlement| {
                     let entries = &table.lock().entries;
-                    let entry = entries.get(&(item.lease.queue.clone(), item.lease.id.clone()));
+                    let entry = entries.get(&Key::of(&item.lease));
                     entry.is_some_and(|entry| entry.lease.until > item.lease.until)
                 };
                 let raised: Vec<bool> = call.items.iter().map(is_raised).collect();
