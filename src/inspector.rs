@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use asynq_core::{
-    BrokerError, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo, TaskState,
-    WorkerInfo,
+    Broker, BrokerError, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo,
+    TaskState, WorkerInfo,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
 };
+pub use asynq_core::{Cancelled, Then};
 
 /// Looks at queues and tasks, and acts on them (Go: `asynq.Inspector`), through any broker. Cheap
 /// to clone.
@@ -154,6 +155,55 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.run_task(&queue, &id).await?)
     }
 
+    /// Asks for the run of a task to end, and says what becomes of the task: it is retried, archived or deleted.
+    ///
+    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task, and is
+    /// carried out by the server of ours that runs it or, where that dies, by the one that recovers the task. With
+    /// [`Cancelled::Kept`] it is certain that the task is not retried unless that was asked for: only a run that
+    /// succeeds or revokes its task ends otherwise, and a recoverer of a Go server, which knows no `then`, retries
+    /// the task of a server that died. [`Cancelled::Told`] means that a Go server runs it, and retries it.
+    ///
+    /// How soon is not certain: a server that does not listen at that moment hears of it with the next extension of
+    /// the task's lease, 5 s later by default; and a handler that blocks goes on to its end.
+    ///
+    /// ```
+    /// use asynq::{AsynqSystem, inspector::{Cancelled, Inspector, Then}, memory::MemoryStore, task::{Task, TaskState}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asynq::error::Result<()> {
+    /// let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    /// let system = AsynqSystem::builder(MemoryStore::new())
+    ///     .handler(move |_: Task| {
+    ///         let _ = started.send(());
+    ///         std::future::pending()
+    ///     })
+    ///     .spawn()
+    ///     .await?;
+    /// let task = system.client().enqueue(Task::new("export", b"")?).await?;
+    /// starts.recv().await;
+    ///
+    /// let inspector = Inspector::new(system.storage().await?);
+    /// let cancelled = inspector.cancel_task("default", task.id.as_str(), Then::Archive).await?;
+    /// assert_eq!(cancelled, Cancelled::Kept);
+    /// system.drain().await;
+    /// let task = inspector.get_task_info("default", task.id.as_str()).await?;
+    /// assert_eq!((task.state, task.last_error.as_str()), (TaskState::Archived, "context canceled"));
+    /// # system.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get_task_info`](Self::get_task_info); [`BrokerError::WrongState`] as well for a task that is not
+    /// active, which stays as it is.
+    ///
+    /// # Cancel safety
+    /// Safe: the request is kept and told, or neither.
+    pub async fn cancel_task(&self, queue: &str, id: &str, then: Then) -> Result<Cancelled> {
+        let (queue, id) = (QueueName::new(queue)?, TaskId::new(id)?);
+        Ok(self.0.cancel_task(&queue, &id, then).await?)
+    }
+
     /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on. A queue that is
     /// paused stays so.
     ///
@@ -247,6 +297,22 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         size: u32,
     ) -> Result<Vec<SchedulerEnqueueEvent>> {
         Ok(self.0.enqueue_events(entry_id, PageRequest::new(page, size)).await?)
+    }
+}
+
+impl<B: Broker + Inspect + ?Sized> Inspector<B> {
+    /// Asks all servers, Go's too, to end the run of a task (Go: `CancelProcessing`): its handler is dropped at its
+    /// next await point, and the task fails with `context canceled` and is retried. The id names no queue, so runs of
+    /// that id in all queues end. A task that does not run is left as it is, and the request is not kept:
+    /// [`cancel_task`](Self::cancel_task) tells what it found, and sticks.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker); [`Error::Invalid`](crate::Error::Invalid) for a blank id.
+    ///
+    /// # Cancel safety
+    /// Safe: the servers were told, or were not.
+    pub async fn cancel_processing(&self, id: &str) -> Result<()> {
+        Ok(self.0.publish_cancellation(&TaskId::new(id)?).await?)
     }
 }
 

@@ -242,6 +242,8 @@ impl Runner {
         let limit = Limit::new(by_task, deadline, &began);
         let verdict = if limit.left_at(&began).is_zero() {
             Verdict::Deadline
+        } else if cancel.reason() == Some(CancelReason::Requested) {
+            Verdict::Requested
         } else {
             self.attempt(task.clone(), &context, &cancel, &valid, &limit).await
         };
@@ -357,10 +359,26 @@ impl Runner {
     /// Says what failed and what comes next, where the error handler of the application may say nothing.
     fn log(&self, message: &TaskMessage, outcome: &Outcome, snoozed: bool, error: &Error) {
         let (attempt, of) = (message.retried.saturating_add(1), message.retry.saturating_add(1));
+        let requested = matches!(error, Error::Canceled);
         let error = shown(error);
         match outcome {
             Outcome::Retry { at, .. } if snoozed => {
                 tracing::debug!(next = %at, "task put off");
+            }
+            // What the request says of the task is decided where the outcome is written.
+            Outcome::Retry { at, .. } if requested => {
+                let again_in = self.env.clock.until(*at);
+                tracing::info!(
+                    ?again_in,
+                    "run cancelled on request, retrying unless the request says otherwise"
+                );
+            }
+            Outcome::Archive { .. } if requested => {
+                tracing::info!(
+                    attempt,
+                    of,
+                    "run cancelled on request, archiving its task, which has no retries left, unless the request says otherwise"
+                );
             }
             Outcome::Retry {
                 at, is_failure: true, ..

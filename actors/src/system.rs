@@ -188,8 +188,12 @@ impl AsynqSystem {
     }
 
     /// Asks a task that runs in this system to end: its handler is dropped at its next await
-    /// point, and the task fails with `context canceled`, to be retried as after any failure. The
-    /// number of runs that were hit (the id may run in several queues).
+    /// point, and the task fails with `context canceled`, to be retried as after any failure. A task that was
+    /// taken and waits for its start is not started. The number of tasks that were hit (the id may run in several
+    /// queues).
+    ///
+    /// [`Inspect::cancel_task`](asynq_core::Inspect::cancel_task) of the [storage](Self::storage) can have it
+    /// archived or deleted instead, wherever it runs.
     pub fn cancel_task(&self, id: &asynq_core::TaskId) -> usize {
         self.table.cancel_id(id)
     }

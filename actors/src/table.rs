@@ -578,13 +578,13 @@ impl Table {
         }
     }
 
-    /// Cancels the runs of tasks with this id, whatever their queue (the wire names no queue).
+    /// Cancels the runs of tasks with this id, whatever their queue (the wire names no queue). A task that
+    /// waits to be started ends as soon as it is.
     pub(crate) fn cancel_id(&self, id: &TaskId) -> usize {
         let state = self.lock();
-        let hit = state
-            .entries
-            .iter()
-            .filter(|(Key(_, running), entry)| running == id && matches!(entry.phase, Phase::Running { .. }));
+        let hit = state.entries.iter().filter(|(Key(_, known), entry)| {
+            known == id && matches!(entry.phase, Phase::Leased { .. } | Phase::Running { .. })
+        });
         hit.map(|(_, entry)| entry.cancel.cancel(CancelReason::Requested))
             .count()
     }

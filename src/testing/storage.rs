@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_core::{
-    Broker, BrokerError, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress, PublishedTree,
-    QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TreeNode, WorkerInfo,
+    Broker, BrokerError, Cancelled, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress,
+    PublishedTree, QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, Then,
+    TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, ExpiredPlace, Forwarded,
         GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
@@ -369,6 +370,10 @@ impl Inspect for KitStorage {
 
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
         self.inner.task_info(queue, id).await
+    }
+
+    async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
+        self.inner.cancel_task(queue, id, then).await
     }
 
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {

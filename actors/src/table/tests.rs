@@ -209,11 +209,19 @@ async fn an_outcome_is_claimed_by_one_call_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_but_running_tasks_is_claimed_cancelled_or_shown() {
+async fn a_task_that_waits_to_be_started_is_cancelled_before() {
+    let table = table();
+    take(&table, &["a", "b"], 2);
+    assert_eq!(table.cancel_id(&key("q", "a").1), 1);
+    let reasons = table.start_ready().into_iter().map(|start| start.cancel.reason());
+    assert_eq!(reasons.collect::<Vec<_>>(), [Some(CancelReason::Requested), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_running_tasks_is_claimed_or_shown() {
     let table = table();
     take(&table, &["a"], 1);
     assert!(table.claim_stuck(10, true).items.is_empty());
-    assert_eq!(table.cancel_id(&key("q", "a").1), 0);
     assert!(table.running().is_empty());
     assert!(table.lease_of(&key("q", "a"), &token(1)).is_none());
     table.start_ready();

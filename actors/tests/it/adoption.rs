@@ -9,7 +9,7 @@ use std::{
 };
 
 use asynq_actors::{AsynqSystem, Exit};
-use asynq_core::{BrokerError, QueueName, ServerConfig, Task, TaskId, TaskState};
+use asynq_core::{BrokerError, QueueName, ServerConfig, Task, TaskId, TaskState, Then};
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
@@ -108,6 +108,31 @@ async fn a_late_take_waits_for_a_slot() {
     bench.faults.called(Op::Adopt, 3).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((bench.runs.all(), bench.runs.most_at_once()), (2, 1));
+    assert_eq!(bench.system.shutdown().await, Exit::Stopped);
+}
+
+/// It is cancelled on request while it waits: it is not started at all.
+#[tokio::test(start_paused = true)]
+async fn a_late_take_that_is_cancelled_is_not_started() {
+    let bench = Bench::new(1, Duration::from_secs(20)).await;
+    bench.faults.without_barrier();
+    bench.faults.next(Op::Exchange, Fault::Late);
+    bench.enqueue("a").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.enqueue("b").await;
+    bench.faults.run_late().await;
+    bench.faults.called(Op::Adopt, 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let storage = asynq_core::Connector::connect(&bench.store, env()).await.unwrap();
+    let (queue, b) = (QueueName::default(), TaskId::new("b").unwrap());
+    storage.cancel_task(&queue, &b, Then::Archive).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let b = storage.task_info(&queue, &b).await.unwrap();
+    assert_eq!(
+        (b.state, b.last_error.as_str()),
+        (TaskState::Archived, "context canceled")
+    );
+    assert_eq!((bench.runs.all(), bench.system.running()), (1, 0));
     assert_eq!(bench.system.shutdown().await, Exit::Stopped);
 }
 

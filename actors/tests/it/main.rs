@@ -5,6 +5,7 @@
 mod adoption;
 mod aggregation;
 mod blocking;
+mod cancels;
 mod client;
 mod crash;
 mod deadline;

@@ -452,6 +452,10 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Extends leases to `now` + 30 s; never shortens, never re-creates one (SAFETY rule 8). As many
     /// answers as items: the lease now in force, or [`SettleError::NotOurs`].
     ///
+    /// A task whose run [was asked to end](Inspect::cancel_task) is told again to the
+    /// [subscriptions](Self::subscribe_cancellations) on this connection, so that no request that is kept is
+    /// missed.
+    ///
     /// A task of ours whose lease is missing is still ours (SAFETY rule 2), but nothing was written:
     /// [`SettleError::NoLease`]. The lease that was known before stands until its end, and no longer.
     /// [`heal`](Self::heal) puts one in place, which the next extension finds.
@@ -621,7 +625,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Asks all servers to cancel a running task. Success means that the storage has passed the request on to
     /// the servers that were listening at that moment, not that a run was cancelled.
     ///
-    /// A request is not kept: a server whose subscription is lost at that moment never hears of it, as in Go. A
+    /// A request is not kept, other than one of [`cancel_task`](Inspect::cancel_task): a server whose subscription is lost at that moment never hears of it, as in Go. A
     /// lost subscription is noticed at once where its end is told, and within 6 s where its connection went dead
     /// in silence; then the server subscribes again. Publish again while the task is still shown as active: a
     /// request for a task that does not run has no effect.

@@ -16,6 +16,11 @@ use crate::{
 ///
 /// The future is dropped at its next await point when the run is cancelled, passes its deadline
 /// or loses its lease; a panic is a failure of that one task.
+///
+/// A task whose run is cancelled on request is retried, as in Go. There are two ways to have done with it: whoever
+/// cancels it says so ([`Inspect::cancel_task`](crate::Inspect::cancel_task)), or the handler waits for
+/// [`TaskContext::cancelled`](crate::TaskContext::cancelled) beside its work and returns [`Error::skip_retry`] or
+/// [`Error::revoke`].
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Runs one task.

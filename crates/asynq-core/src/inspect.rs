@@ -5,6 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
+    cancel::{Cancelled, Then},
     error::{BrokerError, PoisonKind},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
@@ -257,6 +258,37 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// # Cancel safety
     /// The task is moved whole or not at all; a dropped call may still be carried out.
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
+
+    /// Asks for the run of an active task to end, and says what becomes of the task then. In one step the request
+    /// is kept with the task and all servers are told, as by
+    /// [`publish_cancellation`](crate::Broker::publish_cancellation). A later request for the same run takes the
+    /// place of an earlier one.
+    ///
+    /// What is [kept](Cancelled::Kept) concerns this run alone, and is decided in the step that writes its outcome.
+    /// Unless the run succeeds or revokes its task, the task ends as was asked for: whatever error the handler
+    /// returns, also where the server shuts down first, and where it dies and a server of ours recovers the task. Where a
+    /// Go server recovers it, it is retried, and the request is over. One that is archived counts as failed,
+    /// as any other; one that is deleted as processed.
+    ///
+    /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of the
+    /// lease (5 s, by default), for as long as the request is kept. A task that its server has taken and not yet started
+    /// is not started. A run that cannot be broken off, as blocking code that does not look at
+    /// [`is_cancelled`](crate::TaskContext::is_cancelled), goes on to its end.
+    ///
+    /// Where a Go server took the task over from a server of ours that died, the request seems to be kept, and
+    /// the Go server retries the task.
+    ///
+    /// As Go's, the message to the servers names no queue: a run of the same id in another queue is cancelled too,
+    /// and its task is retried.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
+    /// [`BrokerError::WrongState`] for a task that is not active, which is left as it is: nobody is told.
+    /// After a lost answer the call may be repeated.
+    ///
+    /// # Cancel safety
+    /// The request is kept and told, or neither; a dropped call may still be carried out.
+    async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError>;
 
     /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on.
     ///

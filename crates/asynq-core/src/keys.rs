@@ -162,6 +162,10 @@ pub mod own {
     /// Task hash: how often the task was given back since it may never have been started. Cleared by the
     /// outcome of a run.
     pub const UNSTARTED: &str = "x:unstarted";
+    /// Task hash: a request to cancel the run, as [`Then::encode`](crate::Then::encode) writes it: what becomes of
+    /// the task, a space, and the [`TAKE`] of the run. It means nothing for another run; cleared with [`TAKE`] and
+    /// by the next take.
+    pub const CANCEL: &str = "x:cancel";
     /// Task hash: the token of the request that enqueued the task (SAFETY rule 3).
     pub const ENQ: &str = "x:enq";
 

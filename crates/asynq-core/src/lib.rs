@@ -5,6 +5,7 @@
 
 pub mod aggregator;
 pub mod broker;
+pub mod cancel;
 pub mod clock;
 pub mod compose;
 pub mod config;
@@ -38,6 +39,7 @@ pub mod wire;
 
 pub use aggregator::{GroupAggregator, GroupAggregatorFunc};
 pub use broker::{Broker, Connector, Env, Storage};
+pub use cancel::{Cancelled, Then};
 pub use clock::Clock;
 pub use config::{ClientConfig, ServerConfig, UnknownTask};
 pub use context::{Hold, TaskContext};

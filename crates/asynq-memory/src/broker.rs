@@ -211,7 +211,7 @@ impl Broker for MemoryBroker {
     }
 
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {
-        let extended = self.with(|data, now| lease::extend(data, &batch, now));
+        let extended = self.with(|data, now| lease::extend(data, self.0.number, &batch, now));
         extended.unwrap_or_else(|_| batch.iter().map(|_| Err(BrokerError::Closed.into())).collect())
     }
 

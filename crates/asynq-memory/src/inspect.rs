@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use asynq_core::{
+    cancel::{Cancelled, Then},
     error::BrokerError,
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
@@ -11,7 +12,7 @@ use asynq_core::{
 
 use crate::{
     MemoryBroker,
-    ops::{audit, groups, inspect, publish, run_task},
+    ops::{audit, cancel, groups, inspect, publish, run_task},
 };
 
 /// [`memory_usage`](QueueInfo::memory_usage) is the sum of what the tasks' fields take.
@@ -45,6 +46,10 @@ impl Inspect for MemoryBroker {
 
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
         self.with(|data, now| run_task::run_task(data, queue, id, now))?
+    }
+
+    async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
+        self.with(|data, now| cancel::cancel_task(data, queue, id, then, now))?
     }
 
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {

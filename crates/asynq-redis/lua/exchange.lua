@@ -99,7 +99,7 @@ if #ready > 0 then
   for _, id in ipairs(ready) do
     local key = prefix .. 't:' .. id
     redis.call('HSET', key, 'state', 'active', 'x:take', ARGV[11])
-    redis.call('HDEL', key, 'pending_since', 'x:adopt', 'x:progress', 'x:at')
+    redis.call('HDEL', key, 'pending_since', 'x:adopt', 'x:cancel', 'x:progress', 'x:at')
   end
   -- The order that as many single takes leave behind: the last one at the head.
   redis.call('LPUSH', active, unpack(ready))

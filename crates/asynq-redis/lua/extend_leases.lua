@@ -3,9 +3,10 @@
 -- KEYS  1 lease
 -- ARGV  1 queue prefix, 2 new lease in s, 3 number of fences, then for each: token, highest lease
 --       written in s; then number of items, then for each: id, number of its fence from 1
--- returns {codes, for each code 2 in order: the lease in force in s ...}; codes are one character an
---       item: 1 extended, 2 ours and above the new lease already, 3 ours and without a lease, 0 not
---       ours, h the task key is not a hash, s its state is missing or unknown
+-- returns {codes, for each code 2 in order: the lease in force in s ..., number of each item from 1 whose run
+--       was asked to end (x:cancel) ...}; codes are one character an item:
+--       1 extended, 2 ours and above the new lease already, 3 ours and without a lease, 0 not ours,
+--       h the task key is not a hash, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- The fence is that of exchange.lua. A lease is never shortened (GT) and one that is there is only
@@ -26,10 +27,10 @@ local scores = redis.pcall('ZMSCORE', lease, unpack(ids))
 if scores.err then
   return wrong_type(lease)
 end
-local codes, extended, reply = {}, {}, { '' }
+local codes, extended, asked, reply = {}, {}, {}, { '' }
 for i = 1, n do
   local id, fence = ids[i], 2 + 2 * tonumber(ARGV[first + 2 * i])
-  local task = redis.pcall('HMGET', prefix .. 't:' .. id, 'x:take', 'state')
+  local task = redis.pcall('HMGET', prefix .. 't:' .. id, 'x:take', 'state', 'x:cancel')
   local code = '0'
   if task.err then
     code = 'h'
@@ -50,6 +51,9 @@ for i = 1, n do
     code = 's'
   end
   codes[i] = code
+  if task[3] and (code == '1' or code == '2' or code == '3') and string.match(task[3], '^%a+ (.*)$') == task[1] then
+    asked[#asked + 1] = i
+  end
 end
 if #extended > 0 then
   -- A write that frees, so that the rest is allowed under maxmemory.
@@ -57,4 +61,7 @@ if #extended > 0 then
   redis.call('ZADD', lease, 'XX', 'GT', unpack(extended))
 end
 reply[1] = table.concat(codes)
+for _, number in ipairs(asked) do
+  reply[#reply + 1] = number
+end
 return reply

@@ -90,12 +90,12 @@ for set = 1, 2 do
         redis.call('ZADD', KEYS[set], ARGV[5], id)
       elseif group == '' then
         redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:at')
+        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
         pushed[#pushed + 1] = id
         moved = moved + 1
       elseif group then
         redis.call('HSET', key, 'state', 'aggregating')
-        redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:at')
+        redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:at')
         redis.call('ZADD', prefix .. 'g:' .. group, ARGV[2], id)
         redis.call('SADD', groups, group)
         moved = moved + 1

@@ -19,8 +19,9 @@ end
 local pos = 10
 for i = 1, #codes do
   local kind = ARGV[pos + 2]
-  if kind == 'q' and string.sub(codes, i, i) == '1' then
-    local key = ARGV[1] .. 't:' .. ARGV[pos]
+  local key = ARGV[1] .. 't:' .. ARGV[pos]
+  -- A request to cancel its run may have archived or deleted it.
+  if kind == 'q' and string.sub(codes, i, i) == '1' and redis.call('HGET', key, 'state') == 'pending' then
     redis.call('HSET', key, 'x:unstarted', (tonumber(redis.call('HGET', key, 'x:unstarted') or '') or 0) + 1)
   end
   pos = pos + WIDTH[kind]

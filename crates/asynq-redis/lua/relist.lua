@@ -38,7 +38,7 @@ local function list(id, key, state, group)
     redis.call('SADD', KEYS[8], group)
   else
     redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-    redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:at')
+    redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
     redis.call('LPUSH', KEYS[1], id)
   end
   relisted[#relisted + 1] = id
@@ -48,7 +48,7 @@ local function leave_or_enter_active(id, key, alone)
   if alone then
     redis.call('ZREM', lease, '')
     redis.call('HSET', key, 'state', 'active')
-    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:at')
+    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:at')
     redis.call('ZADD', lease, 'NX', now, id)
   else
     redis.call('LREM', active, -1, id)

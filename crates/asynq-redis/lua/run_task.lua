@@ -44,6 +44,6 @@ if grouped and redis.call('EXISTS', from) == 0 then
   redis.call('SREM', groups, group)
 end
 redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-redis.call('HDEL', key, 'group', 'x:take', 'x:adopt', 'x:at')
+redis.call('HDEL', key, 'group', 'x:take', 'x:adopt', 'x:cancel', 'x:at')
 redis.call('LPUSH', pending, id)
 return { 1, '', '' }

@@ -17,6 +17,7 @@ use asynq_core::{
         ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick,
         TickStart, Ticked, Want, Watch, WatchKind,
     },
+    cancel::{Cancelled, Then},
     clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
@@ -34,6 +35,7 @@ use crate::{
     connection_type::RedisConnectionType,
     link::owned::Owned,
     links::Links,
+    ops::cancel::Subscriptions,
     ops::{self, enqueue::Unpublished},
 };
 
@@ -56,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) unpublished: Unpublished,
     /// Whether connections may be killed, as far as is known.
     pub(crate) may_kill: AtomicBool,
+    pub(crate) cancel_requests: Subscriptions,
 }
 
 impl Core {
@@ -139,6 +142,7 @@ impl RedisBroker {
             jumps: Mutex::default(),
             unpublished: Unpublished::default(),
             may_kill: AtomicBool::new(true),
+            cancel_requests: Subscriptions::default(),
         };
         Self { core: Arc::new(core) }
     }
@@ -347,6 +351,10 @@ impl Inspect for RedisBroker {
 
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
         ops::run_task::run_task(&self.core, queue, id).await
+    }
+
+    async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
+        ops::cancel::cancel_task(&self.core, queue, id, then).await
     }
 
     async fn pause(&self, queue: &QueueName) -> Result<(), BrokerError> {

@@ -101,6 +101,8 @@ scripts! {
     TASK_INFO = "task_info" ["aside"];
     /// A task that waits, now.
     RUN_TASK = "run_task" ["container" "aside"];
+    /// The end of a run, on request.
+    CANCEL = "cancel" ["aside"];
     /// The ids of a container against their tasks.
     AUDIT_CONTAINER = "audit_container" ["container" "aside" "places"];
     /// Where tasks stand.

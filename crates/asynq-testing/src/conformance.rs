@@ -20,6 +20,7 @@ mod values;
 
 mod archive;
 mod audit;
+mod cancel_task;
 mod cancellation;
 mod enqueue;
 mod exact;

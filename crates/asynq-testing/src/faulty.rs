@@ -79,6 +79,7 @@ pub enum Op {
     ListTasks,
     TaskInfo,
     RunTask,
+    CancelTask,
     Pause,
     Unpause,
     Servers,

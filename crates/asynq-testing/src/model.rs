@@ -10,6 +10,7 @@ mod canon;
 mod go;
 mod sweeps;
 
+use asynq_core::Then;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 pub use arena::Arena;
@@ -191,6 +192,14 @@ pub enum Step {
         id: usize,
         delivery: Delivery,
     },
+    /// An operator cancels a run.
+    Cancel {
+        worker: usize,
+        queue: usize,
+        id: usize,
+        then: Then,
+        delivery: Delivery,
+    },
     Pause {
         queue: usize,
     },
@@ -225,6 +234,8 @@ pub fn step() -> impl Strategy<Value = Step> {
     let administration = prop_oneof![
         3 => (worker(), queue(), 0..IDS, delivery())
             .prop_map(|(worker, queue, id, delivery)| Step::Run { worker, queue, id, delivery }),
+        6 => (worker(), queue(), 0..IDS, 0..Then::ALL.len(), delivery())
+            .prop_map(|(worker, queue, id, then, delivery)| Step::Cancel { worker, queue, id, then: Then::ALL[then], delivery }),
         1 => queue().prop_map(|queue| Step::Pause { queue }),
         2 => queue().prop_map(|queue| Step::Unpause { queue }),
         2 => queue().prop_map(|queue| Step::GoTakes { queue }),
@@ -249,7 +260,7 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(worker, queue, limit, delivery)| Step::Forward { worker, queue, limit, delivery }),
         4 => sweep(),
         6 => grouping(),
-        8 => administration,
+        10 => administration,
     ]
 }
 

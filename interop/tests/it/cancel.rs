@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use asynq::{TaskState, names::TaskId};
+use asynq::{
+    TaskState,
+    inspector::{Cancelled, Then},
+    names::{QueueName, TaskId},
+};
 use asynq_interop::GoTask;
 
 use crate::{
@@ -70,4 +74,32 @@ async fn cancelled_in(side: Side) {
         // Go does not tell since when a task is pending that was given back.
         assert_eq!(pair.breaches().await, []);
     }
+}
+
+/// A Go server hears of a request that says what becomes of the task, and handles it as any other.
+#[tokio::test]
+async fn a_go_server_retries_whatever_was_asked_for() {
+    let mut pair = Pair::start().await;
+    let mut client = Producer::start(Side::Rust, &pair.redis).await;
+    let server = process(Side::Go, &pair.redis).concurrency(2);
+    let server = server.retry_delay(Duration::from_secs(3600));
+    let mut server = server.task_check_interval(Duration::from_millis(50)).start().await;
+    let queue = QueueName::default();
+    for then in Then::ALL {
+        let id = then.as_str();
+        client
+            .enqueue(&GoTask::new("t").payload(r#"{"do":"wait_cancel"}"#).id(id))
+            .await;
+        server.started(id).await;
+        let told = pair.storage.cancel_task(&queue, &TaskId::new(id).unwrap(), then).await;
+        assert_eq!(told.unwrap(), Cancelled::Told);
+        let cancelled = pair.until("default", id, TaskState::Retry).await;
+        assert_eq!(
+            (cancelled.last_err.as_str(), cancelled.retried),
+            ("context canceled", 1)
+        );
+        assert_eq!(server.ended(id).await.outcome, "canceled");
+    }
+    server.shutdown().await;
+    assert_eq!(pair.breaches().await, []);
 }

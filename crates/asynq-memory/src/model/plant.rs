@@ -193,6 +193,7 @@ fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
                 let until = number(&value).ok_or_else(|| unsupported("an x:adopt that is not a number"))?;
                 task.adopted = Some(until);
             }
+            own::CANCEL => task.cancel = Some(value),
             own::PROGRESS => task.progress = Some(value),
             own::AT => task.at = Some(value),
             own::DEADLINE => task.deadline = Some(value),

@@ -117,6 +117,7 @@ impl TaskHash {
             (field::RESULT, self.result.clone()),
             (own::TAKE, self.take.as_deref().map(text)),
             (own::ADOPT, self.adopted.map(decimal)),
+            (own::CANCEL, self.cancel.clone()),
             (own::PROGRESS, self.progress.clone()),
             (own::AT, self.at.clone()),
             (own::DEADLINE, self.deadline.clone()),

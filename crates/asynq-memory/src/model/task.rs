@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use asynq_core::{
-    TaskMessage, TaskState,
+    TaskMessage, TaskState, Then,
     clock::from_exact_millis,
     error::PoisonKind,
     message,
@@ -31,6 +31,8 @@ pub(crate) struct TaskHash {
     pub take: Option<Arc<str>>,
     /// `x:adopt`: the lease that an adoption wrote.
     pub adopted: Option<i64>,
+    /// `x:cancel`: a request to end its run.
+    pub cancel: Option<Bytes>,
     /// `x:progress`: how far its run has come.
     pub progress: Option<Bytes>,
     /// `x:at`: when it is due, in Unix milliseconds.
@@ -64,13 +66,19 @@ pub(crate) enum StateField {
 
 impl TaskHash {
     /// Moves on to a state, and clears what belongs to the one before: since when it was pending,
-    /// when it is due, and who took it.
+    /// when it is due, who took it, and a request to end that run.
     pub(crate) fn enter(&mut self, state: TaskState) {
         self.state = StateField::Known(state);
         self.pending_since = None;
         self.take = None;
         self.adopted = None;
+        self.cancel = None;
         self.at = None;
+    }
+
+    /// What becomes of the task if its run was asked to end.
+    pub(crate) fn asked(&self) -> Option<Then> {
+        Then::decode(self.cancel.as_deref()?, self.take.as_deref()?)
     }
 
     /// The deadline to the millisecond, where that of the message is floored.

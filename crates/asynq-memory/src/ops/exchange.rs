@@ -6,7 +6,7 @@ use std::{
 };
 
 use asynq_core::{
-    TaskState,
+    TaskState, Then,
     broker::{CallRecord, Exchanged, LeaseRef, LeasedTask, MAX_BATCH, MAX_BATCH_BYTES, Poison, Settlement, Want},
     error::{BrokerError, PoisonKind, SettleError},
     names::{QueueName, TaskId},
@@ -99,7 +99,14 @@ fn damage(queue: &Queue, settlements: &[Settlement], wants: &[Want]) -> Option<S
     let outcomes = settlements
         .iter()
         .filter(|settlement| settlement.lease.queue == queue.name);
-    let settled = outcomes.flat_map(|settlement| settle::containers(&settlement.message, &settlement.outcome));
+    let settled = outcomes
+        .clone()
+        .flat_map(|settlement| settle::containers(&settlement.message, &settlement.outcome));
+    let asked = outcomes.filter_map(|settlement| {
+        settle::fence(queue, &settlement.lease).ok()?;
+        let then = settle::asked(queue, &settlement.lease.id, &settlement.outcome)?;
+        (then == Then::Archive).then_some("archived")
+    });
     let takes = wants.iter().any(|want| want.queue == queue.name && want.max > 0);
     let taken = if takes {
         &["pending", "active", "lease"][..]
@@ -110,6 +117,7 @@ fn damage(queue: &Queue, settlements: &[Settlement], wants: &[Want]) -> Option<S
         .iter()
         .copied()
         .chain(settled)
+        .chain(asked)
         .find(|suffix| queue.misfits.contains_key(*suffix))
         .map(|suffix| queue.key(suffix))
 }

@@ -88,6 +88,7 @@ fn size_of(task: &TaskHash) -> usize {
     let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
     task.message_len()
         + task.result.as_ref().map_or(0, Bytes::len)
+        + task.cancel.as_ref().map_or(0, Bytes::len)
         + task.progress.as_ref().map_or(0, Bytes::len)
         + text(&task.unique_key)
         + text(&task.group)

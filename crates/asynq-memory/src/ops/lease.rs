@@ -12,16 +12,27 @@ use asynq_core::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::settle::fence;
+use super::{publish, settle::fence};
 use crate::model::{Data, Queue};
 
 /// Extends leases; never shortens one and never makes a new one. All fences are tested before the
-/// first lease is written.
-pub(crate) fn extend(data: &mut Data, batch: &[LeaseRef], now: DateTime<Utc>) -> Vec<Result<LeaseUntil, SettleError>> {
+/// first lease is written. The connection hears again of those whose run was asked to end.
+pub(crate) fn extend(
+    data: &mut Data,
+    connection: u64,
+    batch: &[LeaseRef],
+    now: DateTime<Utc>,
+) -> Vec<Result<LeaseUntil, SettleError>> {
     let ours: Vec<_> = batch
         .iter()
         .map(|lease| may_extend(data.queue(&lease.queue), lease))
         .collect();
+    for (lease, _) in batch.iter().zip(&ours).filter(|(_, ours)| ours.is_ok()) {
+        let task = data.queue(&lease.queue).tasks.get(&lease.id);
+        if task.is_some_and(|task| task.asked().is_some()) {
+            publish::repeat_cancel(data, connection, &lease.id);
+        }
+    }
     let new = LeaseUntil::from_now(now);
     let extend = |(lease, ours): (&LeaseRef, Result<(), SettleError>)| {
         ours?;

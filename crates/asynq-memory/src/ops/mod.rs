@@ -2,6 +2,7 @@
 //! none reads a clock, waits, or fails half-way.
 
 pub(crate) mod audit;
+pub(crate) mod cancel;
 pub(crate) mod enqueue;
 pub(crate) mod exchange;
 pub(crate) mod forward;

@@ -220,6 +220,14 @@ pub(crate) fn cancel(data: &mut Data, id: &TaskId) {
         .retain(|subscriber| subscriber.ids.try_send(id.clone()).is_ok());
 }
 
+/// Tells the subscribers of a connection again of a request that is kept, but those that are behind: the next time
+/// comes soon.
+pub(crate) fn repeat_cancel(data: &Data, connection: u64, id: &TaskId) {
+    for subscriber in data.subscribers.iter().filter(|of| of.connection == connection) {
+        let _ = subscriber.ids.try_send(id.clone());
+    }
+}
+
 /// A new subscription to cancel requests.
 pub(crate) fn subscribe(data: &mut Data, connection: u64) -> mpsc::Receiver<TaskId> {
     let (ids, received) = mpsc::channel(CANCEL_BACKLOG);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    TaskMessage, TaskState,
+    TaskMessage, TaskState, Then,
     broker::{
         CallToken, Expired, ExpiredPlace, ExpiredTask, LeaseUntil, MAX_BATCH, MAX_BATCH_BYTES, MAX_UNSTARTED, Outcome,
         Recovery,
@@ -113,9 +113,12 @@ pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>
     }
     match state {
         Ok(TaskState::Active) => {
+            if settle::asked(queue, &id, &recovery.outcome) == Some(Then::Archive) {
+                queue.check(&["archived"])?;
+            }
             settle::finish(queue, &id, message, &recovery.outcome, now)?;
             if recovery.outcome == Outcome::Requeue
-                && let Some(task) = queue.tasks.get_mut(&id)
+                && let Some(task) = queue.tasks.get_mut(&id).filter(|task| task.is(TaskState::Pending))
             {
                 let times = task.unstarted.as_deref().and_then(number).unwrap_or(0) + 1;
                 task.unstarted = Some(times.to_string().into());

@@ -65,7 +65,7 @@ fn leave_group(queue: &mut Queue, group: &str, id: &TaskId) -> bool {
     left
 }
 
-fn wrong_state(queue: &QueueName, id: &TaskId, state: TaskState) -> BrokerError {
+pub(crate) fn wrong_state(queue: &QueueName, id: &TaskId, state: TaskState) -> BrokerError {
     BrokerError::WrongState {
         queue: queue.clone(),
         id: id.clone(),

@@ -1,7 +1,7 @@
 //! How a run ends: the outcomes of an active task.
 
 use asynq_core::{
-    TaskMessage, TaskState,
+    TaskMessage, TaskState, Then,
     broker::{ARCHIVED_AGE, LeaseRef, MAX_ARCHIVED, Outcome, Settlement},
     error::{PoisonKind, SettleError},
     message,
@@ -35,6 +35,14 @@ pub(crate) fn containers(message: &TaskMessage, outcome: &Outcome) -> impl Itera
     ["active", "lease"].into_iter().chain(to)
 }
 
+/// What becomes of a task instead, where its run was asked to end: of any outcome but success.
+pub(crate) fn asked(queue: &Queue, id: &TaskId, outcome: &Outcome) -> Option<Then> {
+    match outcome {
+        Outcome::Done { .. } => None,
+        Outcome::Retry { .. } | Outcome::Archive { .. } | Outcome::Requeue => queue.tasks.get(id)?.asked(),
+    }
+}
+
 /// Whether a task is ours (SAFETY rule 2): active, taken by our call, and with no lease that
 /// somebody else wrote since.
 pub(crate) fn fence(queue: &Queue, lease: &LeaseRef) -> Result<(), SettleError> {
@@ -64,8 +72,21 @@ pub(crate) fn finish(
     outcome: &Outcome,
     now: DateTime<Utc>,
 ) -> Result<(), SettleError> {
+    let asked = asked(queue, id, outcome);
     if !queue.leave_active(id) {
         return Err(SettleError::NotOurs);
+    }
+    match asked {
+        Some(Then::Archive) => {
+            archive_as_asked(queue, id, message, outcome, now);
+            return Ok(());
+        }
+        Some(Then::Delete) => {
+            queue.delete_task(id, now);
+            queue.count(false, now);
+            return Ok(());
+        }
+        _ => {}
     }
     match outcome {
         Outcome::Done { retain: true } if message.retention > 0 => complete(queue, id, message, now),
@@ -106,6 +127,22 @@ fn complete(queue: &mut Queue, id: &TaskId, message: &TaskMessage, now: DateTime
         .insert(id.clone(), message::kept_until(message, now.timestamp()));
     queue.free_lock(&message.unique_key, id, now);
     queue.count(false, now);
+}
+
+/// Archives a task whose run was asked to end: as failed, or, where it was given back, with the message that it has.
+fn archive_as_asked(queue: &mut Queue, id: &TaskId, message: &TaskMessage, outcome: &Outcome, now: DateTime<Utc>) {
+    let failed = |error, counts| message::failed(message, error, now.timestamp(), counts);
+    match outcome {
+        Outcome::Retry { error, is_failure, .. } => rewrite(queue, id, &failed(error, *is_failure)),
+        Outcome::Archive { error } => rewrite(queue, id, &failed(error, false)),
+        Outcome::Done { .. } | Outcome::Requeue => {
+            if let Some(task) = queue.tasks.get_mut(id) {
+                task.unstarted = None;
+            }
+        }
+    }
+    archive(queue, id, now);
+    queue.count(true, now);
 }
 
 /// Failure for good. The task's own state is written before old ones are trimmed, so that a task

@@ -12,8 +12,20 @@
 --       r counts, at, msg  retry at `at`, as in include/exact.lua; counts 1: a failure
 --       a msg              archive
 --       q                  back to the front of pending
+--       Where the run was asked to end (x:cancel, with the token of x:take), all but d and c are written as
+--       that request says: archived, deleted with the lock that the hash names, or as they are.
 -- codes one character an item: 1 written, 0 not ours, h the task key is not a hash, s its state is
 --       missing or unknown, + not looked at, offer it again (the call's bound was reached)
+
+-- How an outcome is written, by its kind: as it is, as `a`, or as `x`, deleted.
+local ASKED = { archive = 'a', delete = 'x' }
+local function as_asked(kind, request, take)
+  if not request or not take or kind == 'd' or kind == 'c' then
+    return kind
+  end
+  local what, of = string.match(request, '^(%a+) (.*)$')
+  return of == take and ASKED[what] or kind
+end
 
 local WIDTH = { d = 4, c = 6, r = 6, a = 4, q = 3 }
 local STATES = {
@@ -51,18 +63,23 @@ local function settle(first, n, holds_fence)
   if scores.err then
     return nil, lease
   end
-  local codes = {}
+  local codes, kinds, archives = {}, {}, false
   for i = 1, n do
-    local task = redis.pcall('HMGET', prefix .. 't:' .. ids[i], 'x:take', 'state')
+    local task = redis.pcall('HMGET', prefix .. 't:' .. ids[i], 'x:take', 'state', 'x:cancel')
     if task.err then
       codes[i] = 'h'
     elseif not holds_fence(ARGV[at[i] + 1], task[1], scores[i] and tonumber(scores[i])) then
       codes[i] = '0'
     elseif task[2] == 'active' then
       codes[i] = '1'
+      kinds[i] = as_asked(ARGV[at[i] + 2], task[3], task[1])
+      archives = archives or kinds[i] == 'a'
     else
       codes[i] = task[1] and not STATES[task[2]] and 's' or '0'
     end
+  end
+  if archives and misfit({ KEYS[5], 'zset' }) then
+    return nil, KEYS[5]
   end
 
   -- Write: out of active first. It frees memory, so it runs under maxmemory too, and it shows
@@ -106,13 +123,15 @@ local function settle(first, n, holds_fence)
   local gone, ends, pending, retry, archived, completed = {}, {}, {}, {}, {}, {}
   local function write(id, state, msg)
     local key = prefix .. 't:' .. id
-    redis.call('HSET', key, 'msg', msg, 'state', state)
-    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:unstarted', 'x:at')
+    redis.call('HSET', key, 'state', state)
+    if msg then
+      redis.call('HSET', key, 'msg', msg)
+    end
+    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:unstarted', 'x:at')
   end
   for i = 1, n do
     if codes[i] == '1' then
-      local p, id = at[i], ids[i]
-      local kind = ARGV[p + 2]
+      local p, id, kind = at[i], ids[i], kinds[i]
       if kind == 'd' then
         gone[#gone + 1] = prefix .. 't:' .. id
         ends[#ends + 1] = false
@@ -134,16 +153,23 @@ local function settle(first, n, holds_fence)
         if ARGV[p + 3] == '1' then
           ends[#ends + 1] = true
         end
+      elseif kind == 'x' then
+        local key = prefix .. 't:' .. id
+        gone[#gone + 1] = key
+        ends[#ends + 1] = false
+        free_lock(prefix, redis.call('HGET', key, 'unique_key'), id)
       elseif kind == 'a' then
         archived[#archived + 1] = ARGV[2]
         archived[#archived + 1] = id
-        write(id, 'archived', ARGV[p + 3])
+        -- One that was given back keeps the message that it has.
+        local sent = ARGV[p + 2]
+        write(id, 'archived', sent == 'r' and ARGV[p + 5] or sent == 'a' and ARGV[p + 3])
         ends[#ends + 1] = true
       else
         local key = prefix .. 't:' .. id
         pending[#pending + 1] = id
         redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:at')
+        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
       end
     end
   end

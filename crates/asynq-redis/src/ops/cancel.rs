@@ -1,12 +1,52 @@
 //! Cancel requests.
 
-use asynq_core::{broker::Cancellations, error::BrokerError, keys, names::TaskId};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use asynq_core::{
+    Cancelled, Then,
+    broker::Cancellations,
+    error::BrokerError,
+    keys,
+    names::{QueueName, TaskId},
+};
 use tokio::sync::mpsc;
 
-use crate::{broker::Core, link::owned::Owned, reply::lossy};
+use super::{inspect, run_task::refusal};
+use crate::{
+    args::Args,
+    broker::Core,
+    link::owned::Owned,
+    reply::{Reply, lossy},
+    scripts,
+};
+
+const OPERATION: &str = "cancel";
 
 /// How many requests wait for a slow reader.
 const BACKLOG: usize = 1024;
+
+/// The subscriptions of a broker, which are told of a request again for as long as it is kept with its task.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions(Mutex<Vec<mpsc::WeakSender<TaskId>>>);
+
+impl Subscriptions {
+    fn lock(&self) -> MutexGuard<'_, Vec<mpsc::WeakSender<TaskId>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, ids: &mpsc::Sender<TaskId>) {
+        let mut all = self.lock();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(ids.downgrade());
+    }
+
+    /// Tells all of them but those that are behind: the next time comes soon.
+    pub(crate) fn repeat(&self, id: &TaskId) {
+        for ids in self.lock().iter().filter_map(mpsc::WeakSender::upgrade) {
+            let _ = ids.try_send(id.clone());
+        }
+    }
+}
 
 pub(crate) async fn publish(core: &Core, id: &TaskId) -> Result<(), BrokerError> {
     let mut cmd = redis::cmd("PUBLISH");
@@ -17,6 +57,7 @@ pub(crate) async fn publish(core: &Core, id: &TaskId) -> Result<(), BrokerError>
 pub(crate) async fn subscribe(core: &Core) -> Result<Cancellations, BrokerError> {
     let mut messages = core.link.subscribe(keys::CANCEL_CHANNEL).await?;
     let (ids, received) = mpsc::channel(BACKLOG);
+    core.cancel_requests.add(&ids);
     core.keep(Owned::spawn(async move {
         while let Some(message) = messages.recv().await {
             if ids.send(TaskId::from_storage(&lossy(message))).await.is_err() {
@@ -25,4 +66,26 @@ pub(crate) async fn subscribe(core: &Core) -> Result<Cancellations, BrokerError>
         }
     }));
     Ok(Cancellations::new(received))
+}
+
+/// Two round trips, as with [`run_task`](super::run_task::run_task).
+pub(crate) async fn cancel_task(
+    core: &Core,
+    queue: &QueueName,
+    id: &TaskId,
+    then: Then,
+) -> Result<Cancelled, BrokerError> {
+    inspect::task_info(core, queue, id).await?;
+    let keys = vec![keys::task(queue, id).into_bytes()];
+    let args = Args::with_capacity(3)
+        .text(id.as_str())
+        .text(keys::CANCEL_CHANNEL)
+        .text(then.as_str());
+    let answer = core.link.eval_timely(&scripts::CANCEL, keys, args.done()).await?;
+    let mut reply = Reply::of_script(OPERATION, answer)?;
+    match reply.int()? {
+        1 => Ok(Cancelled::Kept),
+        2 => Ok(Cancelled::Told),
+        _ => Err(refusal(OPERATION, &mut reply, queue, id)?),
+    }
 }

@@ -30,17 +30,29 @@ pub(crate) async fn run_task(core: &Core, queue: &QueueName, id: &TaskId) -> Res
         .text(id.as_str())
         .int(unix_nanos(core.now()));
     let mut reply = Reply::of_script(OPERATION, core.link.eval(&scripts::RUN_TASK, keys, args.done()).await?)?;
-    let (moved, damage, state) = (reply.int()?, reply.damage()?, reply.text()?);
+    match reply.int()? {
+        1 => Ok(()),
+        _ => Err(refusal(OPERATION, &mut reply, queue, id)?),
+    }
+}
+
+/// What a script found that refused a task: what is wrong with it, or its state.
+pub(crate) fn refusal(
+    operation: &'static str,
+    reply: &mut Reply,
+    queue: &QueueName,
+    id: &TaskId,
+) -> Result<BrokerError, BrokerError> {
+    let (damage, state) = (reply.damage()?, reply.text()?);
     let (queue, id) = (queue.clone(), id.clone());
-    match damage {
-        _ if moved == 1 => Ok(()),
-        Some(PoisonKind::NoHash) => Err(BrokerError::TaskNotFound { queue, id }),
-        Some(kind) => Err(BrokerError::Poison { queue, id, kind }),
+    Ok(match damage {
+        Some(PoisonKind::NoHash) => BrokerError::TaskNotFound { queue, id },
+        Some(kind) => BrokerError::Poison { queue, id, kind },
         None => {
             let state: TaskState = state
                 .parse()
-                .map_err(|_| protocol(OPERATION, format!("{:?} is no state", Excerpt(&state))))?;
-            Err(BrokerError::WrongState { queue, id, state })
+                .map_err(|_| protocol(operation, format!("{:?} is no state", Excerpt(&state))))?;
+            BrokerError::WrongState { queue, id, state }
         }
-    }
+    })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynq_core::{
-    TaskState,
+    TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery},
     inspect::{ListFilter, PageRequest},
 };
@@ -66,6 +66,8 @@ async fn no_damage_costs_the_connection() {
             BYTES,
             b"x:take",
             BYTES,
+            b"x:cancel",
+            BYTES,
             b"x:progress",
             BYTES,
             b"x:at",
@@ -118,6 +120,7 @@ async fn no_damage_costs_the_connection() {
                 drop(bench.settle(&task, outcome).await);
             }
             drop(storage.extend_leases(vec![task.lease.clone()]).await);
+            drop(storage.cancel_task(&q(), &id("active"), Then::Archive).await);
             drop(storage.write_result(&task.lease, BYTES.into()).await);
             drop(storage.adopt(&q(), &storage.begin()).await);
             if let Ok(found) = storage.expired(&q(), RECOVER_GRACE, 10).await {

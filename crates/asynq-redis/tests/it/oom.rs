@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use asynq_core::{
-    BrokerError, EnqueueError, SettleError, TaskState,
+    BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{ListFilter, PageRequest},
@@ -36,6 +36,7 @@ const PINNED: &[(&str, &str)] = &[
     ("forward", "maintenance_goes_on"),
     ("delete_expired", "maintenance_goes_on"),
     ("run_task", "what_waits_is_run"),
+    ("cancel", "what_runs_is_cancelled"),
     ("groups", "groups_are_aggregated"),
     ("collect_group", "groups_are_aggregated"),
     ("read_set", "groups_are_aggregated"),
@@ -385,6 +386,22 @@ async fn what_waits_is_run() {
         bench.storage.run_task(&q(), &id(name)).await.unwrap();
     }
     assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 2);
+    assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn what_runs_is_cancelled() {
+    let mut bench = Bench::start().await;
+    bench.enqueue(vec![request("q", "a"), request("q", "b")]).await;
+    let taken = bench.take(2).await;
+    fill(&mut bench).await;
+    for (task, then) in taken.iter().zip([Then::Archive, Then::Delete]) {
+        let cancelled = bench.storage.cancel_task(&q(), &task.lease.id, then).await.unwrap();
+        assert_eq!(cancelled, Cancelled::Kept);
+        bench.settle(task, Outcome::Requeue).await.unwrap();
+    }
+    assert_eq!(bench.raw_int(&["ZCARD", &key("archived")]).await, 1);
+    assert_eq!(bench.raw_int(&["EXISTS", &key("t:b")]).await, 0);
     assert_eq!(bench.audit(&q()).await, []);
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use asynq_core::{
-    TaskState,
+    TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
     inspect::{Cursor, ListFilter, PageRequest},
 };
@@ -318,6 +318,11 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
     holds!(bench, "run_task", {
         next += 1;
         storage.run_task(&q(), &id(&format!("gr-000{next:04}"))).await.unwrap();
+    });
+    holds!(bench, "cancel", {
+        for then in Then::ALL {
+            let _ = storage.cancel_task(&q(), &id("ac-0000001"), then).await.unwrap();
+        }
     });
     for cursor in [
         format!("c\t{}\tpending\t50000", key("pending")),

@@ -304,6 +304,23 @@ macro_rules! __conformance_cases {
                 a_subscription_ends_with_its_connection
                 a_closed_broker_says_so
             }
+            cancel_task {
+                a_request_is_kept_and_told
+                a_cancelled_task_is_archived
+                a_cancelled_task_is_deleted_with_its_lock
+                a_cancelled_task_is_retried
+                success_and_revocation_win
+                the_last_request_counts
+                a_request_is_heard_again_with_each_extension
+                a_request_is_for_one_run
+                a_request_survives_its_server
+                a_request_survives_an_adoption
+                a_task_that_is_not_active_is_refused
+                a_task_of_a_go_server_is_told_only
+                what_cannot_be_cancelled_is_told
+                a_damaged_archive_refuses_the_outcome
+                a_request_that_cannot_be_read_is_none
+            }
             queues {
                 queues_are_listed_sorted
                 a_queue_counts_its_tasks

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use asynq_core::{
-    BrokerError, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId, TaskInfo,
-    WorkerInfo,
+    BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
+    TaskInfo, Then, WorkerInfo,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
 };
@@ -48,6 +48,12 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
         self.faults
             .guard_queue(Op::RunTask, queue, self.inner.run_task(queue, id))
+            .await
+    }
+
+    async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
+        self.faults
+            .guard_queue(Op::CancelTask, queue, self.inner.cancel_task(queue, id, then))
             .await
     }
 

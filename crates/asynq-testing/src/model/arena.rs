@@ -286,6 +286,13 @@ impl Arena {
                 id,
                 delivery,
             } => Ok(self.run_task(*worker, *queue, *id, *delivery).await),
+            Step::Cancel {
+                worker,
+                queue,
+                id,
+                then,
+                delivery,
+            } => Ok(self.cancel_task(*worker, *queue, *id, *then, *delivery).await),
             Step::Pause { queue } => Ok(self.pause(*queue, true).await),
             Step::Unpause { queue } => Ok(self.pause(*queue, false).await),
             Step::GoTakes { queue } => Ok(self.go(*queue, go::takes).await),

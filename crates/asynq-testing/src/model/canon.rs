@@ -51,6 +51,12 @@ impl Names {
                 {
                     *take = name.clone().into();
                 }
+                if let Some(cancel) = fields.get_mut(own::CANCEL)
+                    && let Some(space) = cancel.iter().position(|byte| *byte == b' ')
+                    && let Some(name) = self.tokens.get(&cancel[space + 1..])
+                {
+                    *cancel = [&cancel[..=space], name.as_bytes()].concat().into();
+                }
                 RawValue::Hash(fields)
             }
             RawValue::ZSet(entries) if key.ends_with(":aggregation_sets") => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynq_core::{
-    Broker as _, BrokerError, Inspect as _,
+    Broker as _, BrokerError, Inspect as _, Then,
     broker::{GroupLimits, RECOVER_GRACE, Recovery},
 };
 use proptest::sample::Index;
@@ -197,6 +197,26 @@ impl Arena {
             let broker = &subject.workers[worker].broker;
             let answer = broker.run_task(&queue(number), &request::id(&task_id(id))).await;
             answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+
+    pub(super) async fn cancel_task(
+        &self,
+        worker: usize,
+        number: usize,
+        id: usize,
+        then: Then,
+        delivery: Delivery,
+    ) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::CancelTask, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker
+                .cancel_task(&queue(number), &request::id(&task_id(id)), then)
+                .await;
+            answers.push(told(&answer, |cancelled| format!("{cancelled:?}")));
         }
         answers
     }

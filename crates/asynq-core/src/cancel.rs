@@ -1,0 +1,97 @@
+//! Cancel requests that say what becomes of the task.
+
+use std::{fmt, str::FromStr};
+
+/// What becomes of a task whose run is cancelled on request, unless the run succeeds or revokes its task.
+///
+/// Only servers of ours read it: a Go server retries the task, whatever was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Then {
+    /// It is retried as after any failure, and archived if it has no retries left. Go knows no other end.
+    #[default]
+    Retry,
+    /// It is archived, whatever retries it has left.
+    Archive,
+    /// It is deleted, and its unique lock is freed.
+    Delete,
+}
+
+impl Then {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Retry, Self::Archive, Self::Delete];
+
+    /// The name in the storage.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Archive => "archive",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The value of the field that keeps a request for the run of a task that was taken with this token.
+    #[must_use]
+    pub fn encode(self, token: &str) -> String {
+        format!("{self} {token}")
+    }
+
+    /// Reads the field that keeps a request. `None` if it holds something else, or a request for another run
+    /// than that of the task that was taken with this token.
+    #[must_use]
+    pub fn decode(field: &[u8], token: &str) -> Option<Self> {
+        let (then, of) = std::str::from_utf8(field).ok()?.split_once(' ')?;
+        then.parse().ok().filter(|_| of == token)
+    }
+}
+
+impl fmt::Display for Then {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no [`Then`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a cancelled task can be told to retry, archive or delete, and nothing else")]
+pub struct UnknownThen;
+
+impl FromStr for Then {
+    type Err = UnknownThen;
+
+    fn from_str(text: &str) -> Result<Self, UnknownThen> {
+        Self::ALL
+            .into_iter()
+            .find(|then| then.as_str() == text)
+            .ok_or(UnknownThen)
+    }
+}
+
+/// How far a cancel request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cancelled {
+    /// The request is kept with the task, which a server of ours runs: unless the run succeeds or revokes its task,
+    /// the task ends as was asked for.
+    Kept,
+    /// Servers were told, and nothing is kept: a Go server runs the task. It cancels the run and retries the task.
+    Told,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_written_and_for_its_run_alone() {
+        for then in Then::ALL {
+            let field = then.encode("3b5c-1@60");
+            assert_eq!(Then::decode(field.as_bytes(), "3b5c-1@60"), Some(then));
+            assert_eq!(Then::decode(field.as_bytes(), "3b5c-2@60"), None);
+        }
+        for other in [&b""[..], b"archive", b"archive ", b"keep 3b5c-1@60", b"\xff 3b5c-1@60"] {
+            assert_eq!(Then::decode(other, "3b5c-1@60"), None);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+-- cancel: asks for the run of an active task to end, and keeps what becomes of the task then.
+--
+-- KEYS  1 task
+-- ARGV  1 id, 2 channel of cancel requests, 3 what becomes of the task: retry, archive, delete
+-- returns {1 kept, 2 told only, 0 refused, what is wrong with the task, state in which it is refused}; '' where
+--       there is none
+--       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
+--
+-- What is kept carries the token of the run, x:take. Without one a Go server took the task, and nothing is
+-- kept. The message comes first: where it is not permitted, nothing is written. The first write frees.
+
+local STATES = {
+  pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
+}
+local task = redis.pcall('HMGET', KEYS[1], 'state', 'msg', 'x:take')
+if task.err or not task[2] then
+  return { 0, damage(KEYS[1]), '' }
+elseif task[1] ~= 'active' then
+  return { 0, STATES[task[1]] and '' or 's', STATES[task[1]] and task[1] or '' }
+end
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+redis.call('HDEL', KEYS[1], 'x:cancel')
+if not task[3] then
+  return { 2, '', '' }
+end
+redis.call('HSET', KEYS[1], 'x:cancel', ARGV[3] .. ' ' .. task[3])
+return { 1, '', '' }
