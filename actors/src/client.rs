@@ -6,7 +6,7 @@
 //! A large item goes out alone, and small ones do not wait for its bytes.
 //! What failed is tried again apart from the others, the items of a queue in their order.
 //! On a crash the callers of what was in flight send it again through its successor: a request
-//! carries a token by which the storage knows it (SAFETY rule 3). On drain everything is sent.
+//! carries a token by which the storage knows it (rules.md#ambiguous-is-a-state). On drain everything is sent.
 
 mod lanes;
 mod limits;
@@ -192,8 +192,9 @@ impl ClientHandle {
     ///
     /// # Errors
     /// [`EnqueueError::Invalid`] before anything is sent; [`EnqueueError::DuplicateTask`],
-    /// [`EnqueueError::TaskIdConflict`]; [`EnqueueError::Broker`] when the storage did not take it
-    /// within [`enqueue_timeout`](asynq_core::ClientConfig::enqueue_timeout); [`EnqueueError::Unknown`] when it may have; [`EnqueueError::Closed`].
+    /// [`EnqueueError::TaskIdConflict`]; [`EnqueueError::Broker`] when the storage did not take it within
+    /// [`enqueue_timeout`](asynq_core::ClientConfig::enqueue_timeout); [`EnqueueError::Unknown`] when it may
+    /// have; [`EnqueueError::Closed`].
     ///
     /// # Cancel safety
     /// Not safe: the task may be enqueued all the same.
@@ -538,7 +539,7 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
                 }
             }
         }
-        // SAFETY rule 3: no answer by the deadline.
+        // rules.md#ambiguous-is-a-state: no answer by the deadline.
         None => live.into_iter().for_each(|mut item| {
             item.ambiguous = true;
             item.fail(unavailable(broker));

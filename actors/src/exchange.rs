@@ -1,6 +1,6 @@
 //! One exchange with the storage for one queue, as a task that belongs to the in-flight table.
 //!
-//! No actor's state owns a call in flight (SAFETY rule 1): whoever dies, the call goes on here,
+//! No actor's state owns a call in flight (rules.md#calls-outlive-actors): whoever dies, the call goes on here,
 //! enters what it took into the table, adopts what a lost answer left behind, and only then lets
 //! its outcomes be offered again. What it holds that other queues could use, its slots, comes free
 //! when it is late, and at the first failure of an adoption.
@@ -30,7 +30,7 @@ pub(crate) const RETRY: Backoff = Backoff {
     first: Duration::from_millis(50),
     most: Duration::from_secs(1),
 };
-/// When to look again for the effect of a lost call that cannot be ended (SAFETY rule 1).
+/// When to look again for the effect of a lost call that cannot be ended (rules.md#calls-outlive-actors).
 const ADOPT_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(25)];
 
 /// What an exchange needs; cheap to clone.

@@ -1,8 +1,8 @@
 //! The heartbeater: extends the leases of what is in flight, and shows the server and its tree to
 //! the tools.
 //!
-//! Nobody sends it anything. It waits a little for the extensions of each queue, and for one write per beat. On a restart
-//! nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
+//! Nobody sends it anything. It waits a little for the extensions of each queue, and for one write per beat. On
+//! a restart nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
     tree::Tree,
 };
 
-/// The wait after a failure never exceeds this (SAFETY rule 16).
+/// The wait after a failure never exceeds this (rules.md#leases-first).
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// How long one extension may take; a lease is worth three of them.
 const EXTEND_WITHIN: Duration = Duration::from_secs(8);

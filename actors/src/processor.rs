@@ -41,7 +41,7 @@ const WORTH_A_SECOND: usize = 32;
 const EMPTY: Duration = Duration::from_millis(250);
 /// With a watch that holds, look all the same so often.
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
-/// The longest pause before the next watch after wake-ups that brought nothing (SAFETY rule 13).
+/// The longest pause before the next watch after wake-ups that brought nothing (rules.md#calm-wake-ups).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
 /// What the processor may take to stop beyond the shutdown timeout.
 const STOP_WITHIN: Duration = Duration::from_millis(5500);
@@ -287,7 +287,7 @@ impl ProcessorState {
         });
     }
 
-    /// The end of service (SAFETY rule 17): runs may end by themselves for the shutdown timeout,
+    /// The end of service (rules.md#orderly-end): runs may end by themselves for the shutdown timeout,
     /// are then cancelled, after a grace aborted, and what did not end well is given back.
     async fn wind_down(&mut self) {
         self.sleep.abort_all();

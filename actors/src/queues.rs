@@ -1,4 +1,4 @@
-//! Which queue a free slot asks: by weight, or strictly in order (SAFETY rule 21).
+//! Which queue a free slot asks: by weight, or strictly in order (rules.md#weighted-queues).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,10 +1,10 @@
 //! The in-flight table: the one structure that outlives actors.
 //!
-//! Per task that is ours: its message, lease, cancel token, abort handle and, once it has ended,
-//! its outcome until the storage has taken it. An entry goes
-//! `Leased -> Running -> Finished -> Claimed -> gone`; each step is taken under one lock and only
-//! from the step before, so no task is started twice and no outcome is written by two at once. A
-//! claim goes back to `Finished` only through the end of its call (SAFETY rules 1, 14, 15).
+//! Per task that is ours: its message, lease, cancel token, abort handle and, once it has ended, its outcome
+//! until the storage has taken it. An entry goes `Leased -> Running -> Finished -> Claimed -> gone`; each step
+//! is taken under one lock and only from the step before, so no task is started twice and no outcome is written
+//! by two at once. A claim goes back to `Finished` only through the end of its call
+//! (rules.md#calls-outlive-actors, rules.md#entry-states and rules.md#outcomes-outlive-leases).
 
 mod cancel;
 mod outcomes;

@@ -1,4 +1,4 @@
-//! The crash table of DESIGN section 3 on Redis, in real time: each actor is crashed under load, in each
+//! What a crash may cost, on Redis, in real time: each actor is crashed under load, in each
 //! way; every task is settled, no attempt runs twice, the tree shows the restarts, and the raw keys
 //! contradict themselves nowhere.
 

@@ -1,6 +1,6 @@
 //! The embedded broker and Redis are one storage: whatever is done to both, singly or in batches,
 //! by several workers, over time, with calls that get lost, they answer the same and hold the same
-//! keys, and no invariant is broken on the way (SAFETY 23).
+//! keys, and no invariant is broken on the way (rules.md#memory-as-oracle).
 //!
 //! 256 sequences by default; the environment variable `PROPTEST_CASES` sets another number.
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod carry;
+mod citations;
 mod codegen;
 mod features;
 mod floors;

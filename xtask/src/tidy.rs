@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use ignore::WalkBuilder;
 
-use crate::workspace::Workspace;
+use crate::{citations::Citations, workspace::Workspace};
 
 /// A file is split by responsibility before it gets longer than this.
 const MAX_LINES: usize = 800;
@@ -25,6 +25,7 @@ const MACHINE_FOLDERS: &[&str] = &["Users", "builds", "home", "root", "work", "w
 pub(crate) fn breaches(workspace: &Workspace) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     let mut functions = BTreeSet::new();
+    let citations = Citations::read(&workspace.root)?;
     for entry in WalkBuilder::new(&workspace.root)
         .hidden(false)
         .parents(false)
@@ -43,6 +44,7 @@ pub(crate) fn breaches(workspace: &Workspace) -> Result<Vec<String>> {
         // What is not text has no lines to look at.
         if let Ok(text) = String::from_utf8(bytes) {
             breaches.extend(file(&name, &text));
+            breaches.extend(citations.dangling(&name, &text));
             if name.ends_with(".rs") {
                 functions.extend(functions_in(&text).map(str::to_owned));
             }
@@ -50,6 +52,7 @@ pub(crate) fn breaches(workspace: &Workspace) -> Result<Vec<String>> {
     }
     let outages = fs::read_to_string(workspace.root.join(OUTAGES)).with_context(|| format!("cannot read {OUTAGES}"))?;
     breaches.extend(outages_without_test(&outages, &functions));
+    breaches.extend(citations.rules_without_test(&functions));
     for member in workspace.members() {
         let text = fs::read_to_string(&member.manifest_path)?;
         breaches.extend(manifest(&member.name, &text)?);

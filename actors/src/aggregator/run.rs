@@ -244,7 +244,7 @@ impl Job {
     }
 
     /// Puts the result in the place of the set. One request and its token, however often it is
-    /// sent, so an answer that was lost neither loses the result nor doubles it (SAFETY rule 3).
+    /// sent, so an answer that was lost neither loses the result nor doubles it (rules.md#ambiguous-is-a-state).
     async fn finish(&self, set: &AggregationSet, result: EnqueueRequest, seat: &mut Seat) -> Result<(), RunError> {
         let (mut wait, mut ambiguous) = (FIRST_RETRY, false);
         loop {

@@ -42,7 +42,7 @@ pub(super) struct Subject {
     pub(super) options: TaskOptions,
 }
 
-/// A tick under way. The same request, however often it is sent (SAFETY rule 3).
+/// A tick under way. The same request, however often it is sent (rules.md#ambiguous-is-a-state).
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) request: EnqueueRequest,
@@ -202,7 +202,7 @@ fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
     ConfigError { faults: vec![fault] }.into()
 }
 
-/// How long a tick is remembered (SAFETY rule 10).
+/// How long a tick is remembered (rules.md#one-tick-one-task).
 pub(super) fn keep(tick: Time, following: Option<Time>) -> Duration {
     let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
     let keep = periods.max(KEEP).to_std().unwrap_or(MAX_DURATION);

@@ -59,7 +59,7 @@ pub struct Intensity {
 
 impl Intensity {
     /// Crashes never count: the supervisor restarts each child for ever and never gives up. For
-    /// children that fail by what they are given, not by what they are (SAFETY rule 18). A child
+    /// children that fail by what they are given, not by what they are (rules.md#tasks-break-no-supervisor). A child
     /// that cannot be started when the supervisor itself is started again is tried again as after
     /// a crash; the very first start must succeed all the same.
     pub const UNLIMITED: Self = Self {

@@ -396,7 +396,7 @@ impl AsynqSystemBuilder {
     }
 
     /// The instances of all handler actors, where there are any, and who finds them. Their crashes
-    /// never count (SAFETY rule 18).
+    /// never count (rules.md#tasks-break-no-supervisor).
     fn handlers(&self, settings: &Settings, tree: &Tree) -> Result<(Option<ChildSpec>, Router)> {
         const PATH: &str = "system/work/handlers";
         let (actors, instances) = handler_actor::build(&self.handler_actors, PATH, tree, &self.env)?;

@@ -69,7 +69,7 @@ impl Last {
         if !self.ending.is_wound_down() {
             self.wind_down(exit == Exit::Killed).await;
         }
-        // What still runs cannot be broken off, and nobody extends its lease any longer (SAFETY rule 16).
+        // What still runs cannot be broken off, and nobody extends its lease any longer (rules.md#leases-first).
         table.cancel_running(CancelReason::LeaseLost);
         table.abort_running();
         let now = Instant::now();

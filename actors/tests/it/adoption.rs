@@ -1,4 +1,4 @@
-//! What a lost call took is found once, whenever it is found (SAFETY rule 1).
+//! What a lost call took is found once, whenever it is found (rules.md#calls-outlive-actors).
 
 use std::{
     sync::{

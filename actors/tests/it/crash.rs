@@ -1,4 +1,4 @@
-//! What a crash may cost (DESIGN section 3): each actor is crashed under load, again and again, in each
+//! What a crash may cost: each actor is crashed under load, again and again, in each
 //! way; every task is settled, no attempt runs twice, and the tree shows the restarts.
 
 use std::time::Duration;

@@ -231,7 +231,7 @@ async fn the_client_never_waits_for_a_call_in_its_handler() {
     system.shutdown().await;
 }
 
-/// SAFETY rule 3.
+/// rules.md#ambiguous-is-a-state.
 #[tokio::test(start_paused = true)]
 async fn an_enqueue_whose_call_hangs_is_unknown_by_its_deadline() {
     let faults = Faults::new();

@@ -59,7 +59,7 @@ pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
 /// The highest score that is written: above it, a score does not hold every whole number. Later times
 /// are taken as this one, in 285 million years.
 pub const MAX_SCORE: i64 = 1 << 53;
-/// How many tasks one call moves at most, whatever was asked for (SAFETY rule 7).
+/// How many tasks one call moves at most, whatever was asked for (rules.md#bounded-calls).
 pub const MAX_BATCH: u32 = 200;
 /// How often a task that may never have been started is given back without counting a failure. One that ends
 /// its process as soon as it runs looks the same, so there is an end to it.
@@ -121,9 +121,10 @@ impl<C: Connector + ?Sized> Connector for Arc<C> {
 pub trait Storage: Broker + Inspect {}
 impl<T: Broker + Inspect + ?Sized> Storage for T {}
 
-/// The token of one call of [`Broker::exchange`]: `<server uuid>-<seq>@<lease>`. It is written on each
-/// task that the call takes and fences every later write (SAFETY rules 1 and 2). The lease that it names is
-/// the one of the take, in Unix seconds: as long as it is that of the task, nobody has extended it.
+/// The token of one call of [`Broker::exchange`]: `<server uuid>-<seq>@<lease>`. It is written on each task
+/// that the call takes and fences every later write (rules.md#calls-outlive-actors and rules.md#fenced-settle).
+/// The lease that it names is the one of the take, in Unix seconds: as long as it is that of the task, nobody
+/// has extended it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallToken(Arc<str>);
 
@@ -316,7 +317,7 @@ pub struct EnqueueRequest {
     /// The deadline, where it has a fraction of a second: that of the message is floored. Kept to the
     /// millisecond.
     pub deadline: Option<DateTime<Utc>>,
-    /// Tells our own earlier attempt from a stranger's task (SAFETY rule 3). The same request may
+    /// Tells our own earlier attempt from a stranger's task (rules.md#ambiguous-is-a-state). The same request may
     /// be sent again and again.
     pub token: u64,
 }
@@ -378,21 +379,22 @@ pub struct AggregationSet {
 #[async_trait]
 pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Enqueues a batch; as many answers as items, each atomic for itself. The queue names are
-    /// published with every call (pitfalls G19).
+    /// published with every call (differences.md#the-index-of-queues).
     ///
     /// # Errors
     /// Per item: [`EnqueueError::DuplicateTask`] before [`EnqueueError::TaskIdConflict`], both
-    /// without any effect (pitfalls G13); [`EnqueueError::Broker`].
+    /// without any effect (differences.md#locks-and-id-conflicts); [`EnqueueError::Broker`].
     ///
     /// # Cancel safety
     /// Not safe: what was sent may take effect.
     async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>>;
 
-    /// Enqueues the task of a tick, if the tick is still to be decided: one script compares and sets the
-    /// last tick of the entry and creates the task, so that of any number of schedulers one does it
-    /// (SAFETY rule 10). A tick is accepted if nothing is remembered, or if it is later than the last one, or than the
-    /// start of its period, by [`gap`](Tick::gap) at least. A start that lies after the tick was written by a clock
-    /// that was wrong, and counts as none. Ticks are remembered in each queue for itself.
+    /// Enqueues the task of a tick, if the tick is still to be decided: one script compares and sets the last
+    /// tick of the entry and creates the task, so that of any number of schedulers one does it
+    /// (rules.md#one-tick-one-task). A tick is accepted if nothing is remembered, or if it is later than the
+    /// last one, or than the start of its period, by [`gap`](Tick::gap) at least. A start that lies after the
+    /// tick was written by a clock that was wrong, and counts as none. Ticks are remembered in each queue for
+    /// itself.
     ///
     /// The same request for the same tick may be sent again and again: it is answered as the first time.
     /// Once a later tick was decided, that is known while the task lives, and from [`Tick::by`] for
@@ -449,14 +451,15 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         true
     }
 
-    /// Extends leases to `now` + 30 s; never shortens, never re-creates one (SAFETY rule 8). As many
-    /// answers as items: the lease now in force, or [`SettleError::NotOurs`].
+    /// Extends leases to `now` + 30 s; never shortens, never re-creates one
+    /// (rules.md#extensions-revive-nothing). As many answers as items: the lease now in force, or
+    /// [`SettleError::NotOurs`].
     ///
     /// A task whose run [was asked to end](Inspect::cancel_task) is told again to the
     /// [subscriptions](Self::subscribe_cancellations) on this connection, so that no request that is kept is
     /// missed.
     ///
-    /// A task of ours whose lease is missing is still ours (SAFETY rule 2), but nothing was written:
+    /// A task of ours whose lease is missing is still ours (rules.md#fenced-settle), but nothing was written:
     /// [`SettleError::NoLease`]. The lease that was known before stands until its end, and no longer.
     /// [`heal`](Self::heal) puts one in place, which the next extension finds.
     async fn extend_leases(&self, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>>;
@@ -470,15 +473,15 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::Unsupported`] where only polling is to be had.
     async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError>;
 
-    /// Moves due tasks of a queue, scheduled first, then retry, at most `limit` of each: to
-    /// pending, or into the group that the hash names (with the group's index, pitfalls G5). A group
-    /// whose key is damaged puts off its own tasks and no others. Due is what the score says, but a task of
-    /// the current second that we wrote waits for its millisecond.
+    /// Moves due tasks of a queue, scheduled first, then retry, at most `limit` of each: to pending, or into
+    /// the group that the hash names (with the group's index, differences.md#groups-of-forwarded-tasks). A
+    /// group whose key is damaged puts off its own tasks and no others. Due is what the score says, but a task
+    /// of the current second that we wrote waits for its millisecond.
     async fn forward(&self, queue: &QueueName, limit: u32) -> Result<Forwarded, BrokerError>;
 
     /// Lists tasks whose lease ended at least `grace` ago, the longest ago first. Undecodable ones are
-    /// quarantined and reported, never an error (pitfalls G11). At most `limit` leases are looked at, so
-    /// there may be none to list and [`more`](Expired::more) nevertheless.
+    /// quarantined and reported, never an error (differences.md#poison-messages). At most `limit` leases are
+    /// looked at, so there may be none to list and [`more`](Expired::more) nevertheless.
     ///
     /// Leases are judged by the storage's own time, asked for in this call. For 60 s after that time jumped
     /// forward by more than a second, as far as this connection can see, none are listed: living owners wrote
@@ -514,7 +517,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// The claim spares work and protects nothing: repairs of several servers harm nobody.
     async fn claim_heal(&self, queue: &QueueName, lasts: Duration) -> Result<bool, BrokerError>;
 
-    /// Repairs what crashed writers left behind (DESIGN promise 6). Bounded: about `limit` entries of
+    /// Repairs what crashed writers left behind (rules.md#stores-heal). Bounded: about `limit` entries of
     /// `active` and of `lease` and `limit` keys of the database are looked at, from a place that moves on
     /// with each call, whichever server makes it. So the cost of a call does not grow with the backlog,
     /// and damage is found once the place has come to it.
@@ -558,8 +561,8 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     async fn release_aggregation(&self, set: &AggregationSet, wait: Duration) -> Result<LeaseUntil, BrokerError>;
 
     /// Enqueues the aggregated task in the place of the set, in one script: if the set is no longer listed,
-    /// nothing happens (SAFETY rule 9). From then on its tasks neither run nor return to their group; they
-    /// are deleted in parts, by this call or, if it comes to no end, by
+    /// nothing happens (rules.md#one-script-ends-a-set). From then on its tasks neither run nor return to their
+    /// group; they are deleted in parts, by this call or, if it comes to no end, by
     /// [`reclaim_aggregation_sets`](Self::reclaim_aggregation_sets).
     ///
     /// # Errors
@@ -611,7 +614,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     async fn clear_scheduler_history(&self, entry_id: &str) -> Result<(), BrokerError>;
 
     /// Writes what a handler calls its result; the number of bytes. Only while the task is active
-    /// under our claim (pitfalls G12).
+    /// under our claim (differences.md#results-of-lost-tasks).
     async fn write_result(&self, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError>;
 
     /// Writes how far the run of a task has come, which [`TaskInfo::progress`] shows. Only while the task
@@ -625,10 +628,11 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Asks all servers to cancel a running task. Success means that the storage has passed the request on to
     /// the servers that were listening at that moment, not that a run was cancelled.
     ///
-    /// A request is not kept, other than one of [`cancel_task`](Inspect::cancel_task): a server whose subscription is lost at that moment never hears of it, as in Go. A
-    /// lost subscription is noticed at once where its end is told, and within 6 s where its connection went dead
-    /// in silence; then the server subscribes again. Publish again while the task is still shown as active: a
-    /// request for a task that does not run has no effect.
+    /// A request is not kept, other than one of [`cancel_task`](Inspect::cancel_task): a server whose
+    /// subscription is lost at that moment never hears of it, as in Go. A lost subscription is noticed at once
+    /// where its end is told, and within 6 s where its connection went dead in silence; then the server
+    /// subscribes again. Publish again while the task is still shown as active: a request for a task that does
+    /// not run has no effect.
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError>;
 
     /// Subscribes to cancel requests; returns once the subscription stands. Requests published before, or after

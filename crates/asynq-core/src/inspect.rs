@@ -13,7 +13,7 @@ use crate::{
     tree::PublishedTree,
 };
 
-/// Which page of a list. Pages count from 1; out-of-range values are clamped (pitfalls G29).
+/// Which page of a list. Pages count from 1; out-of-range values are clamped (differences.md#page-numbers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     number: u32,
@@ -91,7 +91,7 @@ pub struct Page<T> {
     pub next: Option<Cursor>,
 }
 
-/// An invariant of the layout that does not hold (compat/pitfalls section 10).
+/// An invariant of the layout that does not hold (layout.md#invariants).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Breach {
@@ -245,9 +245,10 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError>;
 
     /// Makes a scheduled, retry, archived or aggregating task pending now, at the end of the line (Go:
-    /// `RunTask`). Its unique lock, its message and the counters stay as they are. One that waited in a
-    /// group runs alone, and does not come back to the group when it fails (pitfalls G7). Its latency counts
-    /// from now (G20). A completed task is refused, as Go documents; Go's code runs it again.
+    /// `RunTask`). Its unique lock, its message and the counters stay as they are. One that waited in a group
+    /// runs alone, and does not come back to the group when it fails (differences.md#the-group-field). Its
+    /// latency counts from now (differences.md#pending-since). A completed task is refused, as Go documents;
+    /// Go's code runs it again.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
@@ -270,9 +271,9 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// Go server recovers it, it is retried, and the request is over. One that is archived counts as failed,
     /// as any other; one that is deleted as processed.
     ///
-    /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of the
-    /// lease (5 s, by default), for as long as the request is kept. A task that its server has taken and not yet started
-    /// is not started. A run that cannot be broken off, as blocking code that does not look at
+    /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of
+    /// the lease (5 s, by default), for as long as the request is kept. A task that its server has taken and
+    /// not yet started is not started. A run that cannot be broken off, as blocking code that does not look at
     /// [`is_cancelled`](crate::TaskContext::is_cancelled), goes on to its end.
     ///
     /// Where a Go server took the task over from a server of ours that died, the request seems to be kept, and

@@ -147,7 +147,7 @@ pub mod own {
     use super::{GroupKey, QueueName, TaskId, of_queue};
     use crate::periodic::EntryKey;
 
-    /// Task hash: the token of the call that took the task (SAFETY rule 1).
+    /// Task hash: the token of the call that took the task (rules.md#calls-outlive-actors).
     pub const TAKE: &str = "x:take";
     /// Task hash: the lease that an adoption wrote (Unix seconds), so that adopting can be repeated
     /// when its own answer was lost. Cleared with [`TAKE`] and by the next take.
@@ -166,7 +166,7 @@ pub mod own {
     /// the task, a space, and the [`TAKE`] of the run. It means nothing for another run; cleared with [`TAKE`] and
     /// by the next take.
     pub const CANCEL: &str = "x:cancel";
-    /// Task hash: the token of the request that enqueued the task (SAFETY rule 3).
+    /// Task hash: the token of the request that enqueued the task (rules.md#ambiguous-is-a-state).
     pub const ENQ: &str = "x:enq";
 
     /// ZSET of [`tree`] keys; score: the Unix second at which the tree ends.
@@ -196,7 +196,7 @@ pub mod own {
         format!("asynq:{{{queue}}}:x:finished:{group}:{set}")
     }
 
-    /// The last tick of a periodic task that was decided, with a lifetime (SAFETY rule 10): its Unix
+    /// The last tick of a periodic task that was decided, with a lifetime (rules.md#one-tick-one-task): its Unix
     /// second, the token of the request and its outcome (`1` enqueued, `d` a duplicate, `0` an id
     /// conflict), separated by spaces. With `s` there was none yet, and the period counts from there.
     #[must_use]
@@ -210,8 +210,9 @@ pub mod own {
         of_queue(queue, "x:healer")
     }
 
-    /// Where the next repair of a queue goes on, with a lifetime: index in `active`, rank in `lease`,
-    /// cursor of `SCAN`, and ranks in `scheduled`, `retry`, `archived` and `completed`, separated by spaces. None means the start.
+    /// Where the next repair of a queue goes on, with a lifetime: index in `active`, rank in `lease`, cursor of
+    /// `SCAN`, and ranks in `scheduled`, `retry`, `archived` and `completed`, separated by spaces. None means
+    /// the start.
     #[must_use]
     pub fn heal_place(queue: &QueueName) -> String {
         of_queue(queue, "x:heal")

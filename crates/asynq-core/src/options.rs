@@ -133,7 +133,7 @@ impl TaskOptions {
     }
 
     /// The group in which the task waits to be aggregated; not blank, and not together with a
-    /// time in the future (pitfalls G6: Go would run such a task alone). Default: none.
+    /// time in the future (differences.md#group-with-a-time: Go would run such a task alone). Default: none.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());

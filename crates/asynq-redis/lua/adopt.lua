@@ -1,4 +1,4 @@
--- adopt: finds the tasks that a call without answer took, and gives them a new lease (SAFETY rule 1).
+-- adopt: finds the tasks that a call without answer took, and gives them a new lease (rules.md#calls-outlive-actors).
 -- Walks `active` from the head, a part in each call.
 --
 -- KEYS  1 active, 2 lease

@@ -1,5 +1,5 @@
--- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers,
--- asynq:x:trees (A.24 to A.26), and takes names out that ended.
+-- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers, asynq:x:trees
+-- (transitions.md#publish-a-server to transitions.md#publish-a-scheduler), and takes names out that ended.
 --
 -- KEYS  1 index
 -- ARGV  1 name, 2 when it ends in s, 3 now in s
@@ -7,7 +7,7 @@
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A server must be seen when Redis is full as well: the first write frees. It is the one by which Go's
--- readers clean up (B.19); a fleet without any does it here.
+-- readers clean up (transitions.md#servers-and-workers); a fleet without any does it here.
 
 local bad = misfit({ KEYS[1], 'zset' })
 if bad then

@@ -1,4 +1,4 @@
--- collect_group: makes an aggregation set of a group that is full or old enough (A.20).
+-- collect_group: makes an aggregation set of a group that is full or old enough (transitions.md#collect-a-group).
 --
 -- KEYS  1 group, 2 the new set, 3 aggregation_sets, 4 groups
 -- ARGV  1 group name, 2 most tasks in the set, 3 oldest task added at or before, in s

@@ -1,4 +1,4 @@
--- delete_expired: deletes completed tasks whose retention is over (A.18).
+-- delete_expired: deletes completed tasks whose retention is over (transitions.md#delete-expired).
 --
 -- KEYS  1 completed
 -- ARGV  1 queue prefix, 2 now in s, 3 most tasks

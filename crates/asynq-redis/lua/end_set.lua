@@ -1,4 +1,4 @@
--- end_set: lets the time of an aggregation set be over later, or sooner (pitfalls G31).
+-- end_set: lets the time of an aggregation set be over later, or sooner (differences.md#slow-aggregators).
 --
 -- KEYS  1 aggregation_sets
 -- ARGV  1 set key, 2 new end in s, 3 'GT': only if that is later, 'LT': only if sooner

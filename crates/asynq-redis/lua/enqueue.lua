@@ -1,4 +1,4 @@
--- enqueue: creates tasks, each atomic for itself (A.2 to A.7).
+-- enqueue: creates tasks, each atomic for itself (transitions.md#enqueue to transitions.md#add-to-a-group-unique).
 --
 -- KEYS  1 pending, 2 scheduled, 3 groups
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 number of items, then the items as in

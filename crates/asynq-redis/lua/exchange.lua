@@ -1,4 +1,5 @@
--- exchange: writes the outcomes of finished tasks and takes new ones, in one step (A.9 to A.14).
+-- exchange: writes the outcomes of finished tasks and takes new ones, in one step (transitions.md#take to
+-- transitions.md#archive).
 --
 -- KEYS  1 to 10 as in include/settle.lua, 11 paused
 -- ARGV  1 to 8 as in include/settle.lua,
@@ -15,7 +16,7 @@
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A task is ours if x:take is the token of our take and its lease is absent or not above the
--- highest that we wrote (SAFETY rule 2). Outcomes are written before tasks are taken; if not all
+-- highest that we wrote (rules.md#fenced-settle). Outcomes are written before tasks are taken; if not all
 -- could be looked at, nothing is taken. A lease by a wrong clock, as after a suspend of the caller's
 -- host, would have ended before it began, or keep a dead owner's task for too long.
 

@@ -1,4 +1,4 @@
--- expired: lists active tasks whose lease ended (A.16).
+-- expired: lists active tasks whose lease ended (transitions.md#expired-leases).
 --
 -- KEYS  1 lease, 2 active
 -- ARGV  1 queue prefix, 2 cut-off in s (inclusive), 3 most leases, 4 most bytes of messages (the
@@ -11,8 +11,9 @@
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- Reads only, unless ids without a usable task lie in the way: they leave `active` and `lease`
--- (pitfalls G8, G11). Leases of tasks that are not active are removed in passing. Where the id to begin
--- behind is gone, the look begins with those whose lease ended in the same second.
+-- (differences.md#ids-without-a-hash, differences.md#poison-messages). Leases of tasks that are not active are
+-- removed in passing. Where the id to begin behind is gone, the look begins with those whose lease ended in the
+-- same second.
 --
 -- The token of a take of ours ends with its lease. Where that is still the lease of the task, its owner
 -- held it for less than a heartbeat, so it may never have been started.

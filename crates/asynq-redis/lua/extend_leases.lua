@@ -1,4 +1,4 @@
--- extend_leases: extends the leases of running tasks (A.17).
+-- extend_leases: extends the leases of running tasks (transitions.md#extend-leases).
 --
 -- KEYS  1 lease
 -- ARGV  1 queue prefix, 2 new lease in s, 3 number of fences, then for each: token, highest lease

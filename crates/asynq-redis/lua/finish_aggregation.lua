@@ -1,4 +1,5 @@
--- finish_aggregation: enqueues the aggregated task in the place of a set (A.22, SAFETY rule 9).
+-- finish_aggregation: enqueues the aggregated task in the place of a set (transitions.md#finish-a-set,
+-- rules.md#one-script-ends-a-set).
 --
 -- KEYS  1 pending, 2 scheduled, 3 groups, 4 set, 5 aggregation_sets, 6 x:finished, 7 x:finished:<set>
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, then one item as in include/create.lua

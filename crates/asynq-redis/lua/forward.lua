@@ -1,4 +1,4 @@
--- forward: moves due tasks to pending, or into the group that the hash names (A.15).
+-- forward: moves due tasks to pending, or into the group that the hash names (transitions.md#forward).
 --
 -- KEYS  1 scheduled, 2 retry, 3 pending, 4 groups
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 most tasks of each set, 5 when a task is due that is
@@ -8,9 +8,9 @@
 --       kinds: n no key, h not a hash, m no message
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A group is put into the index again with its task (pitfalls G5). Ids without a task are dropped
--- (G8). A task whose group holds another type is put off: it is looked at again later, and keeps nobody
--- waiting until then. The first write of each set is the ZREM.
+-- A group is put into the index again with its task (differences.md#groups-of-forwarded-tasks). Ids without a
+-- task are dropped (differences.md#ids-without-a-hash). A task whose group holds another type is put off: it is
+-- looked at again later, and keeps nobody waiting until then. The first write of each set is the ZREM.
 --
 -- A score is a whole second, so a task of this second may be due later in it: x:at tells. Such tasks are
 -- held back; others of their second behind them are looked for, up to a bound.

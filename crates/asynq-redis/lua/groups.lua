@@ -1,5 +1,5 @@
--- groups: the groups of a queue that have tasks waiting (A.19, B.7), and its aggregation sets, a part of each in
--- each call. Reads only.
+-- groups: the groups of a queue that have tasks waiting (transitions.md#list-groups,
+-- transitions.md#groups-of-a-queue), and its aggregation sets, a part of each in each call. Reads only.
 --
 -- KEYS  1 groups, 2 aggregation_sets
 -- ARGV  1 queue prefix, 2 cursor in the groups, 3 cursor in the sets ('0' at first; '': none of them),

@@ -1,5 +1,6 @@
--- heal: repairs active entries and leases that crashed writers left behind (pitfalls G8, G10, G11),
--- and takes groups without tasks out of the index. Looks at a part of each in each call.
+-- heal: repairs active entries and leases that crashed writers left behind (differences.md#ids-without-a-hash,
+-- differences.md#active-without-a-lease, differences.md#poison-messages), and takes groups without tasks out of
+-- the index. Looks at a part of each in each call.
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 index in active to begin at, 4 rank in lease to begin at,

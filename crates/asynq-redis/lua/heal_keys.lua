@@ -1,6 +1,6 @@
--- heal_keys: looks at the keys of a queue, a part in each call: puts groups missing from the index
--- back (pitfalls G4, G5), and aggregation sets missing from theirs; removes locks without owner
--- (SAFETY rule 8).
+-- heal_keys: looks at the keys of a queue, a part in each call: puts groups missing from the index back
+-- (differences.md#groups-handed-back, differences.md#groups-of-forwarded-tasks), and aggregation sets missing
+-- from theirs; removes locks without owner (rules.md#extensions-revive-nothing).
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 when a set that is listed again is handed back in s,

@@ -1,4 +1,4 @@
--- queue_info: the numbers of a queue (B.2). Reads only.
+-- queue_info: the numbers of a queue (transitions.md#queue-info). Reads only.
 --
 -- KEYS  1 pending, 2 active, 3 scheduled, 4 retry, 5 archived, 6 completed, 7 processed:<today>,
 --       8 failed:<today>, 9 processed, 10 failed, 11 paused, 12 groups

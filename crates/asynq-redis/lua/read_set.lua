@@ -1,4 +1,4 @@
--- read_set: reads the tasks of an aggregation set, a part in each call (A.21).
+-- read_set: reads the tasks of an aggregation set, a part in each call (transitions.md#read-a-set).
 --
 -- KEYS  1 set, 2 aggregation_sets
 -- ARGV  1 queue prefix, 2 rank to begin at, 3 most tasks, 4 most bytes of messages (the first

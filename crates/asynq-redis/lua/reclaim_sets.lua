@@ -1,5 +1,5 @@
 -- reclaim_sets: hands aggregation sets that outlived their time back to their groups, a part in each call
--- (A.23).
+-- (transitions.md#reclaim-sets).
 --
 -- KEYS  1 aggregation_sets, 2 groups, 3 x:finished
 -- ARGV  1 queue prefix, 2 now in s, 3 most sets, 4 most tasks that join others, 5 a new id for a set,
@@ -8,9 +8,9 @@
 --       keys of groups that hold another type, keys of sets whose tasks are still to be deleted: up to ten}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The group is put into the index again (pitfalls G4). A set for which the group is empty becomes the
--- group. A large one goes in parts; so that its owner, who may be late, does not end it meanwhile, what is
--- left becomes another set, whose time is over as well, under the new id.
+-- The group is put into the index again (differences.md#groups-handed-back). A set for which the group is empty
+-- becomes the group. A large one goes in parts; so that its owner, who may be late, does not end it meanwhile,
+-- what is left becomes another set, whose time is over as well, under the new id.
 
 local sets, groups = KEYS[1], KEYS[2]
 local bad = misfit({ sets, 'zset', groups, 'set' })

@@ -1,4 +1,5 @@
--- recover: takes tasks whose lease ended from their dead owners (A.13, A.14, A.12).
+-- recover: takes tasks whose lease ended from their dead owners (transitions.md#retry, transitions.md#archive,
+-- transitions.md#requeue).
 --
 -- KEYS  1 to 10 as in include/settle.lua
 -- ARGV  1 to 8 as in include/settle.lua, 9 number of items, then the items; an item's fence is the

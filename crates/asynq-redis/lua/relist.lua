@@ -1,5 +1,5 @@
 -- relist: looks for tasks in all the places there are, and puts those that do not stand where their
--- state says there, once (SAFETY rule 8, DESIGN promise 2).
+-- state says there, once (rules.md#extensions-revive-nothing, rules.md#one-state).
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 number of groups and aggregation sets, then their

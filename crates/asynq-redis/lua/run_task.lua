@@ -1,4 +1,4 @@
--- run_task: makes one task pending now, at the end of the line (B.8).
+-- run_task: makes one task pending now, at the end of the line (transitions.md#run-a-task).
 --
 -- KEYS  1 task, 2 pending, 3 scheduled, 4 retry, 5 archived, 6 groups
 -- ARGV  1 queue prefix, 2 id, 3 now in ns
@@ -7,9 +7,9 @@
 --       where its state says
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- One that waits in a group leaves it for good (pitfalls G7), and the last one takes the group out of the
--- index; one in an aggregation set is refused. The lock, the message and the counters are left alone. The
--- first write is the ZREM.
+-- One that waits in a group leaves it for good (differences.md#the-group-field), and the last one takes the
+-- group out of the index; one in an aggregation set is refused. The lock, the message and the counters are left
+-- alone. The first write is the ZREM.
 
 local FROM = { scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5] }
 local REFUSED = { pending = true, active = true, completed = true }

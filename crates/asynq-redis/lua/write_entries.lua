@@ -1,4 +1,4 @@
--- write_entries: publishes the entries of a scheduler (A.26).
+-- write_entries: publishes the entries of a scheduler (transitions.md#publish-a-scheduler).
 --
 -- KEYS  1 entries of the scheduler
 -- ARGV  1 time to live in s, then the entries

@@ -1,5 +1,5 @@
--- write_result: stores what a handler calls its result (A.28), or how far it has come, while the task is
--- active and ours.
+-- write_result: stores what a handler calls its result (transitions.md#write-a-result), or how far it has come,
+-- while the task is active and ours.
 --
 -- KEYS  1 task, 2 lease
 -- ARGV  1 id, 2 token of the take, 3 highest lease written in s, 4 field of the hash (`result`,

@@ -1,4 +1,4 @@
--- write_server: publishes a server and its workers (A.24, third step).
+-- write_server: publishes a server and its workers (transitions.md#publish-a-server, third step).
 --
 -- KEYS  1 server, 2 its workers
 -- ARGV  1 time to live in s, 2 ServerInfo, then for each worker: field, WorkerInfo

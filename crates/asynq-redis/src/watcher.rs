@@ -1,4 +1,4 @@
-//! Wake-ups: the server tells when a key changes (SAFETY rules 11 and 12).
+//! Wake-ups: the server tells when a key changes (rules.md#watches-only-read and rules.md#watches-are-proven).
 //!
 //! Watches live on a connection that never writes, with `CLIENT TRACKING ON OPTIN` and without
 //! NOLOOP, so that our own writes on the other connection wake us too. A probe is a script that

@@ -1,9 +1,8 @@
 //! The conformance suite for any [`Storage`](asynq_core::Storage): one case for each rule, named
 //! after it.
 //!
-//! The rules are those of Go asynq (compat/transitions, by section: A.2 …), with the repairs of
-//! compat/pitfalls (G1 …) and the safety rules (SAFETY 1 …). A storage passes when all cases do.
-//! A crate runs them from its `tests/`:
+//! The rules are those of Go asynq (`docs/wire-format/transitions.md`), with the repairs of `differences.md` beside it,
+//! and those of `docs/rules.md`. A storage passes when all cases do. A crate runs them from its `tests/`:
 //!
 //! ```ignore
 //! asynq_testing::conformance!(MyHarness);

@@ -1,4 +1,4 @@
-//! The invariants of the layout (compat/pitfalls section 10) over the raw keys of a storage.
+//! The invariants of the layout (layout.md#invariants) over the raw keys of a storage.
 //!
 //! A second opinion beside [`Inspect::audit`](asynq_core::Inspect::audit), written without looking
 //! at any broker. It sees values only: the lifetimes of counters are left to the audit.

@@ -331,7 +331,7 @@ async fn options_are_read_as_go_reads_them() {
     }
 }
 
-/// Redis-layout 4.7: Go ends at a string without a parenthesis, and a scheduler of ours never writes one.
+/// layout.md#option-texts: Go ends at a string without a parenthesis, and a scheduler of ours never writes one.
 #[tokio::test]
 async fn a_string_that_ends_gos_inspector_is_read_by_ours() {
     let mut pair = Pair::start().await;

@@ -223,7 +223,8 @@ async fn our_tools_run_tasks_as_gos_do() {
     for state in states {
         let [(ours, _), (gos, _)] = twins(state);
         let (mut ours, mut gos) = (hash(&ours), hash(&gos));
-        // Go leaves the latency unknown (G20), and the task bound to its group (G7).
+        // Go leaves the latency unknown (differences.md#pending-since), and the task bound to its group
+        // (differences.md#the-group-field).
         assert!(
             ours.remove("pending_since").is_some() && !gos.contains_key("pending_since"),
             "{state}"

@@ -203,7 +203,7 @@ async fn the_result_has_its_own_options_and_the_queue_of_its_group() {
     system.shutdown().await;
 }
 
-/// A member holds its lock until it is aggregated, and no longer (pitfalls G15).
+/// A member holds its lock until it is aggregated, and no longer (differences.md#freed-locks).
 #[tokio::test(start_paused = true)]
 async fn a_unique_member_is_unique_until_it_is_aggregated() {
     let mut world = World::new([Act::Fails]);

@@ -220,7 +220,8 @@ async fn one_bad_entry_is_left_out() {
     system.shutdown().await;
 }
 
-/// Twice the same is one; what differs in a header, or in an option of the task's own, is two (G35).
+/// Twice the same is one; what differs in a header, or in an option of the task's own, is two
+/// (differences.md#periodic-configurations).
 #[tokio::test(start_paused = true)]
 async fn entries_are_told_apart_by_all_that_counts() {
     let (store, env) = (MemoryStore::new(), env());

@@ -86,11 +86,12 @@ pub struct Forwarded {
 /// What [`Broker::heal`](super::Broker::heal) repaired.
 #[derive(Debug, Default)]
 pub struct Healed {
-    /// Active tasks without a lease; they got one that ends now (pitfalls G10).
+    /// Active tasks without a lease; they got one that ends now (differences.md#active-without-a-lease).
     pub leased: Vec<TaskId>,
     /// Leases without an active task, removed.
     pub stale_leases: Vec<TaskId>,
-    /// Groups that were missing from the index (pitfalls G4, G5).
+    /// Groups that were missing from the index (differences.md#groups-handed-back,
+    /// differences.md#groups-of-forwarded-tasks).
     pub regrouped: Vec<GroupKey>,
     /// Keys of aggregation sets that nobody knew of any more; they are listed again, for another
     /// [`AGGREGATION_SET_LIFETIME`](super::AGGREGATION_SET_LIFETIME), and then handed back to their groups.
@@ -100,7 +101,7 @@ pub struct Healed {
     pub relisted: Vec<TaskId>,
     /// Keys of unique locks whose owner has no task, removed.
     pub unlocked: Vec<String>,
-    /// Ids without a usable task, put aside (pitfalls G8, G11).
+    /// Ids without a usable task, put aside (differences.md#ids-without-a-hash, differences.md#poison-messages).
     pub poisoned: Vec<Poison>,
 }
 

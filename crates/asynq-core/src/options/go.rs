@@ -1,4 +1,4 @@
-//! Options as the texts in which Go schedulers publish them (compat/redis-layout 4.7).
+//! Options as the texts in which Go schedulers publish them (layout.md#option-texts).
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -56,7 +56,8 @@ impl Data {
             .or_insert_with(|| Queue::new(name.clone()))
     }
 
-    /// The keys of a queue, whose name is put into the index: every enqueue does so (pitfalls G19).
+    /// The keys of a queue, whose name is put into the index: every enqueue does so
+    /// (differences.md#the-index-of-queues).
     pub(crate) fn publish(&mut self, name: &str) -> &mut Queue {
         if !self.names.contains(name) {
             self.names.insert(QueueName::from_storage(name));

@@ -1,4 +1,4 @@
-//! The invariants of the layout (compat/pitfalls section 10), all of a queue in one look.
+//! The invariants of the layout (layout.md#invariants), all of a queue in one look.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -29,8 +29,9 @@ pub(crate) fn enqueue_all(
     batch.into_iter().map(one).collect()
 }
 
-/// Enqueues one task. Both tests come before any write: the lock, then the id (pitfalls G13). What
-/// our own earlier attempt left, known by its token, is success (SAFETY rule 3).
+/// Enqueues one task. Both tests come before any write: the lock, then the id
+/// (differences.md#locks-and-id-conflicts). What our own earlier attempt left, known by its token, is success
+/// (rules.md#ambiguous-is-a-state).
 pub(crate) fn enqueue(
     queue: &mut Queue,
     request: EnqueueRequest,
@@ -140,7 +141,8 @@ pub(crate) fn check(queue: &Queue, placement: &Placement) -> Result<(), BrokerEr
 /// The longest life of a lock: a hundred years.
 const LONGEST_LOCK: i64 = 100 * 366 * 24 * 3600;
 
-/// The lock lives until `ttl` after the task is due, in whole seconds, at least one (pitfalls G16).
+/// The lock lives until `ttl` after the task is due, in whole seconds, at least one
+/// (differences.md#lifetime-of-locks).
 fn lock_end(placement: &Placement, ttl: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
     let mut lives = TimeDelta::from_std(ttl).unwrap_or(TimeDelta::MAX);
     if let Placement::Scheduled(at) = placement {

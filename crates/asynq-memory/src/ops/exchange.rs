@@ -135,7 +135,7 @@ struct Taken {
 }
 
 /// Takes up to `max` tasks, next to run first, within the bounds of a call. What cannot be used is
-/// put aside (pitfalls G8, section 8.9).
+/// put aside (differences.md#ids-without-a-hash, section 8.9).
 fn take(queue: &mut Queue, call: &CallRecord, max: u32, now: DateTime<Utc>) -> Taken {
     let mut taken = Taken::default();
     if queue.is_paused() {

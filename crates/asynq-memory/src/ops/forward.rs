@@ -86,7 +86,7 @@ fn held_until(queue: &Queue, id: &TaskId, score: i64, now: DateTime<Utc>) -> Opt
     from_exact_millis(score, millis).filter(|_| millis > now.timestamp_millis())
 }
 
-/// The field `group` of the hash decides, not the message (pitfalls section 2.6).
+/// The field `group` of the hash decides, not the message (layout.md#task-hash).
 fn forward_one(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) -> Result<(), Poison> {
     let group = match queue.task(id) {
         Ok(task) if task.msg.is_some() => task.group.clone().filter(|group| !group.is_empty()),

@@ -151,7 +151,7 @@ pub(crate) fn release(
 }
 
 /// Enqueues the aggregated task, then deletes the set with its tasks and the locks they hold
-/// (pitfalls G15). If either cannot be, nothing happens.
+/// (differences.md#freed-locks). If either cannot be, nothing happens.
 pub(crate) fn finish(
     queue: &mut Queue,
     set: &AggregationSet,
@@ -184,7 +184,7 @@ pub(crate) fn finish(
             queue.tasks.remove(id);
         }
     }
-    // The messages name the locks of Go's tasks too, whose hashes do not (pitfalls G14).
+    // The messages name the locks of Go's tasks too, whose hashes do not (differences.md#locks-of-grouped-tasks).
     for message in &set.tasks {
         queue.free_lock(&message.unique_key, &TaskId::from_storage(&message.id), now);
     }
@@ -192,7 +192,7 @@ pub(crate) fn finish(
 }
 
 /// Hands sets that outlived their time back to their groups, and the groups to the index
-/// (pitfalls G4).
+/// (differences.md#groups-handed-back).
 pub(crate) fn reclaim(queue: &mut Queue, now: DateTime<Utc>) -> Result<u32, BrokerError> {
     queue.check(&["aggregation_sets", "groups"])?;
     let stale = queue.aggregation_sets.up_to(now.timestamp(), usize::MAX);

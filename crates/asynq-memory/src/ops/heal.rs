@@ -58,7 +58,7 @@ pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<
 enum Fault {
     /// Nothing can be done with it.
     Unusable(PoisonKind),
-    /// It runs and has no lease (pitfalls G10).
+    /// It runs and has no lease (differences.md#active-without-a-lease).
     NoLease,
     /// It stands where its state says, too.
     Stray,
@@ -233,7 +233,7 @@ fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
 }
 
 /// Groups without tasks leave the index: nobody collects those, and Go's tools stumble over them
-/// (pitfalls section 6).
+/// (layout.md#invariants).
 fn forget_empty_groups(queue: &mut Queue) {
     let empty: Vec<String> = queue
         .groups
@@ -246,7 +246,8 @@ fn forget_empty_groups(queue: &mut Queue) {
     }
 }
 
-/// Groups that have tasks stand in the index (pitfalls G4, G5), and so do aggregation sets in theirs.
+/// Groups that have tasks stand in the index (differences.md#groups-handed-back,
+/// differences.md#groups-of-forwarded-tasks), and so do aggregation sets in theirs.
 fn heal_groups(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut Healed) {
     let set_key = |name: &str| queue.key(&format!("g:{name}"));
     let missing = queue

@@ -118,7 +118,7 @@ pub(crate) fn write_progress(queue: &mut Queue, lease: &LeaseRef, progress: &Pro
     Ok(())
 }
 
-/// Writes what a handler calls its result, while the task is ours (pitfalls G12).
+/// Writes what a handler calls its result, while the task is ours (differences.md#results-of-lost-tasks).
 pub(crate) fn write_result(queue: &mut Queue, lease: &LeaseRef, result: Bytes) -> Result<usize, SettleError> {
     fence(queue, lease)?;
     queue.check(&["lease"])?;

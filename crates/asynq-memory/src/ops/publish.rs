@@ -22,7 +22,7 @@ use crate::model::{Data, Subscriber};
 /// How many cancel requests wait for a slow subscriber before it is cut off.
 const CANCEL_BACKLOG: usize = 4096;
 
-/// Whole seconds, at least one (pitfalls section 1.4).
+/// Whole seconds, at least one (layout.md#whole-seconds).
 fn whole_secs(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_secs())
         .unwrap_or(i64::MAX)
@@ -49,7 +49,7 @@ pub(crate) fn write_server(
     );
     let mut running: BTreeMap<String, Bytes> = BTreeMap::new();
     for worker in workers {
-        // Only values are read; the queue tells apart equal ids (pitfalls G34).
+        // Only values are read; the queue tells apart equal ids (differences.md#ids-in-two-queues).
         let id = worker.task_id.as_str();
         let field = if running.contains_key(id) {
             format!("{}:{id}", worker.queue)

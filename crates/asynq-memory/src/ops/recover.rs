@@ -17,7 +17,7 @@ use super::settle;
 use crate::model::{Queue, TaskHash, number};
 
 /// Lists tasks whose lease ended at least `grace` ago, longest first, behind a place. Undecodable ones are
-/// put aside and never stop the sweep (pitfalls G11).
+/// put aside and never stop the sweep (differences.md#poison-messages).
 pub(crate) fn expired(
     queue: &mut Queue,
     grace: Duration,

@@ -11,7 +11,7 @@ use super::inspect;
 use crate::model::{Data, End, Queue};
 
 /// Makes one task pending, at the end of the line. One that waits in a group leaves it for good
-/// (pitfalls G7), and the last one takes the group out of the index.
+/// (differences.md#the-group-field), and the last one takes the group out of the index.
 pub(crate) fn run_task(data: &mut Data, name: &QueueName, id: &TaskId, now: DateTime<Utc>) -> Result<(), BrokerError> {
     let state = inspect::task_info(data, name, id, now)?.state;
     let queue = data.queue(name);

@@ -43,7 +43,7 @@ pub(crate) fn asked(queue: &Queue, id: &TaskId, outcome: &Outcome) -> Option<The
     }
 }
 
-/// Whether a task is ours (SAFETY rule 2): active, taken by our call, and with no lease that
+/// Whether a task is ours (rules.md#fenced-settle): active, taken by our call, and with no lease that
 /// somebody else wrote since.
 pub(crate) fn fence(queue: &Queue, lease: &LeaseRef) -> Result<(), SettleError> {
     let task = match queue.task(&lease.id) {
@@ -146,7 +146,7 @@ fn archive_as_asked(queue: &mut Queue, id: &TaskId, message: &TaskMessage, outco
 }
 
 /// Failure for good. The task's own state is written before old ones are trimmed, so that a task
-/// trimmed at once leaves nothing behind (pitfalls G2).
+/// trimmed at once leaves nothing behind (differences.md#archive-trimming).
 fn archive(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
     if let Some(task) = queue.tasks.get_mut(id) {
         task.enter(TaskState::Archived);

@@ -5,7 +5,7 @@
 --       7 processed:<day>, 8 failed:<day>, 9 processed, 10 failed
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 when new day counters end in s,
 --       5 archive cut-off in s, 6 archive limit, 7 most tasks trimmed from the archive,
---       8 most list entries searched by LREM (SAFETY rule 7)
+--       8 most list entries searched by LREM (rules.md#bounded-calls)
 -- items id, fence, kind and what belongs to the kind:
 --       d lock             done: delete the task, free the lock
 --       c lock, score, msg completed: keep it until score

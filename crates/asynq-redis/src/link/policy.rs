@@ -25,7 +25,7 @@ pub(crate) async fn eviction_policy(wire: &Wire) -> Option<String> {
     field_of_info(&answer, "maxmemory_policy")
 }
 
-/// Warns if the policy lets Redis evict keys (pitfalls section 7): leases, queues and tasks go one
+/// Warns if the policy lets Redis evict keys (layout.md#eviction): leases, queues and tasks go one
 /// by one then.
 pub(crate) async fn check(wire: &Wire, server: &str) {
     match eviction_policy(wire).await {

@@ -1,4 +1,4 @@
-//! The invariants of the layout (compat/pitfalls section 10), a part in each call.
+//! The invariants of the layout (layout.md#invariants), a part in each call.
 //!
 //! An audit is a list of steps; the cursor is what is left of it. A step looks at a part of one
 //! container, or of the keys of the queue, in one script, so each finding was true at one moment.

@@ -111,8 +111,8 @@ impl Unpublished {
     }
 }
 
-/// Puts the names into the index of queues, with each call (pitfalls G19). A failure is no reason
-/// to fail an enqueue: the next one, into whichever queue, publishes the names again.
+/// Puts the names into the index of queues, with each call (differences.md#the-index-of-queues). A failure is
+/// no reason to fail an enqueue: the next one, into whichever queue, publishes the names again.
 pub(crate) async fn publish<'q>(core: &Core, queues: impl Iterator<Item = &'q QueueName>) {
     let names: Vec<_> = queues.collect();
     let missing = core.unpublished.names();
@@ -219,7 +219,8 @@ pub(crate) fn push(
     Ok(())
 }
 
-/// The lock lives until `ttl` after the task is due, in whole seconds, at least one (pitfalls G16).
+/// The lock lives until `ttl` after the task is due, in whole seconds, at least one
+/// (differences.md#lifetime-of-locks).
 fn ttl_secs(placement: &Placement, ttl: Duration, now: DateTime<Utc>) -> i64 {
     let mut lives = TimeDelta::from_std(ttl).unwrap_or(TimeDelta::MAX);
     if let Placement::Scheduled(at) = placement {

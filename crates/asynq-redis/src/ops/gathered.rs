@@ -24,7 +24,7 @@ const FEW: usize = 50;
 const IDS: usize = 50;
 
 /// The keys of the groups and aggregation sets of a queue that may hold any of these tasks, sorted; `None`
-/// if there are too many to be looked into (SAFETY rule 7).
+/// if there are too many to be looked into (rules.md#bounded-calls).
 ///
 /// Those are the ones that hold one now, and groups that a set may go back to before the caller looks.
 pub(crate) async fn gathered(

@@ -266,7 +266,8 @@ pub(crate) async fn finish(
         Some(code) => enqueue::result_of(*code, queue, &result, now)?,
         None => return Err(protocol(OPERATION, "no code".to_owned()).into()),
     };
-    // By the message, not by the hash, in which Go does not record the lock (pitfalls G14, G15).
+    // By the message, not by the hash, in which Go does not record the lock
+    // (differences.md#locks-of-grouped-tasks, differences.md#freed-locks).
     let locked: Vec<_> = set.tasks.iter().filter(|task| !task.unique_key.is_empty()).collect();
     let mut locked = locked.as_slice();
     loop {

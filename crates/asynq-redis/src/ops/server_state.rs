@@ -17,7 +17,7 @@ use crate::{
     scripts,
 };
 
-/// Whole seconds, at least one (pitfalls section 1.4).
+/// Whole seconds, at least one (layout.md#whole-seconds).
 pub(crate) fn whole_secs(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_secs())
         .unwrap_or(i64::MAX)
@@ -61,7 +61,7 @@ pub(crate) async fn write(
     args.push_owned(wire::encode_server(server).into());
     let mut seen = HashSet::with_capacity(workers.len());
     for worker in workers {
-        // Only values are read; the queue tells apart equal ids (pitfalls G34).
+        // Only values are read; the queue tells apart equal ids (differences.md#ids-in-two-queues).
         if seen.insert(&worker.task_id) {
             args.push(worker.task_id.as_str());
         } else {

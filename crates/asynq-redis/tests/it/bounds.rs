@@ -1,4 +1,4 @@
-//! No call is longer than SAFETY rule 7 allows, however much there is to do.
+//! No call is longer than rules.md#bounded-calls allows, however much there is to do.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -186,8 +186,8 @@ async fn tls() {
     insecure.ping().await.unwrap();
 }
 
-/// SAFETY 1: where a user may not end connections, an adoption cannot be final. A take that comes late all
-/// the same is found by adopting once more.
+/// rules.md#calls-outlive-actors: where a user may not end connections, an adoption cannot be final. A take
+/// that comes late all the same is found by adopting once more.
 #[tokio::test]
 async fn without_the_right_to_end_connections_a_late_take_is_found_later() {
     let server = RedisServer::start().await;

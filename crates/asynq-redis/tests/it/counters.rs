@@ -1,4 +1,4 @@
-//! Counters: once per call and kind, and like Go's in every corner (redis-layout section 7).
+//! Counters: once per call and kind, and like Go's in every corner (layout.md#counters).
 
 use asynq_core::keys;
 use asynq_testing::request::request;

@@ -1,4 +1,4 @@
-//! Damaged data harm only themselves (SAFETY rule 5, DESIGN promise 4).
+//! Damaged data harm only themselves (rules.md#check-then-write, rules.md#damage-stays-local).
 
 use std::time::Duration;
 

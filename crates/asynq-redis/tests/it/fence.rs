@@ -1,4 +1,5 @@
-//! Calls whose answer was lost, over a proxy that loses it (SAFETY rules 1 to 3).
+//! Calls whose answer was lost, over a proxy that loses it (rules.md#calls-outlive-actors,
+//! rules.md#fenced-settle and rules.md#ambiguous-is-a-state).
 
 use std::{sync::Arc, time::Duration};
 
@@ -320,7 +321,8 @@ async fn a_lease_above_the_claim_is_another_owners() {
     bench.settle(&task, DONE).await.unwrap();
 }
 
-/// SAFETY 3 and 10: the request sent again for its tick is answered as the answer that was lost.
+/// rules.md#ambiguous-is-a-state and rules.md#one-tick-one-task: the request sent again for its tick is
+/// answered as the answer that was lost.
 #[tokio::test]
 async fn a_tick_whose_answer_was_lost_can_be_repeated() {
     let bench = Bench::start().await;

@@ -31,7 +31,7 @@ fn fields(expected: &[(&str, &[u8])]) -> BTreeMap<String, Bytes> {
         .collect()
 }
 
-/// Redis-layout section 2, the observed example.
+/// layout.md#task-hash, the observed example.
 #[tokio::test]
 async fn an_enqueued_task_is_that_of_go() {
     let mut bench = Bench::start().await;
@@ -51,7 +51,7 @@ async fn an_enqueued_task_is_that_of_go() {
     assert_eq!(state.len(), 3);
 }
 
-/// Redis-layout sections 2 and 5: one of each kind, with the lock's name, value and life.
+/// layout.md#task-hash and layout.md#unique-locks: one of each kind, with the lock's name, value and life.
 #[tokio::test]
 async fn unique_scheduled_and_grouped_tasks_are_those_of_go() {
     let mut bench = Bench::start().await;
@@ -102,7 +102,7 @@ async fn unique_scheduled_and_grouped_tasks_are_those_of_go() {
     );
 }
 
-/// Redis-layout section 4.8: a completed message has its time in field 13, and Go reads it.
+/// layout.md#messages: a completed message has its time in field 13, and Go reads it.
 #[tokio::test]
 async fn a_completed_task_is_that_of_go() {
     let mut bench = Bench::start().await;

@@ -1,4 +1,4 @@
-//! Under maxmemory each script does what SAFETY rule 6 says: what ends or moves tasks works, what
+//! Under maxmemory each script does what rules.md#settle-under-oom says: what ends or moves tasks works, what
 //! adds data is refused whole.
 
 use std::{collections::BTreeSet, time::Duration};

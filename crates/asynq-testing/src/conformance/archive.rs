@@ -1,4 +1,4 @@
-//! Failure for good, and the bounds of the archive (A.14, redis-layout 8).
+//! Failure for good, and the bounds of the archive (transitions.md#archive, layout.md#limits).
 
 use asynq_core::broker::MAX_ARCHIVED;
 
@@ -6,7 +6,7 @@ use super::kit::*;
 
 const NINETY_DAYS: i64 = 90 * 24 * 3600;
 
-/// A.14: into `archived` at now; text and time of the failure in the message, `retried` as it was;
+/// transitions.md#archive: into `archived` at now; text and time of the failure in the message, `retried` as it was;
 /// counted as processed and failed.
 pub(super) async fn an_archived_task_keeps_its_retries(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
@@ -40,8 +40,8 @@ pub(super) async fn an_archived_task_keeps_its_retries(fx: &Fixture) {
     );
 }
 
-/// A.14, pitfalls 4.4: what was archived 90 days ago or earlier goes, with its hash and the lock it
-/// holds (G15).
+/// transitions.md#archive, layout.md#inclusive-times: what was archived 90 days ago or earlier goes, with its
+/// hash and the lock it holds (differences.md#freed-locks).
 pub(super) async fn what_is_too_old_is_deleted(fx: &Fixture) {
     fx.enqueue(request(Q, "old").unique(Duration::from_secs(600))).await;
     fx.settled(&fx.take_one().await, archive()).await;
@@ -66,7 +66,7 @@ pub(super) async fn what_is_too_old_is_deleted(fx: &Fixture) {
     assert_eq!(raw.string("unique:t:"), None);
 }
 
-/// G15, pitfalls 5.3: a lock that another task holds by now stays.
+/// differences.md#freed-locks, differences.md#freed-locks: a lock that another task holds by now stays.
 pub(super) async fn trimming_frees_own_locks_only(fx: &Fixture) {
     fx.enqueue(request(Q, "old").unique(Duration::from_secs(600))).await;
     fx.settled(&fx.take_one().await, archive()).await;
@@ -81,7 +81,8 @@ pub(super) async fn trimming_frees_own_locks_only(fx: &Fixture) {
     assert_eq!(fx.raw().await.string("unique:t:").as_deref(), Some("new"));
 }
 
-/// A.14, redis-layout 8, G2: beyond the limit the oldest go, with their hashes.
+/// transitions.md#archive, layout.md#limits, differences.md#archive-trimming: beyond the limit the oldest go,
+/// with their hashes.
 pub(super) async fn the_oldest_beyond_the_limit_are_deleted(fx: &Fixture) {
     let most = i64::from(MAX_ARCHIVED);
     fx.enqueue_ids(&["n1", "n2"]).await;
@@ -119,7 +120,7 @@ pub(super) async fn the_oldest_beyond_the_limit_are_deleted(fx: &Fixture) {
     assert_eq!(hashes, left.len());
 }
 
-/// G2, promise 2: a trimmed id whose task lives elsewhere by now keeps its hash.
+/// differences.md#archive-trimming, promise 2: a trimmed id whose task lives elsewhere by now keeps its hash.
 pub(super) async fn trimming_never_deletes_a_living_task(fx: &Fixture) {
     fx.enqueue_ids(&["alive", "new"]).await;
     let taken = fx.take(2).await;

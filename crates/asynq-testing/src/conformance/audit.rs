@@ -1,4 +1,4 @@
-//! The audit finds what does not hold (pitfalls 10), and nothing else.
+//! The audit finds what does not hold (layout.md#invariants), and nothing else.
 
 use asynq_core::{inspect::Breach, raw::RawState};
 

@@ -1,8 +1,8 @@
-//! Cancel requests (A.27).
+//! Cancel requests (transitions.md#cancel).
 
 use super::kit::*;
 
-/// A.27: every subscriber on every connection hears every id, in order.
+/// transitions.md#cancel: every subscriber on every connection hears every id, in order.
 pub(super) async fn every_subscriber_hears_every_id(fx: &Fixture) {
     let other = fx.connect().await;
     let mut first = fx.storage.subscribe_cancellations().await.unwrap();

@@ -1,10 +1,12 @@
-//! New tasks (A.1, A.2, A.4, A.6).
+//! New tasks (transitions.md#publish-the-queue, transitions.md#enqueue, transitions.md#schedule,
+//! transitions.md#add-to-a-group).
 
 use asynq_core::{keys, message};
 
 use super::kit::*;
 
-/// A.2, redis-layout 2 and 4.8: the bytes that Go writes, and beside them our own `x:enq` alone.
+/// transitions.md#enqueue, layout.md#task-hash and layout.md#messages: the bytes that Go writes, and beside
+/// them our own `x:enq` alone.
 pub(super) async fn a_pending_task_is_stored_as_go_stores_it(fx: &Fixture) {
     fx.enqueue(request("default", "a1").payload("p")).await;
     let raw = fx.raw().await;
@@ -28,7 +30,7 @@ pub(super) async fn a_pending_task_is_stored_as_go_stores_it(fx: &Fixture) {
     assert_eq!(task.field("pending_since"), Some(nanos.to_string()));
 }
 
-/// A.2: LPUSH, so that the first is at the tail; a batch does as single calls in its order.
+/// transitions.md#enqueue: LPUSH, so that the first is at the tail; a batch does as single calls in its order.
 pub(super) async fn new_tasks_go_to_the_head(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     fx.enqueue_ids(&["b", "c", "d"]).await;
@@ -36,7 +38,7 @@ pub(super) async fn new_tasks_go_to_the_head(fx: &Fixture) {
     assert_eq!(fx.raw().await.list("pending"), ["e", "d", "c", "b", "a"]);
 }
 
-/// A.2, redis-layout 6: an id is taken as long as its hash exists, in whatever state, and for
+/// transitions.md#enqueue, layout.md#task-ids: an id is taken as long as its hash exists, in whatever state, and for
 /// every kind of new task; a refusal changes nothing.
 pub(super) async fn a_taken_id_is_a_conflict_in_every_state(fx: &Fixture) {
     let all = TaskState::ALL.into_iter().filter(|state| *state != TaskState::Pending);
@@ -62,7 +64,7 @@ pub(super) async fn a_taken_id_is_a_conflict_in_every_state(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// Redis-layout 6: an id belongs to its queue.
+/// layout.md#task-ids: an id belongs to its queue.
 pub(super) async fn the_same_id_in_another_queue_is_another_task(fx: &Fixture) {
     fx.enqueue(request("one", "a")).await;
     fx.enqueue(request("two", "a")).await;
@@ -74,7 +76,7 @@ pub(super) async fn the_same_id_in_another_queue_is_another_task(fx: &Fixture) {
     assert!(raw.state.contains_key("asynq:{one}:t:a") && raw.state.contains_key("asynq:{two}:t:a"));
 }
 
-/// G21: each item of a batch is atomic and answered for itself, in order.
+/// differences.md#batches: each item of a batch is atomic and answered for itself, in order.
 pub(super) async fn a_batch_is_answered_per_item(fx: &Fixture) {
     fx.enqueue_ids(&["b"]).await;
     let batch = ["a", "b", "c", "a"].map(|id| request(Q, id).build());
@@ -114,13 +116,13 @@ pub(super) async fn a_batch_may_concern_several_queues(fx: &Fixture) {
     assert_eq!(told, expected);
 }
 
-/// A.8: an empty batch has no answers and no effect.
+/// transitions.md#enqueue-many: an empty batch has no answers and no effect.
 pub(super) async fn an_empty_batch_does_nothing(fx: &Fixture) {
     assert!(fx.storage.enqueue(Vec::new()).await.is_empty());
     assert!(fx.raw().await.state.is_empty());
 }
 
-/// SAFETY 7: a batch of any length is carried out, in as many calls as it takes, in order.
+/// rules.md#bounded-calls: a batch of any length is carried out, in as many calls as it takes, in order.
 pub(super) async fn a_long_batch_is_carried_out_whole(fx: &Fixture) {
     let ids: Vec<_> = (0..1100).map(|n| format!("id{n:04}")).collect();
     fx.enqueue_ids(&ids.iter().map(String::as_str).collect::<Vec<_>>())
@@ -130,7 +132,7 @@ pub(super) async fn a_long_batch_is_carried_out_whole(fx: &Fixture) {
     assert_eq!(pending, ids);
 }
 
-/// SAFETY 7: payloads beyond the bound of one call are carried out too.
+/// rules.md#bounded-calls: payloads beyond the bound of one call are carried out too.
 pub(super) async fn large_payloads_are_carried_out_whole(fx: &Fixture) {
     let payload = |n: u8| vec![n; 600 << 10];
     let batch = (0..4)
@@ -146,7 +148,7 @@ pub(super) async fn large_payloads_are_carried_out_whole(fx: &Fixture) {
     }
 }
 
-/// SAFETY 3: the same request sent again, known by its token, is success and changes nothing,
+/// rules.md#ambiguous-is-a-state: the same request sent again, known by its token, is success and changes nothing,
 /// whatever became of the task meanwhile; another token is a conflict.
 pub(super) async fn a_request_sent_again_is_success(fx: &Fixture) {
     let kinds = [
@@ -174,7 +176,7 @@ pub(super) async fn a_request_sent_again_is_success(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 3: a request that stands twice in one batch is one task.
+/// rules.md#ambiguous-is-a-state: a request that stands twice in one batch is one task.
 pub(super) async fn a_request_twice_in_one_batch_is_one_task(fx: &Fixture) {
     let one = request(Q, "a").token(7);
     let answers = fx.storage.enqueue(vec![one.clone().build(), one.build()]).await;
@@ -223,7 +225,7 @@ pub(super) async fn the_answer_describes_the_task(fx: &Fixture) {
     );
 }
 
-/// Redis-layout 4: any bytes are a payload, any UTF-8 a name or a header.
+/// layout.md#messages: any bytes are a payload, any UTF-8 a name or a header.
 pub(super) async fn any_payload_and_any_name_is_kept(fx: &Fixture) {
     let binary: Vec<u8> = (0..=255).collect();
     let names = [
@@ -257,8 +259,8 @@ pub(super) async fn any_payload_and_any_name_is_kept(fx: &Fixture) {
     assert_eq!(queues.len(), names.len());
 }
 
-/// G19: the name of the queue is published with every call, so that a queue that another process
-/// removed does not vanish from the tools.
+/// differences.md#the-index-of-queues: the name of the queue is published with every call, so that a queue that
+/// another process removed does not vanish from the tools.
 pub(super) async fn the_queue_name_is_published_with_every_call(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     fx.edit(|state| drop(state.remove("asynq:queues"))).await;
@@ -266,7 +268,7 @@ pub(super) async fn the_queue_name_is_published_with_every_call(fx: &Fixture) {
     assert_eq!(fx.raw().await.state["asynq:queues"], RawValue::Set([bytes(Q)].into()));
 }
 
-/// SAFETY 5: a container of the wrong type refuses the call with the key's name and without a
+/// rules.md#check-then-write: a container of the wrong type refuses the call with the key's name and without a
 /// write; other containers and queues are not affected.
 pub(super) async fn a_container_of_the_wrong_type_refuses_the_call(fx: &Fixture) {
     fx.leaves_damage();
@@ -292,7 +294,7 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_the_call(fx: &Fixture)
     }
 }
 
-/// SAFETY 24: of a batch, only the tasks are refused whose own place is damaged; they may be another
+/// rules.md#isolation: of a batch, only the tasks are refused whose own place is damaged; they may be another
 /// caller's.
 pub(super) async fn a_damaged_place_refuses_its_own_tasks_alone(fx: &Fixture) {
     fx.leaves_damage();

@@ -1,4 +1,4 @@
-//! Taking tasks (A.9), and settling and taking in one call.
+//! Taking tasks (transitions.md#take), and settling and taking in one call.
 
 use asynq_core::{
     broker::{MAX_BATCH, MAX_BATCH_BYTES},
@@ -7,8 +7,8 @@ use asynq_core::{
 
 use super::kit::*;
 
-/// A.9: from the tail of `pending` to the head of `active`, with a lease of 30 s, without
-/// `pending_since`, and with our token (SAFETY 1).
+/// transitions.md#take: from the tail of `pending` to the head of `active`, with a lease of 30 s, without
+/// `pending_since`, and with our token (rules.md#calls-outlive-actors).
 pub(super) async fn a_taken_task_is_active_with_a_lease_and_our_token(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
     let call = fx.storage.begin();
@@ -44,7 +44,7 @@ pub(super) async fn a_taken_task_is_active_with_a_lease_and_our_token(fx: &Fixtu
     }
 }
 
-/// Redis-layout 3: first in, first out, over any number of calls.
+/// layout.md#states: first in, first out, over any number of calls.
 pub(super) async fn tasks_come_in_the_order_of_their_enqueue(fx: &Fixture) {
     fx.enqueue_ids(&["c", "a", "d", "b"]).await;
     assert_eq!(ids(&fx.take(1).await), ["c"]);
@@ -131,7 +131,7 @@ pub(super) async fn a_want_of_zero_takes_nothing(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 7: one call gives [`MAX_BATCH`] tasks at most; the queue is not told as exhausted then.
+/// rules.md#bounded-calls: one call gives [`MAX_BATCH`] tasks at most; the queue is not told as exhausted then.
 pub(super) async fn one_call_is_bounded_in_tasks(fx: &Fixture) {
     let names: Vec<_> = (0..250).map(|n| format!("id{n:03}")).collect();
     fx.enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -152,7 +152,7 @@ pub(super) async fn one_call_is_bounded_in_tasks(fx: &Fixture) {
     assert_eq!(taken, names);
 }
 
-/// SAFETY 7: one call carries a mebibyte of messages at most, and always one task.
+/// rules.md#bounded-calls: one call carries a mebibyte of messages at most, and always one task.
 pub(super) async fn one_call_is_bounded_in_bytes(fx: &Fixture) {
     for (id, size) in [("a", 3 << 20), ("b", 600 << 10), ("c", 600 << 10), ("d", 100)] {
         fx.enqueue(request(Q, id).payload(vec![7; size])).await;
@@ -166,7 +166,7 @@ pub(super) async fn one_call_is_bounded_in_bytes(fx: &Fixture) {
     assert_eq!(ids(&fx.take(10).await), ["c", "d"]);
 }
 
-/// SAFETY 1: every call has a token of its own, on every connection.
+/// rules.md#calls-outlive-actors: every call has a token of its own, on every connection.
 pub(super) async fn each_call_has_a_token_of_its_own(fx: &Fixture) {
     let other = fx.connect().await;
     let tokens = [fx.storage.begin(), fx.storage.begin(), other.begin(), other.begin()].map(|call| call.token);
@@ -175,7 +175,7 @@ pub(super) async fn each_call_has_a_token_of_its_own(fx: &Fixture) {
     assert_eq!(fx.storage.begin().lease_until.0, fx.secs() + 30);
 }
 
-/// DESIGN section 2: outcomes are written before tasks are taken, so what is given back can be
+/// Outcomes are written before tasks are taken, so what is given back can be
 /// taken in the same call.
 pub(super) async fn outcomes_are_written_before_tasks_are_taken(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
@@ -234,8 +234,8 @@ pub(super) async fn a_task_is_taken_once(fx: &Fixture) {
     assert_eq!(taken, names);
 }
 
-/// G8, DESIGN promise 4: an id without a hash is dropped and told; no partial hash is made, and
-/// the others are given.
+/// differences.md#ids-without-a-hash, rules.md#damage-stays-local: an id without a hash is dropped and told; no
+/// partial hash is made, and the others are given.
 pub(super) async fn an_id_without_hash_is_dropped(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
     fx.edit(|state| drop(state.remove(&key("t:a")))).await;
@@ -252,8 +252,8 @@ pub(super) async fn an_id_without_hash_is_dropped(fx: &Fixture) {
     assert_eq!(raw.list("active"), ["c", "b"]);
 }
 
-/// Pitfalls 8.9, G43: what cannot be used is put aside as it was found, with its id, and told; it
-/// is neither active nor taken again.
+/// Pitfalls 8.9, differences.md#poison-messages: what cannot be used is put aside as it was found, with its id,
+/// and told; it is neither active nor taken again.
 pub(super) async fn what_cannot_be_used_is_put_aside(fx: &Fixture) {
     let damages: [(&str, Option<Bytes>, PoisonKind); 5] = [
         (
@@ -297,7 +297,7 @@ pub(super) async fn what_cannot_be_used_is_put_aside(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a task key of another type is put aside as it is.
+/// rules.md#check-then-write: a task key of another type is put aside as it is.
 pub(super) async fn a_task_key_that_is_no_hash_is_put_aside(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     fx.edit(|state| drop(state.insert(key("t:a"), string("x")))).await;
@@ -312,7 +312,7 @@ pub(super) async fn a_task_key_that_is_no_hash_is_put_aside(fx: &Fixture) {
     assert!(!raw.has_task("a"));
 }
 
-/// SAFETY 5: a container of the wrong type fails the part of its queue alone, without a write.
+/// rules.md#check-then-write: a container of the wrong type fails the part of its queue alone, without a write.
 pub(super) async fn a_container_of_the_wrong_type_fails_its_queue_alone(fx: &Fixture) {
     fx.leaves_damage();
     for suffix in ["pending", "active", "lease"] {

@@ -1,4 +1,5 @@
-//! A settle is fenced (SAFETY 2), and a call whose answer was lost is adopted (SAFETY 1).
+//! A settle is fenced (rules.md#fenced-settle), and a call whose answer was lost is adopted
+//! (rules.md#calls-outlive-actors).
 
 use asynq_core::{
     broker::{CallRecord, LeasedTask, RECOVER_GRACE, Recovery},
@@ -42,7 +43,7 @@ async fn take_for(fx: &Fixture, call: &CallRecord, max: u32) -> Vec<LeasedTask> 
         .leased
 }
 
-/// SAFETY 2: an outcome that was written is not written again, whatever it was.
+/// rules.md#fenced-settle: an outcome that was written is not written again, whatever it was.
 pub(super) async fn an_outcome_is_written_once(fx: &Fixture) {
     for (n, outcome) in outcomes(fx.after(60)).into_iter().enumerate() {
         let task = fx.running(request(Q, &format!("id{n}")).retention(60)).await;
@@ -51,7 +52,7 @@ pub(super) async fn an_outcome_is_written_once(fx: &Fixture) {
     }
 }
 
-/// SAFETY 2: the same outcome twice in one call is written once.
+/// rules.md#fenced-settle: the same outcome twice in one call is written once.
 pub(super) async fn an_outcome_twice_in_one_call_is_written_once(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     let twice = vec![
@@ -70,7 +71,7 @@ pub(super) async fn an_outcome_twice_in_one_call_is_written_once(fx: &Fixture) {
     assert_eq!(raw.string("processed").as_deref(), Some("1"));
 }
 
-/// SAFETY 2: what is not ours does not keep the others from being written.
+/// rules.md#fenced-settle: what is not ours does not keep the others from being written.
 pub(super) async fn a_refused_outcome_harms_no_other(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
     let taken = fx.take(3).await;
@@ -82,7 +83,7 @@ pub(super) async fn a_refused_outcome_harms_no_other(fx: &Fixture) {
     assert_eq!(fx.raw().await.string("processed").as_deref(), Some("3"));
 }
 
-/// SAFETY 2 (x): a `done` that comes again does not delete a new task of the same id that was
+/// rules.md#fenced-settle: a `done` that comes again does not delete a new task of the same id that was
 /// taken by another.
 pub(super) async fn a_new_task_under_the_same_id_is_not_ours(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
@@ -98,7 +99,7 @@ pub(super) async fn a_new_task_under_the_same_id_is_not_ours(fx: &Fixture) {
     assert_not_ours(fx, &task).await;
 }
 
-/// SAFETY 2: a task that was recovered is no longer its old owner's, taken again or not.
+/// rules.md#fenced-settle: a task that was recovered is no longer its old owner's, taken again or not.
 pub(super) async fn a_recovered_task_is_not_its_old_owners(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     fx.advance(60);
@@ -109,14 +110,14 @@ pub(super) async fn a_recovered_task_is_not_its_old_owners(fx: &Fixture) {
     fx.settled(&again, DONE).await;
 }
 
-/// SAFETY 2: a task that Go took has no token: never ours.
+/// rules.md#fenced-settle: a task that Go took has no token: never ours.
 pub(super) async fn a_task_that_go_took_is_not_ours(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     fx.edit(|state| set_field(state, "a", "x:take", None)).await;
     assert_not_ours(fx, &task).await;
 }
 
-/// SAFETY 2: Go recovers and takes without clearing our token; the higher lease tells.
+/// rules.md#fenced-settle: Go recovers and takes without clearing our token; the higher lease tells.
 pub(super) async fn a_lease_above_ours_is_not_ours(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     let until = task.lease.until.0;
@@ -124,7 +125,7 @@ pub(super) async fn a_lease_above_ours_is_not_ours(fx: &Fixture) {
     assert_not_ours(fx, &task).await;
 }
 
-/// SAFETY 2: a lease at or below the highest that we wrote is ours.
+/// rules.md#fenced-settle: a lease at or below the highest that we wrote is ours.
 pub(super) async fn a_lease_not_above_ours_is_ours(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     let until = task.lease.until.0;
@@ -133,7 +134,7 @@ pub(super) async fn a_lease_not_above_ours_is_ours(fx: &Fixture) {
     assert!(!fx.raw().await.has_task("a"));
 }
 
-/// G9: an active task of ours whose lease is merely missing ends normally.
+/// differences.md#no-partial-effects: an active task of ours whose lease is merely missing ends normally.
 pub(super) async fn a_missing_lease_does_not_void_the_claim(fx: &Fixture) {
     for (n, outcome) in outcomes(fx.after(60)).into_iter().enumerate() {
         let task = fx.running(request(Q, &format!("id{n}")).retention(60)).await;
@@ -147,7 +148,8 @@ pub(super) async fn a_missing_lease_does_not_void_the_claim(fx: &Fixture) {
     }
 }
 
-/// G9, A.10: an id that does not stand in `active` is not ended by anybody.
+/// differences.md#no-partial-effects, transitions.md#done: an id that does not stand in `active` is not ended
+/// by anybody.
 pub(super) async fn an_id_outside_of_active_is_not_ours(fx: &Fixture) {
     fx.leaves_damage();
     let task = fx.running(request(Q, "a")).await;
@@ -162,7 +164,7 @@ pub(super) async fn an_id_outside_of_active_is_not_ours(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a task key that is no hash, and a hash whose state nobody writes, are told, and
+/// rules.md#check-then-write: a task key that is no hash, and a hash whose state nobody writes, are told, and
 /// nothing is written for them.
 pub(super) async fn a_damaged_task_is_told_as_poison(fx: &Fixture) {
     fx.leaves_damage();
@@ -211,7 +213,7 @@ pub(super) async fn an_unknown_task_is_not_ours(fx: &Fixture) {
     assert_not_ours(fx, &task).await;
 }
 
-/// SAFETY 1: what a lost call took is found by its token, oldest first, and gets a new lease.
+/// rules.md#calls-outlive-actors: what a lost call took is found by its token, oldest first, and gets a new lease.
 pub(super) async fn a_lost_take_is_adopted(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c", "d"]).await;
     let call = fx.storage.begin();
@@ -240,7 +242,7 @@ pub(super) async fn a_lost_take_is_adopted(fx: &Fixture) {
     }
 }
 
-/// SAFETY 1: a call that took nothing, or never arrived, is adopted as nothing.
+/// rules.md#calls-outlive-actors: a call that took nothing, or never arrived, is adopted as nothing.
 pub(super) async fn a_call_that_took_nothing_is_adopted_as_nothing(fx: &Fixture) {
     let call = fx.storage.begin();
     assert!(fx.storage.adopt(&queue("never"), &call).await.unwrap().is_empty());
@@ -252,7 +254,7 @@ pub(super) async fn a_call_that_took_nothing_is_adopted_as_nothing(fx: &Fixture)
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 1: what was settled or taken by another since is not adopted.
+/// rules.md#calls-outlive-actors: what was settled or taken by another since is not adopted.
 pub(super) async fn what_was_taken_over_is_not_adopted(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
     let call = fx.storage.begin();
@@ -266,7 +268,7 @@ pub(super) async fn what_was_taken_over_is_not_adopted(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 1, its test: take, lose the reply, Go recovers and retakes; adopt returns nothing.
+/// rules.md#calls-outlive-actors, its test: take, lose the reply, Go recovers and retakes; adopt returns nothing.
 pub(super) async fn what_go_took_since_is_not_adopted(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     let call = fx.storage.begin();
@@ -278,7 +280,7 @@ pub(super) async fn what_go_took_since_is_not_adopted(fx: &Fixture) {
     assert!(fx.raw().await.zset("lease").contains(&("a".to_owned(), until + 90)));
 }
 
-/// SAFETY 1: what a lost call took and lost its lease is found too.
+/// rules.md#calls-outlive-actors: what a lost call took and lost its lease is found too.
 pub(super) async fn a_missing_lease_is_adopted(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     let call = fx.storage.begin();
@@ -292,8 +294,8 @@ pub(super) async fn a_missing_lease_is_adopted(fx: &Fixture) {
     );
 }
 
-/// SAFETY 1, `keys::own::ADOPT`: an adoption whose own answer was lost can be repeated, until the
-/// lease is no longer the one that it wrote.
+/// rules.md#calls-outlive-actors, `keys::own::ADOPT`: an adoption whose own answer was lost can be repeated,
+/// until the lease is no longer the one that it wrote.
 pub(super) async fn an_adoption_can_be_repeated(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     let call = fx.storage.begin();
@@ -313,7 +315,7 @@ pub(super) async fn an_adoption_can_be_repeated(fx: &Fixture) {
     assert_eq!(fx.raw().await.task("b").names(), ["msg", "state", "x:at", "x:enq"]);
 }
 
-/// SAFETY 1: the mark of an adoption goes with the next take.
+/// rules.md#calls-outlive-actors: the mark of an adoption goes with the next take.
 pub(super) async fn a_new_take_clears_the_mark_of_an_adoption(fx: &Fixture) {
     for back in [Outcome::Requeue, retry(fx.now())] {
         fx.enqueue_ids(&["a"]).await;
@@ -333,7 +335,7 @@ pub(super) async fn a_new_take_clears_the_mark_of_an_adoption(fx: &Fixture) {
     }
 }
 
-/// SAFETY 1: among thousands of active tasks a lost call finds all of its own.
+/// rules.md#calls-outlive-actors: among thousands of active tasks a lost call finds all of its own.
 pub(super) async fn adoption_walks_all_of_active(fx: &Fixture) {
     let names: Vec<_> = (0..2500).map(|n| format!("id{n:04}")).collect();
     fx.enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -352,7 +354,7 @@ pub(super) async fn adoption_walks_all_of_active(fx: &Fixture) {
     assert_eq!(ids(&adopted), expected);
 }
 
-/// SAFETY 2: an id that stands in `active` twice, which is damage, is ended once.
+/// rules.md#fenced-settle: an id that stands in `active` twice, which is damage, is ended once.
 pub(super) async fn an_id_twice_in_active_is_ended_once(fx: &Fixture) {
     let (mut processed, mut failed) = (0, 0);
     for (n, outcome) in outcomes(fx.after(60)).into_iter().enumerate() {
@@ -395,8 +397,8 @@ pub(super) async fn an_id_twice_in_active_is_ended_once(fx: &Fixture) {
     }
 }
 
-/// SAFETY 1, 8: an adoption never shortens a lease, though its clock was set back; it tells the one in
-/// force.
+/// rules.md#calls-outlive-actors and rules.md#extensions-revive-nothing: an adoption never shortens a lease,
+/// though its clock was set back; it tells the one in force.
 pub(super) async fn an_adoption_tells_the_lease_in_force(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     let call = fx.storage.begin();

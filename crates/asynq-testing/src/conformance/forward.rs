@@ -1,4 +1,4 @@
-//! Delayed tasks that are due (A.15).
+//! Delayed tasks that are due (transitions.md#forward).
 
 use asynq_core::{broker::Forwarded, error::PoisonKind};
 
@@ -14,7 +14,7 @@ async fn schedule(fx: &Fixture, entries: &[(&str, i64)]) {
     }
 }
 
-/// A.15: to the end of `pending` in the order of their times, pending since now; inclusive.
+/// transitions.md#forward: to the end of `pending` in the order of their times, pending since now; inclusive.
 pub(super) async fn due_tasks_become_pending_in_order(fx: &Fixture) {
     fx.enqueue_ids(&["first"]).await;
     schedule(fx, &[("c", 30), ("a", 10), ("b", 20), ("later", 31)]).await;
@@ -32,7 +32,7 @@ pub(super) async fn due_tasks_become_pending_in_order(fx: &Fixture) {
     }
 }
 
-/// A.15: both sets are served, scheduled first; the message stays as it is.
+/// transitions.md#forward: both sets are served, scheduled first; the message stays as it is.
 pub(super) async fn scheduled_comes_before_retry(fx: &Fixture) {
     fx.task_in("r", TaskState::Retry).await;
     schedule(fx, &[("s", 60)]).await;
@@ -45,7 +45,7 @@ pub(super) async fn scheduled_comes_before_retry(fx: &Fixture) {
     assert_eq!(raw.task("r").names(), ["msg", "pending_since", "state", "x:enq"]);
 }
 
-/// DESIGN section 2: what is next is told to the second, of both sets.
+/// What is next is told to the second, of both sets.
 pub(super) async fn the_next_due_time_is_told(fx: &Fixture) {
     assert_eq!(forward(fx, 100).await.next_due, None);
     fx.task_in("r", TaskState::Retry).await;
@@ -71,7 +71,7 @@ pub(super) async fn what_is_not_due_stays(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 7: at most so many of each set; more is told.
+/// rules.md#bounded-calls: at most so many of each set; more is told.
 pub(super) async fn one_call_moves_no_more_than_asked(fx: &Fixture) {
     schedule(fx, &[("a", 1), ("b", 2), ("c", 3)]).await;
     fx.advance(10);
@@ -83,7 +83,7 @@ pub(super) async fn one_call_moves_no_more_than_asked(fx: &Fixture) {
     assert_eq!(fx.raw().await.list("pending"), ["c", "b", "a"]);
 }
 
-/// SAFETY 7: thousands of due tasks are all moved, in order, call after call.
+/// rules.md#bounded-calls: thousands of due tasks are all moved, in order, call after call.
 pub(super) async fn thousands_are_moved_call_after_call(fx: &Fixture) {
     let names: Vec<_> = (0..1200).map(|n| format!("id{n:04}")).collect();
     let batch = names.iter().map(|id| request(Q, id).at(fx.after(5)).build()).collect();
@@ -104,8 +104,8 @@ pub(super) async fn thousands_are_moved_call_after_call(fx: &Fixture) {
     assert_eq!(pending, names);
 }
 
-/// A.15, pitfalls 2.6 and G5: a hash with the field `group` joins its group, and the group the
-/// index.
+/// transitions.md#forward, layout.md#task-hash and differences.md#groups-of-forwarded-tasks: a hash with the
+/// field `group` joins its group, and the group the index.
 pub(super) async fn a_task_with_a_group_joins_it(fx: &Fixture) {
     fx.task_in("r", TaskState::Retry).await;
     schedule(fx, &[("s", 60)]).await;
@@ -127,7 +127,7 @@ pub(super) async fn a_task_with_a_group_joins_it(fx: &Fixture) {
     assert_eq!(raw.task("r").state(), "aggregating");
 }
 
-/// A.15: an empty field `group` is none; neither is the group in the message.
+/// transitions.md#forward: an empty field `group` is none; neither is the group in the message.
 pub(super) async fn an_empty_group_is_none(fx: &Fixture) {
     let new = request(Q, "a").group("g").build();
     let waiting = asynq_core::broker::EnqueueRequest {
@@ -152,8 +152,8 @@ pub(super) async fn a_result_survives_the_wait(fx: &Fixture) {
     assert_eq!(fx.raw().await.task("a").field("result").as_deref(), Some("half"));
 }
 
-/// G8, DESIGN promise 4: ids without a usable task are put aside and told; no partial hash is made,
-/// and the others are moved.
+/// differences.md#ids-without-a-hash, rules.md#damage-stays-local: ids without a usable task are put aside and
+/// told; no partial hash is made, and the others are moved.
 pub(super) async fn damaged_tasks_harm_only_themselves(fx: &Fixture) {
     schedule(fx, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]).await;
     fx.edit(|state| {
@@ -189,7 +189,7 @@ pub(super) async fn damaged_tasks_harm_only_themselves(fx: &Fixture) {
     );
 }
 
-/// SAFETY 5: a container of the wrong type refuses the call before any write.
+/// rules.md#check-then-write: a container of the wrong type refuses the call before any write.
 pub(super) async fn a_container_of_the_wrong_type_refuses_the_call(fx: &Fixture) {
     fx.leaves_damage();
     for (suffix, waiting) in [("scheduled", "retry"), ("retry", "scheduled"), ("pending", "scheduled")] {
@@ -209,7 +209,7 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_the_call(fx: &Fixture)
     }
 }
 
-/// SAFETY 24: a group whose key holds another type puts off its own tasks for a minute; they keep nobody
+/// rules.md#isolation: a group whose key holds another type puts off its own tasks for a minute; they keep nobody
 /// waiting who is due behind them.
 pub(super) async fn a_damaged_group_puts_off_its_own_tasks_alone(fx: &Fixture) {
     fx.leaves_damage();

@@ -1,4 +1,5 @@
-//! Groups and aggregation sets (A.6, A.19 to A.23).
+//! Groups and aggregation sets (transitions.md#add-to-a-group, transitions.md#list-groups to
+//! transitions.md#reclaim-sets).
 
 use asynq_core::broker::{AggregationSet, GroupLimits};
 
@@ -39,7 +40,8 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// A.6: state `aggregating`, the field `group`, the time of adding as score, the group in the index.
+/// transitions.md#add-to-a-group: state `aggregating`, the field `group`, the time of adding as score, the
+/// group in the index.
 pub(super) async fn a_grouped_task_is_stored_as_go_stores_it(fx: &Fixture) {
     add(fx, &["a"]).await;
     let raw = fx.raw().await;
@@ -52,7 +54,7 @@ pub(super) async fn a_grouped_task_is_stored_as_go_stores_it(fx: &Fixture) {
     assert_eq!(raw.task("a").message().group_key, "g");
 }
 
-/// A.19: the names in the index.
+/// transitions.md#list-groups: the names in the index.
 pub(super) async fn groups_are_listed(fx: &Fixture) {
     assert!(fx.storage.list_groups(&queue(Q)).await.unwrap().is_empty());
     for name in ["b", "a", "with:colon", "ü"] {
@@ -64,7 +66,7 @@ pub(super) async fn groups_are_listed(fx: &Fixture) {
     assert_eq!(groups, [group("a"), group("b"), group("with:colon"), group("ü")]);
 }
 
-/// A.20: nothing is ready before a limit is reached, and then nothing changes.
+/// transitions.md#collect-a-group: nothing is ready before a limit is reached, and then nothing changes.
 pub(super) async fn a_group_that_is_not_ready_is_left_alone(fx: &Fixture) {
     assert!(try_collect(fx, NOW).await.is_none(), "there is no such group");
     add(fx, &["a", "b"]).await;
@@ -87,8 +89,8 @@ pub(super) async fn a_group_that_is_not_ready_is_left_alone(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// A.20, condition 1: a full group is ready at once; the oldest tasks go, as many as the size; the
-/// rest stays and so does the group in the index.
+/// transitions.md#collect-a-group, condition 1: a full group is ready at once; the oldest tasks go, as many as
+/// the size; the rest stays and so does the group in the index.
 pub(super) async fn a_full_group_gives_its_oldest_tasks(fx: &Fixture) {
     for id in ["c", "b", "a"] {
         add(fx, &[id]).await;
@@ -112,7 +114,8 @@ pub(super) async fn a_full_group_gives_its_oldest_tasks(fx: &Fixture) {
     assert!(try_collect(fx, limits).await.is_none(), "one is not full");
 }
 
-/// A.20, condition 2, pitfalls 4.4: the oldest task has waited long enough, inclusive.
+/// transitions.md#collect-a-group, condition 2, layout.md#inclusive-times: the oldest task has waited long
+/// enough, inclusive.
 pub(super) async fn the_oldest_task_ends_the_wait(fx: &Fixture) {
     let limits = GroupLimits {
         grace: secs(60),
@@ -127,7 +130,7 @@ pub(super) async fn the_oldest_task_ends_the_wait(fx: &Fixture) {
     assert_eq!(ids_of(&collect(fx, limits).await), ["a", "b"]);
 }
 
-/// A.20, condition 3: nothing came for the grace period, inclusive.
+/// transitions.md#collect-a-group, condition 3: nothing came for the grace period, inclusive.
 pub(super) async fn a_quiet_group_is_ready(fx: &Fixture) {
     let limits = GroupLimits {
         grace: secs(10),
@@ -143,8 +146,8 @@ pub(super) async fn a_quiet_group_is_ready(fx: &Fixture) {
     assert_eq!(ids_of(&collect(fx, limits).await), ["a", "b"]);
 }
 
-/// A.20: the set is listed for 120 s, the emptied group leaves the index, the hashes stay as they
-/// are.
+/// transitions.md#collect-a-group: the set is listed for 120 s, the emptied group leaves the index, the hashes
+/// stay as they are.
 pub(super) async fn a_set_is_listed_and_its_group_forgotten(fx: &Fixture) {
     add(fx, &["a", "b"]).await;
     let before = fx.raw().await;
@@ -181,7 +184,7 @@ pub(super) async fn sets_are_disjoint(fx: &Fixture) {
     assert_eq!((ids_of(&first), ids_of(&second)), (vec!["a", "b"], vec!["c", "d"]));
 }
 
-/// G31: extension keeps the set for another 120 s; the set that is gone is told.
+/// differences.md#slow-aggregators: extension keeps the set for another 120 s; the set that is gone is told.
 pub(super) async fn a_set_can_be_kept_longer(fx: &Fixture) {
     add(fx, &["a"]).await;
     let set = collect(fx, NOW).await;
@@ -321,8 +324,8 @@ pub(super) async fn tasks_in_sets_are_counted(fx: &Fixture) {
     assert_eq!(look().await, (1, 1, 3, vec![(g, 1, 0)]));
 }
 
-/// A.22 and SAFETY 9: one script enqueues the result and deletes the set with its tasks; their
-/// locks are freed (G15).
+/// transitions.md#finish-a-set and rules.md#one-script-ends-a-set: one script enqueues the result and deletes
+/// the set with its tasks; their locks are freed (differences.md#freed-locks).
 pub(super) async fn finishing_replaces_the_set_by_its_result(fx: &Fixture) {
     add(fx, &["a"]).await;
     fx.enqueue(request(Q, "b").payload("p").group("g").unique(secs(600)))
@@ -340,7 +343,7 @@ pub(super) async fn finishing_replaces_the_set_by_its_result(fx: &Fixture) {
     assert_eq!(raw.task("sum").names(), ["msg", "pending_since", "state", "x:enq"]);
 }
 
-/// Redis-layout 5: a lock that another task holds by now stays.
+/// layout.md#unique-locks: a lock that another task holds by now stays.
 pub(super) async fn finishing_frees_own_locks_only(fx: &Fixture) {
     fx.enqueue(request(Q, "a").group("g").unique(secs(600))).await;
     let set = collect(fx, NOW).await;
@@ -353,7 +356,7 @@ pub(super) async fn finishing_frees_own_locks_only(fx: &Fixture) {
     assert_eq!(fx.raw().await.string("unique:t:").as_deref(), Some("b"));
 }
 
-/// SAFETY 9: when the set was handed back, nothing is enqueued.
+/// rules.md#one-script-ends-a-set: when the set was handed back, nothing is enqueued.
 pub(super) async fn a_set_that_was_handed_back_enqueues_nothing(fx: &Fixture) {
     add(fx, &["a"]).await;
     let set = collect(fx, NOW).await;
@@ -369,7 +372,8 @@ pub(super) async fn a_set_that_was_handed_back_enqueues_nothing(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 3: finishing again with the same request, after a lost answer, is success without effect.
+/// rules.md#ambiguous-is-a-state: finishing again with the same request, after a lost answer, is success
+/// without effect.
 pub(super) async fn finishing_again_is_success(fx: &Fixture) {
     add(fx, &["a"]).await;
     let set = collect(fx, NOW).await;
@@ -383,7 +387,7 @@ pub(super) async fn finishing_again_is_success(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 9: when the result cannot be enqueued the set stays as it is.
+/// rules.md#one-script-ends-a-set: when the result cannot be enqueued the set stays as it is.
 pub(super) async fn a_result_that_conflicts_leaves_the_set(fx: &Fixture) {
     fx.enqueue(request(Q, "sum").payload("p").unique(secs(600))).await;
     add(fx, &["a"]).await;
@@ -418,8 +422,8 @@ pub(super) async fn a_result_may_be_placed_anywhere(fx: &Fixture) {
     assert!(!raw.has_task("a") && !raw.has_task("b"));
 }
 
-/// A.23 and G4: after 120 s, inclusive, the tasks are back in their group with their scores, and
-/// the group in the index. What came meanwhile stays with them.
+/// transitions.md#reclaim-sets and differences.md#groups-handed-back: after 120 s, inclusive, the tasks are
+/// back in their group with their scores, and the group in the index. What came meanwhile stays with them.
 pub(super) async fn a_stale_set_is_handed_back(fx: &Fixture) {
     let joined = fx.secs();
     add(fx, &["a", "b"]).await;
@@ -443,7 +447,7 @@ pub(super) async fn a_stale_set_is_handed_back(fx: &Fixture) {
     assert_eq!(ids_of(&collect(fx, NOW).await), ["a", "b", "c"]);
 }
 
-/// A.23: the group is all before the last colon, so names with colons come back right.
+/// transitions.md#reclaim-sets: the group is all before the last colon, so names with colons come back right.
 pub(super) async fn a_group_with_colons_comes_back_under_its_name(fx: &Fixture) {
     let name = group("a:b:5c1e0ae2-6f02-4a6a-9d4b-2f6d2d1f0a11");
     fx.enqueue(request(Q, "a").group(name.as_str())).await;
@@ -454,7 +458,7 @@ pub(super) async fn a_group_with_colons_comes_back_under_its_name(fx: &Fixture) 
     assert!(fx.storage.collect_group(&queue(Q), &name, NOW).await.unwrap().is_some());
 }
 
-/// A.23: each set is handed back to its own group; sets that are not stale stay.
+/// transitions.md#reclaim-sets: each set is handed back to its own group; sets that are not stale stay.
 pub(super) async fn only_stale_sets_are_handed_back(fx: &Fixture) {
     fx.enqueue(request(Q, "a").group("g1")).await;
     fx.enqueue(request(Q, "b").group("g2")).await;
@@ -472,7 +476,7 @@ pub(super) async fn only_stale_sets_are_handed_back(fx: &Fixture) {
     assert_eq!(raw.zset("aggregation_sets").len(), 1);
 }
 
-/// DESIGN promise 4: a member without a usable task is put aside and the others are collected.
+/// rules.md#damage-stays-local: a member without a usable task is put aside and the others are collected.
 pub(super) async fn a_damaged_member_harms_only_itself(fx: &Fixture) {
     add(fx, &["a", "b", "c"]).await;
     fx.edit(|state| {
@@ -509,8 +513,8 @@ pub(super) async fn a_set_without_usable_tasks_is_not_listed(fx: &Fixture) {
     assert_eq!(raw.zset("x:quarantine").len(), 2);
 }
 
-/// SAFETY 7: a set has ten thousand tasks at most, also where no size was asked for: such a group is full,
-/// its oldest tasks go, and the rest is the next set's.
+/// rules.md#bounded-calls: a set has ten thousand tasks at most, also where no size was asked for: such a group
+/// is full, its oldest tasks go, and the rest is the next set's.
 pub(super) async fn a_large_group_gives_several_sets(fx: &Fixture) {
     let names: Vec<_> = (0..10_200).map(|n| format!("id{n:05}")).collect();
     let (first, second) = names.split_at(10_100);
@@ -561,7 +565,7 @@ pub(super) async fn a_large_group_gives_several_sets(fx: &Fixture) {
     );
 }
 
-/// SAFETY 24: an old set whose group's key holds another type stays listed, for its own sake alone, and is
+/// rules.md#isolation: an old set whose group's key holds another type stays listed, for its own sake alone, and is
 /// looked at again in a minute.
 pub(super) async fn a_damaged_group_keeps_no_other_set_from_its_group(fx: &Fixture) {
     fx.leaves_damage();

@@ -1,4 +1,4 @@
-//! The stores heal (DESIGN promise 6).
+//! The stores heal (rules.md#stores-heal).
 
 use asynq_core::{
     broker::{Healed, RECOVER_GRACE},
@@ -106,8 +106,8 @@ pub(super) async fn what_is_whole_is_left_alone(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// G10: an active task without a lease gets one that ends now; the usual recovery takes it 30 s
-/// later, and a living owner can extend it again.
+/// differences.md#active-without-a-lease: an active task without a lease gets one that ends now; the usual
+/// recovery takes it 30 s later, and a living owner can extend it again.
 pub(super) async fn an_active_task_without_lease_gets_one(fx: &Fixture) {
     fx.enqueue_ids(&["dead", "alive", "other"]).await;
     let taken = fx.take(3).await;
@@ -148,8 +148,8 @@ pub(super) async fn a_stale_lease_is_removed(fx: &Fixture) {
     assert_eq!(fx.raw().await.zset("lease"), [("a".to_owned(), until)]);
 }
 
-/// G4, G5: a group that Go's reclaim or forward left out of the index is put back; sets are no
-/// groups.
+/// differences.md#groups-handed-back, differences.md#groups-of-forwarded-tasks: a group that Go's reclaim or
+/// forward left out of the index is put back; sets are no groups.
 pub(super) async fn a_forgotten_group_is_put_back(fx: &Fixture) {
     fx.enqueue(request(Q, "a").group("g1")).await;
     fx.enqueue(request(Q, "b").group("g:2")).await;
@@ -171,7 +171,7 @@ pub(super) async fn a_forgotten_group_is_put_back(fx: &Fixture) {
     assert_eq!(fx.raw().await.q().set("groups"), ["g1", "g:2"]);
 }
 
-/// G8: an id in `active` without a usable task is put aside.
+/// differences.md#ids-without-a-hash: an id in `active` without a usable task is put aside.
 pub(super) async fn an_active_id_without_task_is_put_aside(fx: &Fixture) {
     fx.enqueue_ids(&["gone", "bare", "whole"]).await;
     fx.take(3).await;
@@ -193,8 +193,8 @@ pub(super) async fn an_active_id_without_task_is_put_aside(fx: &Fixture) {
     assert!(!raw.has_task("bare") && !raw.has_task("gone"));
 }
 
-/// SAFETY 8, the contract of `Healed`: a task that stands in no container stands again where its
-/// state says.
+/// rules.md#extensions-revive-nothing, the contract of `Healed`: a task that stands in no container stands
+/// again where its state says.
 pub(super) async fn an_unlisted_task_is_listed_again(fx: &Fixture) {
     for state in TaskState::ALL.into_iter().filter(|state| *state != TaskState::Pending) {
         fx.task_in(state.as_str(), state).await;
@@ -229,7 +229,7 @@ pub(super) async fn an_unlisted_task_is_listed_again(fx: &Fixture) {
     assert_eq!(raw.zset("g:g")[0].0, "aggregating");
 }
 
-/// SAFETY 8, promise 2: a task that stands where it should, too, leaves the other place.
+/// rules.md#extensions-revive-nothing, promise 2: a task that stands where it should, too, leaves the other place.
 pub(super) async fn an_active_id_that_lives_elsewhere_leaves_active(fx: &Fixture) {
     fx.task_in("a", TaskState::Retry).await;
     fx.edit(|state| {
@@ -249,7 +249,8 @@ pub(super) async fn an_active_id_that_lives_elsewhere_leaves_active(fx: &Fixture
     );
 }
 
-/// SAFETY 8, G15: a lock whose owner has no task is removed, the others stay.
+/// rules.md#extensions-revive-nothing, differences.md#freed-locks: a lock whose owner has no task is removed,
+/// the others stay.
 pub(super) async fn a_lock_without_owner_is_removed(fx: &Fixture) {
     fx.enqueue(request(Q, "a").unique(Duration::from_secs(600))).await;
     fx.edit(|state| drop(state.insert(key("unique:t2:"), string("gone"))))
@@ -258,7 +259,7 @@ pub(super) async fn a_lock_without_owner_is_removed(fx: &Fixture) {
     assert_eq!(fx.raw().await.string("unique:t:").as_deref(), Some("a"));
 }
 
-/// SAFETY 7: one look repairs no more than asked, and looks that follow get everywhere.
+/// rules.md#bounded-calls: one look repairs no more than asked, and looks that follow get everywhere.
 pub(super) async fn looks_that_follow_get_everywhere(fx: &Fixture) {
     let names: Vec<_> = (0..60).map(|n| format!("id{n:02}")).collect();
     fx.enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -360,7 +361,7 @@ pub(super) async fn a_lost_entry_of_a_set_is_made_anew(fx: &Fixture) {
     assert_eq!(raw.q().set("groups"), ["g"]);
 }
 
-/// G4: a group may be called like a set; what its tasks say decides.
+/// differences.md#groups-handed-back: a group may be called like a set; what its tasks say decides.
 pub(super) async fn a_group_that_is_called_like_a_set_is_a_group(fx: &Fixture) {
     let name = "user:0f0f0f0f-aaaa-4bbb-8ccc-0123456789ab";
     fx.enqueue(request(Q, "a").group(name)).await;
@@ -371,8 +372,8 @@ pub(super) async fn a_group_that_is_called_like_a_set_is_a_group(fx: &Fixture) {
     assert_eq!(fx.raw().await.q().set("groups"), [name]);
 }
 
-/// SAFETY 7: of several servers one claims the repairs of a queue; it may renew the claim, which ends by
-/// itself. Each queue is claimed for itself.
+/// rules.md#bounded-calls: of several servers one claims the repairs of a queue; it may renew the claim, which
+/// ends by itself. Each queue is claimed for itself.
 pub(super) async fn one_connection_claims_the_repairs(fx: &Fixture) {
     let other = fx.connect().await;
     let minute = Duration::from_secs(60);

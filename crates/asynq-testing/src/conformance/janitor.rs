@@ -1,4 +1,4 @@
-//! Completed tasks whose retention is over (A.18).
+//! Completed tasks whose retention is over (transitions.md#delete-expired).
 
 use super::kit::*;
 
@@ -11,7 +11,7 @@ async fn delete(fx: &Fixture, limit: u32) -> u32 {
     fx.storage.delete_expired(&queue(Q), limit).await.unwrap()
 }
 
-/// A.18, pitfalls 4.4: deleted with its hash when its time has come, inclusive.
+/// transitions.md#delete-expired, layout.md#inclusive-times: deleted with its hash when its time has come, inclusive.
 pub(super) async fn a_completed_task_goes_when_its_retention_is_over(fx: &Fixture) {
     assert_eq!(delete(fx, 10).await, 0);
     completed(fx, "a", 10).await;
@@ -27,7 +27,7 @@ pub(super) async fn a_completed_task_goes_when_its_retention_is_over(fx: &Fixtur
     assert_eq!(raw.zset("completed").len(), 1);
 }
 
-/// A.18: no more than asked for in one call, the oldest first.
+/// transitions.md#delete-expired: no more than asked for in one call, the oldest first.
 pub(super) async fn one_call_deletes_no_more_than_asked(fx: &Fixture) {
     for (id, retention) in [("c", 3), ("a", 1), ("b", 2)] {
         completed(fx, id, retention).await;
@@ -51,7 +51,8 @@ pub(super) async fn damaged_ids_go_and_living_tasks_stay(fx: &Fixture) {
     assert_eq!(raw.task("alive").state(), "pending");
 }
 
-/// A.18: a lock is not touched, for it was freed at completion; whoever holds it now keeps it.
+/// transitions.md#delete-expired: a lock is not touched, for it was freed at completion; whoever holds it now
+/// keeps it.
 pub(super) async fn the_lock_of_another_stays(fx: &Fixture) {
     let unique = |id| request(Q, id).unique(Duration::from_secs(600)).retention(10);
     let task = fx.running(unique("a")).await;

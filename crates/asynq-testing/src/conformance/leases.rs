@@ -1,8 +1,8 @@
-//! Keeping leases (A.17, SAFETY 8).
+//! Keeping leases (transitions.md#extend-leases, rules.md#extensions-revive-nothing).
 
 use super::kit::*;
 
-/// A.17: the lease is now + 30 s again, and the outcome is fenced by what was written.
+/// transitions.md#extend-leases: the lease is now + 30 s again, and the outcome is fenced by what was written.
 pub(super) async fn an_extension_writes_a_new_lease(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
     let mut taken = fx.take(2).await;
@@ -25,7 +25,7 @@ pub(super) async fn an_extension_writes_a_new_lease(fx: &Fixture) {
     fx.settled(&taken[0], DONE).await;
 }
 
-/// A.17: many leases of several queues in one batch, answered in order.
+/// transitions.md#extend-leases: many leases of several queues in one batch, answered in order.
 pub(super) async fn a_batch_of_leases_is_answered_in_order(fx: &Fixture) {
     let mut leases = Vec::new();
     for (name, id) in [("one", "a"), ("two", "b"), ("one", "c")] {
@@ -53,7 +53,7 @@ pub(super) async fn a_batch_of_leases_is_answered_in_order(fx: &Fixture) {
     assert!(fx.storage.extend_leases(Vec::new()).await.is_empty());
 }
 
-/// SAFETY 7: any number of leases is extended.
+/// rules.md#bounded-calls: any number of leases is extended.
 pub(super) async fn any_number_of_leases_is_extended(fx: &Fixture) {
     let names: Vec<_> = (0..1500).map(|n| format!("id{n:04}")).collect();
     fx.enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -77,7 +77,7 @@ pub(super) async fn any_number_of_leases_is_extended(fx: &Fixture) {
     );
 }
 
-/// SAFETY 8: an extension never shortens a lease.
+/// rules.md#extensions-revive-nothing: an extension never shortens a lease.
 pub(super) async fn an_extension_never_shortens(fx: &Fixture) {
     let mut task = fx.running(request(Q, "a")).await;
     let until = fx.secs() + 300;
@@ -89,9 +89,9 @@ pub(super) async fn an_extension_never_shortens(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// Pitfalls 5.2, SAFETY 2 and 8: an extension never makes a lease anew, neither of a finished task nor
-/// of one that lost it. The latter is still ours, but no more is claimed than what was written before:
-/// the claim may name a fence that is above every lease.
+/// Pitfalls 5.2, rules.md#fenced-settle and rules.md#extensions-revive-nothing: an extension never makes a
+/// lease anew, neither of a finished task nor of one that lost it. The latter is still ours, but no more is
+/// claimed than what was written before: the claim may name a fence that is above every lease.
 pub(super) async fn an_extension_never_makes_a_lease(fx: &Fixture) {
     let done = fx.running(request(Q, "a")).await;
     fx.settled(&done, DONE).await;
@@ -107,7 +107,7 @@ pub(super) async fn an_extension_never_makes_a_lease(fx: &Fixture) {
     fx.storage.heal(&queue(Q), 10).await.unwrap();
 }
 
-/// SAFETY 2: what happens to leases of a lost task is the fence's matter: an expired lease that
+/// rules.md#fenced-settle: what happens to leases of a lost task is the fence's matter: an expired lease that
 /// nobody took over can still be extended.
 pub(super) async fn an_expired_lease_that_nobody_took_can_be_extended(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
@@ -116,7 +116,7 @@ pub(super) async fn an_expired_lease_that_nobody_took_can_be_extended(fx: &Fixtu
     assert_eq!(extended.0, fx.secs() + 30);
 }
 
-/// SAFETY 5: a lease set of the wrong type is told.
+/// rules.md#check-then-write: a lease set of the wrong type is told.
 pub(super) async fn a_lease_set_of_the_wrong_type_is_told(fx: &Fixture) {
     fx.leaves_damage();
     let task = fx.running(request(Q, "a")).await;

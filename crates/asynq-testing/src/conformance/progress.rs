@@ -66,7 +66,7 @@ pub(super) async fn progress_is_of_one_run(fx: &Fixture) {
     assert_eq!(shown(fx).await, Some(99));
 }
 
-/// G12, SAFETY 2: only while the task is active and ours.
+/// differences.md#results-of-lost-tasks, rules.md#fenced-settle: only while the task is active and ours.
 pub(super) async fn progress_is_written_only_while_the_task_is_ours(fx: &Fixture) {
     for (n, outcome) in outcomes(fx.after(60)).into_iter().enumerate() {
         let task = fx.running(request(Q, &format!("id{n}")).retention(60)).await;
@@ -97,7 +97,7 @@ pub(super) async fn progress_beyond_the_limits_is_refused(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// DESIGN promise 4: a field that is something else hides nothing but itself.
+/// rules.md#damage-stays-local: a field that is something else hides nothing but itself.
 pub(super) async fn a_progress_that_cannot_be_read_is_none(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     for damage in [

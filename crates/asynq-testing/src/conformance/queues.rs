@@ -1,8 +1,9 @@
-//! Looks at queues (B.1, B.2, B.7) and the pause (B.17).
+//! Looks at queues (transitions.md#queues, transitions.md#queue-info, transitions.md#groups-of-a-queue) and the
+//! pause (transitions.md#pause).
 
 use super::kit::*;
 
-/// B.1: all names, sorted.
+/// transitions.md#queues: all names, sorted.
 pub(super) async fn queues_are_listed_sorted(fx: &Fixture) {
     assert!(fx.storage.queues().await.unwrap().is_empty());
     for name in ["b", "a", "ü", "B"] {
@@ -12,7 +13,8 @@ pub(super) async fn queues_are_listed_sorted(fx: &Fixture) {
     assert_eq!(queues, ["B", "a", "b", "ü"].map(queue));
 }
 
-/// B.2: the number of tasks in each state and of groups; tasks in aggregation sets are not counted.
+/// transitions.md#queue-info: the number of tasks in each state and of groups; tasks in aggregation sets are
+/// not counted.
 pub(super) async fn a_queue_counts_its_tasks(fx: &Fixture) {
     for state in TaskState::ALL.into_iter().filter(|state| *state != TaskState::Pending) {
         fx.task_in(state.as_str(), state).await;
@@ -47,7 +49,7 @@ pub(super) async fn a_queue_counts_its_tasks(fx: &Fixture) {
     assert_eq!((info.paused, info.timestamp), (false, fx.now()));
 }
 
-/// B.2: today's counts and those of all time.
+/// transitions.md#queue-info: today's counts and those of all time.
 pub(super) async fn a_queue_tells_its_counters(fx: &Fixture) {
     for (id, outcome) in [("a", DONE), ("b", archive()), ("c", DONE)] {
         let task = fx.running(request(Q, id)).await;
@@ -66,7 +68,8 @@ pub(super) async fn a_queue_tells_its_counters(fx: &Fixture) {
     );
 }
 
-/// B.2, G20: the latency is the wait of the task that runs next, also after it was given back.
+/// transitions.md#queue-info, differences.md#pending-since: the latency is the wait of the task that runs next,
+/// also after it was given back.
 pub(super) async fn the_latency_is_the_wait_of_the_next_task(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     fx.advance(5);
@@ -83,7 +86,7 @@ pub(super) async fn the_latency_is_the_wait_of_the_next_task(fx: &Fixture) {
     assert_eq!(latency().await, Duration::ZERO);
 }
 
-/// Redis-layout 2: a pending task of Go's without `pending_since` has no latency.
+/// layout.md#task-hash: a pending task of Go's without `pending_since` has no latency.
 pub(super) async fn a_missing_pending_since_is_no_latency(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     fx.edit(|state| set_field(state, "a", "pending_since", None)).await;
@@ -92,7 +95,7 @@ pub(super) async fn a_missing_pending_since_is_no_latency(fx: &Fixture) {
     fx.take(1).await;
 }
 
-/// B.2: a queue that is not in the index does not exist; one that is exists without a task.
+/// transitions.md#queue-info: a queue that is not in the index does not exist; one that is exists without a task.
 pub(super) async fn an_unknown_queue_does_not_exist(fx: &Fixture) {
     match fx.storage.queue_info(&queue("never")).await {
         Err(BrokerError::QueueNotFound { queue: of }) => assert_eq!(of, queue("never")),
@@ -102,7 +105,8 @@ pub(super) async fn an_unknown_queue_does_not_exist(fx: &Fixture) {
     assert_eq!(fx.storage.queue_info(&queue(Q)).await.unwrap().size(), 0);
 }
 
-/// B.3, G25: about how much memory; ids without hash and empty groups harm nothing.
+/// transitions.md#memory-usage, differences.md#memory-estimates: about how much memory; ids without hash and
+/// empty groups harm nothing.
 pub(super) async fn memory_usage_survives_damage(fx: &Fixture) {
     fx.leaves_damage();
     fx.enqueue(request(Q, "big").payload(vec![7; 100_000])).await;
@@ -124,7 +128,7 @@ pub(super) async fn memory_usage_survives_damage(fx: &Fixture) {
     );
 }
 
-/// B.7: groups that have tasks and their sizes; none for an unknown queue.
+/// transitions.md#groups-of-a-queue: groups that have tasks and their sizes; none for an unknown queue.
 pub(super) async fn groups_are_told_with_their_sizes(fx: &Fixture) {
     for (id, name) in [("a", "g1"), ("b", "g1"), ("c", "g2")] {
         fx.enqueue(request(Q, id).group(name)).await;
@@ -136,7 +140,7 @@ pub(super) async fn groups_are_told_with_their_sizes(fx: &Fixture) {
     assert!(fx.storage.group_infos(&queue("never")).await.unwrap().is_empty());
 }
 
-/// B.7 and the contract: a group that is in the index without tasks is left out.
+/// transitions.md#groups-of-a-queue and the contract: a group that is in the index without tasks is left out.
 pub(super) async fn an_empty_group_is_left_out(fx: &Fixture) {
     fx.leaves_damage();
     fx.enqueue(request(Q, "a").group("g1")).await;
@@ -147,7 +151,7 @@ pub(super) async fn an_empty_group_is_left_out(fx: &Fixture) {
     assert_eq!(fx.storage.queue_info(&queue(Q)).await.unwrap().groups, 1);
 }
 
-/// B.17: the second of the pause, without an end; the queue need not exist and is not made by it.
+/// transitions.md#pause: the second of the pause, without an end; the queue need not exist and is not made by it.
 pub(super) async fn a_pause_is_a_key_with_its_second(fx: &Fixture) {
     fx.leaves_damage();
     fx.storage.pause(&queue(Q)).await.unwrap();
@@ -159,7 +163,7 @@ pub(super) async fn a_pause_is_a_key_with_its_second(fx: &Fixture) {
     assert!(fx.raw().await.state.is_empty());
 }
 
-/// B.17: pausing twice and unpausing twice are told, and change nothing.
+/// transitions.md#pause: pausing twice and unpausing twice are told, and change nothing.
 pub(super) async fn a_second_pause_is_told(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     match fx.storage.unpause(&queue(Q)).await {
@@ -179,7 +183,7 @@ pub(super) async fn a_second_pause_is_told(fx: &Fixture) {
     assert!(!fx.storage.queue_info(&queue(Q)).await.unwrap().paused);
 }
 
-/// B.17: a pause is of one queue.
+/// transitions.md#pause: a pause is of one queue.
 pub(super) async fn a_pause_is_of_one_queue(fx: &Fixture) {
     fx.storage.pause(&queue("other")).await.unwrap();
     fx.enqueue(request("other", "b")).await;
@@ -187,8 +191,8 @@ pub(super) async fn a_pause_is_of_one_queue(fx: &Fixture) {
     assert_eq!(ids(&fx.take(1).await), ["a"]);
 }
 
-/// B.2, DESIGN promise 4: a counter that is not a number reads as none and hides no other; the audit
-/// tells of it.
+/// transitions.md#queue-info, rules.md#damage-stays-local: a counter that is not a number reads as none and
+/// hides no other; the audit tells of it.
 pub(super) async fn a_counter_that_is_no_number_reads_as_none(fx: &Fixture) {
     fx.leaves_damage();
     for (id, outcome) in [("a", DONE), ("b", archive())] {

@@ -1,4 +1,5 @@
-//! Tasks of dead owners (A.16, and A.12 to A.14 by the recoverer).
+//! Tasks of dead owners (transitions.md#expired-leases, and transitions.md#requeue to transitions.md#archive by
+//! the recoverer).
 
 use asynq_core::{
     broker::{Expired, MAX_UNSTARTED, RECOVER_GRACE, Recovery},
@@ -23,8 +24,8 @@ async fn recover(fx: &Fixture, found: &Expired, outcome: &Outcome) -> Vec<Result
     fx.storage.recover(batch).await
 }
 
-/// A.16, pitfalls 4.4: found 30 s after the end of the lease, inclusive, longest first; finding
-/// changes nothing.
+/// transitions.md#expired-leases, layout.md#inclusive-times: found 30 s after the end of the lease, inclusive,
+/// longest first; finding changes nothing.
 pub(super) async fn a_lease_is_over_thirty_seconds_after_its_end(fx: &Fixture) {
     assert!(expired(fx, 10).await.tasks.is_empty());
     fx.enqueue_ids(&["a", "b"]).await;
@@ -55,7 +56,7 @@ pub(super) async fn a_lease_is_over_thirty_seconds_after_its_end(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// A.16: without a grace, as the tools look for orphans, the end of the lease itself counts.
+/// transitions.md#expired-leases: without a grace, as the tools look for orphans, the end of the lease itself counts.
 pub(super) async fn the_grace_is_the_callers(fx: &Fixture) {
     fx.task_in("a", TaskState::Active).await;
     fx.advance(29);
@@ -72,7 +73,7 @@ pub(super) async fn the_grace_is_the_callers(fx: &Fixture) {
     assert_eq!(look().await, 1);
 }
 
-/// SAFETY 7: no more than asked for, and more is told.
+/// rules.md#bounded-calls: no more than asked for, and more is told.
 pub(super) async fn no_more_than_asked_for_is_listed(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
     fx.take(3).await;
@@ -83,7 +84,7 @@ pub(super) async fn no_more_than_asked_for_is_listed(fx: &Fixture) {
     assert_eq!((found.tasks.len(), found.more), (3, false));
 }
 
-/// A.13: as a failed attempt of its worker would be; the token is gone.
+/// transitions.md#retry: as a failed attempt of its worker would be; the token is gone.
 pub(super) async fn a_recovered_task_is_retried(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     fx.advance(60);
@@ -106,7 +107,7 @@ pub(super) async fn a_recovered_task_is_retried(fx: &Fixture) {
     );
 }
 
-/// A.14: archived when its retries are used up.
+/// transitions.md#archive: archived when its retries are used up.
 pub(super) async fn a_recovered_task_is_archived(fx: &Fixture) {
     fx.running(request(Q, "a").max_retry(0)).await;
     fx.advance(60);
@@ -203,7 +204,7 @@ pub(super) async fn recovery_as_done_is_refused(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 8: the score is tested again: a task whose owner extended, or that another server
+/// rules.md#extensions-revive-nothing: the score is tested again: a task whose owner extended, or that another server
 /// recovered, is left alone.
 pub(super) async fn the_lease_is_tested_again(fx: &Fixture) {
     fx.enqueue_ids(&["extended", "done", "recovered"]).await;
@@ -226,7 +227,7 @@ pub(super) async fn the_lease_is_tested_again(fx: &Fixture) {
     assert_eq!(before.list("active"), ["extended"]);
 }
 
-/// SAFETY 2: a task that was recovered and taken again has a new lease: an old finding does not
+/// rules.md#fenced-settle: a task that was recovered and taken again has a new lease: an old finding does not
 /// touch it.
 pub(super) async fn an_old_finding_does_not_touch_a_new_run(fx: &Fixture) {
     fx.running(request(Q, "a")).await;
@@ -242,7 +243,7 @@ pub(super) async fn an_old_finding_does_not_touch_a_new_run(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// A.16: a task that a Go server took is recovered like any other.
+/// transitions.md#expired-leases: a task that a Go server took is recovered like any other.
 pub(super) async fn a_task_that_go_took_is_recovered(fx: &Fixture) {
     fx.edit(|state| {
         state.insert("asynq:queues".into(), RawValue::Set([bytes(Q)].into()));
@@ -258,7 +259,7 @@ pub(super) async fn a_task_that_go_took_is_recovered(fx: &Fixture) {
     assert_eq!(fx.take_one().await.message.retried, 1);
 }
 
-/// G11: what cannot be decoded is put aside and told; the others are listed.
+/// differences.md#poison-messages: what cannot be decoded is put aside and told; the others are listed.
 pub(super) async fn an_undecodable_message_does_not_stop_the_sweep(fx: &Fixture) {
     fx.enqueue_ids(&["bare", "garbage", "gone", "good", "other", "stateless"])
         .await;
@@ -298,7 +299,7 @@ pub(super) async fn an_undecodable_message_does_not_stop_the_sweep(fx: &Fixture)
     assert_eq!(aside, ["bare", "garbage", "other", "stateless"]);
 }
 
-/// SAFETY 24: more than a page of leases of which nothing can be made, at the lowest scores, keeps nobody
+/// rules.md#isolation: more than a page of leases of which nothing can be made, at the lowest scores, keeps nobody
 /// from those behind it: neither ids without a usable task nor tasks that do not stand in `active`. All is
 /// seen in one walk, in a bounded number of pages.
 pub(super) async fn what_cannot_be_recovered_keeps_nobody_waiting(fx: &Fixture) {

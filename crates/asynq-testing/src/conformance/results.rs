@@ -1,8 +1,9 @@
-//! What handlers write as their result (A.28).
+//! What handlers write as their result (transitions.md#write-a-result).
 
 use super::kit::*;
 
-/// A.28: any bytes, into the hash; the answer is their number; a second write replaces the first.
+/// transitions.md#write-a-result: any bytes, into the hash; the answer is their number; a second write replaces
+/// the first.
 pub(super) async fn a_result_is_written_into_the_hash(fx: &Fixture) {
     let task = fx.running(request(Q, "a").retention(60)).await;
     for result in [vec![0, 255, 10], Vec::new(), b"end".to_vec()] {
@@ -20,7 +21,7 @@ pub(super) async fn a_result_is_written_into_the_hash(fx: &Fixture) {
     );
 }
 
-/// Redis-layout 2: a result survives failure, retry and completion, and is shown.
+/// layout.md#task-hash: a result survives failure, retry and completion, and is shown.
 pub(super) async fn a_result_survives_retry_and_completion(fx: &Fixture) {
     let task = fx.running(request(Q, "a").retention(60)).await;
     fx.storage.write_result(&task.lease, bytes("r")).await.unwrap();
@@ -32,8 +33,8 @@ pub(super) async fn a_result_survives_retry_and_completion(fx: &Fixture) {
     assert_eq!((info.state, info.result), (TaskState::Completed, Some(bytes("r"))));
 }
 
-/// G12: a result is written only while the task is active and ours; a task that is gone is never
-/// made anew.
+/// differences.md#results-of-lost-tasks: a result is written only while the task is active and ours; a task
+/// that is gone is never made anew.
 pub(super) async fn a_result_is_written_only_while_the_task_is_ours(fx: &Fixture) {
     let write = async |task: &asynq_core::broker::LeasedTask| {
         let before = fx.raw().await;

@@ -1,4 +1,4 @@
-//! An operator makes a task pending now (B.8).
+//! An operator makes a task pending now (transitions.md#run-a-task).
 
 use asynq_core::{
     broker::{GroupLimits, WatchKind},
@@ -35,8 +35,8 @@ async fn refused(fx: &Fixture, name: &str, in_state: TaskState) {
     before.assert_same(&fx.raw().await);
 }
 
-/// A task of the state leaves `from` for the end of `pending`, where it stands since now (G20); message and
-/// counters stay.
+/// A task of the state leaves `from` for the end of `pending`, where it stands since now
+/// (differences.md#pending-since); message and counters stay.
 async fn moves(fx: &Fixture, state: TaskState, from: &str) {
     fx.task_in("a", state).await;
     fx.enqueue_ids(&["before"]).await;
@@ -61,22 +61,23 @@ async fn moves(fx: &Fixture, state: TaskState, from: &str) {
     assert_eq!(ids(&fx.take(2).await), ["before", "a"]);
 }
 
-/// B.8.
+/// transitions.md#run-a-task.
 pub(super) async fn a_scheduled_task_runs_now(fx: &Fixture) {
     moves(fx, TaskState::Scheduled, "scheduled").await;
 }
 
-/// B.8: `retried` and the last error stay.
+/// transitions.md#run-a-task: `retried` and the last error stay.
 pub(super) async fn a_task_waiting_for_its_retry_runs_now(fx: &Fixture) {
     moves(fx, TaskState::Retry, "retry").await;
 }
 
-/// B.8.
+/// transitions.md#run-a-task.
 pub(super) async fn an_archived_task_runs_again(fx: &Fixture) {
     moves(fx, TaskState::Archived, "archived").await;
 }
 
-/// B.8, G7: the last task takes its group out of the index, and does not go back to it when it fails.
+/// transitions.md#run-a-task, differences.md#the-group-field: the last task takes its group out of the index,
+/// and does not go back to it when it fails.
 pub(super) async fn a_grouped_task_runs_alone(fx: &Fixture) {
     moves(fx, TaskState::Aggregating, "g:g").await;
     assert!(fx.raw().await.q().set("groups").is_empty());
@@ -93,7 +94,7 @@ pub(super) async fn a_grouped_task_runs_alone(fx: &Fixture) {
     assert_eq!(fx.raw().await.task("a").state(), "pending");
 }
 
-/// B.8: a group that has other tasks stays in the index.
+/// transitions.md#run-a-task: a group that has other tasks stays in the index.
 pub(super) async fn a_group_with_other_tasks_stays(fx: &Fixture) {
     for name in ["a", "b"] {
         fx.enqueue(request(Q, name).group("g")).await;
@@ -104,8 +105,8 @@ pub(super) async fn a_group_with_other_tasks_stays(fx: &Fixture) {
     assert_eq!(raw.q().set("groups"), ["g"]);
 }
 
-/// B.8 (Go: `task is already in pending state`, `task is already running`); a completed task is refused as
-/// Go's documentation says.
+/// transitions.md#run-a-task (Go: `task is already in pending state`, `task is already running`); a completed
+/// task is refused as Go's documentation says.
 pub(super) async fn a_task_in_another_state_is_refused(fx: &Fixture) {
     for state in [TaskState::Active, TaskState::Completed, TaskState::Pending] {
         fx.task_in(state.as_str(), state).await;
@@ -113,7 +114,8 @@ pub(super) async fn a_task_in_another_state_is_refused(fx: &Fixture) {
     }
 }
 
-/// B.8, G31: what an aggregator holds is not taken from it; the other tasks of the group are not touched.
+/// transitions.md#run-a-task, differences.md#slow-aggregators: what an aggregator holds is not taken from it;
+/// the other tasks of the group are not touched.
 pub(super) async fn a_task_in_an_aggregation_set_is_refused(fx: &Fixture) {
     let limits = GroupLimits {
         grace: Duration::ZERO,
@@ -134,7 +136,7 @@ pub(super) async fn a_task_in_an_aggregation_set_is_refused(fx: &Fixture) {
     runs(fx, "a").await;
 }
 
-/// B.0, B.8: the queue, or the task.
+/// transitions.md#pages, transitions.md#run-a-task: the queue, or the task.
 pub(super) async fn what_cannot_be_run_is_told(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     let before = fx.raw().await;
@@ -149,7 +151,7 @@ pub(super) async fn what_cannot_be_run_is_told(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// B.8: the lock stays with the task, and is freed when it succeeds.
+/// transitions.md#run-a-task: the lock stays with the task, and is freed when it succeeds.
 pub(super) async fn the_lock_stays_with_the_task(fx: &Fixture) {
     let day = Duration::from_secs(24 * 3600);
     let unique = |name| request(Q, name).unique(day);
@@ -169,7 +171,7 @@ pub(super) async fn the_lock_stays_with_the_task(fx: &Fixture) {
     fx.enqueue(unique("b")).await;
 }
 
-/// SAFETY 2: what an earlier run left in the hash claims nothing of the next one.
+/// rules.md#fenced-settle: what an earlier run left in the hash claims nothing of the next one.
 pub(super) async fn an_earlier_claim_is_cleared(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     fx.advance(60);
@@ -194,8 +196,8 @@ pub(super) async fn an_earlier_claim_is_cleared(fx: &Fixture) {
     assert!(matches!(fx.settle(&task, DONE).await, Err(SettleError::NotOurs)));
 }
 
-/// SAFETY 5: damage is told, and nothing changes: a message that cannot be read, no state, a group that is
-/// not named, a task that does not stand where its state says.
+/// rules.md#check-then-write: damage is told, and nothing changes: a message that cannot be read, no state, a
+/// group that is not named, a task that does not stand where its state says.
 pub(super) async fn damage_is_told_and_left_alone(fx: &Fixture) {
     fx.leaves_damage();
     let kinds = [
@@ -236,7 +238,7 @@ pub(super) async fn damage_is_told_and_left_alone(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 5: a container of another type refuses the call before anything is written.
+/// rules.md#check-then-write: a container of another type refuses the call before anything is written.
 pub(super) async fn a_container_of_the_wrong_type_refuses(fx: &Fixture) {
     fx.task_in("r", TaskState::Retry).await;
     fx.enqueue(request(Q, "s").at(fx.after(60))).await;
@@ -264,7 +266,7 @@ pub(super) async fn a_container_of_the_wrong_type_refuses(fx: &Fixture) {
     }
 }
 
-/// SAFETY 11: a server that waits is woken, on whatever connection the task was run.
+/// rules.md#watches-only-read: a server that waits is woken, on whatever connection the task was run.
 pub(super) async fn a_waiting_server_is_woken(fx: &Fixture) {
     fx.enqueue(request(Q, "a").at(fx.after(60))).await;
     let mut watch = match fx.storage.watch(&[queue(Q)], WatchKind::Pending).await {

@@ -1,10 +1,10 @@
-//! Tasks that wait for their time (A.4).
+//! Tasks that wait for their time (transitions.md#schedule).
 
 use chrono::TimeDelta;
 
 use super::kit::*;
 
-/// A.4: state `scheduled`, the score the process-at, neither `pending_since` nor `group`.
+/// transitions.md#schedule: state `scheduled`, the score the process-at, neither `pending_since` nor `group`.
 pub(super) async fn a_scheduled_task_is_stored_as_go_stores_it(fx: &Fixture) {
     let whole = chrono::DateTime::from_timestamp(fx.secs() + 60, 0).unwrap();
     fx.enqueue(request(Q, "a").at(whole)).await;
@@ -28,7 +28,7 @@ pub(super) async fn process_at_is_floored(fx: &Fixture) {
     );
 }
 
-/// A.4: a process-at that has passed waits for the forwarder like any other.
+/// transitions.md#schedule: a process-at that has passed waits for the forwarder like any other.
 pub(super) async fn a_time_that_has_passed_waits_for_the_forwarder(fx: &Fixture) {
     fx.enqueue(request(Q, "a").at(fx.after(-60))).await;
     assert_eq!(fx.raw().await.zset("scheduled"), [("a".to_owned(), fx.secs() - 60)]);

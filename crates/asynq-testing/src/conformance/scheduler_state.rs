@@ -1,4 +1,4 @@
-//! What schedulers tell about themselves (A.26).
+//! What schedulers tell about themselves (transitions.md#publish-a-scheduler).
 
 use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,
@@ -32,7 +32,8 @@ fn event(fx: &Fixture, n: i64) -> SchedulerEnqueueEvent {
     }
 }
 
-/// A.26, pitfalls 3.4: a list with a TTL, in reverse order of writing, and its name in the index.
+/// transitions.md#publish-a-scheduler, layout.md#processes: a list with a TTL, in reverse order of writing, and
+/// its name in the index.
 pub(super) async fn entries_are_stored_as_go_stores_them(fx: &Fixture) {
     let entries = ["e1", "e2", "e3"].map(|entry_id| entry(fx, entry_id));
     fx.storage
@@ -50,7 +51,8 @@ pub(super) async fn entries_are_stored_as_go_stores_them(fx: &Fixture) {
     assert!((15..=20).contains(&ttl), "{ttl}");
 }
 
-/// A.26: each beat writes the list anew; without entries only the name in the index stays.
+/// transitions.md#publish-a-scheduler: each beat writes the list anew; without entries only the name in the
+/// index stays.
 pub(super) async fn each_beat_writes_the_entries_anew(fx: &Fixture) {
     let ttl = Duration::from_secs(20);
     fx.storage
@@ -70,7 +72,7 @@ pub(super) async fn each_beat_writes_the_entries_anew(fx: &Fixture) {
     assert_eq!(fx.raw().await.state.keys().collect::<Vec<_>>(), ["asynq:schedulers"]);
 }
 
-/// A.26: nothing of a scheduler's entries is left.
+/// transitions.md#publish-a-scheduler: nothing of a scheduler's entries is left.
 pub(super) async fn cleared_entries_leave_nothing(fx: &Fixture) {
     fx.storage
         .write_scheduler_entries(ID, &[entry(fx, "e1")], Duration::from_secs(20))
@@ -93,7 +95,7 @@ pub(super) async fn a_ttl_is_at_least_one_second(fx: &Fixture) {
     );
 }
 
-/// A.26: an event is a member, its second the score; the history has no TTL.
+/// transitions.md#publish-a-scheduler: an event is a member, its second the score; the history has no TTL.
 pub(super) async fn events_are_kept_by_time(fx: &Fixture) {
     for n in [3, 1, 2] {
         fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
@@ -104,7 +106,7 @@ pub(super) async fn events_are_kept_by_time(fx: &Fixture) {
     assert_eq!(fx.ttl_of(HISTORY).await, None);
 }
 
-/// Redis-layout 8: at most 1000 events, the newest.
+/// layout.md#limits: at most 1000 events, the newest.
 pub(super) async fn the_oldest_events_go(fx: &Fixture) {
     let most = i64::from(MAX_SCHEDULER_EVENTS);
     fx.edit(|state| {
@@ -122,7 +124,7 @@ pub(super) async fn the_oldest_events_go(fx: &Fixture) {
     assert_eq!((events[0].1, events[999].1), (fx.secs() + 3, fx.secs() + most + 2));
 }
 
-/// A.26: the history of one entry goes, that of others stays.
+/// transitions.md#publish-a-scheduler: the history of one entry goes, that of others stays.
 pub(super) async fn a_cleared_history_leaves_nothing(fx: &Fixture) {
     for entry_id in ["e1", "e2"] {
         fx.storage.record_enqueue_event(entry_id, &event(fx, 1)).await.unwrap();
@@ -144,7 +146,8 @@ async fn events(fx: &Fixture, entry_id: &str, page: PageRequest) -> Vec<String> 
     events.into_iter().map(|event| event.task_id.to_string()).collect()
 }
 
-/// B.20: the entries of all living schedulers, each as it was written; of one scheduler last written first.
+/// transitions.md#scheduler-entries: the entries of all living schedulers, each as it was written; of one
+/// scheduler last written first.
 pub(super) async fn entries_are_read_as_written(fx: &Fixture) {
     assert!(entries(fx).await.is_empty());
     let ttl = Duration::from_secs(600);
@@ -171,7 +174,8 @@ pub(super) async fn entries_are_read_as_written(fx: &Fixture) {
     assert_eq!(entries(fx).await, ["e3"]);
 }
 
-/// B.20: a scheduler whose time is over is not shown, and its name leaves the index with the next beat of any.
+/// transitions.md#scheduler-entries: a scheduler whose time is over is not shown, and its name leaves the index
+/// with the next beat of any.
 pub(super) async fn a_scheduler_that_does_not_beat_is_not_shown(fx: &Fixture) {
     let ttl = Duration::from_secs(600);
     fx.storage
@@ -189,7 +193,7 @@ pub(super) async fn a_scheduler_that_does_not_beat_is_not_shown(fx: &Fixture) {
     assert_eq!(index, zset(&[("asynq:schedulers:{other:8:77aa}", fx.secs() + 600)]));
 }
 
-/// B.20: what cannot be read hides nothing else.
+/// transitions.md#scheduler-entries: what cannot be read hides nothing else.
 pub(super) async fn an_unreadable_entry_is_left_out(fx: &Fixture) {
     fx.leaves_damage();
     let ttl = Duration::from_secs(600);
@@ -214,7 +218,7 @@ pub(super) async fn an_unreadable_entry_is_left_out(fx: &Fixture) {
     assert_eq!(entries(fx).await, ["e1"]);
 }
 
-/// B.21: newest first, page by page; an unknown entry has none.
+/// transitions.md#enqueue-events: newest first, page by page; an unknown entry has none.
 pub(super) async fn events_are_listed_newest_first(fx: &Fixture) {
     for n in 1..=35 {
         fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
@@ -231,8 +235,8 @@ pub(super) async fn events_are_listed_newest_first(fx: &Fixture) {
     assert!(events(fx, "e2", PageRequest::default()).await.is_empty());
 }
 
-/// Ours: an event that cannot be read hides none of the others, as it does in Go (B.21). A history of
-/// another type is told.
+/// Ours: an event that cannot be read hides none of the others, as it does in Go
+/// (transitions.md#enqueue-events). A history of another type is told.
 pub(super) async fn an_unreadable_event_is_left_out(fx: &Fixture) {
     fx.leaves_damage();
     for n in [1, 2] {

@@ -1,4 +1,5 @@
-//! What servers tell about themselves (A.24, A.25, B.19).
+//! What servers tell about themselves (transitions.md#publish-a-server, transitions.md#withdraw-a-server,
+//! transitions.md#servers-and-workers).
 
 use std::collections::BTreeMap;
 
@@ -47,7 +48,7 @@ async fn write(fx: &Fixture, server_id: &str, tasks: &[&str]) {
         .unwrap();
 }
 
-/// A.24: both keys with their TTL, both names in the indexes with the second of their end.
+/// transitions.md#publish-a-server: both keys with their TTL, both names in the indexes with the second of their end.
 pub(super) async fn a_server_is_stored_as_go_stores_it(fx: &Fixture) {
     write(fx, "s1", &["a", "b"]).await;
     let raw = fx.raw().await.state;
@@ -74,7 +75,7 @@ pub(super) async fn a_server_is_stored_as_go_stores_it(fx: &Fixture) {
     }
 }
 
-/// Redis-layout 1.3: each beat writes the workers anew; without any there is no key, and the name
+/// layout.md#processes: each beat writes the workers anew; without any there is no key, and the name
 /// stays in the index.
 pub(super) async fn each_beat_writes_the_workers_anew(fx: &Fixture) {
     write(fx, "s1", &["a", "b"]).await;
@@ -99,7 +100,7 @@ pub(super) async fn each_beat_writes_the_workers_anew(fx: &Fixture) {
     assert!(fx.storage.workers().await.unwrap().is_empty());
 }
 
-/// Pitfalls 8.4, G34: tasks of the same id in two queues are two workers.
+/// Pitfalls 8.4, differences.md#ids-in-two-queues: tasks of the same id in two queues are two workers.
 pub(super) async fn the_same_id_in_two_queues_is_two_workers(fx: &Fixture) {
     let (one, mut two) = (worker(fx, "s1", "a"), worker(fx, "s1", "a"));
     two.queue = queue("q2");
@@ -119,7 +120,7 @@ pub(super) async fn the_same_id_in_two_queues_is_two_workers(fx: &Fixture) {
     assert_eq!(queues, [queue(Q), queue("q2")]);
 }
 
-/// B.19: what was written is read.
+/// transitions.md#servers-and-workers: what was written is read.
 pub(super) async fn servers_and_workers_are_read_as_written(fx: &Fixture) {
     assert!(fx.storage.servers().await.unwrap().is_empty());
     write(fx, "s1", &["a"]).await;
@@ -130,7 +131,7 @@ pub(super) async fn servers_and_workers_are_read_as_written(fx: &Fixture) {
     assert_eq!(fx.storage.workers().await.unwrap(), [worker(fx, "s1", "a")]);
 }
 
-/// A.25: nothing of a server is left.
+/// transitions.md#withdraw-a-server: nothing of a server is left.
 pub(super) async fn a_cleared_server_leaves_nothing(fx: &Fixture) {
     write(fx, "s1", &["a"]).await;
     fx.storage.clear_server_state(&server(fx, "s1")).await.unwrap();
@@ -138,7 +139,8 @@ pub(super) async fn a_cleared_server_leaves_nothing(fx: &Fixture) {
     fx.storage.clear_server_state(&server(fx, "s1")).await.unwrap();
 }
 
-/// B.19, pitfalls 4.4: a server lives while its score is not below now; the others are not shown.
+/// transitions.md#servers-and-workers, layout.md#inclusive-times: a server lives while its score is not below
+/// now; the others are not shown.
 pub(super) async fn a_server_that_does_not_beat_is_not_shown(fx: &Fixture) {
     write(fx, "s1", &["a"]).await;
     fx.advance(5);
@@ -178,7 +180,8 @@ pub(super) async fn a_ttl_is_whole_seconds_and_at_least_one(fx: &Fixture) {
     }
 }
 
-/// B.19, DESIGN promise 4: what cannot be read, or is gone, is left out; the others are shown.
+/// transitions.md#servers-and-workers, rules.md#damage-stays-local: what cannot be read, or is gone, is left
+/// out; the others are shown.
 pub(super) async fn an_unreadable_server_is_left_out(fx: &Fixture) {
     write(fx, "s1", &["a"]).await;
     let until = fx.secs() + 10;
@@ -206,8 +209,8 @@ pub(super) async fn an_unreadable_server_is_left_out(fx: &Fixture) {
     assert_eq!(fx.storage.workers().await.unwrap(), [worker(fx, "s1", "a")]);
 }
 
-/// B.19: names that ended leave the indexes when another server announces itself, so that none pile up
-/// where no Go program reads.
+/// transitions.md#servers-and-workers: names that ended leave the indexes when another server announces itself,
+/// so that none pile up where no Go program reads.
 pub(super) async fn dead_names_leave_the_indexes(fx: &Fixture) {
     write(fx, "s1", &["a"]).await;
     fx.storage.write_scheduler_entries("c1", &[], TTL).await.unwrap();

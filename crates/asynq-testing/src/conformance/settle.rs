@@ -1,4 +1,5 @@
-//! How runs end: done, complete, retry, requeue (A.10 to A.13). The archive has a topic of its own.
+//! How runs end: done, complete, retry, requeue (transitions.md#done to transitions.md#retry). The archive has
+//! a topic of its own.
 
 use asynq_core::keys;
 
@@ -27,7 +28,7 @@ fn counts<const N: usize>(values: [i64; N]) -> [Option<String>; N] {
     values.map(|value| (value > 0).then(|| value.to_string()))
 }
 
-/// A.10: nothing is left of the task but the count.
+/// transitions.md#done: nothing is left of the task but the count.
 pub(super) async fn done_deletes_the_task(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     fx.settled(&task, DONE).await;
@@ -36,7 +37,7 @@ pub(super) async fn done_deletes_the_task(fx: &Fixture) {
     assert_eq!(counters(fx).await, counts([1, 0, 1, 0]));
 }
 
-/// A.11: kept until now + retention, with the time of completion in the message.
+/// transitions.md#complete: kept until now + retention, with the time of completion in the message.
 pub(super) async fn done_with_retention_keeps_the_task_as_completed(fx: &Fixture) {
     let task = fx.running(request(Q, "a").retention(600)).await;
     fx.advance(5);
@@ -56,7 +57,7 @@ pub(super) async fn done_with_retention_keeps_the_task_as_completed(fx: &Fixture
     assert_eq!(counters(fx).await, counts([1, 0, 1, 0]));
 }
 
-/// Redis-layout 7: a revoked task ends as done, whatever its retention, and counts as processed.
+/// layout.md#counters: a revoked task ends as done, whatever its retention, and counts as processed.
 pub(super) async fn a_revoked_task_is_deleted_in_spite_of_its_retention(fx: &Fixture) {
     let task = fx.running(request(Q, "a").retention(600)).await;
     fx.settled(&task, Outcome::Done { retain: false }).await;
@@ -64,7 +65,7 @@ pub(super) async fn a_revoked_task_is_deleted_in_spite_of_its_retention(fx: &Fix
     assert_eq!(counters(fx).await, counts([1, 0, 1, 0]));
 }
 
-/// A.13: into `retry` at its time, floored; text, time and number of the failure in the message.
+/// transitions.md#retry: into `retry` at its time, floored; text, time and number of the failure in the message.
 pub(super) async fn a_failure_waits_for_its_retry(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     fx.advance(5);
@@ -90,7 +91,7 @@ pub(super) async fn a_failure_waits_for_its_retry(fx: &Fixture) {
     assert_eq!(counters(fx).await, counts([1, 1, 1, 1]));
 }
 
-/// A.13: an end that is no failure neither uses up a retry nor counts, but its text is kept.
+/// transitions.md#retry: an end that is no failure neither uses up a retry nor counts, but its text is kept.
 pub(super) async fn a_retry_that_is_no_failure_counts_nothing(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     let outcome = Outcome::Retry {
@@ -107,7 +108,7 @@ pub(super) async fn a_retry_that_is_no_failure_counts_nothing(fx: &Fixture) {
     assert_eq!(counters(fx).await, counts([0, 0, 0, 0]));
 }
 
-/// Redis-layout 4.5: an error text may be empty, long, or in any script.
+/// layout.md#messages: an error text may be empty, long, or in any script.
 pub(super) async fn any_error_text_is_kept(fx: &Fixture) {
     for (n, text) in [String::new(), "x".repeat(100_000), "ünï\0\n\"".to_owned()]
         .into_iter()
@@ -143,8 +144,8 @@ pub(super) async fn headers_survive_a_rewrite(fx: &Fixture) {
     assert_eq!(fx.raw().await.task("a").message().headers["k"], "v");
 }
 
-/// A.12 and G20: to the tail, so that it runs next, pending since now, the message and the counters
-/// as they were.
+/// transitions.md#requeue and differences.md#pending-since: to the tail, so that it runs next, pending since
+/// now, the message and the counters as they were.
 pub(super) async fn a_requeued_task_runs_next(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
     let taken = fx.take(2).await;
@@ -164,7 +165,7 @@ pub(super) async fn a_requeued_task_runs_next(fx: &Fixture) {
     assert_eq!(counters(fx).await, counts([0, 0, 0, 0]));
 }
 
-/// SAFETY 17: given back in reverse order of the take, tasks run in their old order.
+/// rules.md#orderly-end: given back in reverse order of the take, tasks run in their old order.
 pub(super) async fn requeued_in_reverse_they_keep_their_order(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c", "d"]).await;
     let taken = fx.take(3).await;
@@ -201,7 +202,7 @@ pub(super) async fn one_call_writes_outcomes_of_all_kinds(fx: &Fixture) {
     assert_eq!(counters(fx).await, counts([4, 2, 4, 2]));
 }
 
-/// SAFETY 7: any number of outcomes is answered in one call, in order.
+/// rules.md#bounded-calls: any number of outcomes is answered in one call, in order.
 pub(super) async fn any_number_of_outcomes_is_answered(fx: &Fixture) {
     let names: Vec<_> = (0..450).map(|n| format!("id{n:03}")).collect();
     fx.enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -267,7 +268,7 @@ pub(super) async fn counts_belong_to_the_utc_day(fx: &Fixture) {
     );
 }
 
-/// Redis-layout 7, pitfalls 1.10: a day's counters live 90 days from their first count, and
+/// layout.md#counters, layout.md#counters: a day's counters live 90 days from their first count, and
 /// totals for ever.
 pub(super) async fn a_day_lives_ninety_days_from_its_first_count(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b"]).await;
@@ -289,7 +290,7 @@ pub(super) async fn a_day_lives_ninety_days_from_its_first_count(fx: &Fixture) {
     }
 }
 
-/// Redis-layout 7: a total that equals the largest number as a double starts again at 1, and in a
+/// layout.md#counters: a total that equals the largest number as a double starts again at 1, and in a
 /// failing path the failures with it.
 pub(super) async fn a_full_total_starts_again(fx: &Fixture) {
     let full = (i64::MAX - 100).to_string();
@@ -312,7 +313,7 @@ pub(super) async fn a_full_total_starts_again(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a counter that cannot count harms no outcome.
+/// rules.md#check-then-write: a counter that cannot count harms no outcome.
 pub(super) async fn a_damaged_counter_harms_no_outcome(fx: &Fixture) {
     fx.leaves_damage();
     for (id, damage) in [
@@ -333,7 +334,7 @@ pub(super) async fn a_damaged_counter_harms_no_outcome(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a container of the wrong type refuses the outcomes of its queue before any write; they
+/// rules.md#check-then-write: a container of the wrong type refuses the outcomes of its queue before any write; they
 /// can be written when it is mended.
 pub(super) async fn a_container_of_the_wrong_type_refuses_outcomes(fx: &Fixture) {
     let taken = {
@@ -367,7 +368,7 @@ pub(super) async fn a_container_of_the_wrong_type_refuses_outcomes(fx: &Fixture)
     }
 }
 
-/// Invariant 3, A.9: `pending_since` is there while the task is pending. What a stranger left on a
+/// Invariant 3, transitions.md#take: `pending_since` is there while the task is pending. What a stranger left on a
 /// running task goes with its end; Go's own transitions leave none.
 pub(super) async fn a_foreign_pending_since_goes_with_the_outcome(fx: &Fixture) {
     let whole = chrono::DateTime::from_timestamp(fx.secs() + 60, 0).unwrap();

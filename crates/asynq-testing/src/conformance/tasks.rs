@@ -1,4 +1,4 @@
-//! Looks at tasks (B.5, B.6).
+//! Looks at tasks (transitions.md#task-info, transitions.md#list-tasks).
 
 use asynq_core::{
     error::PoisonKind,
@@ -25,7 +25,7 @@ async fn of_state(fx: &Fixture, state: TaskState) -> Vec<String> {
     listed(fx, ListFilter::State(state), 1, 30).await
 }
 
-/// B.6, pitfalls 3.3: pending next to run first, active longest first.
+/// transitions.md#list-tasks, transitions.md#list-tasks: pending next to run first, active longest first.
 pub(super) async fn lists_begin_at_the_tail(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c", "d"]).await;
     fx.take(2).await;
@@ -34,7 +34,8 @@ pub(super) async fn lists_begin_at_the_tail(fx: &Fixture) {
     assert_eq!(of_state(fx, TaskState::Active).await, ["a", "b"]);
 }
 
-/// B.6, pitfalls 3.3 (checked): scheduled, retry, archived and completed by ascending time.
+/// transitions.md#list-tasks, transitions.md#list-tasks (checked): scheduled, retry, archived and completed by
+/// ascending time.
 pub(super) async fn sets_ascend(fx: &Fixture) {
     for (id, secs) in [("c", 30), ("a", 10), ("b", 20)] {
         fx.enqueue(request(Q, id).at(fx.after(secs))).await;
@@ -57,7 +58,7 @@ pub(super) async fn sets_ascend(fx: &Fixture) {
     assert_eq!(of_state(fx, TaskState::Completed).await, ["short", "long"]);
 }
 
-/// B.6: the tasks of one group, oldest first; without a group there is no list.
+/// transitions.md#list-tasks: the tasks of one group, oldest first; without a group there is no list.
 pub(super) async fn aggregating_tasks_are_listed_by_group(fx: &Fixture) {
     for (id, name) in [("z", "g1"), ("a", "g1"), ("b", "g2")] {
         fx.enqueue(request(Q, id).group(name)).await;
@@ -72,7 +73,8 @@ pub(super) async fn aggregating_tasks_are_listed_by_group(fx: &Fixture) {
     }
 }
 
-/// B.0: pages count from 1; beyond the end there is nothing (G29: page 0 is page 1).
+/// transitions.md#pages: pages count from 1; beyond the end there is nothing (differences.md#page-numbers: page
+/// 0 is page 1).
 pub(super) async fn pages_count_from_one(fx: &Fixture) {
     let names: Vec<_> = (0..7).map(|n| format!("id{n}")).collect();
     fx.enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -92,7 +94,8 @@ pub(super) async fn pages_count_from_one(fx: &Fixture) {
     assert_eq!(scheduled(1, 0).await, ["sid0"]);
 }
 
-/// B.5, B.6: each state with its time of the next run, in the list as alone.
+/// transitions.md#task-info, transitions.md#list-tasks: each state with its time of the next run, in the list
+/// as alone.
 pub(super) async fn each_task_tells_its_state_and_next_run(fx: &Fixture) {
     for state in TaskState::ALL.into_iter().filter(|state| *state != TaskState::Pending) {
         fx.task_in(state.as_str(), state).await;
@@ -129,7 +132,7 @@ pub(super) async fn each_task_tells_its_state_and_next_run(fx: &Fixture) {
     }
 }
 
-/// B.6: an active task whose lease is over is an orphan.
+/// transitions.md#list-tasks: an active task whose lease is over is an orphan.
 pub(super) async fn an_active_task_without_valid_lease_is_an_orphan(fx: &Fixture) {
     fx.task_in("a", TaskState::Active).await;
     let (of, filter) = (queue(Q), ListFilter::State(TaskState::Active));
@@ -150,7 +153,7 @@ pub(super) async fn an_active_task_without_valid_lease_is_an_orphan(fx: &Fixture
     assert_eq!(look().await, (true, true));
 }
 
-/// B.5: what is not there is told: the queue, or the task.
+/// transitions.md#task-info: what is not there is told: the queue, or the task.
 pub(super) async fn what_is_not_there_is_told(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     match fx.storage.task_info(&queue("never"), &id("a")).await {
@@ -209,7 +212,7 @@ pub(super) async fn pages_are_full_though_tasks_are_gone(fx: &Fixture) {
     assert_eq!((page.tasks.len(), page.readable().count()), (1, 1));
 }
 
-/// DESIGN promise 4: one unreadable task never hides a page; it is told by its id.
+/// rules.md#damage-stays-local: one unreadable task never hides a page; it is told by its id.
 pub(super) async fn an_unreadable_task_is_told_and_hides_nothing(fx: &Fixture) {
     fx.leaves_damage();
     fx.enqueue_ids(&["garbage", "gone", "good", "bare", "list", "other"])
@@ -309,7 +312,7 @@ pub(super) async fn odd_values_of_foreign_programs_are_shown(fx: &Fixture) {
     assert_eq!(ids(&fx.take(2).await), ["b", "a"]);
 }
 
-/// Redis-layout 2: fields of strangers in the hash are left alone.
+/// layout.md#task-hash: fields of strangers in the hash are left alone.
 pub(super) async fn fields_of_strangers_are_left_alone(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     fx.edit(|state| set_field(state, "a", "tenant", Some(bytes("x")))).await;

@@ -1,4 +1,4 @@
-//! Ticks of periodic tasks are decided once (SAFETY 10).
+//! Ticks of periodic tasks are decided once (rules.md#one-tick-one-task).
 
 use asynq_core::{
     broker::{EnqueueRequest, Tick, TickStart, Ticked},
@@ -101,7 +101,7 @@ pub(super) async fn the_first_tick_enqueues_its_task(fx: &Fixture) {
     assert_eq!(fx.take_one().await.message.id, "a");
 }
 
-/// SAFETY 10: of several schedulers one decides a tick, and one that comes later cannot decide an
+/// rules.md#one-tick-one-task: of several schedulers one decides a tick, and one that comes later cannot decide an
 /// earlier one.
 pub(super) async fn a_tick_is_decided_once(fx: &Fixture) {
     ticked(fx, request(Q, "a"), &tick(fx, 0)).await;
@@ -112,7 +112,7 @@ pub(super) async fn a_tick_is_decided_once(fx: &Fixture) {
     assert_eq!(fx.raw().await.list("pending"), ["d", "a"]);
 }
 
-/// SAFETY 10: any number at the same time.
+/// rules.md#one-tick-one-task: any number at the same time.
 pub(super) async fn of_many_at_once_one_enqueues(fx: &Fixture) {
     let mut calls = Vec::new();
     for n in 0..8 {
@@ -180,7 +180,7 @@ pub(super) async fn a_duplicate_decides_the_tick(fx: &Fixture) {
     assert_eq!(fx.raw().await.list("pending"), ["d"]);
 }
 
-/// An id that is taken decides the tick too, and leaves no lock behind (G13).
+/// An id that is taken decides the tick too, and leaves no lock behind (differences.md#locks-and-id-conflicts).
 pub(super) async fn an_id_conflict_decides_the_tick(fx: &Fixture) {
     let owner = fx.running(request(Q, "a")).await;
     let new = || request(Q, "a").payload("p").unique(HOUR).token(2);
@@ -198,7 +198,7 @@ pub(super) async fn an_id_conflict_decides_the_tick(fx: &Fixture) {
     ticked(fx, new().token(3), &tick(fx, 1)).await;
 }
 
-/// SAFETY 3: the request sent again is answered as the first time, whatever became of the task.
+/// rules.md#ambiguous-is-a-state: the request sent again is answered as the first time, whatever became of the task.
 pub(super) async fn a_request_sent_again_is_answered_alike(fx: &Fixture) {
     let new = || request(Q, "a").payload("p").unique(HOUR).token(7);
     let first = ticked(fx, new(), &tick(fx, 0)).await;
@@ -212,8 +212,8 @@ pub(super) async fn a_request_sent_again_is_answered_alike(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// SAFETY 3: when another has decided a later tick meanwhile, the task itself tells that the request
-/// was carried out; without it the tick is taken.
+/// rules.md#ambiguous-is-a-state: when another has decided a later tick meanwhile, the task itself tells that
+/// the request was carried out; without it the tick is taken.
 pub(super) async fn a_request_sent_again_after_a_later_tick_is_told_by_its_task(fx: &Fixture) {
     let new = || request(Q, "a").token(7);
     ticked(fx, new(), &tick(fx, 0)).await;
@@ -228,8 +228,8 @@ pub(super) async fn a_request_sent_again_after_a_later_tick_is_told_by_its_task(
     taken(fx, new(), &tick(fx, 0), second(fx, 1)).await;
 }
 
-/// SAFETY 3: its scheduler hears how a tick was decided, though others have decided later ones and the task is
-/// gone. Nobody else does, and it is the last one of that scheduler.
+/// rules.md#ambiguous-is-a-state: its scheduler hears how a tick was decided, though others have decided later
+/// ones and the task is gone. Nobody else does, and it is the last one of that scheduler.
 pub(super) async fn a_scheduler_hears_of_its_tick_after_later_ones_of_others(fx: &Fixture) {
     let new = || request(Q, "a").token(7);
     ticked(fx, new(), &tick(fx, 0)).await;
@@ -455,7 +455,7 @@ pub(super) async fn a_task_of_the_same_request_is_no_conflict(fx: &Fixture) {
     assert_eq!(fx.raw().await.list("pending"), ["a"]);
 }
 
-/// SAFETY 10: a tick is remembered for so long, and each is for itself.
+/// rules.md#one-tick-one-task: a tick is remembered for so long, and each is for itself.
 pub(super) async fn a_mark_lives_as_long_as_asked(fx: &Fixture) {
     let keep = |secs, millis| Tick {
         keep: Duration::from_millis(millis),
@@ -491,7 +491,7 @@ pub(super) async fn a_mark_ends(fx: &Fixture) {
     ticked(fx, request(Q, "b"), &brief).await;
 }
 
-/// SAFETY 10: an entry is known in each queue for itself, and no entry is another.
+/// rules.md#one-tick-one-task: an entry is known in each queue for itself, and no entry is another.
 pub(super) async fn entries_and_queues_are_independent(fx: &Fixture) {
     let other = Tick {
         entry: entry("other"),
@@ -573,7 +573,7 @@ pub(super) async fn a_damaged_mark_is_replaced(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a container of the wrong type refuses the call, and the tick stays open.
+/// rules.md#check-then-write: a container of the wrong type refuses the call, and the tick stays open.
 pub(super) async fn a_refused_task_leaves_the_tick_open(fx: &Fixture) {
     fx.edit(|state| drop(state.insert(key("scheduled"), string("x")))).await;
     let new = || request(Q, "a").at(fx.after(60));

@@ -106,7 +106,7 @@ pub(super) async fn a_ttl_is_at_least_one_second(fx: &Fixture) {
     }
 }
 
-/// DESIGN promise 4: what cannot be read, or is gone, is left out; the others are shown.
+/// rules.md#damage-stays-local: what cannot be read, or is gone, is left out; the others are shown.
 pub(super) async fn an_unreadable_tree_is_left_out(fx: &Fixture) {
     write(fx, &server("h", "s1"), 1).await;
     let until = fx.secs() + 10;

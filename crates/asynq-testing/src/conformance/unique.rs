@@ -1,4 +1,5 @@
-//! Unique locks (A.3, A.5, A.7; redis-layout 5).
+//! Unique locks (transitions.md#enqueue-unique, transitions.md#schedule-unique,
+//! transitions.md#add-to-a-group-unique; layout.md#unique-locks).
 
 use super::kit::*;
 
@@ -26,7 +27,7 @@ async fn refused_as_duplicate(fx: &Fixture, new: crate::request::RequestBuilder)
     before.assert_same(&fx.raw().await);
 }
 
-/// A.3: the lock holds the id for the unique TTL; hash and message name it.
+/// transitions.md#enqueue-unique: the lock holds the id for the unique TTL; hash and message name it.
 pub(super) async fn the_lock_holds_the_id_for_its_ttl(fx: &Fixture) {
     fx.enqueue(unique("a")).await;
     let raw = fx.raw().await;
@@ -40,7 +41,8 @@ pub(super) async fn the_lock_holds_the_id_for_its_ttl(fx: &Fixture) {
     assert_ttl(fx, LOCK, 3600).await;
 }
 
-/// A.3, A.5, A.7: a taken lock refuses every kind of task, without any effect.
+/// transitions.md#enqueue-unique, transitions.md#schedule-unique, transitions.md#add-to-a-group-unique: a taken
+/// lock refuses every kind of task, without any effect.
 pub(super) async fn a_taken_lock_is_a_duplicate(fx: &Fixture) {
     fx.enqueue(unique("a")).await;
     refused_as_duplicate(fx, unique("b")).await;
@@ -56,7 +58,7 @@ pub(super) async fn duplicate_wins_over_id_conflict(fx: &Fixture) {
     refused_as_duplicate(fx, unique("a")).await;
 }
 
-/// G13: an id conflict leaves no lock behind.
+/// differences.md#locks-and-id-conflicts: an id conflict leaves no lock behind.
 pub(super) async fn an_id_conflict_leaves_no_lock(fx: &Fixture) {
     fx.enqueue(request(Q, "a")).await;
     let before = fx.raw().await;
@@ -67,7 +69,7 @@ pub(super) async fn an_id_conflict_leaves_no_lock(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// Redis-layout 5: queue, type and payload make the lock, and no payload is not an empty one.
+/// layout.md#unique-locks: queue, type and payload make the lock, and no payload is not an empty one.
 pub(super) async fn queue_type_and_payload_make_the_lock(fx: &Fixture) {
     let all = [
         request(Q, "a"),
@@ -91,7 +93,8 @@ pub(super) async fn queue_type_and_payload_make_the_lock(fx: &Fixture) {
     refused_as_duplicate(fx, unique("z").header("k", "v").max_retry(0)).await;
 }
 
-/// A.7 and G14: a grouped task names its lock in the hash too.
+/// transitions.md#add-to-a-group-unique and differences.md#locks-of-grouped-tasks: a grouped task names its
+/// lock in the hash too.
 pub(super) async fn a_grouped_task_records_its_lock(fx: &Fixture) {
     fx.enqueue(unique("a").group("g")).await;
     let raw = fx.raw().await;
@@ -100,7 +103,8 @@ pub(super) async fn a_grouped_task_records_its_lock(fx: &Fixture) {
     assert_ttl(fx, LOCK, 3600).await;
 }
 
-/// A.5, pitfalls 4.6: the lock of a scheduled task lives until so long after it is due.
+/// transitions.md#schedule-unique, layout.md#unique-locks: the lock of a scheduled task lives until so long
+/// after it is due.
 pub(super) async fn a_scheduled_lock_includes_the_wait(fx: &Fixture) {
     fx.enqueue(unique("a").at(fx.after(600))).await;
     assert_eq!(
@@ -110,7 +114,7 @@ pub(super) async fn a_scheduled_lock_includes_the_wait(fx: &Fixture) {
     assert_ttl(fx, LOCK, 4200).await;
 }
 
-/// G16: the TTL is rounded up and at least a second, even for a time that has passed.
+/// differences.md#lifetime-of-locks: the TTL is rounded up and at least a second, even for a time that has passed.
 pub(super) async fn a_lock_lives_at_least_a_second(fx: &Fixture) {
     let brief = |id: &str, ttl| request(Q, id).payload(id.to_owned()).unique(ttl);
     fx.enqueue(brief("a", Duration::from_micros(1))).await;
@@ -123,7 +127,7 @@ pub(super) async fn a_lock_lives_at_least_a_second(fx: &Fixture) {
     assert!((96..=101).contains(&ttl), "{ttl}");
 }
 
-/// A.10, A.11: success frees the lock, with retention or without.
+/// transitions.md#done, transitions.md#complete: success frees the lock, with retention or without.
 pub(super) async fn success_frees_the_lock(fx: &Fixture) {
     for (id, retention) in [("a", 0), ("b", 3600)] {
         let task = fx.running(unique(id).retention(retention)).await;
@@ -146,7 +150,7 @@ pub(super) async fn success_frees_the_lock(fx: &Fixture) {
     );
 }
 
-/// Redis-layout 5, G17: retry, archive and requeue keep the lock.
+/// layout.md#unique-locks, differences.md#locks-outlive-failures: retry, archive and requeue keep the lock.
 pub(super) async fn failure_keeps_the_lock(fx: &Fixture) {
     for (n, outcome) in [retry(fx.after(60)), archive(), Outcome::Requeue]
         .into_iter()
@@ -174,7 +178,7 @@ pub(super) async fn a_lock_that_another_task_holds_is_left_alone(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: what a message calls its lock is only touched if it is a lock of this queue.
+/// rules.md#check-then-write: what a message calls its lock is only touched if it is a lock of this queue.
 pub(super) async fn no_other_key_is_treated_as_a_lock(fx: &Fixture) {
     fx.leaves_damage();
     for name in [key("paused"), key("unique"), "asynq:{other}:unique:t:".to_owned()] {
@@ -198,7 +202,7 @@ pub(super) async fn no_other_key_is_treated_as_a_lock(fx: &Fixture) {
     }
 }
 
-/// SAFETY 5: a request whose lock is not one of its own queue is refused before anything is
+/// rules.md#check-then-write: a request whose lock is not one of its own queue is refused before anything is
 /// written; the rest of the batch is not.
 pub(super) async fn a_lock_of_another_place_is_refused(fx: &Fixture) {
     for name in ["asynq:{other}:unique:t:", "asynq:{q}:pending", "x", ""] {
@@ -218,8 +222,8 @@ pub(super) async fn a_lock_of_another_place_is_refused(fx: &Fixture) {
     }
 }
 
-/// A.3: when its time is over, the lock is free. (Only where time is virtual: the locks of a real
-/// server end by its own clock.)
+/// transitions.md#enqueue-unique: when its time is over, the lock is free. (Only where time is virtual: the
+/// locks of a real server end by its own clock.)
 pub(super) async fn a_lock_whose_time_is_over_is_free(fx: &Fixture) {
     if !fx.has_virtual_time() {
         return;
@@ -232,8 +236,8 @@ pub(super) async fn a_lock_whose_time_is_over_is_free(fx: &Fixture) {
     assert_eq!(fx.raw().await.string(LOCK).as_deref(), Some("b"));
 }
 
-/// SAFETY 3: a lock that our own earlier attempt took is success; the same id with another token is
-/// a duplicate.
+/// rules.md#ambiguous-is-a-state: a lock that our own earlier attempt took is success; the same id with another
+/// token is a duplicate.
 pub(super) async fn a_unique_request_sent_again_is_success(fx: &Fixture) {
     let kinds = [
         unique("a"),
@@ -250,8 +254,8 @@ pub(super) async fn a_unique_request_sent_again_is_success(fx: &Fixture) {
     }
 }
 
-/// SAFETY 3: our task whose lock ended meanwhile is still ours, and a lock that a stranger's task
-/// took since is a duplicate.
+/// rules.md#ambiguous-is-a-state: our task whose lock ended meanwhile is still ours, and a lock that a
+/// stranger's task took since is a duplicate.
 pub(super) async fn a_request_sent_again_after_its_lock_is_told_by_hash_and_lock(fx: &Fixture) {
     let new = unique("a").token(7);
     fx.enqueue(new.clone()).await;

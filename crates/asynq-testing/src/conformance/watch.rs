@@ -1,4 +1,5 @@
-//! Wake-ups (DESIGN section 2, SAFETY 11 to 13). A storage without watches says `Unsupported`.
+//! Wake-ups (rules.md#watches-only-read, rules.md#watches-are-proven and rules.md#calm-wake-ups). A storage
+//! without watches says `Unsupported`.
 
 use asynq_core::broker::{Wake, Watch, WatchKind};
 use tokio::time::timeout;

@@ -1,4 +1,4 @@
-//! What a Go server does, as changes of the raw keys (transitions A.9, A.13 without a count).
+//! What a Go server does, as changes of the raw keys (transitions.md#take, transitions.md#retry without a count).
 
 use asynq_core::{
     QueueName, TaskId,
@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// The keys that change.
 pub(super) type Changes = Vec<(String, Option<RawValue>)>;
 
-/// A.9: the next task becomes active, without a token of ours.
+/// transitions.md#take: the next task becomes active, without a token of ours.
 pub(super) fn takes(state: &RawState, queue: &QueueName, now: i64) -> Option<Changes> {
     let key = |suffix: &str| keys::of_queue(queue, suffix);
     if state.contains_key(&key("paused")) {
@@ -35,7 +35,7 @@ pub(super) fn takes(state: &RawState, queue: &QueueName, now: i64) -> Option<Cha
     ])
 }
 
-/// A.13 by the recoverer, as no failure: the longest expired task waits for its retry, and the
+/// transitions.md#retry by the recoverer, as no failure: the longest expired task waits for its retry, and the
 /// fields that Go does not know stay.
 pub(super) fn recovers(state: &RawState, queue: &QueueName, now: i64) -> Option<Changes> {
     let key = |suffix: &str| keys::of_queue(queue, suffix);
@@ -63,8 +63,8 @@ pub(super) fn recovers(state: &RawState, queue: &QueueName, now: i64) -> Option<
     ])
 }
 
-/// A.13, A.15 and A.9 in a row: the longest expired task is recovered, forwarded and taken by Go
-/// servers, and the fields that Go does not know stay: our token, too.
+/// transitions.md#retry, transitions.md#forward and transitions.md#take in a row: the longest expired task is
+/// recovered, forwarded and taken by Go servers, and the fields that Go does not know stay: our token, too.
 pub(super) fn retakes(state: &RawState, queue: &QueueName, now: i64) -> Option<Changes> {
     let key = |suffix: &str| keys::of_queue(queue, suffix);
     let mut lease = zset(state, &key("lease"));

@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis() {
-        // compat/redis-layout section 1.4
+        // layout.md#hash-slots
         for (key, slot) in [
             ("default", 5718),
             ("critical", 8090),

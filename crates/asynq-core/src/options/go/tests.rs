@@ -10,7 +10,7 @@ fn read(text: &str) -> TaskOptions {
     TaskOptions::from_go_strings([text])
 }
 
-/// Redis-layout 4.7: each option in Go's own text, in one order.
+/// layout.md#option-texts: each option in Go's own text, in one order.
 #[test]
 fn every_option_has_gos_text() {
     let options = TaskOptions::new()
@@ -45,7 +45,7 @@ fn every_option_has_gos_text() {
     assert!(TaskOptions::new().to_go_strings().is_empty());
 }
 
-/// Redis-layout 4.7, values checked with Go.
+/// layout.md#option-texts, values checked with Go.
 #[test]
 fn durations_are_written_as_go_writes_them() {
     for (nanos, text) in [
