@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::report::{Outcome, Report};
 use crate::run;
 use crate::workspace::Workspace;
-use crate::{carry, codegen, features, floors, msrv, tidy};
+use crate::{carry, codegen, features, floors, msrv, package, tidy};
 
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -42,6 +42,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         run::run(&mut cargo, LIMIT).into()
     });
     report.check("feature rows", || feature_rows(workspace));
+    report.check("packages", || package::check(workspace));
     report.check("dependencies", || {
         subcommand(workspace, "deny", &["check", "bans", "licenses", "sources"])
     });

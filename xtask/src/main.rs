@@ -11,6 +11,7 @@ mod features;
 mod floors;
 mod lint;
 mod msrv;
+mod package;
 mod prerequisites;
 mod report;
 mod run;
