@@ -38,11 +38,12 @@ fn pack(workspace: &Workspace, args: &[&str]) -> Outcome {
 }
 
 fn published(workspace: &Workspace) -> impl Iterator<Item = &Package> {
+    workspace.members().into_iter().filter(|member| is_published(member))
+}
+
+pub(crate) fn is_published(member: &Package) -> bool {
     // None: to every registry; an empty list: to no registry.
-    workspace
-        .members()
-        .into_iter()
-        .filter(|member| member.publish.as_ref().is_none_or(|registries| !registries.is_empty()))
+    member.publish.as_ref().is_none_or(|registries| !registries.is_empty())
 }
 
 /// What is missing in the manifests, in words.

@@ -1,0 +1,30 @@
+//! `cargo run -p shop`: the service on the embedded broker, or on the Redis at `REDIS_URL`, until TERM or INT.
+
+use std::{sync::Arc, time::Duration};
+
+use asynq::{Connector, client::Client, memory::MemoryStore, redis::RedisConnectionType};
+use shop::{http, work};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt::init();
+    let connector: Arc<dyn Connector> = match std::env::var("REDIS_URL") {
+        Ok(url) => Arc::new(RedisConnectionType::single(url)?),
+        Err(_) => Arc::new(MemoryStore::new()),
+    };
+    let client = Client::connect(Arc::clone(&connector), Duration::from_secs(10)).await?;
+    let system = work::start(connector, work::World::default(), client.clone()).await?;
+
+    let routes = http::router(client.clone(), system.storage().await?);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let signal = system.clone();
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(async move {
+            // Ends the system too: what runs may end, the rest goes back to its queues.
+            let _ = signal.run_until_signal().await;
+        })
+        .await?;
+    client.close().await;
+    Ok(())
+}

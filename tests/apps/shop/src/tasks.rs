@@ -1,0 +1,56 @@
+//! What is enqueued.
+
+use asynq::TaskPayload;
+use serde::{Deserialize, Serialize};
+
+/// An order to be paid. Its task has the order's number as id, and is kept for a day with the receipt.
+#[derive(Clone, Debug, Serialize, Deserialize, TaskPayload)]
+#[task(
+    type = "order:place",
+    queue = "orders",
+    max_retry = 3,
+    timeout = "30s",
+    retention = "24h"
+)]
+pub struct PlaceOrder {
+    /// The order's number.
+    pub order: String,
+    /// To whom the mails go.
+    pub email: String,
+    /// What is to be paid.
+    pub cents: u64,
+}
+
+/// A mail to a customer.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, TaskPayload)]
+#[task(type = "mail:send")]
+pub struct Mail {
+    /// To whom.
+    pub to: String,
+    /// What it is about.
+    pub subject: String,
+}
+
+/// An amount for the books.
+#[derive(Debug, Serialize, Deserialize, TaskPayload)]
+#[task(type = "ledger:add")]
+pub struct Booking {
+    /// What was paid.
+    pub cents: u64,
+}
+
+/// Something that happened in the shop. Stored many at a time, see [`Audit`].
+#[derive(Debug, Serialize, Deserialize, TaskPayload)]
+#[task(type = "audit:event")]
+pub struct Event {
+    /// What.
+    pub what: String,
+}
+
+/// The events of some time.
+#[derive(Debug, Serialize, Deserialize, TaskPayload)]
+#[task(type = "audit:store")]
+pub struct Audit {
+    /// In the order of the seconds in which they were told.
+    pub events: Vec<String>,
+}
