@@ -220,9 +220,6 @@ impl Chore for Heartbeater {
 
 /// The host's name, or Go's word for an unknown one.
 pub(crate) fn host() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname().nodename().to_str().map(str::to_owned).ok();
-    #[cfg(not(unix))]
-    let name = gethostname::gethostname().into_string().ok();
+    let name = hostname::get().ok().and_then(|name| name.into_string().ok());
     name.unwrap_or_else(|| "unknown-host".to_owned())
 }

@@ -289,13 +289,12 @@ impl AsynqSystem {
     /// Safe: the system goes on, and signals are no longer heard.
     #[cfg(unix)]
     pub async fn run_until_signal(&self) -> Result<Exit> {
-        use rustix::process::Signal;
         use tokio::signal::unix::{SignalKind, signal};
 
         let listen = |kind| signal(kind).map_err(|error| Error::Actor(error.into()));
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut stop = listen(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
+        let mut stop = listen(SignalKind::from_raw(libc::SIGTSTP))?;
         loop {
             tokio::select! {
                 exit = self.wait() => return Ok(exit),

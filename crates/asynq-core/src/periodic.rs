@@ -5,7 +5,6 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use hmac_sha256::Hash;
 
 use crate::{
     error::BoxError,
@@ -167,7 +166,7 @@ impl<P: PeriodicTaskConfigProvider + ?Sized> PeriodicTaskConfigProvider for Arc<
     }
 }
 
-/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one: the SHA-256
+/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one: the MD5
 /// of scheduler name, spec, time zone, type, payload, headers and options, in hexadecimal. Go's entry ids
 /// are random in each process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -191,7 +190,7 @@ impl EntryKey {
             group,
             headers,
         } = task.options().merged(options);
-        let mut parts = Parts(Hash::new());
+        let mut parts = Parts(md5::Context::new());
         for text in [scheduler, spec, timezone, task.get_type()] {
             parts.part(text);
         }
@@ -217,7 +216,7 @@ impl EntryKey {
         Self(parts.hex().into())
     }
 
-    /// The 64 hexadecimal digits.
+    /// The 32 hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -306,13 +305,13 @@ impl fmt::Display for TickMark {
 }
 
 /// Hashes parts so that no two lists of parts are the same bytes.
-struct Parts(Hash);
+struct Parts(md5::Context);
 
 impl Parts {
     fn part(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        self.0.update((bytes.len() as u64).to_be_bytes());
-        self.0.update(bytes);
+        self.0.consume((bytes.len() as u64).to_be_bytes());
+        self.0.consume(bytes);
     }
 
     fn maybe(&mut self, name: &str, value: Option<impl AsRef<[u8]>>) {
@@ -324,8 +323,8 @@ impl Parts {
 
     fn hex(self) -> String {
         use fmt::Write as _;
-        let mut hex = String::with_capacity(64);
-        for byte in self.0.finalize() {
+        let mut hex = String::with_capacity(32);
+        for byte in self.0.finalize().iter() {
             // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
         }
@@ -349,10 +348,7 @@ mod tests {
         let task = Task::new("t", b"p").unwrap().with_queue("low");
         let options = TaskOptions::new().max_retry(3).header("k", "v");
         let key = key("default", "@every 30s", "UTC", &task, options);
-        assert_eq!(
-            key.as_str(),
-            "ed41c41dedba82b0e942f7b0f78bb5cce458027ff9153bee0cb65b49a864dd66"
-        );
+        assert_eq!(key.as_str(), "f7edae6068eb5528201f6d1358c42001");
     }
 
     #[test]

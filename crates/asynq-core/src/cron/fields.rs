@@ -1,39 +1,17 @@
-//! The five fields: read with Go's grammar, held as sets of numbers.
+//! The five fields: read with Go's grammar, then held by the `cron` crate.
+
+use std::{fmt::Write as _, str::FromStr as _};
 
 use chrono::{Datelike as _, NaiveDate};
+use cron::{Schedule, TimeUnitSpec as _};
 
 use super::{CronError, CronField, FieldFault};
 
 /// Which times of the day on which days.
 pub(super) struct Fields {
-    minute: Set,
-    hour: Set,
-    day_of_month: Set,
-    month: Set,
-    day_of_week: Set,
+    /// What cannot be said in that crate's grammar, an empty field, is a star there.
+    schedule: Schedule,
     days: DayRule,
-}
-
-/// Numbers from 0 to 63, one bit for each, as Go holds them.
-#[derive(Clone, Copy, Default)]
-struct Set(u64);
-
-impl Set {
-    /// Adds `first`, and each further number that a step leads to, up to `last`.
-    fn add(&mut self, first: u32, last: u32, step: u64) {
-        let step = usize::try_from(step).unwrap_or(usize::MAX);
-        for number in (first..=last).step_by(step) {
-            self.0 |= 1 << number;
-        }
-    }
-
-    const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    fn has(self, number: u32) -> bool {
-        1_u64.checked_shl(number).is_some_and(|bit| self.0 & bit != 0)
-    }
 }
 
 /// How the two fields for days go together.
@@ -64,14 +42,20 @@ impl Fields {
         } else {
             DayRule::of(&day_of_month, &day_of_week)
         };
-        Ok(Self {
-            minute: minute.numbers,
-            hour: hour.numbers,
-            day_of_month: day_of_month.numbers,
-            month: month.numbers,
-            day_of_week: day_of_week.numbers,
-            days,
-        })
+        let expression = format!(
+            "0 {} {} {} {} {}",
+            minute.translated(),
+            hour.translated(),
+            day_of_month.translated(),
+            month.translated(),
+            day_of_week.translated()
+        );
+        #[expect(
+            clippy::expect_used,
+            reason = "lists of ranges within the bounds, in that crate's grammar"
+        )]
+        let schedule = Schedule::from_str(&expression).expect("a valid expression");
+        Ok(Self { schedule, days })
     }
 
     /// Whether nothing matches at all.
@@ -80,20 +64,24 @@ impl Fields {
     }
 
     pub(super) fn minute(&self, minute: u32) -> bool {
-        self.minute.has(minute)
+        self.schedule.minutes().includes(minute)
     }
 
     pub(super) fn hour(&self, hour: u32) -> bool {
-        self.hour.has(hour)
+        self.schedule.hours().includes(hour)
     }
 
     pub(super) fn month(&self, month: u32) -> bool {
-        self.month.has(month)
+        self.schedule.months().includes(month)
     }
 
     pub(super) fn day(&self, date: NaiveDate) -> bool {
-        let of_month = || self.day_of_month.has(date.day());
-        let of_week = || self.day_of_week.has(date.weekday().num_days_from_sunday());
+        let of_month = || self.schedule.days_of_month().includes(date.day());
+        let of_week = || {
+            self.schedule
+                .days_of_week()
+                .includes(date.weekday().number_from_sunday())
+        };
         match self.days {
             DayRule::Both => of_month() && of_week(),
             DayRule::Either => of_month() || of_week(),
@@ -117,10 +105,10 @@ impl DayRule {
     }
 }
 
-/// One field.
+/// A field in the grammar of the `cron` crate.
 struct Field {
     /// Empty if the field is.
-    numbers: Set,
+    terms: String,
     /// Whether it has a star that no step above one restricts.
     star: bool,
 }
@@ -128,7 +116,7 @@ struct Field {
 impl Field {
     fn parse(field: CronField, text: &str) -> Result<Self, CronError> {
         let mut read = Self {
-            numbers: Set::default(),
+            terms: String::new(),
             star: false,
         };
         for term in text.split(',').filter(|term| !term.is_empty()) {
@@ -137,14 +125,21 @@ impl Field {
                 term: term.to_owned(),
                 fault,
             })?;
-            read.numbers.add(parsed.first, parsed.last, parsed.step);
+            if !read.is_empty() {
+                read.terms.push(',');
+            }
+            parsed.translate(field, &mut read.terms);
             read.star |= parsed.star;
         }
         Ok(read)
     }
 
-    const fn is_empty(&self) -> bool {
-        self.numbers.is_empty()
+    fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    fn translated(&self) -> &str {
+        if self.is_empty() { "*" } else { &self.terms }
     }
 }
 
@@ -213,6 +208,19 @@ impl Term {
             step,
             star: star && step == 1,
         })
+    }
+
+    /// Appends the term: days of the week count from 1 there, and a step must not lead out of the bounds.
+    fn translate(&self, field: CronField, into: &mut String) {
+        let shift = u32::from(field == CronField::DayOfWeek);
+        let (first, last) = (self.first + shift, self.last + shift);
+        // Writing to a string cannot fail.
+        let _ = match self.step {
+            1 if self.star => into.write_str("*"),
+            step if step > u64::from(last - first) => write!(into, "{first}"),
+            1 => write!(into, "{first}-{last}"),
+            step => write!(into, "{first}-{last}/{step}"),
+        };
     }
 }
 
