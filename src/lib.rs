@@ -93,8 +93,8 @@ mod macros;
 
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
-    ClientHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply,
-    TreeEvent, TreeNode, supervisor,
+    Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply, TreeEvent,
+    TreeNode, supervisor,
 };
 #[cfg(feature = "json")]
 pub use asynq_core::{__private, TaskPayload};
@@ -149,7 +149,7 @@ pub mod prelude {
     pub use crate::redis::RedisConnectionType;
     pub use crate::{
         AsynqSystem,
-        client::Client,
+        client::{Client, TaskContextExt as _},
         config::ServerConfig,
         error::{Error, Result},
         extract::State,

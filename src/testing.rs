@@ -261,7 +261,7 @@ impl TestKit {
         if let Err(faults) = handler.check() {
             panic!("{faults}");
         }
-        run::run_one(&self.shared, &self.storage, &self.settings, handler).await
+        run::run_one(&self.shared, &self.storage, &self.settings, &self.client, handler).await
     }
 
     /// Runs tasks, those that handlers enqueue as well, until none is due; the ends in order. The time does

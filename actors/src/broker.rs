@@ -89,6 +89,13 @@ impl BrokerHandle {
         Some(storage.ok_or(BrokerError::Closed))
     }
 
+    /// The handle of a system that has ended.
+    pub(crate) fn ended() -> Self {
+        let lending = Lending::new();
+        lending.0.closed.cancel();
+        lending.handle()
+    }
+
     /// Why there is no storage.
     pub(crate) fn unreachable(&self) -> BrokerError {
         self.outage.borrow().clone().map_or_else(late, BrokerError::from)

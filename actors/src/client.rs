@@ -8,12 +8,13 @@
 //! On a crash the callers of what was in flight send it again through its successor: a request
 //! carries a token by which the storage knows it (rules.md#ambiguous-is-a-state). On drain everything is sent.
 
+mod face;
+mod handle;
 mod lanes;
 mod limits;
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,16 +22,17 @@ use std::{
 use asynq_core::{
     BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
     broker::{EnqueueRequest, Env, LARGE_BYTES, MAX_BATCH},
-    config::ClientSettings,
 };
 use futures::future::join_all;
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::{
     sync::oneshot,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 
+pub use self::face::{Client, TaskContextExt};
+pub(crate) use self::handle::ClientHandle;
 use self::{
     lanes::Lanes,
     limits::{Admission, Limits},
@@ -39,8 +41,6 @@ use crate::{
     broker::{BrokerHandle, CONNECTING},
     ending::Ending,
     roads::{PROMPT, unless_late},
-    slot::Slot,
-    supervisor::{ChildSpec, Shutdown},
 };
 
 /// How much later a handle gives up an actor that does not answer.
@@ -55,7 +55,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 
 type Answer = Result<TaskInfo, EnqueueError>;
 
-/// Asks the client actor to enqueue a task. For actors; others use a [`ClientHandle`].
+/// Asks the client actor to enqueue a task. For actors; others use a [`Client`].
 #[derive(Debug)]
 pub struct EnqueueMsg {
     /// The task.
@@ -168,164 +168,6 @@ impl TryFrom<ClientMsg> for EnqueueMsg {
             ClientMsg::Raw(message) => Ok(*message),
             _ => Err("not an EnqueueMsg"),
         }
-    }
-}
-
-/// Enqueues tasks through the client actor; follows restarts. Cheap to clone.
-#[derive(Clone)]
-pub struct ClientHandle {
-    slot: Slot<ClientMsg>,
-    limits: Arc<Limits>,
-    env: Env,
-}
-
-impl ClientHandle {
-    pub(crate) fn new(settings: &ClientSettings, env: Env) -> Self {
-        Self {
-            slot: Slot::new(),
-            limits: Arc::new(Limits::new(settings)),
-            env,
-        }
-    }
-
-    /// Enqueues a task with its own options. Waits while too many enqueues are waiting.
-    ///
-    /// # Errors
-    /// [`EnqueueError::Invalid`] before anything is sent; [`EnqueueError::DuplicateTask`],
-    /// [`EnqueueError::TaskIdConflict`]; [`EnqueueError::Broker`] when the storage did not take it within
-    /// [`enqueue_timeout`](asynq_core::ClientConfig::enqueue_timeout); [`EnqueueError::Unknown`] when it may
-    /// have; [`EnqueueError::Closed`].
-    ///
-    /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
-    pub async fn enqueue(&self, task: Task) -> Result<TaskInfo, EnqueueError> {
-        self.enqueue_with(task, &TaskOptions::new()).await
-    }
-
-    /// Enqueues a task; the options given here take the place of its own.
-    ///
-    /// # Errors
-    /// As [`enqueue`](Self::enqueue).
-    ///
-    /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
-    pub async fn enqueue_with(&self, task: Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
-        let request = self.limits.compose(&task, options, &self.env)?;
-        let admission = self.limits.admit(&request).await?;
-        self.send(request, admission).await
-    }
-
-    /// Enqueues a task, or says at once that too many are waiting.
-    ///
-    /// # Errors
-    /// [`EnqueueError::Overloaded`], and those of [`enqueue`](Self::enqueue).
-    ///
-    /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
-    pub async fn try_enqueue(&self, task: Task) -> Result<TaskInfo, EnqueueError> {
-        self.try_enqueue_with(task, &TaskOptions::new()).await
-    }
-
-    /// Enqueues a task with options of this call, or says at once that too many are waiting.
-    ///
-    /// # Errors
-    /// As [`try_enqueue`](Self::try_enqueue).
-    ///
-    /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
-    pub async fn try_enqueue_with(&self, task: Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
-        let request = self.limits.compose(&task, options, &self.env)?;
-        let admission = self.limits.try_admit(&request)?;
-        self.send(request, admission).await
-    }
-
-    /// Enqueues many tasks of any kind at once; an answer for each, in order. Those of [`LARGE_BYTES`] and more
-    /// travel apart, so others of their queue may enter it before them.
-    ///
-    /// # Cancel safety
-    /// Not safe: any of them may be enqueued all the same.
-    pub async fn enqueue_many(&self, tasks: impl IntoIterator<Item = Task>) -> Vec<Result<TaskInfo, EnqueueError>> {
-        futures::future::join_all(tasks.into_iter().map(|task| self.enqueue(task))).await
-    }
-
-    async fn send(&self, request: EnqueueRequest, admission: Admission) -> Result<TaskInfo, EnqueueError> {
-        let deadline = Instant::now() + self.limits.enqueue_within;
-        let id = TaskId::from_storage(&request.message.id);
-        let request = Arc::new(request);
-        let mut ambiguous = false;
-        let unknown = || EnqueueError::Unknown { id: id.clone() };
-        loop {
-            let (reply, answer) = oneshot::channel();
-            let target = self.slot.get().map(|actor| actor.get_id());
-            let queued = Queued {
-                request: Arc::clone(&request),
-                reply: Reply::Handle(reply),
-                deadline,
-                ambiguous,
-                order: 0,
-                admission: admission.clone(),
-            };
-            if self.slot.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
-                // The actor answers by the deadline, unless it hangs.
-                let answered = tokio::time::timeout_at(deadline + ANSWER_SLACK, answer);
-                tokio::select! {
-                    biased;
-                    answered = answered => match answered {
-                        Ok(Ok(answer)) => return answer,
-                        // The actor died with it: whether it was sent is not known, so it goes again
-                        // under the same token.
-                        Ok(Err(_)) => ambiguous = true,
-                        Err(_) => return Err(unknown()),
-                    },
-                    // The same, where the message stays in the mailbox because somebody has a reference to
-                    // the dead actor: so it may when it was sent while the mailbox closed (tokio's channel).
-                    true = self.slot.newer(target, Duration::MAX) => ambiguous = true,
-                }
-            }
-            let successor = tokio::select! {
-                biased;
-                () = self.limits.closed.cancelled() => false,
-                newer = self.slot.newer(target, deadline - Instant::now()) => newer,
-            };
-            if !successor {
-                return Err(if ambiguous { unknown() } else { EnqueueError::Closed });
-            }
-        }
-    }
-
-    /// The actor that takes [`EnqueueMsg`] now; `None` while it is being restarted. One
-    /// incarnation: on a send error fetch it again.
-    #[must_use]
-    pub fn actor(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
-        self.slot.get().map(|actor| actor.get_derived())
-    }
-
-    /// How many enqueues wait for their answer.
-    pub(crate) fn waiting(&self) -> usize {
-        self.limits.waiting()
-    }
-
-    pub(crate) fn close(&self) {
-        self.limits.close();
-    }
-
-    /// The child spec of the actor at the path, in a system of which this is known of its end.
-    pub(crate) fn spec(&self, broker: BrokerHandle, path: &'static str, ending: &Ending) -> ChildSpec {
-        let args = ClientArgs {
-            path,
-            ending: ending.clone(),
-            limits: Arc::clone(&self.limits),
-            env: self.env.clone(),
-            broker,
-        };
-        ChildSpec::published("client", self.slot.clone(), move || (ClientActor, args.clone()))
-            .shutdown(Shutdown::Drain(DRAIN_WITHIN))
-    }
-}
-
-impl fmt::Debug for ClientHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClientHandle({} free)", self.limits.free())
     }
 }
 

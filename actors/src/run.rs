@@ -4,6 +4,7 @@
 //! It outlives the processor that spawned it.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
@@ -45,6 +46,8 @@ pub(crate) struct Runner {
     pub(crate) table: Arc<Table>,
     pub(crate) broker: BrokerHandle,
     pub(crate) nudge: Nudge,
+    /// The [`Client`](crate::Client) that handlers find.
+    pub(crate) client: Arc<dyn Any + Send + Sync>,
 }
 
 /// How a run came to its end.
@@ -236,6 +239,7 @@ impl Runner {
             results: Arc::new(sink),
             states: self.settings.states.clone(),
             hold: Arc::downgrade(&ending) as Weak<_>,
+            runtime: Some(Arc::clone(&self.client)),
         });
         let task = Task::from_message(&message, Some(context.clone()));
         let began = self.env.clock.read();

@@ -14,7 +14,7 @@ pub use builder::AsynqSystemBuilder;
 
 use crate::{
     broker::{BrokerHandle, CONNECTING},
-    client::{ClientHandle, EnqueueMsg},
+    client::{Client, ClientHandle, EnqueueMsg},
     exchange::Exchange,
     fuse::Crash,
     scheduler::SchedulerHandle,
@@ -76,10 +76,11 @@ impl AsynqSystem {
         AsynqSystemBuilder::new(connector)
     }
 
-    /// Enqueues tasks; follows restarts of the client actor.
+    /// The client of this system: it uses the system's connections, follows restarts of the client actor, and
+    /// ends with the system. Its handlers find the same one, see [`Client`](Client#in-handlers).
     #[must_use]
-    pub fn client(&self) -> ClientHandle {
-        self.client.clone()
+    pub fn client(&self) -> Client {
+        Client::of_system(self.client.clone(), self.broker.clone())
     }
 
     /// Registers periodic tasks; `None` in a system that was given no

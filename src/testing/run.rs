@@ -27,6 +27,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
 use super::storage::{KitStorage, Shared};
+use crate::client::Client;
 
 /// How long a task that no handler is for is put off at least, and how much longer at most; a server's.
 const GIVEN_BACK: Duration = Duration::from_secs(5);
@@ -123,6 +124,7 @@ pub(super) async fn run_one(
     shared: &Arc<Shared>,
     storage: &Arc<KitStorage>,
     settings: &Settings,
+    client: &Client,
     handler: &(impl Handler + ?Sized),
 ) -> Option<Ran> {
     let taken = take(storage).await?;
@@ -147,6 +149,7 @@ pub(super) async fn run_one(
         }),
         states: settings.states.clone(),
         hold: Arc::downgrade(&hold),
+        runtime: Some(client.for_runs()),
     };
     let cancel = parts.cancel.clone();
     let task = Task::from_message(&message, Some(TaskContext::from(parts)));

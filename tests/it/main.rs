@@ -10,6 +10,7 @@ mod inputs;
 #[path = "../../actors/tests/it/load.rs"]
 mod load;
 mod macros;
+mod one_client;
 mod outages;
 mod parents;
 mod property;

@@ -32,7 +32,8 @@ impl Actor for Careless {
 #[tokio::test(start_paused = true)]
 async fn an_enqueue_that_finds_no_actor_hears_of_the_end_at_once() {
     let handle = handle();
-    let mut enqueue = std::pin::pin!(handle.enqueue(task()));
+    let (task, options) = (task(), TaskOptions::new());
+    let mut enqueue = std::pin::pin!(handle.enqueue(&task, &options));
     assert!(poll!(&mut enqueue).is_pending(), "for a successor");
     handle.close();
     let answer = tokio::time::timeout(Duration::from_secs(1), enqueue).await;
@@ -45,7 +46,8 @@ async fn one_that_an_actor_took_with_it_is_unknown_at_once() {
     let handle = handle();
     let (actor, _) = Actor::spawn(None, Careless, ()).await.unwrap();
     handle.slot.publish(actor);
-    let mut enqueue = std::pin::pin!(handle.enqueue(task()));
+    let (task, options) = (task(), TaskOptions::new());
+    let mut enqueue = std::pin::pin!(handle.enqueue(&task, &options));
     let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
     assert!(soon.is_err(), "for a successor");
     handle.close();
@@ -80,7 +82,8 @@ async fn one_that_a_dead_actor_never_read_goes_to_its_successor() {
     let (first, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[0])), ()).await.unwrap();
     let (second, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[1])), ()).await.unwrap();
     handle.slot.publish(first.clone());
-    let mut enqueue = std::pin::pin!(handle.enqueue(task()));
+    let (task, options) = (task(), TaskOptions::new());
+    let mut enqueue = std::pin::pin!(handle.enqueue(&task, &options));
     let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
     assert!(soon.is_err() && hoards[0].lock().unwrap().len() == 1);
     first.stop_and_wait(None, None).await.unwrap();
@@ -134,9 +137,10 @@ async fn whatever_makes_a_task_heavy_counts_as_waiting_bytes() {
         };
         let config = ClientConfig::new().max_waiting_bytes(1 << 20);
         let handle = ClientHandle::new(&config.validate().unwrap(), env);
-        let mut first = std::pin::pin!(handle.try_enqueue(heavy(place, 600 << 10)));
+        let (task, options) = (heavy(place, 600 << 10), TaskOptions::new());
+        let mut first = std::pin::pin!(handle.try_enqueue(&task, &options));
         assert!(poll!(&mut first).is_pending(), "{place}: nobody sends it");
-        let second = handle.try_enqueue(heavy(place, 600 << 10)).now_or_never();
+        let second = handle.try_enqueue(&task, &options).now_or_never();
         let refused = matches!(second, Some(Err(EnqueueError::Overloaded)));
         assert!(
             refused,

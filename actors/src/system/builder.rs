@@ -17,7 +17,7 @@ use crate::{
     aggregator::AggregatorRef,
     broker::{Broker, BrokerArgs, Lending},
     chore::chore,
-    client::ClientHandle,
+    client::{Client, ClientHandle},
     distrust::remember_panics,
     exchange::Exchange,
     handler_actor::{self, HandlerActorSpec},
@@ -297,7 +297,8 @@ impl AsynqSystemBuilder {
             children.push(branch);
         }
         if takes {
-            children.push(self.work(&settings, &exchange, &tree)?);
+            let client = Client::of_system(client.clone(), lending.handle());
+            children.push(self.work(&settings, &exchange, &client, &tree)?);
         }
         let waiting = client.clone();
         tree.set_backlog("system/client", move || waiting.waiting());
@@ -411,7 +412,7 @@ impl AsynqSystemBuilder {
         Ok((child, Router::new(actors, self.plain(), settings.unknown_task, entropy)))
     }
 
-    fn work(&self, settings: &Settings, exchange: &Exchange, tree: &Tree) -> Result<ChildSpec> {
+    fn work(&self, settings: &Settings, exchange: &Exchange, client: &Client, tree: &Tree) -> Result<ChildSpec> {
         const PATH: &str = "system/work";
         let (handlers, router) = self.handlers(settings, tree)?;
         let entropy = &self.env.entropy;
@@ -451,6 +452,7 @@ impl AsynqSystemBuilder {
             table: Arc::clone(&exchange.table),
             broker: exchange.broker.clone(),
             nudge: exchange.nudge.clone(),
+            client: client.for_runs(),
         };
         let processor = ProcessorArgs {
             runner: Arc::new(runner),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asynq_actors::{AsynqSystem, EnqueueMsg};
 use asynq_core::{
-    BrokerError, ClientConfig, Connector as _, EnqueueError, QueueName, Task, TaskError, TaskOptions, TaskState,
+    BrokerError, ClientConfig, Connector as _, EnqueueError, Error, QueueName, Task, TaskError, TaskOptions, TaskState,
     inspect::{ListFilter, PageRequest},
 };
 use asynq_memory::MemoryStore;
@@ -98,7 +98,7 @@ async fn what_is_tried_again_counts_among_what_waits_until_its_time_is_over() {
         let began = Instant::now();
         for answer in client.enqueue_many(["a", "b", "c"].map(|id| task("sick", id))).await {
             let error = answer.unwrap_err();
-            let expected = matches!(error, EnqueueError::Broker(BrokerError::Unavailable { .. }));
+            let expected = matches!(error, Error::Broker(BrokerError::Unavailable { .. }));
             assert!(expected, "{error}");
         }
         assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
@@ -106,7 +106,7 @@ async fn what_is_tried_again_counts_among_what_waits_until_its_time_is_over() {
     let well = async {
         bench.faults.called(Op::Enqueue, 8).await;
         let error = client.try_enqueue(task("well", "a")).await.unwrap_err();
-        assert!(matches!(error, EnqueueError::Overloaded), "{error}");
+        assert!(matches!(error, Error::Enqueue(EnqueueError::Overloaded)), "{error}");
     };
     tokio::join!(sick, well);
     client.try_enqueue(task("well", "a")).await.unwrap();
@@ -164,10 +164,10 @@ async fn a_message_that_is_too_large_is_refused_at_every_door() {
     let bench = Bench::new(ClientConfig::new().max_message_bytes(2000)).await;
     let client = bench.system.client();
     let large = || Task::new("t", &vec![b'x'; 2000]).unwrap();
-    let check = |answer: Result<asynq_core::TaskInfo, EnqueueError>| {
+    let check = |answer: Result<asynq_core::TaskInfo, Error>| {
         let error = answer.unwrap_err();
         let text = error.to_string();
-        let EnqueueError::Invalid(TaskError::TooLarge { field, limit, got }) = error else {
+        let Error::Invalid(TaskError::TooLarge { field, limit, got }) = error else {
             panic!("{text}")
         };
         assert_eq!((field, limit), ("message size", 2000));
@@ -182,7 +182,7 @@ async fn a_message_that_is_too_large_is_refused_at_every_door() {
     let (reply, answer) = ractor::concurrency::oneshot();
     let message = EnqueueMsg::call(large(), reply.into());
     bench.system.enqueue_ref().unwrap().send_message(message).unwrap();
-    check(answer.await.unwrap());
+    check(answer.await.unwrap().map_err(Error::from));
     client.enqueue(task("well", "a")).await.unwrap();
     bench.system.shutdown().await;
 }

@@ -156,7 +156,10 @@ async fn a_storage_that_never_came_keeps_a_shutdown_no_longer() {
         assert_eq!(system.shutdown().await, Exit::Stopped);
         assert!(began.elapsed() <= 5 * SECOND, "{fault:?}: {:?}", began.elapsed());
         let answer = enqueue.join_next().await.unwrap().unwrap();
-        let failed = matches!(answer, Err(EnqueueError::Broker(_) | EnqueueError::Unknown { .. }));
+        let failed = matches!(
+            answer,
+            Err(Error::Broker(_) | Error::Enqueue(EnqueueError::Unknown { .. }))
+        );
         assert!(failed, "{fault:?}: {answer:?}");
     }
 }
@@ -179,9 +182,12 @@ async fn enqueues_that_a_storage_does_not_take_have_their_answer_by_the_end() {
         while let Some(answer) = callers.join_next().await {
             let answer = answer.unwrap();
             match storage {
-                Storage::Away => assert!(matches!(answer, Err(EnqueueError::Broker(_))), "{answer:?}"),
+                Storage::Away => assert!(matches!(answer, Err(Error::Broker(_))), "{answer:?}"),
                 _ => assert!(
-                    matches!(answer, Err(EnqueueError::Unknown { .. } | EnqueueError::Broker(_))),
+                    matches!(
+                        answer,
+                        Err(Error::Enqueue(EnqueueError::Unknown { .. }) | Error::Broker(_))
+                    ),
                     "{storage:?}: {answer:?}"
                 ),
             }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use asynq_actors::{AsynqSystem, ClientHandle, Exit, HandleTask, HandlerActorSpec};
+use asynq_actors::{AsynqSystem, Client, Exit, HandleTask, HandlerActorSpec};
 use asynq_core::{
     Connector as _, Entropy, Error, QueueInfo, QueueName, Result, ServerConfig, Task,
     broker::{Env, Want},
@@ -113,7 +113,7 @@ async fn server(store: &MemoryStore, env: &Env, faults: &Faults, seen: &Seen) ->
 }
 
 /// Enqueues tasks that have no retry: the first failure that is counted archives them.
-async fn enqueue(client: &ClientHandle, entropy: &Entropy, count: usize, longest_ms: u64) {
+async fn enqueue(client: &Client, entropy: &Entropy, count: usize, longest_ms: u64) {
     let tasks = (0..count).map(|number| {
         let lasts = entropy.below(longest_ms).to_string();
         let task = Task::new(KINDS[number % KINDS.len()], lasts.as_bytes()).unwrap();

@@ -4,7 +4,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use asynq_actors::{AsynqSystem, AsynqSystemBuilder, Exit, HandleTask, HandlerActorSpec};
 use asynq_core::{
-    BrokerError, EnqueueError, Inspect, ServerConfig, Task, TaskId, TaskState,
+    BrokerError, EnqueueError, Error, Inspect, ServerConfig, Task, TaskId, TaskState,
     inspect::{ListFilter, PageRequest},
 };
 use asynq_memory::MemoryStore;
@@ -370,7 +370,7 @@ async fn enqueues_under_way_have_an_answer_when_the_system_has_ended() {
         while let Some(answer) = callers.join_next().await {
             let (id, answer) = answer.unwrap();
             match answer {
-                Err(EnqueueError::Unknown { id: told }) => assert_eq!(told.as_str(), id),
+                Err(Error::Enqueue(EnqueueError::Unknown { id: told })) => assert_eq!(told.as_str(), id),
                 answer => panic!("{end:?}: {answer:?}"),
             }
         }
@@ -380,7 +380,7 @@ async fn enqueues_under_way_have_an_answer_when_the_system_has_ended() {
             began.elapsed()
         );
         let late = world.system.client().enqueue(Task::new("t", b"").unwrap()).await;
-        assert!(matches!(late, Err(EnqueueError::Closed)), "{late:?}");
+        assert!(matches!(late, Err(Error::Enqueue(EnqueueError::Closed))), "{late:?}");
     }
 }
 

@@ -240,7 +240,7 @@ async fn an_enqueue_whose_call_hangs_is_unknown_by_its_deadline() {
     let system = AsynqSystem::builder(connector).env(env()).spawn().await.unwrap();
     let answer = tokio::time::timeout(MINUTE, system.client().enqueue(task("a"))).await;
     let error = answer.expect("an answer by the deadline").unwrap_err();
-    assert!(matches!(error, EnqueueError::Unknown { .. }), "{error}");
+    assert!(matches!(error, Error::Enqueue(EnqueueError::Unknown { .. })), "{error}");
 }
 
 /// A settle that is refused at once is not offered again at once.
@@ -385,6 +385,6 @@ async fn an_enqueue_after_the_client_has_ended_is_closed_at_once() {
         }
         tokio::task::yield_now().await;
     }
-    assert!(matches!(last, Some(EnqueueError::Closed)), "{last:?}");
+    assert!(matches!(last, Some(Error::Enqueue(EnqueueError::Closed))), "{last:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

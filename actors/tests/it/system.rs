@@ -361,7 +361,7 @@ async fn raw_enqueue_messages_are_answered() {
     system.shutdown().await;
     assert!(matches!(
         system.client().enqueue(task("late")).await,
-        Err(EnqueueError::Closed)
+        Err(Error::Enqueue(EnqueueError::Closed))
     ));
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_actors::{AsynqSystem, Exit};
-use asynq_core::{Connector, EnqueueError, Error, Storage, Task, broker::Env, distrust::shown, error::BrokerError};
+use asynq_core::{Connector, Error, Storage, Task, broker::Env, distrust::shown, error::BrokerError};
 use asynq_memory::MemoryStore;
 use tokio::time::Instant;
 use tracing::Level;
@@ -73,12 +73,12 @@ async fn an_enqueue_that_found_no_storage_says_which_and_why() {
     let system = AsynqSystem::builder(gate(away)).env(env()).spawn().await.unwrap();
     let error = system.client().enqueue(task()).await.unwrap_err();
     assert!(
-        matches!(error, EnqueueError::Broker(BrokerError::Unavailable { .. })),
+        matches!(error, Error::Broker(BrokerError::Unavailable { .. })),
         "{error:?}"
     );
     says_all(&error, "Connection refused");
     // As a program shows it that returns it from `main`.
-    let shown = format!("{:?}", Error::from(error));
+    let shown = format!("{:?}", error);
     assert!(
         shown.starts_with("storage is not reachable: redis://10.0.0.9:6379/0: "),
         "{shown}"
@@ -112,10 +112,7 @@ async fn refused_credentials_fail_an_enqueue_at_once_and_a_new_password_mends_it
     for _ in 0..3 {
         let began = Instant::now();
         let error = system.client().enqueue(task()).await.unwrap_err();
-        assert!(
-            matches!(error, EnqueueError::Broker(BrokerError::Refused { .. })),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Broker(BrokerError::Refused { .. })), "{error:?}");
         assert!(shown(&error).contains("WRONGPASS"), "{}", shown(&error));
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         tokio::time::sleep(Duration::from_secs(20)).await;

@@ -56,6 +56,7 @@ struct Inner {
     results: Arc<dyn ResultSink>,
     states: States,
     hold: Weak<dyn Any + Send + Sync>,
+    runtime: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Keeps a run from being over: its task keeps its slot and its lease, and no outcome is written,
@@ -90,6 +91,8 @@ pub struct ContextParts {
     pub states: States,
     /// What the run waits for.
     pub hold: Weak<dyn Any + Send + Sync>,
+    /// What the runtime finds again through [`TaskContext::of_runtime`].
+    pub runtime: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl From<ContextParts> for TaskContext {
@@ -104,6 +107,7 @@ impl From<ContextParts> for TaskContext {
             results,
             states,
             hold,
+            runtime,
         } = parts;
         Self(Arc::new(Inner {
             id,
@@ -115,6 +119,7 @@ impl From<ContextParts> for TaskContext {
             results,
             states,
             hold,
+            runtime,
         }))
     }
 }
@@ -176,6 +181,13 @@ impl TaskContext {
     #[must_use]
     pub fn states(&self) -> &States {
         &self.0.states
+    }
+
+    /// What the runtime gave to the run, if it is of this type.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_runtime<T: Any>(&self) -> Option<&T> {
+        self.0.runtime.as_deref()?.downcast_ref()
     }
 
     /// Stores bytes as the task's result, replacing an earlier one; the number of bytes. The

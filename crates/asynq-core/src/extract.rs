@@ -1,4 +1,4 @@
-//! Arguments of task handlers, made from the task: payload, state, context, headers.
+//! Arguments of task handlers, made from the task: payload, state, context, headers. The runtime adds its client.
 
 use std::{collections::BTreeMap, future::Future, ops::Deref, pin::Pin, sync::Arc};
 
@@ -31,7 +31,7 @@ pub enum Rejection {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a task handler",
     label = "not made from a task",
-    note = "use the payload's own type with `#[derive(TaskPayload)]`, `Json<T>`, `State<T>`, `Task`, `TaskContext`, `TaskId`, `Headers` or `Bytes`"
+    note = "use the payload's own type with `#[derive(TaskPayload)]`, `Json<T>`, `State<T>`, `Task`, `Client`, `TaskContext`, `TaskId`, `Headers` or `Bytes`"
 )]
 pub trait FromTask: Sized + Send {
     /// The task type that the argument stands for, where it is the payload of one.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use asynq::{AsynqSystem, Exit, error::EnqueueError};
+use asynq::{
+    AsynqSystem, Exit,
+    error::{EnqueueError, Error},
+};
 use asynq_interop::{GoClient, GoErrorKind, GoEvent, GoRun, GoTask, GoTaskInfo, ServerProcess, ServerProcessBuilder};
 use asynq_testing::RedisServer;
 
@@ -59,8 +62,8 @@ impl Producer {
             Self::Rust(system) => {
                 let task = translate::task(task).map_err(Refusal::Other)?;
                 let info = system.client().enqueue(task).await.map_err(|error| match error {
-                    EnqueueError::DuplicateTask => Refusal::Duplicate,
-                    EnqueueError::TaskIdConflict => Refusal::IdConflict,
+                    Error::Enqueue(EnqueueError::DuplicateTask) => Refusal::Duplicate,
+                    Error::Enqueue(EnqueueError::TaskIdConflict) => Refusal::IdConflict,
                     other => Refusal::Other(other.to_string()),
                 });
                 info.map(|info| translate::task_info(&info))

@@ -199,7 +199,10 @@ async fn the_result_has_its_own_options_and_the_queue_of_its_group() {
         .with_queue("low")
         .with_unique_ttl(MINUTE);
     let refused = system.client().enqueue(duplicate).await;
-    assert!(matches!(refused, Err(EnqueueError::DuplicateTask)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Enqueue(EnqueueError::DuplicateTask))),
+        "{refused:?}"
+    );
     system.shutdown().await;
 }
 
@@ -218,7 +221,7 @@ async fn a_unique_member_is_unique_until_it_is_aggregated() {
     world.call().await;
     let refused = client.enqueue(unique()).await;
     assert!(
-        matches!(refused, Err(EnqueueError::DuplicateTask)),
+        matches!(refused, Err(Error::Enqueue(EnqueueError::DuplicateTask))),
         "in a set: {refused:?}"
     );
     world.call().await;

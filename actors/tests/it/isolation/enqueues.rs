@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynq_actors::AsynqSystem;
-use asynq_core::{BrokerError, EnqueueError};
+use asynq_core::{BrokerError, EnqueueError, Error};
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op, QueueFaults};
 use tokio::{task::JoinSet, time::Instant};
@@ -54,7 +54,7 @@ async fn leaves_the_others_prompt(fault: Fault, late_after: Option<Duration>) {
     while let Some(answer) = callers.join_next().await {
         match answer.unwrap() {
             Ok(()) => taken += 1,
-            Err(EnqueueError::Unknown { .. } | EnqueueError::Broker(BrokerError::Unavailable { .. })) => {}
+            Err(Error::Enqueue(EnqueueError::Unknown { .. }) | Error::Broker(BrokerError::Unavailable { .. })) => {}
             Err(error) => panic!("{error}"),
         }
     }
