@@ -258,7 +258,7 @@ impl TestKit {
     /// # Cancel safety
     /// Not safe: a task that was taken stays active.
     pub async fn run_one(&self, handler: &(impl Handler + ?Sized)) -> Option<Ran> {
-        if let Err(faults) = handler.check() {
+        if let Err(faults) = handler.check_with(&self.settings.states) {
             panic!("{faults}");
         }
         run::run_one(&self.shared, &self.storage, &self.settings, &self.client, handler).await

@@ -28,7 +28,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use asynq_core::{BoxError, ConfigError, Error, Handler, Result, Task};
+use asynq_core::{BoxError, ConfigError, Error, Handler, Result, States, Task};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -73,6 +73,10 @@ where
 
     fn check(&self) -> Result<(), ConfigError> {
         self.inner.as_ref().map_or(Ok(()), |inner| inner.check())
+    }
+
+    fn check_with(&self, states: &States) -> Result<(), ConfigError> {
+        self.inner.as_ref().map_or(Ok(()), |inner| inner.check_with(states))
     }
 }
 

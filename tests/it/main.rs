@@ -17,6 +17,7 @@ mod property;
 mod readme;
 mod scheduler;
 mod sizes;
+mod states;
 mod testing;
 mod topologies;
 mod tower;

@@ -235,7 +235,7 @@ impl AsynqSystemBuilder {
 
     /// All that is wrong with the settings, and with how the handlers were put together.
     fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
-        let handler = self.plain().map_or(Ok(()), |handler| handler.0.check());
+        let handler = (self.plain()).map_or(Ok(()), |handler| handler.0.check_with(self.config.states()));
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
         let server = self.config.validate().map_err(|error| faults.extend(error.faults));
         let client = self

@@ -324,6 +324,12 @@ impl ServerConfig {
         self
     }
 
+    /// The values that handlers share.
+    #[must_use]
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
     /// Checks every setting.
     ///
     /// # Errors

@@ -42,6 +42,18 @@ pub trait FromTask: Sized + Send {
     /// # Errors
     /// [`Rejection`] says why it cannot be made; the handler is then not called.
     fn from_task(task: &Task, states: &States) -> Result<Self, Rejection>;
+
+    /// Looks whether the argument can be made where these are the values that handlers share. A server does so
+    /// for every argument of every handler before it starts.
+    ///
+    /// An argument of your own that takes a [`State`] asks that one: `State::<Mailer>::check(states)`.
+    ///
+    /// # Errors
+    /// [`Rejection`] says why it can never be made. Default: none.
+    fn check(states: &States) -> Result<(), Rejection> {
+        let _ = states;
+        Ok(())
+    }
 }
 
 /// A payload that is JSON.
@@ -56,7 +68,11 @@ impl<T: serde::de::DeserializeOwned + Send> FromTask for Json<T> {
     }
 }
 
-/// A value that handlers share.
+/// A value that handlers share: given to the mux with [`ServeMux::with_state`](crate::ServeMux::with_state), or to
+/// the server with [`ServerConfig::state`](crate::ServerConfig::state).
+///
+/// A server whose handlers take a state that nobody gave does not start: the error names the type and the task
+/// type of the handler.
 #[derive(Debug)]
 pub struct State<S>(pub Arc<S>);
 
@@ -78,6 +94,13 @@ impl<S: Send + Sync + 'static> FromTask for State<S> {
     fn from_task(_: &Task, states: &States) -> Result<Self, Rejection> {
         let state = states.get().ok_or(Rejection::NoState(std::any::type_name::<S>()))?;
         Ok(Self(state))
+    }
+
+    fn check(states: &States) -> Result<(), Rejection> {
+        match states.has::<S>() {
+            true => Ok(()),
+            false => Err(Rejection::NoState(std::any::type_name::<S>())),
+        }
     }
 }
 
@@ -170,6 +193,10 @@ pub trait Route<Args>: Send + Sync + 'static {
     /// # Errors
     /// [`Rejection`] of the first argument that cannot be made.
     fn call(&self, task: &Task, states: &States) -> Result<Routed, Rejection>;
+
+    /// Looks whether the arguments can be made where these are the values that handlers share; one answer for
+    /// each that cannot.
+    fn check(&self, states: &States) -> Vec<Rejection>;
 }
 
 const fn first(types: &[Option<&'static str>]) -> Option<&'static str> {
@@ -208,6 +235,12 @@ macro_rules! routes {
             fn call(&self, task: &Task, states: &States) -> Result<Routed, Rejection> {
                 let run = self($($arg::from_task(task, states)?),*);
                 Ok(Box::pin(async move { run.await.into_outcome() }))
+            }
+
+            #[allow(unused_variables, reason = "a function without arguments looks at nothing")]
+            fn check(&self, states: &States) -> Vec<Rejection> {
+                let checks: Vec<Result<(), Rejection>> = vec![$($arg::check(states)),*];
+                checks.into_iter().filter_map(Result::err).collect()
             }
         }
     };

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::{
     entropy::Entropy,
     error::{BrokerError, ConfigError, Error, Result},
+    states::States,
     task::Task,
 };
 
@@ -38,6 +39,16 @@ pub trait Handler: Send + Sync + 'static {
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
+
+    /// As [`check`](Self::check), where these are the values that the handlers of the server share: also what they
+    /// lack of them. A server calls this one. A handler around another one passes it on.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all faults. Default: those of [`check`](Self::check).
+    fn check_with(&self, states: &States) -> Result<(), ConfigError> {
+        let _ = states;
+        self.check()
+    }
 }
 
 #[async_trait]
@@ -59,6 +70,10 @@ impl<H: Handler + ?Sized> Handler for Arc<H> {
 
     fn check(&self) -> Result<(), ConfigError> {
         (**self).check()
+    }
+
+    fn check_with(&self, states: &States) -> Result<(), ConfigError> {
+        (**self).check_with(states)
     }
 }
 
@@ -87,7 +102,7 @@ impl RetryDelay {
     /// [the default](default_retry_delay) applies.
     ///
     /// ```
-    /// # use asynq_core::RetryDelay;
+    /// # use asynq::RetryDelay;
     /// use std::time::Duration;
     ///
     /// let delay = RetryDelay::or_default(|_, _, task| match task.get_type() {

@@ -1,6 +1,6 @@
 //! [`ServeMux`]: the handler of each task by its type, with middleware around.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -81,18 +81,26 @@ impl fmt::Debug for Next {
     }
 }
 
-type Endpoint = Arc<dyn Fn(&Task, &States) -> Arc<dyn Handler> + Send + Sync>;
+/// A route, of whatever arguments.
+trait Endpoint: Send + Sync {
+    /// The handler of one task.
+    fn handler(&self, states: States) -> Arc<dyn Handler>;
+
+    /// Why its arguments can never be made.
+    fn check(&self, states: &States) -> Vec<Rejection>;
+}
 
 /// Chooses the handler of a task by its type, with the rules of Go's `ServeMux`: the longest
 /// pattern that is a prefix of the type wins; a type without one fails with `handler not found for
 /// task "type"`.
 ///
 /// A mux is a handler itself, so it can be given to a server and to another mux. Faults of the
-/// registration (a blank pattern, one registered twice) are kept and refuse the start of the
-/// server, all at once; Go panics.
+/// registration (a blank pattern, one registered twice, a [`State`](crate::extract::State) argument for which there
+/// is no value) are kept and refuse the start of the server, all at once; Go panics. A mux inside another one has the
+/// values of its own and those of the server, not those of the mux around it.
 ///
 /// ```
-/// use asynq_core::{Handler, Task, mux::ServeMux};
+/// use asynq::{Handler, serve_mux::ServeMux, task::Task};
 ///
 /// let mut mux = ServeMux::new();
 /// mux.handle_func("email:", |task: Task| {
@@ -107,7 +115,7 @@ type Endpoint = Arc<dyn Fn(&Task, &States) -> Arc<dyn Handler> + Send + Sync>;
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// mux.process_task(Task::new("email:send", b"")?).await?;
 /// assert!(mux.process_task(Task::new("video", b"")?).await.is_err());
-/// # Ok::<(), asynq_core::Error>(()) }).unwrap();
+/// # Ok::<(), asynq::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Default)]
 pub struct ServeMux {
@@ -122,7 +130,7 @@ pub struct ServeMux {
 #[derive(Clone)]
 enum Entry {
     Handler(Arc<dyn Handler>),
-    Route(Endpoint),
+    Route(Arc<dyn Endpoint>),
 }
 
 impl ServeMux {
@@ -133,20 +141,23 @@ impl ServeMux {
     }
 
     fn insert(&mut self, pattern: &str, entry: Entry) -> &mut Self {
-        if let Err(error) = self.handlers.insert(pattern, entry) {
+        if let Err(error) = self.handlers.insert(pattern, entry.clone()) {
             self.faults.push(ConfigFault {
                 field: "pattern",
                 problem: format!("{:?} is refused: {error}", Excerpt(pattern)),
             });
+            // Nobody looks at it later.
+            if let Entry::Handler(handler) = entry
+                && let Err(error) = handler.check()
+            {
+                self.faults.extend(error.faults);
+            }
         }
         self
     }
 
     /// Registers a handler, another mux for example (Go: `Handle`).
     pub fn handle(&mut self, pattern: &str, handler: impl Handler) -> &mut Self {
-        if let Err(error) = handler.check() {
-            self.faults.extend(error.faults);
-        }
         self.insert(pattern, Entry::Handler(Arc::new(handler)))
     }
 
@@ -187,24 +198,16 @@ impl ServeMux {
 
     /// Registers an async function with extracted arguments.
     pub fn route_on<Args: 'static, R: Route<Args>>(&mut self, pattern: &str, handler: R) -> &mut Self {
-        let bad_payload = self.bad_payload;
-        let handler = Arc::new(handler);
-        let endpoint = move |_: &Task, states: &States| -> Arc<dyn Handler> {
-            Arc::new(Called {
-                route: Arc::clone(&handler),
-                states: states.clone(),
-                bad_payload,
-                args: std::marker::PhantomData::<fn(Args)>,
-            })
+        let endpoint = Routes {
+            route: Arc::new(handler),
+            bad_payload: self.bad_payload,
+            args: PhantomData::<fn(Args)>,
         };
         self.insert(pattern, Entry::Route(Arc::new(endpoint)))
     }
 
     /// The handler of the types that no pattern matches, in the place of "not found".
     pub fn otherwise(&mut self, handler: impl Handler) -> &mut Self {
-        if let Err(error) = handler.check() {
-            self.faults.extend(error.faults);
-        }
         self.otherwise = Some(Arc::new(handler));
         self
     }
@@ -239,6 +242,34 @@ impl ServeMux {
         self.handlers.is_empty() && self.otherwise.is_none()
     }
 
+    /// All that is wrong: with the registration, with the handlers in here, and with what routes lack of the values
+    /// that they share, where those of the server are known.
+    fn faults(&self, of_server: Option<&States>) -> Vec<ConfigFault> {
+        let states = of_server.map(|states| self.states.or(states));
+        let mut faults = self.faults.clone();
+        let handlers = self.handlers.iter().map(|(pattern, entry)| (Some(pattern), entry));
+        let otherwise = self.otherwise.clone().map(Entry::Handler);
+        for (pattern, entry) in handlers.chain(otherwise.iter().map(|entry| (None, entry))) {
+            match (entry, of_server, &states) {
+                (Entry::Handler(handler), of_server, _) => {
+                    let checked = of_server.map_or_else(|| handler.check(), |states| handler.check_with(states));
+                    faults.extend(checked.err().into_iter().flat_map(|error| error.faults));
+                }
+                (Entry::Route(route), _, Some(states)) => {
+                    faults.extend(route.check(states).into_iter().map(|rejection| ConfigFault {
+                        field: "handler",
+                        problem: format!(
+                            "of {:?} cannot be called: {rejection}",
+                            Excerpt(pattern.unwrap_or_default())
+                        ),
+                    }));
+                }
+                (Entry::Route(_), _, None) => {}
+            }
+        }
+        faults
+    }
+
     /// The patterns, in the order of their bytes.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.handlers.iter().map(|(pattern, _)| pattern)
@@ -252,7 +283,7 @@ impl Handler for ServeMux {
             Some((_, Entry::Handler(handler))) => Arc::clone(handler),
             Some((_, Entry::Route(endpoint))) => {
                 let outer = task.context().map(|context| context.states().clone());
-                endpoint(&task, &self.states.or(&outer.unwrap_or_default()))
+                endpoint.handler(self.states.or(&outer.unwrap_or_default()))
             }
             None => self.otherwise.clone().unwrap_or_else(|| Arc::new(NotFound)),
         };
@@ -265,12 +296,11 @@ impl Handler for ServeMux {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.faults.is_empty() {
-            return Ok(());
-        }
-        Err(ConfigError {
-            faults: self.faults.clone(),
-        })
+        refused(self.faults(None))
+    }
+
+    fn check_with(&self, states: &States) -> Result<(), ConfigError> {
+        refused(self.faults(Some(states)))
     }
 }
 
@@ -281,6 +311,13 @@ impl fmt::Debug for ServeMux {
             .field("middleware", &self.around.len())
             .field("states", &self.states)
             .finish_non_exhaustive()
+    }
+}
+
+fn refused(faults: Vec<ConfigFault>) -> Result<(), ConfigError> {
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(ConfigError { faults }),
     }
 }
 
@@ -295,12 +332,34 @@ impl Handler for NotFound {
     }
 }
 
+/// A function with extracted arguments.
+struct Routes<R, Args> {
+    route: Arc<R>,
+    bad_payload: BadPayload,
+    args: PhantomData<fn(Args)>,
+}
+
+impl<Args: 'static, R: Route<Args>> Endpoint for Routes<R, Args> {
+    fn handler(&self, states: States) -> Arc<dyn Handler> {
+        Arc::new(Called {
+            route: Arc::clone(&self.route),
+            states,
+            bad_payload: self.bad_payload,
+            args: self.args,
+        })
+    }
+
+    fn check(&self, states: &States) -> Vec<Rejection> {
+        self.route.check(states)
+    }
+}
+
 /// A function with extracted arguments, about to be called.
 struct Called<R, Args> {
     route: Arc<R>,
     states: States,
     bad_payload: BadPayload,
-    args: std::marker::PhantomData<fn(Args)>,
+    args: PhantomData<fn(Args)>,
 }
 
 #[async_trait]

@@ -34,6 +34,12 @@ impl States {
         Arc::clone(state).downcast().ok()
     }
 
+    /// Whether there is a value of this type.
+    #[must_use]
+    pub fn has<S: Send + Sync + 'static>(&self) -> bool {
+        self.0.contains_key(&TypeId::of::<S>())
+    }
+
     /// These values, and for types that have none here those of `others`.
     #[must_use]
     pub fn or(&self, others: &Self) -> Self {
