@@ -94,19 +94,24 @@ mod macros;
 pub use asynq_actors::{
     ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
     Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply, TreeEvent,
-    TreeNode, supervisor,
+    TreeNode,
 };
 #[cfg(feature = "json")]
 pub use asynq_core::{__private, TaskPayload};
 pub use asynq_core::{
-    Connector, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, IntoTask,
-    IsFailure, Result, RetryDelay, ServerConfig, Task, TaskContext, TaskInfo, TaskOptions, TaskState, clock, entropy,
-    extract, handler, info, inspect, names,
+    Connector, Directive, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, Hold,
+    IntoTask, IsFailure, Progress, PublishedTree, Result, RetryDelay, ServerConfig, Task, TaskContext, TaskInfo,
+    TaskOptions, TaskState, clock, entropy, extract, handler, info, inspect, names,
 };
 #[cfg(all(feature = "macros", feature = "json"))]
 pub use macros::TaskPayload;
 #[cfg(feature = "macros")]
 pub use macros::{task_handler, task_handler_async};
+
+/// Supervision in OTP's terms, as the system has it, for actors of the user's own.
+pub mod supervisor {
+    pub use asynq_actors::{Slot, Tree, supervisor::*};
+}
 
 /// What a server may be given besides its handler.
 pub mod components {
@@ -122,7 +127,7 @@ pub mod task {
     #[cfg(feature = "json")]
     pub use asynq_core::TaskPayload;
     pub use asynq_core::{
-        IntoTask, Task, TaskContext, TaskInfo, TaskOptions, TaskState,
+        Hold, IntoTask, Progress, Task, TaskContext, TaskInfo, TaskOptions, TaskState, UnknownState,
         options::{
             DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES,
             MAX_RETRIES, MIN_DURATION,
@@ -139,7 +144,7 @@ pub mod serve_mux {
 pub mod base {
     /// Keys and states.
     pub mod keys {
-        pub use asynq_core::TaskState;
+        pub use asynq_core::{TaskState, UnknownState};
     }
 }
 
@@ -167,8 +172,8 @@ pub mod prelude {
 /// The public error and the enums of each boundary.
 pub mod error {
     pub use asynq_core::error::{
-        BoxError, BrokerError, ConfigError, ConfigFault, EnqueueError, Error, ErrorKind, NameError, NameFault, Outage,
-        PoisonKind, Result, SettleError, TaskError,
+        BoxError, BrokerError, ConfigError, ConfigFault, Directed, Directive, EnqueueError, Error, ErrorKind,
+        NameError, NameFault, Outage, PoisonKind, Result, SettleError, TaskError,
     };
 }
 
@@ -190,12 +195,19 @@ pub mod cron {
 
 /// Settings of servers and systems.
 pub mod config {
-    pub use asynq_core::config::{ClientConfig, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, UnknownTask};
+    pub use asynq_core::config::{
+        ClientConfig, ClientSettings, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, Settings, UnknownTask,
+    };
 }
 
-/// The seam to a task's storage.
+/// The seam to a task's storage, for those who make one of their own or look into it.
 pub mod broker {
-    pub use asynq_core::broker::{Broker, Connector, Env, Storage};
+    pub use asynq_core::{
+        TaskMessage,
+        broker::*,
+        periodic::{EntryKey, TickMark, TickOutcome},
+        tree::ServerIdentity,
+    };
 
     /// The Redis storage.
     #[cfg(feature = "redis")]

@@ -51,7 +51,7 @@ type MakeChild = Arc<dyn Fn(String, &Arc<Pool>, usize) -> ChildSpec + Send + Syn
 /// Instances are fixed when the system is built.
 ///
 /// ```
-/// use asynq_actors::{HandleTask, HandlerActorSpec};
+/// use asynq::{HandleTask, HandlerActorSpec};
 /// use ractor::{Actor, ActorProcessingErr, ActorRef};
 ///
 /// struct Mailer;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::report::{Outcome, Report};
 use crate::run;
 use crate::workspace::Workspace;
-use crate::{carry, codegen, features, floors, msrv, package, tidy};
+use crate::{carry, codegen, features, floors, msrv, package, surface, tidy};
 
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -22,6 +22,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     });
     report.check("floors", || Outcome::of(&floors::breaches(&workspace.metadata)));
     report.check("what users carry", || match carry::breaches(workspace) {
+        Ok(breaches) => Outcome::of(&breaches),
+        Err(error) => Outcome::from(Err::<(), _>(error)),
+    });
+    report.check("what users see", || match surface::breaches(&workspace.root) {
         Ok(breaches) => Outcome::of(&breaches),
         Err(error) => Outcome::from(Err::<(), _>(error)),
     });

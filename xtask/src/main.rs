@@ -15,6 +15,7 @@ mod package;
 mod prerequisites;
 mod report;
 mod run;
+mod surface;
 mod test;
 mod tidy;
 mod workspace;

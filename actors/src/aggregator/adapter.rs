@@ -55,8 +55,7 @@ pub enum AggregatorActorError {
 /// it hangs; a set whose time is over before its turn is tried again.
 ///
 /// ```
-/// use asynq_actors::{AggregateGroup, AggregatorActor};
-/// use asynq_core::Task;
+/// use asynq::{AggregateGroup, AggregatorActor, task::Task};
 /// use ractor::{Actor, ActorProcessingErr, ActorRef};
 ///
 /// struct Digest;
@@ -89,7 +88,7 @@ pub enum AggregatorActorError {
 /// let (actor, running) = Actor::spawn(None, Digest, ()).await?;
 /// let aggregator = AggregatorActor::new(actor.clone());
 /// // AsynqSystem::builder(connector).aggregator(aggregator)
-/// # use asynq_core::GroupAggregator as _;
+/// # use asynq::GroupAggregator as _;
 /// # let task = aggregator.aggregate("g", &[Task::new("t", b"")?]).await?;
 /// # assert_eq!(task.get_payload(), b"number 1 of g: 1 tasks");
 /// # actor.stop(None); running.await?; Ok(()) }

@@ -25,12 +25,11 @@ type OnError = dyn Fn(&Task, &TaskOptions, &EnqueueError) + Send + Sync;
 /// One that panics is logged, and the tick goes on.
 ///
 /// ```
-/// use asynq_actors::SchedulerConfig;
-/// use asynq_core::MissedTicks;
+/// use asynq::scheduler::{MissedTicks, SchedulerConfig, Tz};
 ///
 /// let config = SchedulerConfig::new()
 ///     .name("reports")
-///     .timezone(chrono_tz::Europe::Berlin)
+///     .timezone(Tz::Europe__Berlin)
 ///     .missed(MissedTicks::Once)
 ///     .error_handler(|task, _options, error| eprintln!("{}: {error}", task.get_type()));
 /// assert!(config.validate().is_ok());

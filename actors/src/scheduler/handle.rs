@@ -41,12 +41,10 @@ impl fmt::Debug for EntryId {
 /// while its actor is restarted. Cheap to clone; the clones are one scheduler.
 ///
 /// ```
-/// use asynq_actors::{AsynqSystem, SchedulerConfig};
-/// use asynq_core::Task;
-/// use asynq_memory::MemoryStore;
+/// use asynq::{AsynqSystem, memory::MemoryStore, scheduler::SchedulerConfig, task::Task};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq_core::Result<()> {
+/// # async fn main() -> asynq::error::Result<()> {
 /// let system = AsynqSystem::builder(MemoryStore::new())
 ///     .scheduler(SchedulerConfig::new())
 ///     .spawn()

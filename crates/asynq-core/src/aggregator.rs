@@ -68,7 +68,7 @@ type AggregateFn = dyn Fn(&str, &[Task]) -> Result<Task> + Send + Sync;
 /// the [`MAX_AGGREGATIONS`] until it has really ended; the end of the tokio runtime waits for it.
 ///
 /// ```
-/// use asynq_core::{GroupAggregatorFunc, Task};
+/// use asynq::{components::aggregator::GroupAggregatorFunc, task::Task};
 ///
 /// let aggregator = GroupAggregatorFunc::new(|group, tasks| {
 ///     let lines = tasks.iter().map(|t| t.get_payload()).collect::<Vec<_>>().join(&b"\n"[..]);

@@ -71,6 +71,7 @@ impl fmt::Debug for Hold {
 }
 
 /// What a [`TaskContext`] is made of.
+#[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "a bag of parts that is taken apart at once")]
 pub struct ContextParts {
     /// The task.

@@ -28,7 +28,7 @@ pub const MAX_SPEC: usize = 1024;
 /// which Go asynq has.
 ///
 /// ```
-/// use asynq_core::cron::{CronSpec, Tz};
+/// use asynq::cron::{CronSpec, Tz};
 /// use chrono::{DateTime, TimeZone as _, Utc};
 ///
 /// // Half past eight from Monday to Friday.
@@ -41,7 +41,7 @@ pub const MAX_SPEC: usize = 1024;
 /// assert_eq!(spec.next_after(&in_berlin).unwrap().to_rfc3339(), "2024-06-03T08:30:00+02:00");
 /// let spec = CronSpec::parse("CRON_TZ=Asia/Tokyo 0 6 * * *")?;
 /// assert_eq!(spec.next_after(&saturday).unwrap().to_rfc3339(), "2024-06-01T21:00:00+00:00");
-/// # Ok::<(), asynq_core::cron::CronError>(())
+/// # Ok::<(), asynq::cron::CronError>(())
 /// ```
 ///
 /// # Grammar
@@ -106,7 +106,7 @@ impl CronSpec {
     /// for those said above.
     ///
     /// ```
-    /// use asynq_core::cron::CronSpec;
+    /// use asynq::cron::CronSpec;
     ///
     /// let error = CronSpec::parse("0 9-25 * * *").unwrap_err();
     /// assert_eq!(error.to_string(), "hour `9-25`: 25 is above 23 (allowed: 0-23)");
@@ -165,14 +165,14 @@ impl CronSpec {
     /// Quick also for a time that never comes: some thousand instants are looked at.
     ///
     /// ```
-    /// use asynq_core::cron::{CronSpec, Tz};
+    /// use asynq::cron::{CronSpec, Tz};
     /// use chrono::TimeZone as _;
     ///
     /// // On 10 March 2024 New York's clocks went from 2:00 to 3:00.
     /// let from = Tz::America__New_York.with_ymd_and_hms(2024, 3, 9, 12, 0, 0).unwrap();
     /// let next = CronSpec::parse("30 2 * * *")?.next_after(&from).unwrap();
     /// assert_eq!(next.to_rfc3339(), "2024-03-11T02:30:00-04:00");
-    /// # Ok::<(), asynq_core::cron::CronError>(())
+    /// # Ok::<(), asynq::cron::CronError>(())
     /// ```
     #[must_use]
     pub fn next_after<Z: TimeZone>(&self, from: &DateTime<Z>) -> Option<DateTime<Z>> {

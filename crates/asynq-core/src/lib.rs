@@ -59,7 +59,7 @@ pub use payload::IntoTask;
 pub use payload::TaskPayload;
 pub use periodic::{EntryKey, MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskConfigProvider};
 pub use progress::Progress;
-pub use state::TaskState;
+pub use state::{TaskState, UnknownState};
 pub use states::States;
 pub use task::Task;
 pub use tree::{ActorState, PublishedTree, ServerIdentity, TreeNode};

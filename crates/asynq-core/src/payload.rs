@@ -39,7 +39,7 @@ impl IntoTask for Task {
 /// The macro of this name derives it. By hand it is:
 ///
 /// ```
-/// use asynq_core::{IntoTask, TaskOptions, TaskPayload};
+/// use asynq::task::{IntoTask, TaskOptions, TaskPayload};
 ///
 /// #[derive(serde::Serialize, serde::Deserialize)]
 /// struct SendEmail {
@@ -58,7 +58,7 @@ impl IntoTask for Task {
 /// assert_eq!(task.get_type(), "email:send");
 /// assert_eq!(task.get_payload(), br#"{"user":42}"#);
 /// assert_eq!(task.options(), &SendEmail::options());
-/// # Ok::<(), asynq_core::Error>(())
+/// # Ok::<(), asynq::Error>(())
 /// ```
 #[cfg(feature = "json")]
 #[diagnostic::on_unimplemented(

@@ -50,14 +50,14 @@ pub enum OnConflict {
 /// registered.
 ///
 /// ```
-/// use asynq_core::{periodic::PeriodicTaskConfig, task::Task, options::TaskOptions};
+/// use asynq::{cron::Tz, scheduler::PeriodicTaskConfig, task::{Task, TaskOptions}};
 ///
 /// let report = Task::new("report:daily", b"{}")?;
 /// let config = PeriodicTaskConfig::new("0 7 * * *", report)
 ///     .options(TaskOptions::new().queue("low"))
-///     .timezone(chrono_tz::Europe::Berlin);
+///     .timezone(Tz::Europe__Berlin);
 /// assert_eq!(config.get_cronspec(), "0 7 * * *");
-/// # Ok::<(), asynq_core::Error>(())
+/// # Ok::<(), asynq::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

@@ -16,7 +16,7 @@ use crate::{
 /// A task: what a producer enqueues and what a handler is given.
 ///
 /// ```
-/// use asynq_core::task::Task;
+/// use asynq::task::Task;
 /// use std::time::Duration;
 ///
 /// let task = Task::new("email:send", br#"{"user_id":42}"#)?
@@ -24,7 +24,7 @@ use crate::{
 ///     .with_max_retry(5)
 ///     .with_timeout(Duration::from_secs(30));
 /// assert_eq!(task.get_type(), "email:send");
-/// # Ok::<(), asynq_core::Error>(())
+/// # Ok::<(), asynq::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Task {

@@ -93,6 +93,7 @@ impl MemoryBroker {
     }
 
     /// The keys and values that Redis would hold now.
+    #[doc(hidden)]
     #[must_use]
     pub fn raw_state(&self) -> RawState {
         let now = self.0.env.clock.now();

@@ -45,6 +45,7 @@ impl MemoryStore {
     }
 
     /// The keys and values that Redis would hold, at the latest time that any connection brought.
+    #[doc(hidden)]
     #[must_use]
     pub fn raw_state(&self) -> RawState {
         let data = self.data();

@@ -19,7 +19,7 @@ use crate::{
 /// an actor system. `Debug` and [`describe`](Connector::describe) show no password.
 ///
 /// ```
-/// use asynq_redis::RedisConnectionType;
+/// use asynq::redis::RedisConnectionType;
 /// use std::time::Duration;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -119,7 +119,7 @@ impl RedisConnectionType {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynq_redis::RedisConnectionType;
+    /// use asynq::redis::RedisConnectionType;
     ///
     /// let redis = RedisConnectionType::cluster(["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"])?;
     /// # let _ = redis;
@@ -156,7 +156,7 @@ impl RedisConnectionType {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use asynq_redis::RedisConnectionType;
+    /// use asynq::redis::RedisConnectionType;
     ///
     /// let redis = RedisConnectionType::sentinel("mymaster", ["10.0.0.1:26379", "10.0.0.2:26379"])?
     ///     .password("of the master")

@@ -105,7 +105,7 @@ impl Error {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use asynq_core::{Directive, Error};
+    /// use asynq::{Directive, Error};
     ///
     /// let refused = Error::skip_retry("no such order");
     /// assert_eq!(Error::other(refused).directive(), Directive::SkipRetry);
@@ -125,7 +125,7 @@ impl Error {
     /// [`Error`] and want to know of an error of their own inside it.
     ///
     /// ```
-    /// use asynq_core::{Error, IsFailure};
+    /// use asynq::{Error, IsFailure};
     ///
     /// #[derive(Debug, thiserror::Error)]
     /// #[error("the other side is busy")]

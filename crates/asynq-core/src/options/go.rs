@@ -17,7 +17,7 @@ impl TaskOptions {
     /// `Retention`, `Group`, `Header`.
     ///
     /// ```
-    /// use asynq_core::options::TaskOptions;
+    /// use asynq::TaskOptions;
     /// use std::time::Duration;
     ///
     /// let options = TaskOptions::new().queue("low").timeout(Duration::from_secs(90));
@@ -69,7 +69,7 @@ impl TaskOptions {
     /// `TaskID`, `Group` and `Header` are read too, which Go leaves out (0.26).
     ///
     /// ```
-    /// use asynq_core::options::TaskOptions;
+    /// use asynq::TaskOptions;
     ///
     /// let options = TaskOptions::from_go_strings(["Queue(\"low\")", "MaxRetry(3)", "NoOption"]);
     /// assert_eq!(options, TaskOptions::new().queue("low").max_retry(3));
