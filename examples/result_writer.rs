@@ -12,14 +12,13 @@ use std::{sync::Arc, time::Duration};
 
 use asynq::{
     Connector,
-    client::Client,
+    client::{Client, Waited},
     config::ServerConfig,
     error::{Error, Result},
-    inspector::Inspector,
     memory::MemoryStore,
     serve_mux::ServeMux,
     server::Server,
-    task::{Task, TaskContext, TaskState},
+    task::{Task, TaskContext},
 };
 
 /// Its own queue: examples on one Redis do not run each other's tasks.
@@ -55,22 +54,22 @@ async fn main() -> Result<()> {
         .with_retention(Duration::from_secs(60));
     let report = client.enqueue(report).await?;
 
-    // Anybody who knows queue and id can ask, in another process too.
-    let system = server.system().ok_or(Error::other("the server has ended"))?;
-    let inspector = Inspector::new(system.storage().await?);
+    // Anybody who knows queue and id can wait for the end, in another process too; here with a look at the
+    // progress each 50 ms.
     let mut seen = None;
     let done = loop {
-        let info = inspector.get_task_info(QUEUE, report.id.as_str()).await?;
-        if info.progress != seen {
-            seen = info.progress.clone();
-            if let Some(progress) = &seen {
-                println!("{:3} %: {}", progress.percent, progress.note);
+        match client.wait(&report, Duration::from_millis(50)).await? {
+            Waited::Completed(info) => break info,
+            Waited::NotYet(info) => {
+                if info.progress != seen {
+                    seen = info.progress;
+                    if let Some(progress) = &seen {
+                        println!("{:3} %: {}", progress.percent, progress.note);
+                    }
+                }
             }
-        }
-        match info.state {
-            TaskState::Completed => break info,
-            TaskState::Archived => return Err(Error::other(info.last_error)),
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            Waited::Archived(info) => return Err(Error::other(info.last_error)),
+            other => return Err(Error::other(format!("its end was missed: {other:?}"))),
         }
     };
     let result = done.result.unwrap_or_default();

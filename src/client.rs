@@ -1,3 +1,3 @@
-//! [`Client`]: enqueues tasks.
+//! [`Client`]: enqueues tasks, and waits for their ends.
 
-pub use asynq_actors::{Client, TaskContextExt};
+pub use asynq_actors::{Client, TaskContextExt, Waited};

@@ -12,6 +12,7 @@ mod face;
 mod handle;
 mod lanes;
 mod limits;
+mod wait;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,8 +32,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::face::{Client, TaskContextExt};
 pub(crate) use self::handle::ClientHandle;
+pub use self::{
+    face::{Client, TaskContextExt},
+    wait::Waited,
+};
 use self::{
     lanes::Lanes,
     limits::{Admission, Limits},

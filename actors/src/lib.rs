@@ -50,7 +50,7 @@ mod wind_down;
 
 pub use aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub use broker::BrokerHandle;
-pub use client::{Client, EnqueueMsg, TaskContextExt};
+pub use client::{Client, EnqueueMsg, TaskContextExt, Waited};
 pub use fuse::Crash;
 pub use handler_actor::{HandleTask, HandlerActorSpec, MAX_INSTANCE_CONCURRENCY, MAX_INSTANCES, TaskReply};
 pub use scheduler::{EntryId, SchedulerConfig, SchedulerHandle};

@@ -94,8 +94,8 @@ use crate::{
 /// give it an [id](TaskOptions::task_id) that is made of the payload, or make it [unique](TaskOptions::unique_ttl).
 #[derive(Clone)]
 pub struct Client {
-    handle: ClientHandle,
-    broker: BrokerHandle,
+    pub(super) handle: ClientHandle,
+    pub(super) broker: BrokerHandle,
     /// The system that is there for this client alone.
     own: Option<Arc<Own>>,
 }

@@ -99,6 +99,11 @@ impl ClientHandle {
         self.slot.get().map(|actor| actor.get_derived())
     }
 
+    /// A pause of about so long: half of it to one and a half.
+    pub(super) fn around(&self, pause: Duration) -> Duration {
+        self.env.entropy.around(pause)
+    }
+
     /// How many enqueues wait for their answer.
     pub(crate) fn waiting(&self) -> usize {
         self.limits.waiting()

@@ -27,6 +27,7 @@ mod stubborn;
 mod supervisor;
 mod system;
 mod unreachable;
+mod wait;
 
 use asynq_core::{Clock, Entropy, broker::Env};
 

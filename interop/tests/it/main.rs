@@ -31,3 +31,4 @@ mod speed;
 mod together;
 mod translate;
 mod vectors;
+mod waiting;

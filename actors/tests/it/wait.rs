@@ -1,0 +1,192 @@
+//! Waiting for the end of a task, whatever becomes of it and of the storage.
+
+use std::time::Duration;
+
+use asynq_actors::{AsynqSystem, Client, Waited};
+use asynq_core::{BrokerError, Error, RetryDelay, ServerConfig, Task, TaskInfo, TaskState};
+use asynq_memory::MemoryStore;
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
+use tokio::time::Instant;
+
+use crate::env;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct World {
+    faults: Faults,
+    system: AsynqSystem,
+    client: Client,
+}
+
+impl World {
+    /// Runs tasks: each takes the time that its payload says, in milliseconds, and ends as its type says.
+    async fn new() -> Self {
+        let faults = Faults::new();
+        let connector = FaultyConnector::new(MemoryStore::new(), faults.clone());
+        let system = AsynqSystem::builder(connector)
+            .env(env())
+            .config(ServerConfig::new().retry_delay(RetryDelay::new(|_, _, _| HOUR)))
+            .handler(|task: Task| async move {
+                let text = String::from_utf8_lossy(task.get_payload()).into_owned();
+                tokio::time::sleep(Duration::from_millis(text.parse().unwrap_or(0))).await;
+                match task.get_type() {
+                    "ok" => {
+                        let run = task.context().ok_or(Error::other("no run"))?;
+                        run.write_result(format!("after {text} ms")).await.map(drop)
+                    }
+                    "fail" => Err(Error::other("not today")),
+                    "give up" => Err(Error::skip_retry("never")),
+                    _ => Err(Error::revoke("of no use")),
+                }
+            })
+            .spawn()
+            .await
+            .unwrap();
+        let client = system.client();
+        Self { faults, system, client }
+    }
+
+    async fn enqueue(&self, task_type: &str, takes: Duration) -> TaskInfo {
+        let payload = takes.as_millis().to_string();
+        let task = Task::new(task_type, payload.as_bytes()).unwrap().with_retention(HOUR);
+        self.client.enqueue(task).await.unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_heard_of_soon_after_few_looks() {
+    let world = World::new().await;
+    for (takes, late, looks) in [(0, 60, 6), (100, 100, 20), (10_000, 1600, 60), (600_000, 1600, 700)] {
+        let takes = Duration::from_millis(takes);
+        let (began, before) = (Instant::now(), world.faults.calls(Op::TaskInfo));
+        let info = world.enqueue("ok", takes).await;
+        let waited = world.client.wait(&info, HOUR).await.unwrap();
+        let Waited::Completed(end) = &waited else {
+            panic!("{waited:?}")
+        };
+        assert_eq!((end.id.clone(), end.state), (info.id, TaskState::Completed));
+        let result = format!("after {} ms", takes.as_millis());
+        assert_eq!(waited.result().unwrap(), result.as_bytes());
+        let delay = began.elapsed() - takes;
+        assert!(delay <= Duration::from_millis(late), "{takes:?}: {delay:?} late");
+        let looked = world.faults.calls(Op::TaskInfo) - before;
+        assert!((1..=looks).contains(&looked), "{takes:?}: {looked} looks");
+    }
+    world.system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_end_has_its_answer() {
+    let world = World::new().await;
+    let wait = async |info: &TaskInfo, within| world.client.wait(info, within).await.unwrap();
+
+    let info = world.enqueue("give up", SECOND).await;
+    let Waited::Archived(end) = wait(&info, HOUR).await else {
+        panic!("not archived")
+    };
+    assert_eq!((end.last_error.as_str(), end.state), ("never", TaskState::Archived));
+
+    let info = world.enqueue("revoke", SECOND).await;
+    assert_eq!(wait(&info, HOUR).await, Waited::Gone);
+
+    let vanishes = Task::new("ok", b"1000").unwrap();
+    let info = world.client.enqueue(vanishes).await.unwrap();
+    assert_eq!(wait(&info, HOUR).await, Waited::Gone);
+    let never_there = world.client.wait_for("default", "nobody", HOUR).await.unwrap();
+    assert_eq!(never_there, Waited::Gone);
+    let no_queue = world.client.wait_for("none", "nobody", HOUR).await.unwrap();
+    assert_eq!(no_queue, Waited::Gone);
+    let blank = world.client.wait_for(" ", "nobody", HOUR).await.unwrap_err();
+    assert!(matches!(blank, Error::Invalid(_)), "{blank}");
+
+    // A task that is tried again has not ended.
+    let info = world.enqueue("fail", SECOND).await;
+    let began = Instant::now();
+    let Waited::NotYet(now) = wait(&info, 30 * SECOND).await else {
+        panic!("it has ended")
+    };
+    assert_eq!(began.elapsed(), 30 * SECOND);
+    assert_eq!((now.state, now.last_error.as_str()), (TaskState::Retry, "not today"));
+
+    // Zero is one look.
+    let (began, before) = (Instant::now(), world.faults.calls(Op::TaskInfo));
+    assert!(matches!(wait(&info, Duration::ZERO).await, Waited::NotYet(_)));
+    assert_eq!(
+        (began.elapsed(), world.faults.calls(Op::TaskInfo)),
+        (Duration::ZERO, before + 1)
+    );
+
+    let later = Task::new("ok", b"")
+        .unwrap()
+        .with_process_in(5 * SECOND)
+        .with_retention(HOUR);
+    let info = world.client.enqueue(later).await.unwrap();
+    assert!(matches!(wait(&info, SECOND).await, Waited::NotYet(now) if now.state == TaskState::Scheduled));
+    assert!(matches!(wait(&info, Duration::MAX).await, Waited::Completed(_)));
+    world.system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_dropped_leaves_nothing_behind() {
+    let world = World::new().await;
+    let info = world.enqueue("ok", 10 * SECOND).await;
+    for wait in [0, 1, 10, 100, 1000] {
+        let wait = Duration::from_millis(wait);
+        let dropped = tokio::time::timeout(wait, world.client.wait(&info, HOUR)).await;
+        assert!(dropped.is_err(), "{dropped:?}");
+    }
+    let waits = (0..100).map(|_| world.client.wait(&info, HOUR));
+    for waited in futures::future::join_all(waits).await {
+        assert!(matches!(waited, Ok(Waited::Completed(_))), "{waited:?}");
+    }
+    world.system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_is_away_for_a_while_is_waited_for_and_no_longer() {
+    let world = World::new().await;
+    let info = world.enqueue("ok", SECOND).await;
+    world.faults.always(Op::TaskInfo, Fault::unavailable());
+    let began = Instant::now();
+    let error = world.client.wait(&info, 20 * SECOND).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Broker(BrokerError::Unavailable { .. })),
+        "{error:?}"
+    );
+    assert!((20..22).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+
+    let back = async {
+        tokio::time::sleep(5 * SECOND).await;
+        world.faults.clear();
+    };
+    let (waited, ()) = tokio::join!(world.client.wait(&info, 20 * SECOND), back);
+    assert!(matches!(waited, Ok(Waited::Completed(_))), "{waited:?}");
+
+    // One that never answers holds nobody for longer than was said, and a second.
+    world.faults.always(Op::TaskInfo, Fault::Hang);
+    let began = Instant::now();
+    let error = world.client.wait(&info, 3 * SECOND).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Broker(BrokerError::Unavailable { .. })),
+        "{error:?}"
+    );
+    assert!((3..=4).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    world.faults.clear();
+    world.system.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_with_its_system() {
+    let world = World::new().await;
+    let later = Task::new("ok", b"").unwrap().with_process_in(HOUR);
+    let info = world.client.enqueue(later).await.unwrap();
+    let end = async {
+        tokio::time::sleep(5 * SECOND).await;
+        world.system.shutdown().await;
+    };
+    let began = Instant::now();
+    let (waited, ()) = tokio::join!(world.client.wait(&info, HOUR), end);
+    assert!(matches!(waited, Err(Error::Broker(BrokerError::Closed))), "{waited:?}");
+    assert!(began.elapsed() < 10 * SECOND, "{:?}", began.elapsed());
+}
