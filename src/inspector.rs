@@ -9,7 +9,7 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
 };
-pub use asynq_core::{Cancelled, Then};
+pub use asynq_core::{Cancelled, Then, UnknownThen};
 
 /// Looks at queues and tasks, and acts on them (Go: `asynq.Inspector`), through any broker. Cheap
 /// to clone.

@@ -39,7 +39,7 @@ pub mod wire;
 
 pub use aggregator::{GroupAggregator, GroupAggregatorFunc};
 pub use broker::{Broker, Connector, Env, Storage};
-pub use cancel::{Cancelled, Then};
+pub use cancel::{Cancelled, Then, UnknownThen};
 pub use clock::Clock;
 pub use config::{ClientConfig, ServerConfig, UnknownTask};
 pub use context::{Hold, TaskContext};
