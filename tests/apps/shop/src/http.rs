@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynq::{
     broker::Storage,
-    client::Client,
+    client::{Client, Waited},
     error::{BrokerError, EnqueueError, Error, TaskError},
     inspector::Inspector,
     task::{IntoTask as _, TaskState},
@@ -32,6 +32,7 @@ pub fn router(client: Client, storage: Arc<dyn Storage>) -> Router {
     Router::new()
         .route("/orders", post(place))
         .route("/orders/{order}", get(status))
+        .route("/orders/{order}/receipt", get(receipt))
         .route("/reminders", post(remind))
         .route("/events", post(tell))
         .with_state(App { client, storage })
@@ -96,6 +97,20 @@ async fn status(State(app): State<App>, Path(order): Path<String>) -> Result<Jso
             .map(|receipt| String::from_utf8_lossy(&receipt).into_owned()),
         error: Some(info.last_error).filter(|error| !finished && !error.is_empty()),
     }))
+}
+
+/// Waits for the receipt for a while: a caller that does not want to ask again and again.
+async fn receipt(State(app): State<App>, Path(order): Path<String>) -> Result<(StatusCode, String), Failure> {
+    let waited = app.client.wait_for("orders", &order, Duration::from_secs(30)).await?;
+    Ok(match waited {
+        Waited::Completed(info) => {
+            let receipt = info.result.unwrap_or_default();
+            (StatusCode::OK, String::from_utf8_lossy(&receipt).into_owned())
+        }
+        Waited::Archived(info) => (StatusCode::UNPROCESSABLE_ENTITY, info.last_error),
+        Waited::Gone => (StatusCode::NOT_FOUND, "no such order".to_owned()),
+        _ => (StatusCode::ACCEPTED, "not yet".to_owned()),
+    })
 }
 
 /// An error as HTTP has it.

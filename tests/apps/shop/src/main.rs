@@ -1,8 +1,8 @@
 //! `cargo run -p shop`: the service on the embedded broker, or on the Redis at `REDIS_URL`, until TERM or INT.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use asynq::{Connector, client::Client, memory::MemoryStore, redis::RedisConnectionType};
+use asynq::{Connector, memory::MemoryStore, redis::RedisConnectionType};
 use shop::{http, work};
 
 #[tokio::main]
@@ -12,10 +12,9 @@ async fn main() -> anyhow::Result<()> {
         Ok(url) => Arc::new(RedisConnectionType::single(url)?),
         Err(_) => Arc::new(MemoryStore::new()),
     };
-    let client = Client::connect(Arc::clone(&connector), Duration::from_secs(10)).await?;
-    let system = work::start(connector, work::World::default(), client.clone()).await?;
+    let system = work::start(connector, work::World::default()).await?;
 
-    let routes = http::router(client.clone(), system.storage().await?);
+    let routes = http::router(system.client(), system.storage().await?);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     let signal = system.clone();
@@ -25,6 +24,5 @@ async fn main() -> anyhow::Result<()> {
             let _ = signal.run_until_signal().await;
         })
         .await?;
-    client.close().await;
     Ok(())
 }

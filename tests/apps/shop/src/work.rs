@@ -85,12 +85,7 @@ impl World {
     }
 }
 
-async fn place_order(
-    order: PlaceOrder,
-    world: State<World>,
-    client: State<Client>,
-    run: TaskContext,
-) -> anyhow::Result<()> {
+async fn place_order(order: PlaceOrder, world: State<World>, client: Client, run: TaskContext) -> anyhow::Result<()> {
     check(&order).with_context(|| format!("order {}", order.order))?;
     let receipt = world.pay(order.cents)?;
     client.enqueue(Booking { cents: order.cents }).await?;
@@ -136,9 +131,9 @@ async fn warm(world: State<World>) -> anyhow::Result<()> {
 
 /// Everything that runs as a function, with what is counted and logged around it.
 #[must_use]
-pub fn handlers(world: World, client: Client) -> ServeMux {
+pub fn handlers(world: World) -> ServeMux {
     let counted = world.clone();
-    let mut mux = ServeMux::new().with_state(world).with_state(client);
+    let mut mux = ServeMux::new().with_state(world);
     mux.route(place_order);
     mux.route(send_mail);
     mux.route(store);
@@ -187,7 +182,7 @@ impl Actor for Ledger {
 ///
 /// # Errors
 /// As [`spawn`](asynq::AsynqSystemBuilder::spawn), where the storage does not answer within 10 s too.
-pub async fn start(connector: Arc<dyn Connector>, world: World, client: Client) -> asynq::error::Result<AsynqSystem> {
+pub async fn start(connector: Arc<dyn Connector>, world: World) -> asynq::error::Result<AsynqSystem> {
     let config = ServerConfig::new()
         .concurrency(8)
         .queues([("orders", 6), ("default", 3)])
@@ -201,7 +196,7 @@ pub async fn start(connector: Arc<dyn Connector>, world: World, client: Client) 
     AsynqSystem::builder(connector)
         .config(config)
         .connect_within(Duration::from_secs(10))
-        .handler(handlers(world, client))
+        .handler(handlers(world))
         .handler_actor(HandlerActorSpec::new("ledger:", move || (Ledger, books.clone())))
         .aggregator(GroupAggregatorFunc::new(|_group, tasks| {
             let events = tasks.iter().map(|task| Ok(task.get_payload_with_json::<Event>()?.what));

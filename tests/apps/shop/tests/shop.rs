@@ -148,7 +148,7 @@ async fn handlers_end_as_they_say() {
     let kit = TestKit::new().await;
     let routes = routes(&kit).await;
     let world = World::default();
-    let handlers = work::handlers(world.clone(), kit.client().clone());
+    let handlers = work::handlers(world.clone());
 
     order(&routes, "free", 0).await;
     let ran = kit.run_one(&handlers).await.unwrap();
@@ -180,11 +180,8 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 /// A day in the shop: everything that the service does, through its routes.
 async fn day(connector: Arc<dyn Connector>) {
     let world = World::default();
-    let client = Client::connect(Arc::clone(&connector), Duration::from_secs(30))
-        .await
-        .unwrap();
-    let system = work::start(connector, world.clone(), client.clone()).await.unwrap();
-    let routes = http::router(client.clone(), system.storage().await.unwrap());
+    let system = work::start(connector, world.clone()).await.unwrap();
+    let routes = http::router(system.client(), system.storage().await.unwrap());
 
     world.bank_is_away_for(1);
     assert_eq!(order(&routes, "A1", 4200).await, StatusCode::ACCEPTED);
@@ -204,10 +201,13 @@ async fn day(connector: Arc<dyn Connector>) {
     until("the mails are sent", async || world.mails().len() == 3).await;
     until("the events are stored", async || !world.stored().is_empty()).await;
     until("the schedule ran", async || world.warmed() > 0).await;
-    until("a paid order is completed", async || {
-        state(&routes, "A1").await["state"] == "completed"
-    })
-    .await;
+    let receipt = async |number: &str| call(&routes, Method::GET, &format!("/orders/{number}/receipt"), "").await;
+    assert_eq!(receipt("A1").await, (StatusCode::OK, "paid 4200".to_owned()));
+    assert_eq!(
+        receipt("free").await,
+        (StatusCode::UNPROCESSABLE_ENTITY, "order free".to_owned())
+    );
+    assert_eq!(receipt("none").await.0, StatusCode::NOT_FOUND);
     assert_eq!(
         state(&routes, "A1").await,
         json!({ "state": "completed", "receipt": "paid 4200", "error": null })
@@ -230,7 +230,6 @@ async fn day(connector: Arc<dyn Connector>) {
     assert!(world.runs() >= 9, "{}", world.runs());
     // Ends what runs, so that all is written.
     system.shutdown().await;
-    client.close().await;
 }
 
 #[tokio::test(start_paused = true)]
