@@ -92,9 +92,9 @@ pub mod tower;
 mod macros;
 
 pub use asynq_actors::{
-    ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder, BrokerHandle,
-    Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply, TreeEvent,
-    TreeNode,
+    ActorHandler, ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder,
+    BrokerHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply,
+    TreeEvent, TreeNode,
 };
 #[cfg(feature = "json")]
 pub use asynq_core::{__private, TaskPayload};

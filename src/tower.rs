@@ -18,6 +18,18 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Around handler actors it is the same, with [`HandlerActorSpec::around`](crate::HandlerActorSpec::around):
+//!
+//! ```
+//! use asynq::{HandlerActorSpec, tower::layered};
+//! use std::time::Duration;
+//! use tower::timeout::TimeoutLayer;
+//!
+//! # fn limited(spec: HandlerActorSpec) -> HandlerActorSpec {
+//! spec.around(|actors| layered(actors, &TimeoutLayer::new(Duration::from_secs(5))))
+//! # }
+//! ```
 
 use std::{
     fmt,

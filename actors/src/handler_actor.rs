@@ -1,5 +1,6 @@
 //! Handler actors: the user's own actors, registered for task types.
 
+mod around;
 mod health;
 mod instance;
 mod live;
@@ -11,16 +12,20 @@ mod ticket;
 use std::{fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
-    Env,
+    Env, Handler, States,
     error::{ConfigFault, Error},
     excerpt::Excerpt,
+    mux::Middleware,
     patterns::Patterns,
 };
 use ractor::Actor;
 
-pub(crate) use self::pool::Pool;
-pub use self::ticket::{HandleTask, TaskReply};
-use self::{instance::Instance, pool::PoolParts};
+pub use self::{
+    around::ActorHandler,
+    ticket::{HandleTask, TaskReply},
+};
+pub(crate) use self::{around::Actors, pool::Pool};
+use self::{around::Around, instance::Instance, pool::PoolParts};
 use crate::{
     supervisor::{ChildSpec, Restart, Shutdown},
     tree::{Tree, child_path},
@@ -89,6 +94,7 @@ pub struct HandlerActorSpec {
     suspend_after: u32,
     stop_within: Duration,
     start_within: Duration,
+    around: Around,
     make: MakeChild,
 }
 
@@ -114,6 +120,7 @@ impl HandlerActorSpec {
             suspend_after: 5,
             stop_within: Duration::from_secs(5),
             start_within: Duration::from_secs(30),
+            around: Around::default(),
             make: Arc::new(move |id, pool, number| {
                 let (make, pool) = (Arc::clone(&make), Arc::clone(pool));
                 ChildSpec::new(id, move || {
@@ -192,6 +199,37 @@ impl HandlerActorSpec {
         self
     }
 
+    /// Puts a middleware around each task, inside of those that are there, as
+    /// [`ServeMux::wrap`](asynq_core::ServeMux::wrap) does for handlers. It runs in the task's run and not in the
+    /// actor, before the task waits for a free instance and after its answer: a time that it takes includes the wait,
+    /// and what it does keeps no instance busy. Dropped with the run, it takes the task back.
+    ///
+    /// ```
+    /// # use asynq::{HandlerActorSpec, serve_mux::Next, task::Task};
+    /// # fn timed(spec: HandlerActorSpec) -> HandlerActorSpec {
+    /// spec.wrap(|task: Task, next: Next| async move {
+    ///     let began = std::time::Instant::now();
+    ///     let result = next.run(task).await;
+    ///     println!("{:?}", began.elapsed());
+    ///     result
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn wrap(mut self, middleware: impl Middleware) -> Self {
+        self.around.add_middleware(middleware);
+        self
+    }
+
+    /// Puts a handler of any kind around each task, inside of what is there, as [`wrap`](Self::wrap): `make` is given
+    /// the instances as a handler, when the system is spawned, and gives the one that calls it. Layers of `tower`
+    /// come here, with `asynq::tower::layered`.
+    #[must_use]
+    pub fn around<H: Handler>(mut self, make: impl Fn(ActorHandler) -> H + Send + Sync + 'static) -> Self {
+        self.around.add(make);
+        self
+    }
+
     fn check(&self, faults: &mut Vec<ConfigFault>) {
         let mut fault = |what: &str, least: &dyn fmt::Debug, most: &dyn fmt::Debug, got: &dyn fmt::Debug| {
             faults.push(ConfigFault {
@@ -265,13 +303,15 @@ pub(crate) fn check(specs: &[HandlerActorSpec]) -> Vec<ConfigFault> {
 /// The pools of specs that were found good, and the instances as children of the actor at `path`.
 ///
 /// # Errors
-/// [`Error::Config`] where [`check`] finds fault with the patterns.
+/// [`Error::Config`] where what is put around the instances finds fault with itself; [`Error::Actor`] where
+/// [`check`] finds fault with the patterns.
 pub(crate) fn build(
     specs: &[HandlerActorSpec],
     path: &str,
     tree: &Tree,
     env: &Env,
-) -> Result<(Patterns<Arc<Pool>>, Vec<ChildSpec>), Error> {
+    states: &States,
+) -> Result<(Patterns<Actors>, Vec<ChildSpec>), Error> {
     let (mut pools, mut children) = (Patterns::new(), Vec::new());
     for spec in specs {
         let ids: Vec<_> = (0..spec.instances)
@@ -297,8 +337,10 @@ pub(crate) fn build(
                 .heard_by(move || mourned.mourn(number));
             children.push(child);
         }
+        let actors = spec.around.put(pool);
+        actors.check(states)?;
         pools
-            .insert(spec.pattern.clone(), pool)
+            .insert(spec.pattern.clone(), actors)
             .map_err(|error| Error::Actor(error.into()))?;
     }
     Ok((pools, children))

@@ -52,7 +52,9 @@ pub use aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub use broker::BrokerHandle;
 pub use client::{Client, EnqueueMsg, TaskContextExt, Waited};
 pub use fuse::Crash;
-pub use handler_actor::{HandleTask, HandlerActorSpec, MAX_INSTANCE_CONCURRENCY, MAX_INSTANCES, TaskReply};
+pub use handler_actor::{
+    ActorHandler, HandleTask, HandlerActorSpec, MAX_INSTANCE_CONCURRENCY, MAX_INSTANCES, TaskReply,
+};
 pub use scheduler::{EntryId, SchedulerConfig, SchedulerHandle};
 pub use slot::Slot;
 pub use system::{AsynqSystem, AsynqSystemBuilder, Exit};

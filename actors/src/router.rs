@@ -9,7 +9,7 @@ use std::{
 
 use asynq_core::{Entropy, Error, Handler, Result, Task, TaskContext, config::UnknownTask, patterns::Patterns};
 
-use crate::handler_actor::Pool;
+use crate::handler_actor::Actors;
 
 /// A task of a type that is unknown here comes back after this, up to twice as long.
 const RETURN: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub(crate) struct PutBack {
 /// Finds the handler of each task: the handler actor with the longest pattern, else the plain
 /// handler, else none.
 pub(crate) struct Router {
-    actors: Patterns<Arc<Pool>>,
+    actors: Patterns<Actors>,
     plain: Option<HandlerRef>,
     unknown: UnknownTask,
     entropy: Entropy,
@@ -54,7 +54,7 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new(
-        actors: Patterns<Arc<Pool>>,
+        actors: Patterns<Actors>,
         plain: Option<HandlerRef>,
         unknown: UnknownTask,
         entropy: Entropy,
@@ -73,8 +73,8 @@ impl Router {
     /// # Cancel safety
     /// Dropped, the handler is dropped at its await point; a handler actor is told.
     pub(crate) async fn run(&self, task: Task, context: &TaskContext) -> Handled {
-        if let Some((_, pool)) = self.actors.find(task.get_type()) {
-            return pool.run(task, context).await;
+        if let Some((_, actors)) = self.actors.find(task.get_type()) {
+            return actors.run(task, context).await;
         }
         let result = match &self.plain {
             Some(handler) => handler.0.process_task(task).await,

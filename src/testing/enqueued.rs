@@ -211,7 +211,7 @@ impl Found {
     /// # Panics
     /// When none fits.
     #[track_caller]
-    pub fn unique_for(self, ttl: Duration) -> Self {
+    pub fn unique_ttl(self, ttl: Duration) -> Self {
         self.matching(format!("unique TTL {ttl:?}"), |task| task.unique_ttl == Some(ttl))
     }
 

@@ -79,7 +79,7 @@ async fn all_that_is_said_of_an_enqueued_task_is_checked() {
         .timeout(MINUTE)
         .deadline(deadline)
         .retention(2 * MINUTE)
-        .unique_for(3 * MINUTE)
+        .unique_ttl(3 * MINUTE)
         .delayed_by(4 * MINUTE)
         .process_at(at);
     kit.assert_enqueued("plain").at_once().queue("default");
@@ -97,7 +97,7 @@ async fn all_that_is_said_of_an_enqueued_task_is_checked() {
         ("timeout", &|| drop(found.clone().timeout(2 * MINUTE))),
         ("deadline", &|| drop(found.clone().deadline(deadline + MINUTE))),
         ("retention", &|| drop(found.clone().retention(MINUTE))),
-        ("unique TTL", &|| drop(found.clone().unique_for(MINUTE))),
+        ("unique TTL", &|| drop(found.clone().unique_ttl(MINUTE))),
         ("delay", &|| drop(found.clone().delayed_by(4 * MINUTE + MINUTE / 60))),
         ("time", &|| drop(found.clone().process_at(at + MINUTE / 60))),
         ("no delay", &|| drop(found.clone().at_once())),

@@ -4,20 +4,24 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
 use asynq::{
-    Handler,
+    AsynqSystem, Env, HandleTask, Handler, HandlerActorSpec,
+    clock::Clock,
     error::{Error, Result},
+    inspector::Inspector,
+    memory::MemoryStore,
     serve_mux::ServeMux,
-    task::Task,
+    task::{Task, TaskState},
     tower::{HandlerService, ServiceHandler, layered},
 };
 use futures::FutureExt as _;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 use tower::{
     Service,
@@ -134,4 +138,66 @@ async fn a_mux_inside_of_a_layer_is_still_checked_and_still_routes() {
     twice.handle_func("t", |_: Task| Ok(()));
     let faults = layered(twice, &ConcurrencyLimitLayer::new(1)).check();
     assert!(faults.is_err(), "a pattern that is registered twice");
+}
+
+struct Worker;
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Worker {
+    type Msg = HandleTask;
+    type State = Arc<AtomicUsize>;
+    type Arguments = Arc<AtomicUsize>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<HandleTask>,
+        seen: Self::Arguments,
+    ) -> std::result::Result<Self::State, ActorProcessingErr> {
+        Ok(seen)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<HandleTask>,
+        task: HandleTask,
+        seen: &mut Self::State,
+    ) -> std::result::Result<(), ActorProcessingErr> {
+        if let Some((task, reply)) = task.start() {
+            seen.fetch_add(1, Ordering::Relaxed);
+            if task.get_payload() == b"slow" {
+                task.context().unwrap().cancelled().await;
+            }
+            reply.send(Err(Error::skip_retry("seen")));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_go_around_handler_actors_too() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    let spec = HandlerActorSpec::new("t", move || (Worker, Arc::clone(&counted)));
+    let spec = spec.around(|actors| layered(actors, &TimeoutLayer::new(Duration::from_secs(3))));
+    let store = MemoryStore::new();
+    let system = AsynqSystem::builder(store)
+        .env(Env {
+            clock: Clock::tokio(),
+            ..Env::default()
+        })
+        .handler_actor(spec)
+        .spawn()
+        .await
+        .unwrap();
+    let inspector = Inspector::new(system.storage().await.unwrap());
+    for (payload, end) in [("quick", "seen"), ("slow", "request timed out")] {
+        let task = Task::new("t", payload.as_bytes()).unwrap().with_max_retry(0);
+        let info = system.client().enqueue(task).await.unwrap();
+        system.drain().await;
+        let info = inspector.get_task_info("default", info.id.as_str()).await.unwrap();
+        assert_eq!((info.state, info.last_error.as_str()), (TaskState::Archived, end));
+        system.resume_fetching();
+    }
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+    system.shutdown().await;
 }

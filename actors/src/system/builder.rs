@@ -400,7 +400,7 @@ impl AsynqSystemBuilder {
     /// never count (rules.md#tasks-break-no-supervisor).
     fn handlers(&self, settings: &Settings, tree: &Tree) -> Result<(Option<ChildSpec>, Router)> {
         const PATH: &str = "system/work/handlers";
-        let (actors, instances) = handler_actor::build(&self.handler_actors, PATH, tree, &self.env)?;
+        let (actors, instances) = handler_actor::build(&self.handler_actors, PATH, tree, &self.env, &settings.states)?;
         let child = (!instances.is_empty()).then(|| {
             let args = SupervisorArgs {
                 intensity: Intensity::UNLIMITED,

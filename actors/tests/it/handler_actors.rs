@@ -4,5 +4,6 @@ mod answers;
 mod crashes;
 mod kit;
 mod limits;
+mod middleware;
 mod routing;
 mod suspension;

@@ -68,13 +68,16 @@ pub fn task_handler_async(pattern: TokenStream, item: TokenStream) -> TokenStrea
 /// | `queue` | `"critical"` | the queue; not blank |
 /// | `max_retry` | `5` | how often a failed task is tried again, 0 to 2147483647 |
 /// | `timeout` | `"30s"` | how long one run may take |
-/// | `unique` | `"1h"` | refuse tasks of the same queue, type and payload for so long |
+/// | `unique_ttl` | `"1h"` | refuse tasks of the same queue, type and payload for so long |
 /// | `retention` | `"24h"` | how long to keep the task after success |
 /// | `group` | `"digest"` | the group in which it waits to be aggregated; not blank |
 /// | `crate` | `"my::asynq"` | where `asynq` is found; for re-exports. Default: `::asynq` |
 ///
 /// Durations are a whole number and one unit, `ms`, `s`, `m`, `h` or `d` (24 h), from 1 s to 100 years
 /// of 365 days. The wire carries whole seconds: fractions are cut when the task is enqueued.
+///
+/// The type itself has the task type as a constant `TYPE` too, as visible as the type: `SendEmail::TYPE` needs no
+/// import of the trait.
 ///
 /// A generic type is a payload wherever it is `Serialize` and `DeserializeOwned`.
 ///

@@ -32,7 +32,18 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         setters,
     } = faults.none_in(settings)?;
 
-    let name = &input.ident;
+    let (name, vis) = (&input.ident, &input.vis);
+    let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
+    // So that the type can be asked for without an import of the trait.
+    let inherent = quote! {
+        #[automatically_derived]
+        impl #impl_generics #name #type_generics #where_clause {
+            /// The type of the tasks that have this payload.
+            #[allow(dead_code, unreachable_pub, reason = "it is there where it is wanted")]
+            #vis const TYPE: &'static ::core::primitive::str = #task_type;
+        }
+    };
+
     let mut generics = input.generics.clone();
     if generics.type_params().next().is_some() {
         generics.make_where_clause().predicates.push(parse_quote! {
@@ -41,6 +52,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     }
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     Ok(quote! {
+        #inherent
+
         #[automatically_derived]
         impl #impl_generics #asynq::TaskPayload for #name #type_generics #where_clause {
             const TYPE: &'static ::core::primitive::str = #task_type;

@@ -39,7 +39,7 @@ enum Key {
     Queue,
     MaxRetry,
     Timeout,
-    Unique,
+    UniqueTtl,
     Retention,
     Group,
     Crate,
@@ -51,7 +51,7 @@ impl Key {
         Self::Queue,
         Self::MaxRetry,
         Self::Timeout,
-        Self::Unique,
+        Self::UniqueTtl,
         Self::Retention,
         Self::Group,
         Self::Crate,
@@ -63,7 +63,7 @@ impl Key {
             Self::Queue => "queue",
             Self::MaxRetry => "max_retry",
             Self::Timeout => "timeout",
-            Self::Unique => "unique",
+            Self::UniqueTtl => "unique_ttl",
             Self::Retention => "retention",
             Self::Group => "group",
             Self::Crate => "crate",
@@ -77,7 +77,7 @@ impl Key {
             Self::Queue => "\"critical\"",
             Self::MaxRetry => "5",
             Self::Timeout => "\"30s\"",
-            Self::Unique => "\"1h\"",
+            Self::UniqueTtl => "\"1h\"",
             Self::Retention => "\"24h\"",
             Self::Group => "\"digest\"",
             Self::Crate => "\"my::asynq\"",
@@ -94,7 +94,7 @@ impl Key {
         let meant = match name.as_str() {
             "name" | "kind" | "task_type" => Some(Self::Type),
             "retry" | "retries" | "max_retries" => Some(Self::MaxRetry),
-            "unique_for" | "unique_ttl" => Some(Self::Unique),
+            "unique" | "unique_for" => Some(Self::UniqueTtl),
             "retain" => Some(Self::Retention),
             _ => None,
         };
@@ -269,7 +269,7 @@ fn setter(key: Key, value: &Expr) -> Result<TokenStream> {
             let timeout = duration(value)?;
             quote!(.timeout(#timeout))
         }
-        Key::Unique => {
+        Key::UniqueTtl => {
             let ttl = duration(value)?;
             quote!(.unique_ttl(#ttl))
         }

@@ -79,7 +79,7 @@ async fn requests_become_tasks() {
     kit.assert_enqueued("mail:send")
         .json(&json!({ "to": "ann@example.com", "subject": "come back" }))
         .delayed_by(Duration::from_secs(300))
-        .unique_for(Duration::from_secs(3600))
+        .unique_ttl(Duration::from_secs(3600))
         .once();
     kit.assert_enqueued("audit:event").group("events").once();
 }

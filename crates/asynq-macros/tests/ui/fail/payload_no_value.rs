@@ -1,7 +1,7 @@
 use asynq_macros::TaskPayload;
 
 #[derive(TaskPayload)]
-#[task(type = "email:send", unique)]
+#[task(type = "email:send", unique_ttl)]
 struct NoValue;
 
 #[derive(TaskPayload)]

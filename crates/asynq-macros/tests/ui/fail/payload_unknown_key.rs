@@ -5,7 +5,7 @@ use asynq_macros::TaskPayload;
 struct Unknown;
 
 #[derive(TaskPayload)]
-#[task(name = "email:send", retries = 3, unique_ttl = "1h")]
+#[task(name = "email:send", retries = 3, unique = "1h")]
 struct Misnamed;
 
 #[derive(TaskPayload)]

@@ -25,7 +25,7 @@ struct Plain {
     queue = "critical",
     max_retry = 5,
     timeout = "30s",
-    unique = "1h",
+    unique_ttl = "1h",
     retention = "24h",
     group = "g",
     crate = "my::asynq"
@@ -37,7 +37,7 @@ enum Full {
 
 #[derive(Serialize, Deserialize, TaskPayload)]
 #[task(type = "limits", max_retry = 2147483647, timeout = "36500d")]
-#[task(unique = "1000ms", retention = "1s")]
+#[task(unique_ttl = "1000ms", retention = "1s")]
 #[task(crate = "asynq_core")]
 struct Limits;
 
@@ -84,4 +84,34 @@ fn a_generic_type_asks_for_what_serde_asks_for() {
     let generic = Generic::<_> { inner: 7_u8 };
     assert_eq!(generic.into_task().unwrap().get_payload(), br#"{"inner":7}"#);
     assert_eq!(Generic::<String>::options(), TaskOptions::new().max_retry(0));
+}
+
+mod without_the_trait {
+    #[derive(serde::Serialize, serde::Deserialize, asynq_macros::TaskPayload)]
+    #[task(type = "report", crate = "asynq_core")]
+    pub(super) struct Report;
+
+    #[derive(serde::Serialize, serde::Deserialize, asynq_macros::TaskPayload)]
+    #[task(type = "many", crate = "asynq_core")]
+    pub(super) struct Many<T: ToString>(pub(super) Vec<T>);
+}
+
+#[test]
+fn the_type_is_known_without_the_trait() {
+    mod plain {
+        use super::without_the_trait::{Many, Report};
+
+        pub(super) const TYPES: [&str; 2] = [Report::TYPE, Many::<String>::TYPE];
+    }
+    assert_eq!(plain::TYPES, ["report", "many"]);
+    fn by_trait<T: asynq_core::TaskPayload>() -> &'static str {
+        T::TYPE
+    }
+    assert_eq!(
+        [
+            by_trait::<without_the_trait::Report>(),
+            by_trait::<without_the_trait::Many<u8>>()
+        ],
+        plain::TYPES
+    );
 }
