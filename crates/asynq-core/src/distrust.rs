@@ -7,20 +7,29 @@ use std::{
     sync::{Mutex, MutexGuard, Once, PoisonError},
 };
 
+use crate::error::Directed;
+
+/// So many causes of an error are shown.
+const CAUSES: usize = 32;
 /// The places of so many panics are known.
 const PLACES: usize = 64;
 
 /// Text and place of the last panics, the newest last. A panic that is caught no longer knows its place.
 static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
 
-/// An error with its causes, on one line. For errors of our own; a user's goes through [`shown`].
+/// An error with its causes, on one line. A cause whose text stands at the end already, since the error
+/// shows it, is not repeated, and what an error says of its task is no cause. For errors of our own; a user's goes through [`shown`].
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()).take(CAUSES) {
+        if cause.is::<Directed>() {
+            continue;
+        }
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
     }
     text
 }

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use crate::{
     broker::{Env, Outcome},
     config::Settings,
-    distrust::{drop_quietly, panic_text, trusting},
+    distrust::{drop_quietly, panic_text, shown},
     error::{Directive, Error},
     handler::default_retry_delay,
     message::TaskMessage,
@@ -23,10 +23,11 @@ use crate::{
 ///
 /// The error's [directive](Error::directive) comes first; then a task without retries left is archived, and any
 /// other is retried after the configured delay. Panics in the user's rules are caught and logged: an error whose
-/// text panics gets a text of ours, `is_failure` counts as true, and the default delay applies. Of a text longer
-/// than [`MAX_ERROR_BYTES`] the beginning is kept.
+/// text panics gets a text of ours, `is_failure` counts as true, and the default delay applies. The text has the
+/// causes of the error, as errors that are wrapped in Go have; of one longer than [`MAX_ERROR_BYTES`] the
+/// beginning is kept.
 pub fn outcome_of(settings: &Settings, env: &Env, message: &TaskMessage, task: &Task, error: &Error) -> Outcome {
-    let text = cut(trusting(|| error.to_string()));
+    let text = cut(shown(error));
     let retry = |delay: Duration, error, is_failure| Outcome::Retry {
         at: env.clock.now() + TimeDelta::from_std(delay.min(MAX_DURATION)).unwrap_or(TimeDelta::zero()),
         error,
@@ -111,6 +112,43 @@ mod tests {
             };
             let delay = env.clock.until(at).as_secs();
             assert!((least..=most).contains(&delay), "{}: {delay}", message.r#type);
+        }
+    }
+
+    #[test]
+    fn an_error_is_kept_with_its_causes_each_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Layer {
+            text: &'static str,
+            source: Option<Box<Layer>>,
+        }
+        let layers = |texts: &[&'static str]| {
+            let chain = texts
+                .iter()
+                .rev()
+                .fold(None, |source, text| Some(Box::new(Layer { text, source })));
+            Error::other(*chain.unwrap())
+        };
+        let settings = crate::ServerConfig::new().validate().unwrap();
+        let message = TaskMessage {
+            r#type: "t".to_owned(),
+            ..TaskMessage::default()
+        };
+        let task = Task::from_message(&message, None);
+        for (texts, kept) in [
+            (&["charge", "bank away", "refused"][..], "charge: bank away: refused"),
+            (
+                &["charge: bank away", "bank away", "refused"],
+                "charge: bank away: refused",
+            ),
+            (&["charge"], "charge"),
+        ] {
+            let outcome = outcome_of(&settings, &Env::default(), &message, &task, &layers(texts));
+            assert_eq!(outcome, Outcome::Archive { error: kept.to_owned() });
+            let refused = Error::skip_retry(layers(texts));
+            let outcome = outcome_of(&settings, &Env::default(), &message, &task, &refused);
+            assert_eq!(outcome, Outcome::Archive { error: kept.to_owned() });
         }
     }
 

@@ -205,7 +205,10 @@ async fn day(connector: Arc<dyn Connector>) {
     assert_eq!(receipt("A1").await, (StatusCode::OK, "paid 4200".to_owned()));
     assert_eq!(
         receipt("free").await,
-        (StatusCode::UNPROCESSABLE_ENTITY, "order free".to_owned())
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "order free: there is nothing to pay".to_owned()
+        )
     );
     assert_eq!(receipt("none").await.0, StatusCode::NOT_FOUND);
     assert_eq!(
@@ -215,8 +218,8 @@ async fn day(connector: Arc<dyn Connector>) {
     // Before the others it was refused for good: no retry of it would have been over by now.
     let refused = state(&routes, "free").await;
     assert_eq!(refused["state"], "archived", "{refused}");
-    // The outermost text is kept with the task; the log has the reason below it.
-    assert_eq!(refused["error"], "order free");
+    // The context and the reason below it.
+    assert_eq!(refused["error"], "order free: there is nothing to pay");
 
     let mut mails = world.mails();
     mails.sort_unstable();
