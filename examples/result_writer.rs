@@ -58,18 +58,20 @@ async fn main() -> Result<()> {
     // progress each 50 ms.
     let mut seen = None;
     let done = loop {
-        match client.wait(&report, Duration::from_millis(50)).await? {
-            Waited::Completed(info) => break info,
-            Waited::NotYet(info) => {
-                if info.progress != seen {
-                    seen = info.progress;
-                    if let Some(progress) = &seen {
-                        println!("{:3} %: {}", progress.percent, progress.note);
-                    }
-                }
-            }
+        let (info, has_ended) = match client.wait(&report, Duration::from_millis(50)).await? {
+            Waited::Completed(info) => (info, true),
+            Waited::NotYet(info) => (info, false),
             Waited::Archived(info) => return Err(Error::other(info.last_error)),
             other => return Err(Error::other(format!("its end was missed: {other:?}"))),
+        };
+        if info.progress != seen {
+            seen.clone_from(&info.progress);
+            if let Some(progress) = &seen {
+                println!("{:3} %: {}", progress.percent, progress.note);
+            }
+        }
+        if has_ended {
+            break info;
         }
     };
     let result = done.result.unwrap_or_default();
