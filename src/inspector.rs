@@ -157,17 +157,19 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 
     /// Asks for the run of a task to end, and says what becomes of the task: it is retried, archived or deleted.
     ///
-    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task, and is
-    /// carried out by the server of ours that runs it or, where that dies, by the one that recovers the task. With
-    /// [`Cancelled::Kept`] it is certain that the task is not retried unless that was asked for: only a run that
-    /// succeeds or revokes its task ends otherwise, and a recoverer of a Go server, which knows no `then`, retries
-    /// the task of a server that died. [`Cancelled::Told`] means that a Go server runs it, and retries it.
+    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task,
+    /// and is carried out by the server of ours that runs it or, where that dies, by the one that recovers the
+    /// task. With [`Cancelled::Kept`] it is certain that the task is not retried unless that was asked for:
+    /// only a run that succeeds or revokes its task ends otherwise, and a recoverer of a Go server, which knows
+    /// no `then`, retries the task of a server that died. [`Cancelled::Told`] means that a Go server runs it,
+    /// and retries it.
     ///
     /// How soon is not certain: a server that does not listen at that moment hears of it with the next extension of
     /// the task's lease, 5 s later by default; and a handler that blocks goes on to its end.
     ///
     /// ```
-    /// use asynq::{AsynqSystem, inspector::{Cancelled, Inspector, Then}, memory::MemoryStore, task::{Task, TaskState}};
+    /// use asynq::{AsynqSystem, inspector::{Cancelled, Inspector, Then}, memory::MemoryStore, task::{Task,
+    /// TaskState}};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> asynq::error::Result<()> {
@@ -245,7 +247,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.servers().await?)
     }
 
-    /// What they are running.
+    /// Returns what they are running.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).

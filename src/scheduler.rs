@@ -211,7 +211,7 @@ impl Scheduler {
         self.life.shutdown().await;
     }
 
-    /// Whether the storage answers. A closed scheduler answers for itself, as in Go.
+    /// Returns whether the storage answers. A closed scheduler answers for itself, as in Go.
     ///
     /// # Errors
     /// [`Error::Broker`] says why not.
@@ -303,7 +303,7 @@ impl PeriodicTaskManager {
         self
     }
 
-    /// How often the provider is asked, 1 s to 24 h. Default: 3 min.
+    /// Sets how often the provider is asked, 1 s to 24 h. Default: 3 min.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.sync_interval = interval;

@@ -150,7 +150,7 @@ impl Server {
         }
     }
 
-    /// Whether the storage answers. A closed server answers for itself, as in Go.
+    /// Returns whether the storage answers. A closed server answers for itself, as in Go.
     ///
     /// # Errors
     /// [`Error::Broker`] says why not.
@@ -242,7 +242,7 @@ impl ServerBuilder {
         Self::default()
     }
 
-    /// Which storage: a Redis connection, or an embedded store. Required.
+    /// Sets which storage: a Redis connection, or an embedded store. Required.
     #[must_use]
     pub fn redis_config(mut self, connector: impl Connector) -> Self {
         self.connector = Some(Arc::new(connector));
@@ -256,7 +256,7 @@ impl ServerBuilder {
         self
     }
 
-    /// What makes one task out of the tasks of a group. Default: nothing does.
+    /// Sets what makes one task out of the tasks of a group. Default: nothing does.
     #[must_use]
     pub fn group_aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(Arc::new(aggregator));

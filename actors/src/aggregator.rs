@@ -113,7 +113,7 @@ impl Aggregator {
         }
     }
 
-    /// What the actor may take to stop.
+    /// Returns what the actor may take to stop.
     pub(crate) fn stop_within(&self) -> Duration {
         self.wait_for_runs + 2 * ABORT_WITHIN
     }

@@ -278,7 +278,7 @@ impl BrokerState {
     }
 }
 
-/// What a storage of anybody's making does: it may hang or panic, and is then unavailable.
+/// Returns what a storage of anybody's making does: it may hang or panic, and is then unavailable.
 async fn guarded<T>(within: Duration, act: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
     match tokio::time::timeout(within, AssertUnwindSafe(act).catch_unwind()).await {
         Ok(Ok(answer)) => answer,

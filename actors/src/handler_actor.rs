@@ -132,14 +132,14 @@ impl HandlerActorSpec {
         }
     }
 
-    /// How many instances run, 1 to [`MAX_INSTANCES`]. Default: 1.
+    /// Sets how many instances run, 1 to [`MAX_INSTANCES`]. Default: 1.
     #[must_use]
     pub fn instances(mut self, instances: usize) -> Self {
         self.instances = instances;
         self
     }
 
-    /// How many tasks one instance has at most that are not answered, 1 to
+    /// Sets how many tasks one instance has at most that are not answered, 1 to
     /// [`MAX_INSTANCE_CONCURRENCY`]. An actor handles one message at a time; more than 1 is for
     /// one that moves its [`TaskReply`] elsewhere, or to keep its mailbox filled. Default: 1.
     #[must_use]
@@ -148,7 +148,7 @@ impl HandlerActorSpec {
         self
     }
 
-    /// How many tasks are given out, over all instances of this system: a bucket that holds
+    /// Sets how many tasks are given out, over all instances of this system: a bucket that holds
     /// `tasks` tokens, 1 to 1 000 000, is full at first, and gains as many each `per`, 1 ms to
     /// 24 h. A task whose token is due within 10 s waits in its slot; a later one is put back, at
     /// most for 10 min, which uses up no retry. Default: no limit.
@@ -158,7 +158,7 @@ impl HandlerActorSpec {
         self
     }
 
-    /// When an instance that ended is started again. Default: [`Restart::Permanent`].
+    /// Sets when an instance that ended is started again. Default: [`Restart::Permanent`].
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
@@ -182,7 +182,7 @@ impl HandlerActorSpec {
         self
     }
 
-    /// How long an instance may take to stop at a shutdown before it is killed; they are stopped
+    /// Sets how long an instance may take to stop at a shutdown before it is killed; they are stopped
     /// one after the other, and all of them within the time that a
     /// [shutdown](crate::AsynqSystem::shutdown) may take. 0 to 1 h. Default: 5 s.
     #[must_use]
@@ -191,7 +191,7 @@ impl HandlerActorSpec {
         self
     }
 
-    /// How long the `pre_start` of an instance may take, 1 ms to 1 h. When the system is spawned,
+    /// Sets how long the `pre_start` of an instance may take, 1 ms to 1 h. When the system is spawned,
     /// one that fails or takes longer fails the spawn. Default: 30 s.
     #[must_use]
     pub fn start_within(mut self, limit: Duration) -> Self {

@@ -83,7 +83,7 @@ impl Queues {
         }
     }
 
-    /// Whether the queue at this place is worth a question.
+    /// Returns whether the queue at this place is worth a question.
     pub(crate) fn is_hungry(&self, place: usize) -> bool {
         let now = Instant::now();
         self.lines.get(place).is_some_and(|line| line.is_hungry(now))
@@ -148,7 +148,7 @@ impl Queues {
         }
     }
 
-    /// How many slots the queue at this place was promised.
+    /// Returns how many slots the queue at this place was promised.
     pub(crate) fn promised(&self, place: usize) -> u32 {
         self.lines.get(place).map_or(0, |line| line.promised)
     }

@@ -70,18 +70,18 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// Whether it shares the slots with the others.
+    /// Returns whether it shares the slots with the others.
     pub(crate) fn is_well(&self) -> bool {
         self.share.is_none() && self.closed.is_none() && !self.adopting
     }
 
-    /// Whether another call may go out.
+    /// Returns whether another call may go out.
     pub(crate) fn has_room(&self) -> bool {
         let most = if self.is_well() { CALLS } else { 1 };
         self.closed.is_none() && self.calls < most
     }
 
-    /// Whether it is of no use to know that the queue has tasks.
+    /// Returns whether it is of no use to know that the queue has tasks.
     pub(crate) fn is_blocked(&self) -> bool {
         self.closed.is_some() || self.adopting || self.share.is_some() && self.calls > 0
     }
@@ -137,7 +137,7 @@ impl Roads {
         }
     }
 
-    /// Whether the failure of a call is news.
+    /// Returns whether the failure of a call is news.
     pub(crate) fn is_news(&self, queue: &QueueName) -> bool {
         self.with(queue, |road| road.failures == 0)
     }

@@ -272,7 +272,7 @@ impl Runner {
         ending.set(end);
     }
 
-    /// What a returned error comes to. A run that was cancelled ends as the cancel says, whatever error the
+    /// Returns what a returned error comes to. A run that was cancelled ends as the cancel says, whatever error the
     /// handler made of it: after a shutdown's cancel the task goes back to its queue, and no retry is used.
     async fn returned(&self, message: &TaskMessage, task: &Task, error: Error, cancelled: Option<CancelReason>) -> End {
         match cancelled {
@@ -348,7 +348,7 @@ impl Runner {
         }
     }
 
-    /// What becomes of a task whose run ended with an error.
+    /// Returns what becomes of a task whose run ended with an error.
     async fn failure(&self, message: &TaskMessage, task: &Task, error: Error) -> Outcome {
         let snoozed = matches!(directive(&error), Directive::Snooze(_));
         if !snoozed {
@@ -441,7 +441,7 @@ impl Limit {
         }
     }
 
-    /// How long the run may go on from `now`.
+    /// Returns how long the run may go on from `now`.
     fn left_at(&self, now: &Reading) -> Duration {
         match self {
             Self::Deadline(at) => now.until(*at),
@@ -450,7 +450,7 @@ impl Limit {
     }
 }
 
-/// What an error says about its task; a failure where its sources panic.
+/// Returns what an error says about its task; a failure where its sources panic.
 fn directive(error: &Error) -> Directive {
     std::panic::catch_unwind(AssertUnwindSafe(|| error.directive())).unwrap_or_else(|panic| {
         drop_quietly(panic);

@@ -357,7 +357,7 @@ impl SupervisorState {
     }
 }
 
-/// Whether the supervisor was told to drain: it restarts nothing any more.
+/// Returns whether the supervisor was told to drain: it restarts nothing any more.
 fn is_ending(myself: &ActorRef<SupervisorMsg>) -> bool {
     myself.get_status() >= ActorStatus::Draining
 }

@@ -115,7 +115,7 @@ impl AsynqSystem {
         self.broker.prompt_storage(CONNECTING).await
     }
 
-    /// Whether the storage answers.
+    /// Returns whether the storage answers.
     ///
     /// # Errors
     /// [`Error::Broker`] says why not.
@@ -160,15 +160,15 @@ impl AsynqSystem {
         true
     }
 
-    /// How many tasks are running.
+    /// Returns how many tasks are running.
     #[must_use]
     pub fn running(&self) -> usize {
         self.table.running_count()
     }
 
-    /// How often the Tokio runtime stood still for 2 s or longer, because handlers that compute or wait without
-    /// `await` blocked all its threads. Each time is logged, with the task types that run, and shown as the note
-    /// of the root in [`tree`](Self::tree).
+    /// Returns how often the Tokio runtime stood still for 2 s or longer, because handlers that compute or wait
+    /// without `await` blocked all its threads. Each time is logged, with the task types that run, and shown as
+    /// the note of the root in [`tree`](Self::tree).
     ///
     /// While it stands still a thread of the system's own extends the leases, from the ninth second on and until
     /// the deadline of each task, so that no other server runs them too; nothing else of the system
@@ -204,7 +204,7 @@ impl AsynqSystem {
         self.table.set_fetching(false);
     }
 
-    /// Whether tasks are being taken.
+    /// Returns whether tasks are being taken.
     #[must_use]
     pub fn is_fetching(&self) -> bool {
         self.table.is_fetching()
@@ -244,8 +244,9 @@ impl AsynqSystem {
         self.root.stop(None);
     }
 
-    /// As [`shutdown`](Self::shutdown), but running tasks may go on for `timeout` at most, where that
-    /// is less than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout); zero cancels them at once.
+    /// As [`shutdown`](Self::shutdown), but running tasks may go on for `timeout` at most, where that is less
+    /// than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout); zero cancels them
+    /// at once.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -279,9 +280,10 @@ impl AsynqSystem {
         }
     }
 
-    /// Lives until a signal ends it, as a Go server's `Run`: TERM or INT shut the system down, and a second
-    /// one does so [at once](Self::shutdown_at_once); TSTP stops fetching, and all else goes on. Returns when the system has ended, by itself too. A
-    /// system installs signal handlers only here, at the first poll; they stay installed.
+    /// Lives until a signal ends it, as a Go server's `Run`: TERM or INT shut the system down, and a second one
+    /// does so [at once](Self::shutdown_at_once); TSTP stops fetching, and all else goes on. Returns when the
+    /// system has ended, by itself too. A system installs signal handlers only here, at the first poll; they
+    /// stay installed.
     ///
     /// # Errors
     /// [`Error::Actor`] where the signals cannot be listened for.

@@ -107,8 +107,9 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether an extension now would raise the lease above the fence of an outcome or a result that is on its
-    /// way. Extensions travel apart, so it could overtake that one, which would be taken for a zombie's then.
+    /// Returns whether an extension now would raise the lease above the fence of an outcome or a result that is
+    /// on its way. Extensions travel apart, so it could overtake that one, which would be taken for a zombie's
+    /// then.
     fn would_overtake(&self, now: DateTime<Utc>) -> bool {
         let next = LeaseUntil::from_now(now);
         let claimed = match self.phase {
@@ -257,7 +258,7 @@ impl Table {
         Arc::clone(&self.slots).try_acquire_many_owned(count).ok()
     }
 
-    /// Whether tasks are to be taken. Outlives the processor.
+    /// Returns whether tasks are to be taken. Outlives the processor.
     pub(crate) fn is_fetching(&self) -> bool {
         self.fetching.load(Ordering::SeqCst) && !self.is_closing()
     }
@@ -267,7 +268,7 @@ impl Table {
         self.fetching.store(fetching, Ordering::SeqCst);
     }
 
-    /// Whether the end of service has begun.
+    /// Returns whether the end of service has begun.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -324,7 +325,7 @@ impl Table {
         self.changed.notify_waiters();
     }
 
-    /// Whether a call is in flight, or what a lost one left behind is still looked for.
+    /// Returns whether a call is in flight, or what a lost one left behind is still looked for.
     pub(crate) fn is_waiting(&self) -> bool {
         self.calls() > 0 || self.adoptions.load(Ordering::Acquire) > 0
     }
@@ -555,7 +556,7 @@ impl Table {
         (entry.lease.token == *token && matches!(entry.phase, Phase::Running { .. })).then(|| entry.fenced(&read))
     }
 
-    /// Whether the fence has been raised since this claim was made, while the task runs on.
+    /// Returns whether the fence has been raised since this claim was made, while the task runs on.
     pub(crate) fn raised(&self, key: &Key, lease: &LeaseRef) -> bool {
         let state = self.lock();
         state.entries.get(key).is_some_and(|entry| {
@@ -641,7 +642,7 @@ impl Table {
         counts
     }
 
-    /// How many outcomes are not written: those whose write failed, or those of the first offer.
+    /// Returns how many outcomes are not written: those whose write failed, or those of the first offer.
     pub(crate) fn unsettled(&self, failed: bool) -> usize {
         let state = self.lock();
         let tried = state.entries.values().filter_map(|entry| match entry.phase {

@@ -88,7 +88,7 @@ pub(crate) struct Branch {
 }
 
 impl Branch {
-    /// Whether no supervisor has entered at this path before.
+    /// Returns whether no supervisor has entered at this path before.
     pub(crate) fn is_first(&self) -> bool {
         self.incarnation == 1
     }
@@ -218,12 +218,12 @@ impl Tree {
         }
     }
 
-    /// What is known of the end of the whole tree.
+    /// Returns what is known of the end of the whole tree.
     pub(crate) fn ending(&self) -> &Ending {
         &self.0.ending
     }
 
-    /// Whether the whole tree ends; else who is told to stop is started again, unless its supervisors
+    /// Returns whether the whole tree ends; else who is told to stop is started again, unless its supervisors
     /// fail.
     pub(crate) fn is_ending(&self) -> bool {
         self.0.ending.has_begun()
@@ -254,7 +254,7 @@ impl Tree {
         self.node(&mut self.lock(), path).cell = Some(cell);
     }
 
-    /// What makes an actor crash; the same for all its incarnations.
+    /// Returns what makes an actor crash; the same for all its incarnations.
     pub(crate) fn fuse(&self, path: &str) -> Fuse {
         self.node(&mut self.lock(), path).fuse.clone()
     }

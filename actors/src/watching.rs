@@ -95,7 +95,7 @@ impl Watches {
         }
     }
 
-    /// Whether every queue is watched; otherwise somebody has to look.
+    /// Returns whether every queue is watched; otherwise somebody has to look.
     pub(crate) fn are_all(&self) -> bool {
         self.all
     }

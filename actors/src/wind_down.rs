@@ -26,7 +26,7 @@ pub(crate) struct WindDown<'w> {
 }
 
 impl WindDown<'_> {
-    /// What runs may go on until `runs_until` says, which is asked again when there is news of the
+    /// Returns what runs may go on until `runs_until` says, which is asked again when there is news of the
     /// end; cancelled, it may go on for [`GRACE`]; then outcomes are written for [`SETTLE`] at most. It is
     /// over at `until`, whatever is left, and sooner where the system is to end at once.
     pub(crate) async fn run(self, runs_until: impl Fn() -> Instant, until: Instant) {

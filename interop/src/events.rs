@@ -107,7 +107,7 @@ impl Events {
         }
     }
 
-    /// What has been told so far and nobody expected, in order.
+    /// Returns what has been told so far and nobody expected, in order.
     pub fn unexpected(&mut self) -> &[GoEvent] {
         while let Ok(event) = self.arrivals.try_recv() {
             self.keep(event);

@@ -291,7 +291,7 @@ impl GoInspector {
         self.order(Order::new("scheduler_entries")).await
     }
 
-    /// What an entry has enqueued, newest first; without a page the library's own default.
+    /// Returns what an entry has enqueued, newest first; without a page the library's own default.
     ///
     /// # Errors
     /// What the library refused.

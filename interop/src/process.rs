@@ -130,7 +130,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it said to people.
+    /// Returns what it said to people.
     pub(crate) fn complaints(&self) -> Complaints {
         Complaints(self.complaints.clone_file())
     }

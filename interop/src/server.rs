@@ -49,7 +49,7 @@ impl ServerProcessBuilder {
         self.flag("strict", true)
     }
 
-    /// How many tasks run at once.
+    /// Sets how many tasks run at once.
     pub fn concurrency(self, tasks: usize) -> Self {
         self.flag("concurrency", tasks)
     }
@@ -59,12 +59,12 @@ impl ServerProcessBuilder {
         self.flag("task-check-interval", interval.as_millis())
     }
 
-    /// How often due tasks are looked for.
+    /// Sets how often due tasks are looked for.
     pub fn delayed_task_check_interval(self, interval: Duration) -> Self {
         self.flag("delayed-check-interval", interval.as_millis())
     }
 
-    /// How long running tasks may go on after a shutdown began.
+    /// Sets how long running tasks may go on after a shutdown began.
     pub fn shutdown_timeout(self, timeout: Duration) -> Self {
         self.flag("shutdown-timeout", timeout.as_millis())
     }
@@ -84,22 +84,22 @@ impl ServerProcessBuilder {
         self.flag("group-max-size", tasks)
     }
 
-    /// How often tasks of dead servers are looked for. Ours alone, as are the two below: Go's cannot be changed.
+    /// Sets how often tasks of dead servers are looked for. Ours alone, as are the two below: Go's cannot be changed.
     pub fn recoverer_interval(self, interval: Duration) -> Self {
         self.flag("recoverer-interval", interval.as_millis())
     }
 
-    /// How long a lease must have been over before its task is taken from its owner.
+    /// Sets how long a lease must have been over before its task is taken from its owner.
     pub fn recover_grace(self, grace: Duration) -> Self {
         self.flag("recover-grace", grace.as_millis())
     }
 
-    /// How often leases are extended.
+    /// Sets how often leases are extended.
     pub fn heartbeat_interval(self, interval: Duration) -> Self {
         self.flag("heartbeat-interval", interval.as_millis())
     }
 
-    /// What the library logs to its standard error: `debug` to `error`.
+    /// Sets what the library logs to its standard error: `debug` to `error`.
     pub fn log_level(self, level: &str) -> Self {
         self.flag("log-level", level)
     }
@@ -147,12 +147,12 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// How to start `asynq.Server` on the Redis at `host:port`, or at a URL. It logs errors only.
+    /// Returns how to start `asynq.Server` on the Redis at `host:port`, or at a URL. It logs errors only.
     pub fn go(address: &str) -> ServerProcessBuilder {
         Self::builder(Program::Go, address)
     }
 
-    /// How to start a server of ours on the Redis at a URL: `program` is the path of `asynq-interop-worker`,
+    /// Returns how to start a server of ours on the Redis at a URL: `program` is the path of `asynq-interop-worker`,
     /// which Cargo tells to tests alone. It logs errors only.
     pub fn worker(program: impl AsRef<OsStr>, url: &str) -> ServerProcessBuilder {
         Self::builder(Program::Worker(program.as_ref().into()), url)
@@ -172,7 +172,7 @@ impl ServerProcess {
         self.process.pid()
     }
 
-    /// What it has told so far and nobody expected, in order.
+    /// Returns what it has told so far and nobody expected, in order.
     pub fn unexpected(&mut self) -> &[GoEvent] {
         self.events.unexpected()
     }

@@ -21,7 +21,7 @@ pub struct EnqueuedTask {
 }
 
 impl EnqueuedTask {
-    /// When it is to run, to the second, if that was in the future when it was enqueued.
+    /// Returns when it is to run, to the second, if that was in the future when it was enqueued.
     #[must_use]
     pub fn process_at(&self) -> Option<DateTime<Utc>> {
         self.info

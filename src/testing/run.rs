@@ -74,7 +74,7 @@ pub enum End {
 }
 
 impl End {
-    /// Whether it is [`Done`](Self::Done).
+    /// Returns whether it is [`Done`](Self::Done).
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
@@ -183,7 +183,7 @@ pub(super) async fn run_one(
     Some(Ran { task: info, end })
 }
 
-/// What a server would do (`asynq_actors`' runs and router).
+/// Returns what a server would do (`asynq_actors`' runs and router).
 async fn outcome(
     shared: &Shared,
     settings: &Settings,

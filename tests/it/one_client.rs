@@ -25,7 +25,7 @@ struct Receipt {
     order: u32,
 }
 
-/// What an application does with a client; all tasks go to the queue.
+/// Returns what an application does with a client; all tasks go to the queue.
 async fn uses(client: &Client, queue: &str) -> Result<()> {
     let task = |task_type: &str| Task::new(task_type, b"").unwrap().with_queue(queue);
     client.ping().await?;

@@ -1,6 +1,6 @@
 //! The two READMEs say the same.
 
-/// What must be equal: the levels of the headings, the code without its comments, the links of the tables.
+/// Returns what must be equal: the levels of the headings, the code without its comments, the links of the tables.
 fn outline(readme: &str) -> Vec<String> {
     let mut code = false;
     let mut outline = Vec::new();

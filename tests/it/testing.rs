@@ -34,7 +34,7 @@ fn task(task_type: &str) -> Task {
     Task::new(task_type, b"payload").unwrap()
 }
 
-/// What an assertion says when it fails.
+/// Returns what an assertion says when it fails.
 fn failure(assertion: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
     panic.downcast_ref::<String>().expect("a formatted message").clone()
@@ -344,7 +344,7 @@ fn config() -> ServerConfig {
         .retry_delay(RetryDelay::new(|_, _, _| MINUTE))
 }
 
-/// What is to be equal: all but the moments.
+/// Returns what is to be equal: all but the moments.
 fn kept(info: &TaskInfo) -> impl PartialEq + std::fmt::Debug + use<> {
     let progress = info.progress.as_ref().map(|p| (p.percent, p.note.clone()));
     let retry_at = info.next_process_at.filter(|_| info.state == TaskState::Retry);

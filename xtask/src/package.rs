@@ -46,7 +46,7 @@ pub(crate) fn is_published(member: &Package) -> bool {
     member.publish.as_ref().is_none_or(|registries| !registries.is_empty())
 }
 
-/// What is missing in the manifests, in words.
+/// Returns what is missing in the manifests, in words.
 fn breaches(workspace: &Workspace) -> Vec<String> {
     let names: Vec<&str> = published(workspace).map(|member| member.name.as_str()).collect();
     let mut breaches = Vec::new();

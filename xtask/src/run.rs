@@ -30,7 +30,7 @@ impl End {
         matches!(self, Self::Exited(status) if status.success())
     }
 
-    /// What to tell people about a program that did not succeed.
+    /// Returns what to tell people about a program that did not succeed.
     pub(crate) fn failure(&self) -> String {
         match self {
             Self::Exited(status) => status.to_string(),
@@ -97,7 +97,8 @@ pub(crate) fn run_reading(command: &mut Command, limit: Duration, mut each: impl
         let _ = lines.send(Event::EndOfOutput);
     });
     thread::spawn(move || {
-        // The child is seen to end and stays a zombie, so that its number, which names the group, is not given away yet.
+        // The child is seen to end and stays a zombie, so that its number, which names the group, is not given
+        // away yet.
         let seen = waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let _ = seen.map(|_| events.send(Event::Exited));
     });
@@ -140,7 +141,8 @@ fn kill(group: Pid) {
     let _ = kill_process_group(group, Signal::KILL);
 }
 
-/// Makes an interrupt end what we run too: a program in a process group of its own does not get the terminal's signals.
+/// Makes an interrupt end what we run too: a program in a process group of its own does not get the terminal's
+/// signals.
 pub(crate) fn end_children_on_signals() -> Result<()> {
     ctrlc::set_handler(|| {
         if let Some(group) = Pid::from_raw(RUNNING.load(Ordering::SeqCst)) {

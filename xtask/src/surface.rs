@@ -1,10 +1,10 @@
 //! What users of the facade see: all of it has a path that begins with `asynq::`, and examples show no other crate.
 //!
-//! Reads the sources of the facade and of the crates that it is made of, follows `pub use` and `pub mod` from its root, and
-//! looks at the signatures and the documentation of what it comes to. Every feature counts as on.
+//! Reads the sources of the facade and of the crates that it is made of, follows `pub use` and `pub mod` from
+//! its root, and looks at the signatures and the documentation of what it comes to. Every feature counts as on.
 //!
-//! Limits: names in the arguments of a macro that makes items count as items, but what the macro writes for them is not
-//! seen. The names of types have a small letter in them.
+//! Limits: names in the arguments of a macro that makes items count as items, but what the macro writes for
+//! them is not seen. The names of types have a small letter in them.
 
 mod library;
 mod signature;
@@ -73,7 +73,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// What users see, all of it.
+    /// Returns what users see, all of it.
     fn seen(&self) -> Vec<Seen> {
         let modules = self.modules.iter().flat_map(|place| self.library.module_docs(place));
         let items = self.items.iter().flat_map(|def| signature::of_item(self.library, def));

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package, Target, TargetKind};
 
-/// Features that change the traits of ractor, and so break code written for the other mode. They have check rows of their own
-/// and are off in every build of the whole workspace, where all other features are on.
+/// Features that change the traits of ractor, and so break code written for the other mode. They have check
+/// rows of their own and are off in every build of the whole workspace, where all other features are on.
 const MODES: &[&str] = &["ractor-async-trait", "ractor-cluster"];
 
 pub(crate) struct Workspace {
@@ -57,7 +57,8 @@ impl Workspace {
             .collect()
     }
 
-    /// The selection for a build of the whole workspace. All its builds use the same one, so that they share their results.
+    /// The selection for a build of the whole workspace. All its builds use the same one, so that they share
+    /// their results.
     pub(crate) fn selection(&self) -> Vec<String> {
         let mut selection = vec!["--workspace".to_owned()];
         for member in self.members() {
@@ -73,8 +74,8 @@ impl Workspace {
 fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(cargo_path());
     cargo.current_dir(root);
-    // What Cargo tells the program it runs, here this one, is not for the builds below it: build scripts that watch these
-    // variables would run again each time the commands take turns with a plain `cargo`.
+    // What Cargo tells the program it runs, here this one, is not for the builds below it: build scripts that
+    // watch these variables would run again each time the commands take turns with a plain `cargo`.
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(describes_a_package) {
             cargo.env_remove(name);
@@ -98,7 +99,7 @@ fn describes_a_package(variable: &str) -> bool {
     .any(|prefix| variable.starts_with(prefix))
 }
 
-/// Whether this is a run of continuous integration.
+/// Returns whether this is a run of continuous integration.
 fn in_ci() -> bool {
     env::var("CI").is_ok_and(|ci| ci == "true")
 }

@@ -132,7 +132,7 @@ impl Stage {
         self.tree.snapshot().unwrap().find(&["chore"]).unwrap().clone()
     }
 
-    /// When passes began, in milliseconds from the opening.
+    /// Returns when passes began, in milliseconds from the opening.
     fn began(&self) -> Vec<u128> {
         let began = self.record.began.lock().unwrap();
         began.iter().map(|at| (*at - self.opened).as_millis()).collect()

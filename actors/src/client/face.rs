@@ -136,8 +136,8 @@ impl Client {
     /// A client whose storage answers, or an error that says why it does not, after `within` at the latest.
     ///
     /// # Errors
-    /// [`Error::Broker`](asynq_core::Error::Broker) with an [`Outage`](asynq_core::error::Outage), at once where the storage refuses the
-    /// credentials; and those of [`new`](Self::new).
+    /// [`Error::Broker`](asynq_core::Error::Broker) with an [`Outage`](asynq_core::error::Outage), at once
+    /// where the storage refuses the credentials; and those of [`new`](Self::new).
     ///
     /// # Cancel safety
     /// Safe.
@@ -176,7 +176,7 @@ impl Client {
         Self::of_system(handle, BrokerHandle::ended())
     }
 
-    /// What a run carries, so that its handler finds this client.
+    /// Returns what a run carries, so that its handler finds this client.
     #[doc(hidden)]
     #[must_use]
     pub fn for_runs(&self) -> Arc<dyn Any + Send + Sync> {
@@ -186,9 +186,10 @@ impl Client {
     /// Enqueues a task with its own options. Waits while too many enqueues are waiting.
     ///
     /// # Errors
-    /// [`Error::Invalid`](asynq_core::Error::Invalid) names the field and its limit, and nothing was sent; [`Error::Enqueue`](asynq_core::Error::Enqueue) for a
-    /// duplicate, an id that is taken, an outcome that is [unknown](asynq_core::EnqueueError::Unknown) or a
-    /// client that is closed; [`Error::Broker`](asynq_core::Error::Broker) when the storage did not take it within
+    /// [`Error::Invalid`](asynq_core::Error::Invalid) names the field and its limit, and nothing was sent;
+    /// [`Error::Enqueue`](asynq_core::Error::Enqueue) for a duplicate, an id that is taken, an outcome that is
+    /// [unknown](asynq_core::EnqueueError::Unknown) or a client that is closed;
+    /// [`Error::Broker`](asynq_core::Error::Broker) when the storage did not take it within
     /// [`enqueue_timeout`](ClientConfig::enqueue_timeout).
     ///
     /// # Cancel safety
@@ -288,7 +289,7 @@ impl Client {
         Ok(self.handle.try_enqueue(&task.into_task()?, options.borrow()).await?)
     }
 
-    /// Whether the storage answers.
+    /// Returns whether the storage answers.
     ///
     /// # Errors
     /// [`Error::Broker`](asynq_core::Error::Broker) says why not.

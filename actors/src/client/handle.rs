@@ -104,7 +104,7 @@ impl ClientHandle {
         self.env.entropy.around(pause)
     }
 
-    /// How many enqueues wait for their answer.
+    /// Returns how many enqueues wait for their answer.
     pub(crate) fn waiting(&self) -> usize {
         self.limits.waiting()
     }

@@ -169,7 +169,7 @@ impl Limits {
         }
     }
 
-    /// How many enqueues wait for their answer.
+    /// Returns how many enqueues wait for their answer.
     pub(super) fn waiting(&self) -> usize {
         let free = self.all.items.available_permits();
         self.all.most_items - free.min(self.all.most_items)

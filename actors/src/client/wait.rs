@@ -34,7 +34,7 @@ pub enum Waited {
 }
 
 impl Waited {
-    /// What the handler wrote as the result of a task that has [completed](Self::Completed).
+    /// Returns what the handler wrote as the result of a task that has [completed](Self::Completed).
     #[must_use]
     pub fn result(&self) -> Option<&Bytes> {
         match self {
@@ -52,9 +52,10 @@ impl Client {
     /// seen as [`Completed`](Waited::Completed), with its result: without one a task that succeeds vanishes, which
     /// is [`Gone`](Waited::Gone). A task that fails and is retried has not ended.
     ///
-    /// It works the same with servers of ours and of Go's: the task is looked at again and again, after 10 ms at first
-    /// and then after growing pauses, each about an eighth of the time waited so far, 1 s at most. Each look is one
-    /// small read of the storage. The time is tokio's, also where a test has a clock of its own.
+    /// It works the same with servers of ours and of Go's: the task is looked at again and again, after 10 ms
+    /// at first and then after growing pauses, each about an eighth of the time waited so far, 1 s at most.
+    /// Each look is one small read of the storage. The time is tokio's, also where a test has a clock of its
+    /// own.
     ///
     /// A handler that waits for another task holds its slot meanwhile. Where all slots wait for tasks of the same
     /// server, none of these runs before a wait is over.

@@ -69,7 +69,7 @@ impl Live {
         }
     }
 
-    /// Whether no run waits for a task that it has started.
+    /// Returns whether no run waits for a task that it has started.
     pub(super) fn is_idle(&self) -> bool {
         self.working.load(Ordering::Acquire) == 0
     }

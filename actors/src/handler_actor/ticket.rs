@@ -127,7 +127,7 @@ impl HandleTask {
         self.context.queue()
     }
 
-    /// When its run must have ended.
+    /// Returns when its run must have ended.
     #[must_use]
     pub fn deadline(&self) -> DateTime<Utc> {
         self.context.deadline()

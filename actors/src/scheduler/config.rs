@@ -83,7 +83,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// How often the entries are shown to the tools, 1 s to 1 h; they are shown for twice as long.
+    /// Sets how often the entries are shown to the tools, 1 s to 1 h; they are shown for twice as long.
     /// Default: 10 s. A change is shown at once.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
@@ -91,7 +91,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// What becomes of ticks that were missed, where the entry does not say. Default:
+    /// Sets what becomes of ticks that were missed, where the entry does not say. Default:
     /// [`MissedTicks::Skip`], as Go.
     #[must_use]
     pub fn missed(mut self, missed: MissedTicks) -> Self {
@@ -99,7 +99,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// What becomes of ticks whose task has a fixed id that another task has, where the entry does not say.
+    /// Sets what becomes of ticks whose task has a fixed id that another task has, where the entry does not say.
     /// Default: [`OnConflict::Skip`], as Go.
     #[must_use]
     pub fn on_conflict(mut self, policy: OnConflict) -> Self {
@@ -107,7 +107,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// How large the encoded message of a periodic task may be, in bytes, 1 KiB to 510 MiB. A registration
+    /// Sets how large the encoded message of a periodic task may be, in bytes, 1 KiB to 510 MiB. A registration
     /// beyond it is refused with [`TaskError::TooLarge`](asynq_core::TaskError::TooLarge) for `message size`.
     /// Default: 16 MiB.
     #[must_use]

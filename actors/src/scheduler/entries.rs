@@ -98,7 +98,7 @@ impl Entries {
         self.lock().insert(prepared)
     }
 
-    /// Whether there was such an entry.
+    /// Returns whether there was such an entry.
     pub(super) fn remove(&self, id: &EntryId) -> bool {
         let now = self.env.clock.now();
         let mut state = self.lock();
@@ -211,7 +211,7 @@ impl Entries {
         (due, next)
     }
 
-    /// When an entry has work; `None`: never.
+    /// Returns when an entry has work; `None`: never.
     pub(super) fn due_at(&self, number: u64) -> Option<Time> {
         let state = self.lock();
         state.entries.get(&number).filter(|entry| entry.anchored)?.due_at()
@@ -266,7 +266,7 @@ impl Entries {
         Work::Run(run)
     }
 
-    /// Whether a tick whose attempt failed is to be tried again.
+    /// Returns whether a tick whose attempt failed is to be tried again.
     pub(super) fn again(&self, number: u64, run: &Arc<Run>) -> Again {
         let now = self.env.clock.now();
         let state = self.lock();
@@ -311,7 +311,7 @@ impl Entries {
         true
     }
 
-    /// What is to be added to the history of an entry, now.
+    /// Returns what is to be added to the history of an entry, now.
     pub(super) fn unrecorded(&self, number: u64) -> Option<(EntryId, SchedulerEnqueueEvent)> {
         let now = self.env.clock.now();
         let state = self.lock();

@@ -56,7 +56,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Whether this is the first who asks.
+    /// Returns whether this is the first who asks.
     pub(super) fn announce(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)
     }
@@ -202,7 +202,7 @@ fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
     ConfigError { faults: vec![fault] }.into()
 }
 
-/// How long a tick is remembered (rules.md#one-tick-one-task).
+/// Returns how long a tick is remembered (rules.md#one-tick-one-task).
 pub(super) fn keep(tick: Time, following: Option<Time>) -> Duration {
     let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
     let keep = periods.max(KEEP).to_std().unwrap_or(MAX_DURATION);
@@ -343,7 +343,7 @@ impl Entry {
         self.running.is_some() || !self.unrecorded.is_empty()
     }
 
-    /// When there is work; `None`: never.
+    /// Returns when there is work; `None`: never.
     pub(super) fn due_at(&self) -> Option<Time> {
         let begun = self.running.is_some().then_some(Time::MIN_UTC);
         let record = (!self.unrecorded.is_empty()).then(|| self.record_at.unwrap_or(Time::MIN_UTC));

@@ -79,7 +79,7 @@ impl Timetable {
         self.after(left_out).unwrap_or(left_out)
     }
 
-    /// Whether there are more than so many ticks after a tick, up to a time.
+    /// Returns whether there are more than so many ticks after a tick, up to a time.
     fn more_than(&self, most: usize, tick: Time, up_to: Time) -> bool {
         std::iter::successors(self.after(tick), |tick| self.after(*tick))
             .take_while(|tick| *tick <= up_to)

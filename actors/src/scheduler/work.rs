@@ -63,7 +63,7 @@ async fn within<T, E: From<BrokerError>>(call: impl Future<Output = Result<T, E>
     timeout(CALL_WITHIN, call).await.unwrap_or_else(|_| Err(hung().into()))
 }
 
-/// Whether the same request may be taken later. A storage that is closed is being replaced.
+/// Returns whether the same request may be taken later. A storage that is closed is being replaced.
 fn is_retryable(error: &EnqueueError) -> bool {
     match error {
         EnqueueError::Broker(error) => error.is_retryable() || matches!(error, BrokerError::Closed),
@@ -72,7 +72,7 @@ fn is_retryable(error: &EnqueueError) -> bool {
     }
 }
 
-/// Whether the request may have decided its tick.
+/// Returns whether the request may have decided its tick.
 fn is_ambiguous(error: &EnqueueError) -> bool {
     match error {
         EnqueueError::Broker(error) => error.is_ambiguous(),

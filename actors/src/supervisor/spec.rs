@@ -190,14 +190,14 @@ impl ChildSpec {
         }
     }
 
-    /// When it is started again. Default: [`Restart::Permanent`].
+    /// Sets when it is started again. Default: [`Restart::Permanent`].
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// How long to wait before a restart, asked with how the child ended, in place of the
+    /// Sets how long to wait before a restart, asked with how the child ended, in place of the
     /// supervisor's [`Backoff`] and its jitter. A panic in it is caught; the back-off applies then.
     #[must_use]
     pub fn restart_after(mut self, wait: impl Fn(&str) -> Duration + Send + Sync + 'static) -> Self {
@@ -212,14 +212,14 @@ impl ChildSpec {
         self
     }
 
-    /// How it is ended. Default: stop, with 5 s.
+    /// Sets how it is ended. Default: stop, with 5 s.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
         self
     }
 
-    /// How long its `pre_start` may take; beyond it the start has failed. The supervisor does
+    /// Sets how long its `pre_start` may take; beyond it the start has failed. The supervisor does
     /// nothing else meanwhile. Default: 30 s.
     #[must_use]
     pub fn start_within(mut self, limit: Duration) -> Self {

@@ -95,7 +95,7 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// What runs the tasks that no [handler actor](Self::handler_actor) is for. Without any handler
+    /// Sets what runs the tasks that no [handler actor](Self::handler_actor) is for. Without any handler
     /// the system takes none.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
@@ -103,7 +103,7 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// What makes one task out of the tasks of a group, in all queues of the config. Without it
+    /// Sets what makes one task out of the tasks of a group, in all queues of the config. Without it
     /// groups wait for another server. It needs no handler beside it; the tasks that it makes then
     /// wait for another server's.
     #[must_use]
@@ -198,14 +198,14 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// How many restarts of its actors are normal. Default: 5 in 60 s for each supervisor.
+    /// Sets how many restarts of its actors are normal. Default: 5 in 60 s for each supervisor.
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.intensity = intensity;
         self
     }
 
-    /// How long to wait before an actor is restarted. Default: 100 ms doubling to 30 s.
+    /// Sets how long to wait before an actor is restarted. Default: 100 ms doubling to 30 s.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;

@@ -82,7 +82,7 @@ impl State {
 }
 
 impl Table {
-    /// How many outcomes of a queue wait for their first offer.
+    /// Returns how many outcomes of a queue wait for their first offer.
     pub(crate) fn ended_of(&self, queue: &QueueName) -> usize {
         self.lock().ended.get(queue).map_or(0, VecDeque::len)
     }

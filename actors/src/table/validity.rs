@@ -48,17 +48,17 @@ impl Validity {
         self.extend_until(end_of(until));
     }
 
-    /// How long it still stands; zero if it has ended.
+    /// Returns how long it still stands; zero if it has ended.
     pub(crate) fn left(&self) -> Duration {
         self.left_at(self.clock.steady())
     }
 
-    /// How long it still stood, or will stand, at a reading of the steady time.
+    /// Returns how long it still stood, or will stand, at a reading of the steady time.
     pub(crate) fn left_at(&self, steady: Duration) -> Duration {
         Duration::from_nanos(self.end.load(Ordering::Relaxed)).saturating_sub(steady)
     }
 
-    /// Whether it stood, or will stand, at a reading of the steady time.
+    /// Returns whether it stood, or will stand, at a reading of the steady time.
     pub(crate) fn stands_at(&self, steady: Duration) -> bool {
         !self.left_at(steady).is_zero()
     }

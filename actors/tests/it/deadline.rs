@@ -95,7 +95,7 @@ impl World {
         world
     }
 
-    /// How long the shutdown takes when the storage does that from its beginning on.
+    /// Returns how long the shutdown takes when the storage does that from its beginning on.
     async fn shutdown(&mut self, storage: Storage) -> Duration {
         storage.take_effect(&self.faults, &mut self.background);
         let began = Instant::now();

@@ -349,7 +349,7 @@ pub struct GroupLimits {
 }
 
 impl GroupLimits {
-    /// How many tasks make a group full, and are the most in one set.
+    /// Returns how many tasks make a group full, and are the most in one set.
     #[must_use]
     pub fn most(&self) -> u32 {
         let asked = self.max_size.filter(|size| *size > 0);
@@ -445,7 +445,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Any [`BrokerError`]; call it again.
     async fn adopt(&self, queue: &QueueName, lost: &CallRecord) -> Result<Vec<LeasedTask>, BrokerError>;
 
-    /// Whether [`adopt`](Self::adopt) can make sure that the lost call is over. Where it cannot
+    /// Returns whether [`adopt`](Self::adopt) can make sure that the lost call is over. Where it cannot
     /// (`CLIENT KILL` is not permitted), the caller adopts again 5 s and 30 s later.
     fn adoption_is_final(&self) -> bool {
         true
@@ -639,7 +639,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// the [end](Cancellations::next) of an earlier subscription, are not told.
     async fn subscribe_cancellations(&self) -> Result<Cancellations, BrokerError>;
 
-    /// Whether the storage answers.
+    /// Returns whether the storage answers.
     async fn ping(&self) -> Result<(), BrokerError>;
 
     /// Closes the connections; later calls answer [`BrokerError::Closed`]. Idempotent.

@@ -55,7 +55,7 @@ impl Host {
         nanos(self.origin.elapsed())
     }
 
-    /// What `base` is, or would be, were the clock to run by itself from now on.
+    /// Returns what `base` is, or would be, were the clock to run by itself from now on.
     fn base(&self) -> i64 {
         match self.base.load(Ordering::Acquire) {
             FOLLOWS_THE_WALL => unix_nanos((self.wall)()).saturating_sub(self.elapsed()),
@@ -89,13 +89,13 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// How long from this moment until `at`; zero if it had passed.
+    /// Returns how long from this moment until `at`; zero if it had passed.
     #[must_use]
     pub fn until(&self, at: DateTime<Utc>) -> Duration {
         (at - self.now).to_std().unwrap_or(Duration::ZERO)
     }
 
-    /// How long the clock will have run at `at`; at this moment if that had passed.
+    /// Returns how long the clock will have run at `at`; at this moment if that had passed.
     #[must_use]
     pub fn steady_at(&self, at: DateTime<Utc>) -> Duration {
         self.steady.saturating_add(self.until(at))
@@ -164,7 +164,7 @@ impl Clock {
         }
     }
 
-    /// How long this clock has run. No correction and no step of a wall clock changes it, so it measures
+    /// Returns how long this clock has run. No correction and no step of a wall clock changes it, so it measures
     /// spans: a lease lasts until a reading of this. On the system's clock it is monotonic time, which may
     /// stand still while the host is suspended; on a manual one, how far that was moved, zero at least.
     #[must_use]
@@ -191,8 +191,8 @@ impl Clock {
         }
     }
 
-    /// What the clock showed, or will show, at a reading of [`steady`](Self::steady), with the correction that
-    /// is in force now.
+    /// Returns what the clock showed, or will show, at a reading of [`steady`](Self::steady), with the
+    /// correction that is in force now.
     #[must_use]
     pub fn at(&self, steady: Duration) -> DateTime<Utc> {
         let read = self.read();
@@ -210,7 +210,7 @@ impl Clock {
         }
     }
 
-    /// Whether tokio's clock moves it, which stands still or leaps in tests.
+    /// Returns whether tokio's clock moves it, which stands still or leaps in tests.
     #[must_use]
     pub fn is_virtual(&self) -> bool {
         matches!(&*self.0, Source::Virtual { .. })
@@ -272,13 +272,13 @@ impl Clock {
         }
     }
 
-    /// Whether this is the system's clock.
+    /// Returns whether this is the system's clock.
     #[must_use]
     pub fn is_system(&self) -> bool {
         matches!(&*self.0, Source::System(_))
     }
 
-    /// How long from now until `at`; zero if it has passed.
+    /// Returns how long from now until `at`; zero if it has passed.
     #[must_use]
     pub fn until(&self, at: DateTime<Utc>) -> Duration {
         self.read().until(at)
@@ -369,7 +369,7 @@ mod tests {
         (clock, step)
     }
 
-    /// How far `clock` is ahead of the test's own, in whole seconds.
+    /// Returns how far `clock` is ahead of the test's own, in whole seconds.
     fn ahead(clock: &Clock) -> i64 {
         ((clock.now() - Utc::now()).num_milliseconds() + 500).div_euclid(1000)
     }

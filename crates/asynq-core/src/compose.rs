@@ -178,7 +178,7 @@ pub fn task_deadline(message: &TaskMessage, exact: Option<DateTime<Utc>>) -> Opt
     })
 }
 
-/// When a run that starts now must have ended (Go: `processor.go`, `computeDeadline`): the earlier
+/// Returns when a run that starts now must have ended (Go: `processor.go`, `computeDeadline`): the earlier
 /// of timeout and deadline; 30 minutes where a message has neither. `exact` is as in [`task_deadline`]. Never
 /// earlier than in Go, which floors `now` where there are both.
 #[must_use]

@@ -109,7 +109,7 @@ impl ServerConfig {
         Self::default()
     }
 
-    /// How many tasks run at once, 1 to [`MAX_CONCURRENCY`]. Default: the number of usable CPUs.
+    /// Sets how many tasks run at once, 1 to [`MAX_CONCURRENCY`]. Default: the number of usable CPUs.
     #[must_use]
     pub fn concurrency(mut self, tasks: usize) -> Self {
         self.concurrency = tasks;
@@ -129,14 +129,14 @@ impl ServerConfig {
         self
     }
 
-    /// Whether a queue is served only when all queues of higher priority are empty. Default: off.
+    /// Sets whether a queue is served only when all queues of higher priority are empty. Default: off.
     #[must_use]
     pub fn strict_priority(mut self, strict: bool) -> Self {
         self.strict_priority = strict;
         self
     }
 
-    /// How long to wait before looking again when all queues are empty and the storage cannot
+    /// Sets how long to wait before looking again when all queues are empty and the storage cannot
     /// wake us: half to one and a half times this. 1 ms to 1 h, default 1 s.
     #[must_use]
     pub fn task_check_interval(mut self, interval: Duration) -> Self {
@@ -144,14 +144,14 @@ impl ServerConfig {
         self
     }
 
-    /// How often due tasks are looked for. 1 ms to 1 h, default 5 s.
+    /// Sets how often due tasks are looked for. 1 ms to 1 h, default 5 s.
     #[must_use]
     pub fn delayed_task_check_interval(mut self, interval: Duration) -> Self {
         self.delayed_task_check_interval = interval;
         self
     }
 
-    /// How long running tasks may go on after a shutdown began. Then they are cancelled, given 2 s
+    /// Sets how long running tasks may go on after a shutdown began. Then they are cancelled, given 2 s
     /// of grace, dropped, and given back to their queue. 0 to 24 h, default 8 s.
     ///
     /// The whole shutdown takes no longer than this and 6 s, 14 s by default, whatever handlers and the
@@ -162,21 +162,21 @@ impl ServerConfig {
         self
     }
 
-    /// How often completed tasks are looked for whose retention is over. 1 ms to 24 h, default 8 s.
+    /// Sets how often completed tasks are looked for whose retention is over. 1 ms to 24 h, default 8 s.
     #[must_use]
     pub fn janitor_interval(mut self, interval: Duration) -> Self {
         self.janitor_interval = interval;
         self
     }
 
-    /// How many of them one call deletes, 1 to 10 000. Default: 100.
+    /// Sets how many of them one call deletes, 1 to 10 000. Default: 100.
     #[must_use]
     pub fn janitor_batch_size(mut self, tasks: u32) -> Self {
         self.janitor_batch_size = tasks;
         self
     }
 
-    /// How often leases are extended and the server shows itself, 10 ms to 10 s; the lease is 30 s.
+    /// Sets how often leases are extended and the server shows itself, 10 ms to 10 s; the lease is 30 s.
     /// Default: 5 s (a constant in Go).
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
@@ -184,7 +184,7 @@ impl ServerConfig {
         self
     }
 
-    /// How often tasks of dead servers are looked for, and what is broken is healed; also once at
+    /// Sets how often tasks of dead servers are looked for, and what is broken is healed; also once at
     /// the start. 10 ms to 24 h, default 60 s (a constant in Go).
     #[must_use]
     pub fn recoverer_interval(mut self, interval: Duration) -> Self {
@@ -192,7 +192,7 @@ impl ServerConfig {
         self
     }
 
-    /// How long a lease must have been over before its task is taken from its owner, 0 to 1 h.
+    /// Sets how long a lease must have been over before its task is taken from its owner, 0 to 1 h.
     /// Default: 30 s (a constant in Go). Below it, clocks that disagree can run a task twice.
     #[must_use]
     pub fn recover_grace(mut self, grace: Duration) -> Self {
@@ -200,7 +200,7 @@ impl ServerConfig {
         self
     }
 
-    /// How often outcomes are offered again whose write failed, 10 ms to 1 min. Default: 1 s (5 s
+    /// Sets how often outcomes are offered again whose write failed, 10 ms to 1 min. Default: 1 s (5 s
     /// in Go).
     #[must_use]
     pub fn syncer_interval(mut self, interval: Duration) -> Self {
@@ -208,7 +208,7 @@ impl ServerConfig {
         self
     }
 
-    /// How long no task must have joined a group before its tasks are aggregated, 1 s to 100 years;
+    /// Sets how long no task must have joined a group before its tasks are aggregated, 1 s to 100 years;
     /// fractions of a second are cut. Each new task begins it anew. Default: 1 min.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl ServerConfig {
         Ok(self)
     }
 
-    /// How long the oldest task of a group may wait, even if others keep joining: 0 (no limit) or
+    /// Sets how long the oldest task of a group may wait, even if others keep joining: 0 (no limit) or
     /// 1 s to 100 years; fractions of a second are cut. Default: no limit.
     #[must_use]
     pub fn group_max_delay(mut self, delay: Duration) -> Self {
@@ -243,7 +243,7 @@ impl ServerConfig {
         self
     }
 
-    /// How often groups are looked at, 10 ms to 1 h. Default: 7 s, or the grace period if that is
+    /// Sets how often groups are looked at, 10 ms to 1 h. Default: 7 s, or the grace period if that is
     /// shorter (as in Go, where it cannot be set).
     #[must_use]
     pub fn group_check_interval(mut self, interval: Duration) -> Self {
@@ -251,7 +251,7 @@ impl ServerConfig {
         self
     }
 
-    /// How long the aggregator may take for the tasks of one set, 1 s to 24 h; beyond it they
+    /// Sets how long the aggregator may take for the tasks of one set, 1 s to 24 h; beyond it they
     /// return to their group. Default: 30 min (in Go 2 min, a constant).
     #[must_use]
     pub fn group_timeout(mut self, limit: Duration) -> Self {
@@ -259,7 +259,7 @@ impl ServerConfig {
         self
     }
 
-    /// How long to wait before the next attempt of a failed task. Default: Go's formula, see
+    /// Sets how long to wait before the next attempt of a failed task. Default: Go's formula, see
     /// [`default_retry_delay`](crate::handler::default_retry_delay).
     #[must_use]
     pub fn retry_delay(mut self, delay: RetryDelay) -> Self {
@@ -267,7 +267,7 @@ impl ServerConfig {
         self
     }
 
-    /// Which errors count as failures. Default: all.
+    /// Sets which errors count as failures. Default: all.
     #[must_use]
     pub fn is_failure(mut self, rule: IsFailure) -> Self {
         self.is_failure = Some(rule);
@@ -288,21 +288,21 @@ impl ServerConfig {
         self
     }
 
-    /// How often the storage's health is checked, 10 ms to 1 h. Default: 15 s.
+    /// Sets how often the storage's health is checked, 10 ms to 1 h. Default: 15 s.
     #[must_use]
     pub fn health_check_interval(mut self, interval: Duration) -> Self {
         self.health_check_interval = interval;
         self
     }
 
-    /// What becomes of a task whose type has no handler here. Default: [`UnknownTask::Fail`].
+    /// Sets what becomes of a task whose type has no handler here. Default: [`UnknownTask::Fail`].
     #[must_use]
     pub fn unknown_task(mut self, then: UnknownTask) -> Self {
         self.unknown_task = then;
         self
     }
 
-    /// How large a [result](crate::TaskContext::write_result) of a handler, and the encoded message of an
+    /// Sets how large a [result](crate::TaskContext::write_result) of a handler, and the encoded message of an
     /// aggregated task, may be, in bytes; 1 KiB to 510 MiB. Beyond it a result is
     /// refused with [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `result`, and an aggregation fails.
     /// Default: 16 MiB.
@@ -453,7 +453,7 @@ impl ServerConfig {
     }
 }
 
-/// What is wrong with a limit for messages or results.
+/// Returns what is wrong with a limit for messages or results.
 #[must_use]
 pub fn message_limit_problem(bytes: usize) -> Option<String> {
     let (least, most) = (MIN_MESSAGE_LIMIT, MAX_MESSAGE_BYTES);
@@ -501,14 +501,14 @@ impl ClientConfig {
         Self::default()
     }
 
-    /// How long an enqueue is tried before it is given up, 10 ms to 1 h. Default: 10 s.
+    /// Sets how long an enqueue is tried before it is given up, 10 ms to 1 h. Default: 10 s.
     #[must_use]
     pub fn enqueue_timeout(mut self, timeout: Duration) -> Self {
         self.enqueue_timeout = timeout;
         self
     }
 
-    /// How many enqueues may wait for their answer at once, 1 to 1 000 000. Beyond it `enqueue`
+    /// Sets how many enqueues may wait for their answer at once, 1 to 1 000 000. Beyond it `enqueue`
     /// waits and `try_enqueue` refuses. Default: 4096.
     #[must_use]
     pub fn max_waiting(mut self, tasks: usize) -> Self {
@@ -516,7 +516,7 @@ impl ClientConfig {
         self
     }
 
-    /// How many bytes of them, 1 MiB to 1 GiB: of a task its encoded message counts, with its headers, and
+    /// Sets how many bytes of them, 1 MiB to 1 GiB: of a task its encoded message counts, with its headers, and
     /// what holds it. One task counts at most this much. While a batch of up to 200 tasks is being sent it
     /// is held once more. Default: 64 MiB.
     #[must_use]
@@ -525,7 +525,7 @@ impl ClientConfig {
         self
     }
 
-    /// How large one encoded message may be, in bytes: payload, headers, type and all; 1 KiB to 510 MiB,
+    /// Sets how large one encoded message may be, in bytes: payload, headers, type and all; 1 KiB to 510 MiB,
     /// which is about what Redis takes. An enqueue beyond it is refused before anything is sent, with
     /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `message size`. Default: 16 MiB.
     ///

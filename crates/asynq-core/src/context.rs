@@ -29,7 +29,7 @@ pub trait ResultSink: Send + Sync + 'static {
     /// [`SettleError::NotOurs`] when the task is no longer ours.
     async fn write(&self, result: Bytes) -> Result<usize, SettleError>;
 
-    /// How many bytes a result may have. Default: 16 MiB.
+    /// Returns how many bytes a result may have. Default: 16 MiB.
     fn max_bytes(&self) -> usize {
         DEFAULT_MAX_MESSAGE_BYTES
     }
@@ -138,19 +138,19 @@ impl TaskContext {
         &self.0.queue
     }
 
-    /// How many retries were used before this run; 0 in the first (Go: `GetRetryCount`).
+    /// Returns how many retries were used before this run; 0 in the first (Go: `GetRetryCount`).
     #[must_use]
     pub fn retried(&self) -> u32 {
         self.0.retried
     }
 
-    /// How many retries the task has at most (Go: `GetMaxRetry`).
+    /// Returns how many retries the task has at most (Go: `GetMaxRetry`).
     #[must_use]
     pub fn max_retry(&self) -> u32 {
         self.0.max_retry
     }
 
-    /// When the run must have ended; it is cancelled then.
+    /// Returns when the run must have ended; it is cancelled then.
     #[must_use]
     pub fn deadline(&self) -> DateTime<Utc> {
         self.0.deadline
@@ -165,7 +165,7 @@ impl TaskContext {
         self.0.cancel.cancelled().await;
     }
 
-    /// Whether the run is to end.
+    /// Returns whether the run is to end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancel.is_cancelled()
@@ -184,7 +184,7 @@ impl TaskContext {
         &self.0.states
     }
 
-    /// What the runtime gave to the run, if it is of this type.
+    /// Returns what the runtime gave to the run, if it is of this type.
     #[doc(hidden)]
     #[must_use]
     pub fn of_runtime<T: Any>(&self) -> Option<&T> {

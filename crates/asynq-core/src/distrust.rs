@@ -17,8 +17,9 @@ const PLACES: usize = 64;
 /// Text and place of the last panics, the newest last. A panic that is caught no longer knows its place.
 static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
 
-/// An error with its causes, on one line. A cause whose text stands at the end already, since the error
-/// shows it, is not repeated, and what an error says of its task is no cause. For errors of our own; a user's goes through [`shown`].
+/// An error with its causes, on one line. A cause whose text stands at the end already, since the error shows
+/// it, is not repeated, and what an error says of its task is no cause. For errors of our own; a user's goes
+/// through [`shown`].
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()).take(CAUSES) {
@@ -103,7 +104,7 @@ fn last_panics() -> MutexGuard<'static, VecDeque<(String, String)>> {
     LAST_PANICS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What Go says of a panic: its text and, where [it is remembered](remember_panics), its place.
+/// Returns what Go says of a panic: its text and, where [it is remembered](remember_panics), its place.
 pub fn panic_report(panic: &(dyn Any + Send)) -> String {
     let text = panic_text(panic);
     let last = last_panics();

@@ -245,7 +245,7 @@ pub enum ErrorKind {
 }
 
 impl BrokerError {
-    /// What a caller can do about it.
+    /// Returns what a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -268,13 +268,13 @@ impl BrokerError {
         }
     }
 
-    /// Whether the operation may have taken effect although it failed.
+    /// Returns whether the operation may have taken effect although it failed.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         self.kind() == ErrorKind::Ambiguous
     }
 
-    /// Whether the same call may succeed later. True for ambiguous errors too: settles are fenced
+    /// Returns whether the same call may succeed later. True for ambiguous errors too: settles are fenced
     /// and enqueues carry a token, so both may be sent again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -493,7 +493,7 @@ impl Error {
         Self::Snooze(Directed::snooze(delay))
     }
 
-    /// Whether it says that the handler panicked (Go: `IsPanicError`).
+    /// Returns whether it says that the handler panicked (Go: `IsPanicError`).
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self, Self::Panic(_))

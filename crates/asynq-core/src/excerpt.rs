@@ -19,7 +19,7 @@ pub const MAX_SHOWN: usize = 100;
 pub struct Excerpt<'t>(pub &'t str);
 
 impl<'t> Excerpt<'t> {
-    /// What is shown, and whether that is not all.
+    /// Returns what is shown, and whether that is not all.
     fn cut(self) -> (&'t str, bool) {
         match self.0.char_indices().nth(MAX_SHOWN) {
             Some((end, _)) => (&self.0[..end], true),

@@ -63,7 +63,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// What the user's code answers; `None` if it panics.
+/// Returns what the user's code answers; `None` if it panics.
 fn guarded<T>(what: &'static str, ask: impl FnOnce() -> T) -> Option<T> {
     let panic = match catch_unwind(AssertUnwindSafe(ask)) {
         Ok(answer) => return Some(answer),

@@ -32,7 +32,7 @@ pub trait Handler: Send + Sync + 'static {
     /// off.
     async fn process_task(&self, task: Task) -> Result<()>;
 
-    /// What is wrong with how the handler was put together; a server looks before it starts.
+    /// Returns what is wrong with how the handler was put together; a server looks before it starts.
     ///
     /// # Errors
     /// [`ConfigError`] with all faults. Default: none.
@@ -150,7 +150,7 @@ impl IsFailure {
         Self(Arc::new(rule))
     }
 
-    /// Whether this error counts.
+    /// Returns whether this error counts.
     #[must_use]
     pub fn of(&self, error: &Error) -> bool {
         (self.0)(error)

@@ -306,7 +306,7 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The servers that live, Go's and ours.
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError>;
 
-    /// What the living servers are running.
+    /// Returns what the living servers are running.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError>;
 
     /// The supervision trees of the living servers of ours, by host, process and server. What cannot be

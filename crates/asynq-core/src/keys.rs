@@ -178,7 +178,7 @@ pub mod own {
         of_queue(queue, "x:quarantine")
     }
 
-    /// What was the task key of a quarantined id, as it was found.
+    /// Returns what was the task key of a quarantined id, as it was found.
     #[must_use]
     pub fn quarantined_task(queue: &QueueName, id: &TaskId) -> String {
         format!("asynq:{{{queue}}}:x:quarantine:{id}")
@@ -204,7 +204,7 @@ pub mod own {
         format!("asynq:{{{queue}}}:x:tick:{entry}")
     }
 
-    /// Which server repairs a queue, with a lifetime: the id of its connection.
+    /// Returns which server repairs a queue, with a lifetime: the id of its connection.
     #[must_use]
     pub fn healer(queue: &QueueName) -> String {
         of_queue(queue, "x:healer")

@@ -228,7 +228,7 @@ impl ServeMux {
         self
     }
 
-    /// What becomes of tasks whose payload cannot be read; for the routes registered after this.
+    /// Sets what becomes of tasks whose payload cannot be read; for the routes registered after this.
     /// Default: [`BadPayload::Archive`].
     #[must_use]
     pub fn bad_payload(mut self, what: BadPayload) -> Self {
@@ -236,7 +236,7 @@ impl ServeMux {
         self
     }
 
-    /// Whether nothing is registered.
+    /// Returns whether nothing is registered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.handlers.is_empty() && self.otherwise.is_none()

@@ -14,7 +14,7 @@ use crate::{
 
 const QUEUE: &str = "queue";
 
-/// What is wrong with the name of a `field`.
+/// Returns what is wrong with the name of a `field`.
 fn fault(field: &str, text: &str) -> Option<NameFault> {
     if text.trim().is_empty() {
         Some(NameFault::Blank)

@@ -75,14 +75,14 @@ impl TaskOptions {
         self
     }
 
-    /// How often a failed task is tried again, 0 to [`MAX_RETRIES`]. Default: 25.
+    /// Sets how often a failed task is tried again, 0 to [`MAX_RETRIES`]. Default: 25.
     #[must_use]
     pub fn max_retry(mut self, retries: u32) -> Self {
         self.max_retry = Some(retries);
         self
     }
 
-    /// How long one run may take: 1 s to 100 years, fractions of a second are cut; zero means not
+    /// Sets how long one run may take: 1 s to 100 years, fractions of a second are cut; zero means not
     /// set. Default: 30 min if there is no deadline either.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -107,16 +107,16 @@ impl TaskOptions {
         self
     }
 
-    /// When to run, to the millisecond: never before this time, and a fraction of a second after it where a server is
-    /// free. Go programs cut fractions of a second: a Go server may start it that much earlier, and inspectors show
-    /// whole seconds. Replaces [`process_in`](Self::process_in).
+    /// Sets when to run, to the millisecond: never before this time, and a fraction of a second after it where
+    /// a server is free. Go programs cut fractions of a second: a Go server may start it that much earlier, and
+    /// inspectors show whole seconds. Replaces [`process_in`](Self::process_in).
     #[must_use]
     pub fn process_at(mut self, at: DateTime<Utc>) -> Self {
         self.process = Some(ProcessAt::At(at));
         self
     }
 
-    /// How long after the enqueue to run; at most 100 years. Replaces
+    /// Sets how long after the enqueue to run; at most 100 years. Replaces
     /// [`process_at`](Self::process_at).
     #[must_use]
     pub fn process_in(mut self, delay: Duration) -> Self {
@@ -124,7 +124,7 @@ impl TaskOptions {
         self
     }
 
-    /// How long to keep the task after success: 1 s to 100 years, fractions are cut; zero means
+    /// Sets how long to keep the task after success: 1 s to 100 years, fractions are cut; zero means
     /// not at all, the default.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {

@@ -97,7 +97,7 @@ impl<T> Patterns<T> {
         self.0.iter().map(|(pattern, value)| (pattern.as_str(), value))
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -102,7 +102,7 @@ impl PeriodicTaskConfig {
         self
     }
 
-    /// What becomes of a tick whose task has a fixed id that another task has. Default: the scheduler's.
+    /// Sets what becomes of a tick whose task has a fixed id that another task has. Default: the scheduler's.
     pub fn on_conflict(mut self, policy: OnConflict) -> Self {
         self.on_conflict = Some(policy);
         self
@@ -285,7 +285,7 @@ impl TickMark {
         })
     }
 
-    /// When the tick was due.
+    /// Returns when the tick was due.
     #[must_use]
     pub fn instant(&self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.at, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)

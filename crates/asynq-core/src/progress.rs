@@ -22,7 +22,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether it keeps to the limits.
+    /// Returns whether it keeps to the limits.
     ///
     /// # Errors
     /// [`TaskError::TooLarge`] for more than 100 per cent or too long a note.

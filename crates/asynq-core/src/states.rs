@@ -34,7 +34,7 @@ impl States {
         Arc::clone(state).downcast().ok()
     }
 
-    /// Whether there is a value of this type.
+    /// Returns whether there is a value of this type.
     #[must_use]
     pub fn has<S: Send + Sync + 'static>(&self) -> bool {
         self.0.contains_key(&TypeId::of::<S>())

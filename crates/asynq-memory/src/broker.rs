@@ -109,8 +109,8 @@ impl MemoryBroker {
         Some((lives.num_milliseconds() + 500) / 1000).filter(|_| lives > TimeDelta::zero())
     }
 
-    /// Whether tasks and sets may be taken from their owners; not so soon after a jump of the time that living
-    /// owners may not have extended their leases since.
+    /// Returns whether tasks and sets may be taken from their owners; not so soon after a jump of the time that
+    /// living owners may not have extended their leases since.
     fn may_take_over(&self) -> bool {
         let clock = &self.0.env.clock;
         let mut jumps = self.0.jumps.lock().unwrap_or_else(PoisonError::into_inner);

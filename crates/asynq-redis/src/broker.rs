@@ -82,7 +82,7 @@ impl Core {
         !jumps.is_settling(clock)
     }
 
-    /// What tells this broker from others; in front of each token.
+    /// Returns what tells this broker from others; in front of each token.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Who tells the time of the server.
 pub(crate) trait Timekeeper: Sync {
-    /// What TIME answers; `None` if it does not.
+    /// Returns what TIME answers; `None` if it does not.
     fn time(&self) -> impl Future<Output = Option<Value>> + Send;
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn keep_in_sync(clock: &Clock, server: &impl Timekeeper) {
     }
 }
 
-/// How far the wall clock is ahead of monotonic time.
+/// Returns how far the wall clock is ahead of monotonic time.
 fn wall_ahead(clock: &Clock) -> TimeDelta {
     let steady = TimeDelta::from_std(clock.steady()).unwrap_or(TimeDelta::MAX);
     (clock.wall() - DateTime::<Utc>::UNIX_EPOCH) - steady
@@ -131,7 +131,7 @@ pub(crate) fn hear(clock: &Clock, time: DateTime<Utc>, asked: Duration, answered
     );
 }
 
-/// What TIME answered.
+/// Returns what TIME answered.
 pub(crate) fn server_time(answer: &Value) -> Option<DateTime<Utc>> {
     let (secs, micros): (i64, u32) = redis::from_redis_value_ref(answer).ok()?;
     DateTime::from_timestamp(secs, micros.checked_mul(1000)?)
@@ -148,7 +148,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What the clock shows, less the time of the test's own host, in whole seconds.
+    /// Returns what the clock shows, less the time of the test's own host, in whole seconds.
     fn ahead(clock: &Clock) -> i64 {
         ((clock.now() - Utc::now()).num_milliseconds() + 500).div_euclid(1000)
     }

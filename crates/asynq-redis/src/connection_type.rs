@@ -203,13 +203,13 @@ impl RedisConnectionType {
         self.with(|settings| settings.password = (!password.is_empty()).then_some(Secret(password)))
     }
 
-    /// The number of the database; default: 0, the only one of a cluster. What the server allows shows on connecting. Note that
-    /// cancellations are published to all databases of a server, as in Go.
+    /// The number of the database; default: 0, the only one of a cluster. What the server allows shows on
+    /// connecting. Note that cancellations are published to all databases of a server, as in Go.
     pub fn db(self, db: u32) -> Self {
         self.with(|settings| settings.db = db)
     }
 
-    /// What `CLIENT LIST` shows for our connections; default: `asynq`. Empty: no name. A name has no spaces.
+    /// Sets what `CLIENT LIST` shows for our connections; default: `asynq`. Empty: no name. A name has no spaces.
     pub fn client_name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.with(|settings| settings.client_name = (!name.is_empty()).then_some(name))
@@ -220,14 +220,14 @@ impl RedisConnectionType {
         self.with(|settings| settings.connect_timeout = limit)
     }
 
-    /// How long a call waits for a connection while there is none; default: 1 s. Then it answers
+    /// Sets how long a call waits for a connection while there is none; default: 1 s. Then it answers
     /// [`BrokerError::Unavailable`]. There is no limit for an answer (Go: 3 s): a call ends with it or with
     /// its connection, see [`ping_timeout`](Self::ping_timeout).
     pub fn wait_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.wait_timeout = limit)
     }
 
-    /// How long a node of a cluster may leave calls without answer while nothing else comes from it either;
+    /// Sets how long a node of a cluster may leave calls without answer while nothing else comes from it either;
     /// default: 1 s, at least 100 ms. Then they are ambiguous, and until it answers again, new calls to it
     /// answer [`BrokerError::Unavailable`]: after the [`wait_timeout`](Self::wait_timeout) at first, later at
     /// once. So a batch or an exchange over queues on several nodes waits no longer than this for a silent one.
@@ -236,7 +236,7 @@ impl RedisConnectionType {
         self.with(|settings| settings.node_timeout = limit)
     }
 
-    /// How long a server may be silent on all connections while a call waits for its answer; default: 15 s.
+    /// Sets how long a server may be silent on all connections while a call waits for its answer; default: 15 s.
     /// Then the connection is given up, its open calls are ambiguous, and a new one is made. Longer than any
     /// script may run.
     ///

@@ -83,7 +83,7 @@ impl ErrorReply {
             .unwrap_or(&self.code)
     }
 
-    /// Whether the script is not in the server's cache. Nothing ran.
+    /// Returns whether the script is not in the server's cache. Nothing ran.
     pub(crate) fn is_no_script(&self) -> bool {
         self.code == "NOSCRIPT"
     }
@@ -113,7 +113,7 @@ pub(crate) fn split(answer: Value) -> Result<Value, ErrorReply> {
     }
 }
 
-/// Whether an error reply inside of an answer says that the server does not write.
+/// Returns whether an error reply inside of an answer says that the server does not write.
 pub(crate) fn says_read_only(answer: &Value) -> bool {
     match answer {
         Value::Array(values) | Value::Set(values) => values.iter().any(says_read_only),
@@ -123,7 +123,7 @@ pub(crate) fn says_read_only(answer: &Value) -> bool {
     }
 }
 
-/// What an error of the redis crate means. `sent`: the command may have reached the server.
+/// Returns what an error of the redis crate means. `sent`: the command may have reached the server.
 pub(crate) fn classify(error: RedisError, sent: bool) -> BrokerError {
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse if sent => BrokerError::ambiguous(error),
@@ -142,7 +142,7 @@ pub(crate) fn classify(error: RedisError, sent: bool) -> BrokerError {
     }
 }
 
-/// Whether the stream itself could not be understood: how rustls tells of an alert, say about a
+/// Returns whether the stream itself could not be understood: how rustls tells of an alert, say about a
 /// certificate of ours.
 fn is_tls_fault(error: &RedisError) -> bool {
     // The crate gives its cause in an Arc.

@@ -176,7 +176,7 @@ impl Link {
         self.core.state.until_up().await
     }
 
-    /// Which connection is live, 0 if there is none. To be given to [`eval_on`](Self::eval_on) and
+    /// Returns which connection is live, 0 if there is none. To be given to [`eval_on`](Self::eval_on) and
     /// [`kill`](Self::kill), of this link or a later one to the same server; it has no other meaning.
     pub(crate) fn connection(&self) -> u64 {
         self.core.state.live().ok().flatten().map_or(0, |wire| wire.number())
@@ -335,12 +335,12 @@ impl Link {
         self.core.watcher.watch(&self.core, probe).await
     }
 
-    /// What TIME answers; `None` if it does not.
+    /// Returns what TIME answers; `None` if it does not.
     pub(crate) async fn time(&self) -> Option<Value> {
         self.command(&redis::cmd("TIME")).await.ok()
     }
 
-    /// What the link was opened with.
+    /// Returns what the link was opened with.
     pub(crate) fn env(&self) -> &Env {
         &self.core.env
     }

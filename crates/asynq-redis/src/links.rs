@@ -43,7 +43,7 @@ impl Timekeeper for Links {
 }
 
 impl Links {
-    /// Which connection is live, 0 if there is none; see [`Link::connection`].
+    /// Returns which connection is live, 0 if there is none; see [`Link::connection`].
     pub(crate) fn connection(&self) -> u64 {
         each!(self, link => link.connection())
     }
@@ -143,7 +143,7 @@ impl Links {
         }
     }
 
-    /// Whether all queues are on a server whose time the system's clock follows. The nodes of a cluster have
+    /// Returns whether all queues are on a server whose time the system's clock follows. The nodes of a cluster have
     /// clocks of their own.
     pub(crate) fn tells_one_time(&self) -> bool {
         match self {
@@ -166,7 +166,7 @@ impl Links {
         each!(self, link => link.watch(probe).await)
     }
 
-    /// What it was opened with.
+    /// Returns what it was opened with.
     pub(crate) fn env(&self) -> &Env {
         each!(self, link => link.env())
     }

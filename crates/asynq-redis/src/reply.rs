@@ -51,12 +51,12 @@ impl Reply {
         }
     }
 
-    /// How many values are left.
+    /// Returns how many values are left.
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether all has been read.
+    /// Returns whether all has been read.
     pub(crate) fn is_empty(&self) -> bool {
         self.values.as_slice().is_empty()
     }
@@ -106,7 +106,7 @@ impl Reply {
         }
     }
 
-    /// What TIME answered, in the array; `None` for an empty text.
+    /// Returns what TIME answered, in the array; `None` for an empty text.
     pub(crate) fn time(&mut self) -> Result<Option<DateTime<Utc>>, BrokerError> {
         match self.next()? {
             Value::BulkString(text) if text.is_empty() => Ok(None),
@@ -127,7 +127,7 @@ impl Reply {
         Ok(TaskId::from_storage(&self.text()?))
     }
 
-    /// What is wrong with a task: `n`, `h`, `m`, `s`, `p`; `None` for an empty text.
+    /// Returns what is wrong with a task: `n`, `h`, `m`, `s`, `p`; `None` for an empty text.
     pub(crate) fn damage(&mut self) -> Result<Option<PoisonKind>, BrokerError> {
         let word = self.bytes()?;
         match word.as_slice() {
@@ -173,7 +173,7 @@ pub(crate) fn codes(operation: &'static str, value: Value, n: usize) -> Result<V
     check_codes(operation, codes, n)
 }
 
-/// Whether there is one code for each item.
+/// Returns whether there is one code for each item.
 pub(crate) fn check_codes(operation: &'static str, codes: Vec<u8>, n: usize) -> Result<Vec<u8>, BrokerError> {
     if codes.len() == n {
         Ok(codes)

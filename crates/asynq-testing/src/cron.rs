@@ -77,7 +77,7 @@ impl Case {
 }
 
 impl Case {
-    /// Whether Go's time is the next whole second, the difference that is meant.
+    /// Returns whether Go's time is the next whole second, the difference that is meant.
     fn is_a_second_later(&self) -> Result<(), String> {
         let read = |text: &str| DateTime::parse_from_rfc3339(text).map(|at| at.timestamp());
         match (read(&self.from), self.next.as_deref().map(read)) {
@@ -87,7 +87,7 @@ impl Case {
     }
 }
 
-/// How Go's text for the same error begins.
+/// Returns how Go's text for the same error begins.
 fn in_gos_words(error: &CronError) -> String {
     match error {
         CronError::Empty => "empty spec string".to_owned(),

@@ -99,8 +99,8 @@ pub enum Fault {
     LoseReply,
     /// It is not executed, and nobody can know: [`BrokerError::Ambiguous`].
     LoseRequest,
-    /// Its answer is lost at once, and it is executed by [`Faults::run_late`] ("executed after the
-    /// replay"). Only [`Op::Enqueue`], [`Op::EnqueueTick`] and [`Op::Exchange`] can; others are then not executed at all.
+    /// Its answer is lost at once, and it is executed by [`Faults::run_late`] ("executed after the replay").
+    /// Only [`Op::Enqueue`], [`Op::EnqueueTick`] and [`Op::Exchange`] can; others are then not executed at all.
     Late,
     /// It waits for [`Faults::release`] and is executed then.
     Hang,
@@ -224,7 +224,7 @@ impl Faults {
         self.script().orders.all(fault);
     }
 
-    /// What is enqueued into this queue fails with this error and is not executed, and so does the
+    /// Returns what is enqueued into this queue fails with this error and is not executed, and so does the
     /// reading of its last ticks; other items of the same call pass.
     pub fn refuse(&self, queue: &str, error: fn() -> BrokerError) {
         self.script().refusing.insert(queue.to_owned(), error);
@@ -266,13 +266,13 @@ impl Faults {
         }
     }
 
-    /// How many calls of the operation were made.
+    /// Returns how many calls of the operation were made.
     #[must_use]
     pub fn calls(&self, op: Op) -> u64 {
         self.0.seen.borrow().calls.get(&op).copied().unwrap_or(0)
     }
 
-    /// How many calls of the operation hang.
+    /// Returns how many calls of the operation hang.
     #[must_use]
     pub fn hanging(&self, op: Op) -> usize {
         self.0.seen.borrow().hanging.get(&op).copied().unwrap_or(0)

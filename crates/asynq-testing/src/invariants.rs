@@ -279,7 +279,7 @@ impl Look<'_> {
             .extend(stale.map(|id| Breach::StaleLease { id: id.clone() }));
     }
 
-    /// Whether a name in no index is that of a set, by the group in the hashes of its tasks, or else
+    /// Returns whether a name in no index is that of a set, by the group in the hashes of its tasks, or else
     /// by its looks.
     fn is_of_a_set(&self, name: &str) -> bool {
         let Some((group, set)) = name.rsplit_once(':') else {

@@ -173,7 +173,7 @@ impl Proxy {
         self.port
     }
 
-    /// How many connections are open.
+    /// Returns how many connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         let mut connections = self.connections();
@@ -286,7 +286,7 @@ impl Proxy {
     }
 }
 
-/// Whether a request calls a script or a function.
+/// Returns whether a request calls a script or a function.
 #[must_use]
 pub fn is_script(words: &[Bytes]) -> bool {
     let names: [&[u8]; 3] = [b"EVALSHA", b"EVAL", b"FCALL"];

@@ -161,7 +161,7 @@ impl RedisServer {
         Self::builder().args(args.iter().copied()).start().await
     }
 
-    /// How to start a server in another way.
+    /// Returns how to start a server in another way.
     pub fn builder() -> RedisServerBuilder {
         RedisServerBuilder::default()
     }
@@ -214,7 +214,7 @@ impl RedisServer {
         socket_in(self.dir.path())
     }
 
-    /// What the server has printed so far.
+    /// Returns what the server has printed so far.
     #[must_use]
     pub fn log(&self) -> String {
         read_log(self.dir.path())
@@ -432,7 +432,7 @@ async fn launch(builder: &RedisServerBuilder, dir: &Path, ports: Ports) -> Resul
     }
 }
 
-/// Whether a server is up: it answers PING, if only with a demand for a password.
+/// Returns whether a server is up: it answers PING, if only with a demand for a password.
 async fn answers(socket: &Path) -> bool {
     let ping = async { Resp::connect_unix(socket).await?.try_cmd(&["PING"]).await };
     match timeout(Duration::from_secs(1), ping).await {

@@ -90,7 +90,7 @@ impl RequestBuilder {
         self
     }
 
-    /// How many retries it has at most.
+    /// Sets how many retries it has at most.
     pub fn max_retry(mut self, retries: i32) -> Self {
         self.message.retry = retries;
         self
@@ -102,13 +102,13 @@ impl RequestBuilder {
         self
     }
 
-    /// How long it is kept after success, in seconds.
+    /// Sets how long it is kept after success, in seconds.
     pub fn retention(mut self, secs: i64) -> Self {
         self.message.retention = secs;
         self
     }
 
-    /// How long it may run, in seconds.
+    /// Sets how long it may run, in seconds.
     pub fn timeout(mut self, secs: i64) -> Self {
         self.message.timeout = secs;
         self

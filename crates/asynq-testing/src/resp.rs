@@ -277,7 +277,7 @@ impl Resp {
         state
     }
 
-    /// How long a key lives: seconds, rounded by Redis; `None`: for ever, or there is no such key.
+    /// Returns how long a key lives: seconds, rounded by Redis; `None`: for ever, or there is no such key.
     ///
     /// # Panics
     /// If the connection fails.

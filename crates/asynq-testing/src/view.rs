@@ -156,7 +156,7 @@ fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What differs between two states, a line for each key; empty if nothing does.
+/// Returns what differs between two states, a line for each key; empty if nothing does.
 #[must_use]
 pub fn diff(left: &RawState, right: &RawState) -> Vec<String> {
     let keys: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();

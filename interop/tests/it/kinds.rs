@@ -81,7 +81,7 @@ fn kinds(now: i64) -> Vec<GoTask> {
     ]
 }
 
-/// What an inspector shows of a task that was just enqueued. The time of one that was delayed by a duration
+/// Returns what an inspector shows of a task that was just enqueued. The time of one that was delayed by a duration
 /// is left out.
 fn expected(task: &GoTask, id: &str, now: i64) -> GoTaskInfo {
     let process_at = task.process_at_unix.filter(|at| *at > now);

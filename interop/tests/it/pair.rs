@@ -208,7 +208,7 @@ impl Pair {
         self.redis.client().await.raw_state().await
     }
 
-    /// What our audit finds in all queues.
+    /// Returns what our audit finds in all queues.
     pub(crate) async fn breaches(&self) -> Vec<Breach> {
         let mut found = Vec::new();
         for queue in self.storage.queues().await.unwrap() {
@@ -253,7 +253,7 @@ pub(crate) fn about(left: i64, right: i64, within: Duration) {
     );
 }
 
-/// What the two may show differently, on common ground: no payload and an empty one, negative durations
+/// Returns what the two may show differently, on common ground: no payload and an empty one, negative durations
 /// (ours show as 0), and the moment of the look, which is when a pending task runs next.
 fn normal(mut info: GoTaskInfo) -> GoTaskInfo {
     info.payload = info.payload.filter(|bytes| !bytes.is_empty());

@@ -48,7 +48,7 @@ impl Database {
         )
     }
 
-    /// How many tasks there are.
+    /// Returns how many tasks there are.
     pub(crate) fn tasks(&self) -> usize {
         let hashes = self
             .0

@@ -78,7 +78,7 @@ impl Producer {
     }
 }
 
-/// How to start a server of the side in a process of its own.
+/// Returns how to start a server of the side in a process of its own.
 pub(crate) fn process(side: Side, redis: &RedisServer) -> ServerProcessBuilder {
     match side {
         Side::Go => ServerProcess::go(&redis.url()),
@@ -86,7 +86,7 @@ pub(crate) fn process(side: Side, redis: &RedisServer) -> ServerProcessBuilder {
     }
 }
 
-/// How to start a server of ours in a process of its own.
+/// Returns how to start a server of ours in a process of its own.
 pub(crate) fn worker(url: &str) -> ServerProcessBuilder {
     ServerProcess::worker(env!("CARGO_BIN_EXE_asynq-interop-worker"), url)
 }

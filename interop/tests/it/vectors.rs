@@ -50,7 +50,7 @@ struct Vector {
     task: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What the two might see differently: which names are blank.
+/// Returns what the two might see differently: which names are blank.
 fn blank_or_not() -> impl Iterator<Item = (String, GoTask)> {
     let names = [
         "", "\n", "\u{a0}", "\u{85}", "\u{2003}", "\u{3000}", "\u{200b}", "\u{feff}", " a ", "\0",

@@ -148,7 +148,7 @@ impl Library {
             .collect()
     }
 
-    /// What a path leads to that stands in a module; `None` for what these crates do not have.
+    /// Returns what a path leads to that stands in a module; `None` for what these crates do not have.
     pub(super) fn find(&self, place: &Place, path: &[String]) -> Option<Target> {
         self.find_within(place, path, MAX_USES)
     }
@@ -238,7 +238,7 @@ impl Library {
         modules.flat_map(|(place, module)| module.impls.iter().map(move |block| (place, block)))
     }
 
-    /// Whether an item is public and has documentation.
+    /// Returns whether an item is public and has documentation.
     pub(super) fn is_shown(&self, def: &Def) -> bool {
         let items = self.items(def);
         items.is_empty() || items.iter().any(is_shown)
@@ -338,7 +338,7 @@ fn is_for_tests(attrs: &[Attribute]) -> bool {
     cfgs.any(|attr| attr.parse_args::<syn::Ident>().is_ok_and(|word| word == "test"))
 }
 
-/// Whether it is the name of a type or of a trait, by its first letter.
+/// Returns whether it is the name of a type or of a trait, by its first letter.
 pub(super) fn is_of_a_type(name: &str) -> bool {
     name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase)
 }

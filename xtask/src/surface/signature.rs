@@ -152,7 +152,7 @@ impl Collector<'_> {
     }
 }
 
-/// What is seen of an item, without its `impl`s.
+/// Returns what is seen of an item, without its `impl`s.
 pub(super) fn of_item(library: &Library, def: &Def) -> Vec<Seen> {
     let mut collector = Collector {
         what: def.to_string(),
@@ -165,7 +165,7 @@ pub(super) fn of_item(library: &Library, def: &Def) -> Vec<Seen> {
     collector.seen
 }
 
-/// What is seen of the `impl`s of items, and of those of their traits.
+/// Returns what is seen of the `impl`s of items, and of those of their traits.
 pub(super) fn of_impls(library: &Library, items: &BTreeSet<Def>) -> Vec<Seen> {
     let shown = |def: &Def| items.contains(def) && library.is_shown(def);
     let mut seen = Vec::new();

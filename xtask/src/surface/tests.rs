@@ -33,7 +33,7 @@ fn the_surface_of_the_workspace_is_all_looked_at() {
     assert!(examples.count() > 30);
 }
 
-/// What is found where the facade is made of this one crate.
+/// Returns what is found where the facade is made of this one crate.
 fn found(facade: &str, inner: &str) -> Vec<String> {
     let folder = TempDir::new().unwrap();
     for (name, text) in [("asynq", facade), ("asynq_core", inner)] {

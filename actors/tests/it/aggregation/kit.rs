@@ -250,7 +250,7 @@ impl World {
         self.aggregator.most_at_once.load(Ordering::SeqCst)
     }
 
-    /// How many calls were dropped before their end.
+    /// Returns how many calls were dropped before their end.
     pub(super) fn broken_off(&self) -> usize {
         self.aggregator.broken_off.load(Ordering::SeqCst)
     }

@@ -109,7 +109,7 @@ impl Bench {
         }
     }
 
-    /// How many tasks of the well queue end in so long.
+    /// Returns how many tasks of the well queue end in so long.
     pub(super) async fn well_in(&self, time: Duration) -> usize {
         let before = self.runs.ended(WELL);
         tokio::time::sleep(time).await;

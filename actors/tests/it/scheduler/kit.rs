@@ -93,7 +93,7 @@ impl Book {
             .collect()
     }
 
-    /// How many ticks there are of all entries.
+    /// Returns how many ticks there are of all entries.
     pub(super) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
@@ -118,7 +118,7 @@ pub(super) async fn start(connector: impl Connector, env: &Env, scheduler: &Sche
     builder.spawn().await.unwrap()
 }
 
-/// How many tasks stand in the default queue.
+/// Returns how many tasks stand in the default queue.
 pub(super) async fn tasks(store: &MemoryStore, env: &Env) -> usize {
     let info = store.open(env.clone()).queue_info(&QueueName::default()).await;
     info.map_or(0, |info| usize::try_from(info.size()).unwrap())

@@ -16,7 +16,7 @@ const ENTRIES: [(&str, &str); 3] = [
     ("@every 90s", "every 90s"),
 ];
 
-/// Whether each is a period after the one before.
+/// Returns whether each is a period after the one before.
 fn is_regular(ticks: &[Time], period: Duration) -> bool {
     ticks.is_sorted_by(|a, b| *a + period == *b)
 }

@@ -289,7 +289,7 @@ impl World {
         self.blocks.notified().await;
     }
 
-    /// How many incarnations are there.
+    /// Returns how many incarnations are there.
     pub(crate) fn alive(&self, name: &str) -> usize {
         self.with(|record| {
             let all = record.probes.get(name).map(Vec::as_slice).unwrap_or_default();
@@ -304,12 +304,12 @@ impl World {
         self.probe(name).try_get_supervisor()
     }
 
-    /// What was said since the last question.
+    /// Returns what was said since the last question.
     pub(crate) fn log(&self) -> Vec<String> {
         self.with(|record| std::mem::take(&mut record.log))
     }
 
-    /// When a probe was started.
+    /// Returns when a probe was started.
     pub(crate) fn starts(&self, name: &str) -> Vec<Instant> {
         self.with(|record| {
             let starts = record.starts.iter().filter(|(who, _)| who == name);
@@ -317,7 +317,7 @@ impl World {
         })
     }
 
-    /// How many starts of any probe came before its newest one.
+    /// Returns how many starts of any probe came before its newest one.
     pub(crate) fn start_number(&self, name: &str) -> Option<usize> {
         self.with(|record| record.starts.iter().rposition(|(who, _)| who == name))
     }

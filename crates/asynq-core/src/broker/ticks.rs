@@ -49,7 +49,7 @@ pub struct TickStart {
 }
 
 impl TickStart {
-    /// What is remembered.
+    /// Returns what is remembered.
     #[must_use]
     pub fn mark(&self) -> TickMark {
         TickMark {

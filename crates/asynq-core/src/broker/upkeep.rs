@@ -106,7 +106,7 @@ pub struct Healed {
 }
 
 impl Healed {
-    /// Whether there was nothing to repair.
+    /// Returns whether there was nothing to repair.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.leased.is_empty()

@@ -45,7 +45,7 @@ impl Jumps {
         Some(jump)
     }
 
-    /// Whether the last jump is so near that owners may not have written their leases anew.
+    /// Returns whether the last jump is so near that owners may not have written their leases anew.
     #[must_use]
     pub fn is_settling(&self, clock: &Clock) -> bool {
         self.settled_at.is_some_and(|at| clock.steady() < at)

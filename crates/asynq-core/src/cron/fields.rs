@@ -58,7 +58,7 @@ impl Fields {
         Ok(Self { schedule, days })
     }
 
-    /// Whether nothing matches at all.
+    /// Returns whether nothing matches at all.
     pub(super) const fn never(&self) -> bool {
         matches!(self.days, DayRule::Never)
     }

@@ -61,7 +61,7 @@ impl Moment {
         Some(Self { unix, local })
     }
 
-    /// What Go's `time.Date` makes of a reading of the clocks. Skipped readings come out before or after
+    /// Returns what Go's `time.Date` makes of a reading of the clocks. Skipped readings come out before or after
     /// the gap, repeated ones as the first or the second pass: mostly by the sign of the offset.
     fn of_local<Z: TimeZone>(zone: &Z, local: NaiveDateTime) -> Option<Self> {
         let guess = local.checked_sub_offset(offset(zone, &local))?;

@@ -57,7 +57,7 @@ impl Directed {
         }
     }
 
-    /// What becomes of the task.
+    /// Returns what becomes of the task.
     #[must_use]
     pub fn directive(&self) -> Directive {
         self.directive

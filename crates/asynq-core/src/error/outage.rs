@@ -46,25 +46,25 @@ impl Outage {
         &self.storage
     }
 
-    /// When the first attempt failed.
+    /// Returns when the first attempt failed.
     #[must_use]
     pub fn since(&self) -> DateTime<Utc> {
         self.since
     }
 
-    /// How many attempts have failed.
+    /// Returns how many attempts have failed.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// How the last attempt failed.
+    /// Returns how the last attempt failed.
     #[must_use]
     pub fn cause(&self) -> &BrokerError {
         &self.cause
     }
 
-    /// Whether another attempt would fail as well: credentials that are refused, settings that are wrong.
+    /// Returns whether another attempt would fail as well: credentials that are refused, settings that are wrong.
     #[must_use]
     pub fn is_for_good(&self) -> bool {
         matches!(

@@ -163,7 +163,7 @@ fn unquote(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What stands behind a backslash; what follows it.
+/// Returns what stands behind a backslash; what follows it.
 fn unescape<'t>(text: &'t str, quote: char, bytes: &mut Vec<u8>) -> Option<&'t str> {
     let c = text.chars().next()?;
     let rest = &text[c.len_utf8()..];
@@ -285,7 +285,7 @@ fn name<'t>(text: &'t str, names: &[&str]) -> Option<(usize, &'t str)> {
     Some((index, rest))
 }
 
-/// What follows one space or more.
+/// Returns what follows one space or more.
 fn spaces(text: &str) -> Option<&str> {
     text.starts_with(' ').then(|| text.trim_start_matches(' '))
 }

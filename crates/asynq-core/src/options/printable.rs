@@ -1,6 +1,6 @@
 //! Which characters Go prints as they are: `strconv.IsPrint` of the Go releases with Unicode 15.0.
 
-/// Whether `strconv.Quote` leaves the character as it is.
+/// Returns whether `strconv.Quote` leaves the character as it is.
 pub(super) fn is_print(c: char) -> bool {
     BOUNDS.partition_point(|bound| *bound <= u32::from(c)) % 2 == 1
 }

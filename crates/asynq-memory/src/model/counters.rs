@@ -74,7 +74,7 @@ impl Counters {
         self.0.insert(suffix, Counter { value, expires });
     }
 
-    /// When the counter ends.
+    /// Returns when the counter ends.
     pub(crate) fn expiry(&self, suffix: &str) -> Option<DateTime<Utc>> {
         self.0.get(suffix)?.expires
     }
@@ -103,12 +103,12 @@ impl Counters {
     }
 }
 
-/// Whether a key of this suffix is a counter.
+/// Returns whether a key of this suffix is a counter.
 pub(crate) fn is_counter(suffix: &str) -> bool {
     matches!(suffix.split(':').next(), Some("processed" | "failed"))
 }
 
-/// When a counter that begins now ends: a whole second, as EXPIREAT takes it.
+/// Returns when a counter that begins now ends: a whole second, as EXPIREAT takes it.
 fn end_of_stats(now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     (now + STATS_TTL).duration_trunc(TimeDelta::seconds(1)).ok()
 }

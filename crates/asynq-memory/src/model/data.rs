@@ -65,7 +65,7 @@ impl Data {
         self.queue(&QueueName::from_storage(name))
     }
 
-    /// When a key ends; `None`: never, or there is no such key.
+    /// Returns when a key ends; `None`: never, or there is no such key.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
         let published = [&self.servers, &self.workers, &self.schedulers, &self.trees]
             .into_iter()

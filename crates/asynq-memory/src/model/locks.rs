@@ -27,7 +27,7 @@ impl Locks {
         self.0.get(key).filter(|lock| lock.stands(now)).map(|lock| &lock.owner)
     }
 
-    /// When the lock ends.
+    /// Returns when the lock ends.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
         self.0.get(key)?.expires
     }

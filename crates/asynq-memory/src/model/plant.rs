@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Data, Quarantined, Queue, StateField, TICK_PREFIX, TaskHash, ZSet, is_counter};
 
-/// What the typed state has no place for.
+/// Returns what the typed state has no place for.
 fn unsupported(what: &'static str) -> BrokerError {
     BrokerError::Unsupported { what }
 }

@@ -38,7 +38,7 @@ impl Published {
         }
     }
 
-    /// When the value ends.
+    /// Returns when the value ends.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
         self.values.get(key)?.1
     }
@@ -49,7 +49,7 @@ impl Published {
         self.values.remove(key);
     }
 
-    /// What stands behind the living names.
+    /// Returns what stands behind the living names.
     pub(crate) fn living(&self, now: DateTime<Utc>) -> impl Iterator<Item = &RawValue> {
         let names = self.index.iter().filter(move |(_, end)| *end >= now.timestamp());
         names

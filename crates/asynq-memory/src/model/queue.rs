@@ -149,7 +149,7 @@ impl Queue {
         }
     }
 
-    /// Whether nothing is taken from it.
+    /// Returns whether nothing is taken from it.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.is_some() || self.misfits.contains_key("paused")
     }
@@ -178,7 +178,7 @@ impl Queue {
         }
     }
 
-    /// Whether the key is a lock of this queue; no other is ever touched as one.
+    /// Returns whether the key is a lock of this queue; no other is ever touched as one.
     pub(crate) fn is_lock(&self, key: &str) -> bool {
         key.starts_with(&self.lock_prefix)
     }
@@ -291,7 +291,7 @@ impl Queue {
         }
     }
 
-    /// When a key ends; `None`: never, or there is no such key.
+    /// Returns when a key ends; `None`: never, or there is no such key.
     pub(crate) fn expiry(&self, key: &str) -> Option<DateTime<Utc>> {
         let suffix = key.strip_prefix(self.prefix.as_str())?;
         if let Some(entry) = suffix.strip_prefix(TICK_PREFIX) {
@@ -300,7 +300,7 @@ impl Queue {
         self.locks.expiry(key).or_else(|| self.counters.expiry(suffix))
     }
 
-    /// Whether Redis would hold any key of this queue.
+    /// Returns whether Redis would hold any key of this queue.
     pub(crate) fn has_keys(&self, now: DateTime<Utc>) -> bool {
         let mut keys = RawState::new();
         self.render(now, &mut keys);

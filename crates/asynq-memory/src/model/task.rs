@@ -76,7 +76,7 @@ impl TaskHash {
         self.at = None;
     }
 
-    /// What becomes of the task if its run was asked to end.
+    /// Returns what becomes of the task if its run was asked to end.
     pub(crate) fn asked(&self) -> Option<Then> {
         Then::decode(self.cancel.as_deref()?, self.take.as_deref()?)
     }
@@ -86,7 +86,7 @@ impl TaskHash {
         from_exact_millis(message.deadline, number(self.deadline.as_deref()?)?)
     }
 
-    /// Whether the state is this one.
+    /// Returns whether the state is this one.
     pub(crate) fn is(&self, state: TaskState) -> bool {
         self.state == StateField::Known(state)
     }

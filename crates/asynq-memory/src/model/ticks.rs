@@ -28,7 +28,7 @@ impl Ticks {
         self.0.remove(entry);
     }
 
-    /// When the mark ends.
+    /// Returns when the mark ends.
     pub(crate) fn expiry(&self, entry: &str) -> Option<DateTime<Utc>> {
         self.0.get(entry)?.1
     }

@@ -49,7 +49,7 @@ impl<M: Clone + Eq + Ord + Hash> ZSet<M> {
         self.scores.get(member).copied()
     }
 
-    /// Whether the member is in the set.
+    /// Returns whether the member is in the set.
     pub(crate) fn contains(&self, member: &M) -> bool {
         self.scores.contains_key(member)
     }
@@ -59,7 +59,7 @@ impl<M: Clone + Eq + Ord + Hash> ZSet<M> {
         self.scores.len()
     }
 
-    /// Whether the key would be absent.
+    /// Returns whether the key would be absent.
     pub(crate) fn is_empty(&self) -> bool {
         self.scores.is_empty()
     }

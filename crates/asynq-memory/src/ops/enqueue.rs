@@ -114,7 +114,7 @@ pub(crate) enum Conflict {
     Id,
 }
 
-/// What stands against a request; the lock comes before the id.
+/// Returns what stands against a request; the lock comes before the id.
 pub(crate) fn conflict(queue: &Queue, request: &EnqueueRequest, now: DateTime<Utc>) -> Option<Conflict> {
     let id = request.message.id.as_str();
     let ours = queue.tasks.get(id).is_some_and(|task| task.enq == Some(request.token));

@@ -70,14 +70,14 @@ pub(crate) fn forward(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Resu
     Ok(done)
 }
 
-/// Whether a usable task waits for a group whose key holds another type.
+/// Returns whether a usable task waits for a group whose key holds another type.
 fn group_is_damaged(queue: &Queue, id: &TaskId) -> bool {
     let task = queue.tasks.get(id).filter(|task| task.msg.is_some());
     let group = task.and_then(|task| task.group.as_ref());
     group.is_some_and(|group| queue.check(&[&format!("g:{group}")]).is_err())
 }
 
-/// When a task of this second is due that is to come yet; no other is held back.
+/// Returns when a task of this second is due that is to come yet; no other is held back.
 fn held_until(queue: &Queue, id: &TaskId, score: i64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if score != now.timestamp() {
         return None;

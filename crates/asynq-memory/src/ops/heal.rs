@@ -66,7 +66,7 @@ enum Fault {
     WrongState,
 }
 
-/// Whether nothing can be done with a task. Its message is not looked at here: whoever takes or
+/// Returns whether nothing can be done with a task. Its message is not looked at here: whoever takes or
 /// recovers the task does.
 fn unusable(queue: &Queue, id: &TaskId) -> Option<PoisonKind> {
     match queue.task(id) {
@@ -127,7 +127,7 @@ fn heal_leases(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
     }
 }
 
-/// How often each id stands in a container.
+/// Returns how often each id stands in a container.
 fn times_listed(queue: &Queue) -> BTreeMap<TaskId, usize> {
     let mut times = BTreeMap::new();
     let mut see = |id: &TaskId| *times.entry(id.clone()).or_insert(0) += 1;
@@ -271,7 +271,7 @@ fn heal_groups(queue: &mut Queue, limit: usize, now: DateTime<Utc>, healed: &mut
     }
 }
 
-/// Whether a name that stands in no index is that of an aggregation set: a group may be called after a
+/// Returns whether a name that stands in no index is that of an aggregation set: a group may be called after a
 /// colon and a UUID, too, so its tasks tell, the first ten.
 pub(super) fn is_set(queue: &Queue, name: &str) -> bool {
     let Some((group, set)) = name.rsplit_once(':') else {

@@ -90,7 +90,7 @@ pub(crate) fn servers(data: &Data, now: DateTime<Utc>) -> Result<Vec<ServerInfo>
     Ok(data.servers.living(now).filter_map(decode).collect())
 }
 
-/// What the living servers run. Undecodable workers are skipped.
+/// Returns what the living servers run. Undecodable workers are skipped.
 pub(crate) fn workers(data: &Data, now: DateTime<Utc>) -> Result<Vec<WorkerInfo>, BrokerError> {
     data.check(keys::WORKERS)?;
     let mut workers = Vec::new();

@@ -83,7 +83,7 @@ fn look(queue: &Queue, id: &TaskId) -> Result<Option<(TaskMessage, usize)>, Pois
     Ok(Some((task.message(&queue.name, id)?, task.message_len())))
 }
 
-/// Whether a task may be given back as one that was never started: its lease is still that of our take.
+/// Returns whether a task may be given back as one that was never started: its lease is still that of our take.
 fn may_be_unstarted(task: &TaskHash, score: i64) -> bool {
     let taken_until = task.take.as_deref().and_then(CallToken::lease_in);
     let given_back = task.unstarted.as_deref().map_or(Some(0), number);

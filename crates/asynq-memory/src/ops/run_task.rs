@@ -52,7 +52,7 @@ pub(crate) fn run_task(data: &mut Data, name: &QueueName, id: &TaskId, now: Date
     Ok(())
 }
 
-/// Whether the task waited there.
+/// Returns whether the task waited there.
 fn leave_group(queue: &mut Queue, group: &str, id: &TaskId) -> bool {
     let Some(waiting) = queue.gathered.get_mut(group) else {
         return false;

@@ -35,7 +35,7 @@ pub(crate) fn containers(message: &TaskMessage, outcome: &Outcome) -> impl Itera
     ["active", "lease"].into_iter().chain(to)
 }
 
-/// What becomes of a task instead, where its run was asked to end: of any outcome but success.
+/// Returns what becomes of a task instead, where its run was asked to end: of any outcome but success.
 pub(crate) fn asked(queue: &Queue, id: &TaskId, outcome: &Outcome) -> Option<Then> {
     match outcome {
         Outcome::Done { .. } => None,
@@ -43,7 +43,7 @@ pub(crate) fn asked(queue: &Queue, id: &TaskId, outcome: &Outcome) -> Option<The
     }
 }
 
-/// Whether a task is ours (rules.md#fenced-settle): active, taken by our call, and with no lease that
+/// Returns whether a task is ours (rules.md#fenced-settle): active, taken by our call, and with no lease that
 /// somebody else wrote since.
 pub(crate) fn fence(queue: &Queue, lease: &LeaseRef) -> Result<(), SettleError> {
     let task = match queue.task(&lease.id) {

@@ -78,7 +78,8 @@ fn receipt(tick: &Tick) -> String {
     format!("{}:{}", tick.entry, tick.by)
 }
 
-/// What became of a request, if it decided the tick before: the task tells, or the receipt, which outlives it.
+/// Returns what became of a request, if it decided the tick before: the task tells, or the receipt, which
+/// outlives it.
 fn decided(queue: &Queue, request: &EnqueueRequest, tick: &Tick, now: DateTime<Utc>) -> Option<TickOutcome> {
     let id = TaskId::from_storage(&request.message.id);
     if queue.tasks.get(&id).is_some_and(|task| task.enq == Some(request.token)) {
@@ -141,7 +142,7 @@ pub(crate) fn start(data: &mut Data, start: &TickStart, now: DateTime<Utc>) -> O
     mark(queue, &start.entry, now)
 }
 
-/// What is remembered. What cannot be read counts as nothing.
+/// Returns what is remembered. What cannot be read counts as nothing.
 fn mark(queue: &Queue, entry: &EntryKey, now: DateTime<Utc>) -> Option<TickMark> {
     let text = queue.ticks.get(entry.as_str(), now)?;
     let mark = TickMark::parse(text);

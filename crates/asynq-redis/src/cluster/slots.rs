@@ -81,7 +81,7 @@ impl Slots {
         &self.nodes
     }
 
-    /// Whether each slot has a node, and each node answers.
+    /// Returns whether each slot has a node, and each node answers.
     pub(super) fn are_well(&self) -> bool {
         !self.places.is_empty() && !self.places.contains(&0) && self.nodes.iter().all(|node| node.ready().is_some())
     }

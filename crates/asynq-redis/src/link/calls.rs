@@ -57,13 +57,13 @@ impl Calls {
         Waiting { calls: self, number }
     }
 
-    /// How long the oldest of them has waited.
+    /// Returns how long the oldest of them has waited.
     pub(crate) fn waiting(&self) -> Option<Duration> {
         let table = self.table();
         table.open.first_key_value().map(|(_, call)| call.since.elapsed())
     }
 
-    /// How many calls wait.
+    /// Returns how many calls wait.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.table().open.len()

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::timeout};
 
 /// What may end.
 pub(crate) trait Mortal {
-    /// Whether it has ended.
+    /// Returns whether it has ended.
     fn is_over(&self) -> bool;
 }
 

@@ -37,7 +37,7 @@ impl Life {
         self.last.store(millis(self.begun.elapsed()), Ordering::Relaxed);
     }
 
-    /// How long ago that was.
+    /// Returns how long ago that was.
     pub(crate) fn silence(&self) -> Duration {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
         self.begun.elapsed().saturating_sub(last)

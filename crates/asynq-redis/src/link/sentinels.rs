@@ -139,7 +139,7 @@ impl Sentinels {
         })
     }
 
-    /// How to reach one of them.
+    /// Returns how to reach one of them.
     fn settings_of(&self, settings: &Settings, place: usize) -> Settings {
         let (host, port) = self.nodes[place].clone();
         Settings {
@@ -184,7 +184,7 @@ impl Sentinels {
     }
 }
 
-/// How much an error says.
+/// Returns how much an error says.
 fn error_rank(error: &BrokerError) -> u8 {
     match error {
         BrokerError::Unavailable { source: None } => 0,

@@ -106,7 +106,7 @@ impl Settings {
         login_of(self.username.as_deref(), self.password.as_ref())
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the connection is encrypted.
     pub(crate) fn uses_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();

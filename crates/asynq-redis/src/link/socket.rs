@@ -161,7 +161,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// When and how often the kernel asks a silent peer.
+/// Returns when and how often the kernel asks a silent peer.
 pub(crate) fn keepalive() -> TcpKeepalive {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
     #[cfg(not(target_os = "openbsd"))]

@@ -289,12 +289,12 @@ impl Wire {
         Ok((false, None))
     }
 
-    /// Which connection it is. Never 0.
+    /// Returns which connection it is. Never 0.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether it speaks RESP3.
+    /// Returns whether it speaks RESP3.
     pub(crate) fn is_resp3(&self) -> bool {
         self.resp3
     }
@@ -310,7 +310,7 @@ impl Wire {
         let _ = self.over.clone().wait_for(|over| *over).await;
     }
 
-    /// How long calls have waited while nothing came; zero if none waits.
+    /// Returns how long calls have waited while nothing came; zero if none waits.
     #[cfg(feature = "cluster")]
     pub(crate) fn silence(&self) -> Duration {
         let owed = self.calls.waiting().unwrap_or_default();
@@ -326,7 +326,7 @@ impl Wire {
         }
     }
 
-    /// How many calls wait for an answer.
+    /// Returns how many calls wait for an answer.
     #[cfg(test)]
     pub(crate) fn open_calls(&self) -> usize {
         self.calls.count()
@@ -383,7 +383,7 @@ impl Timekeeper for Wire {
     }
 }
 
-/// Whether HELLO was refused for a reason that AUTH would be refused for too.
+/// Returns whether HELLO was refused for a reason that AUTH would be refused for too.
 fn is_for_good(reply: &ErrorReply) -> bool {
     matches!(
         reply.code.as_str(),

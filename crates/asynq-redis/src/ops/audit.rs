@@ -68,7 +68,7 @@ pub(crate) async fn audit(core: &Core, queue: &QueueName, cursor: Cursor) -> Res
     Ok(Page { items, next })
 }
 
-/// What an audit begins with. Groups and sets are found among the keys.
+/// Returns what an audit begins with. Groups and sets are found among the keys.
 fn all(queue: &QueueName) -> Vec<Step> {
     let of = |state| Step::Container {
         key: keys::container(queue, state),
@@ -342,7 +342,7 @@ async fn keys_of_queue(
     Ok(steps)
 }
 
-/// What is wrong with a counter, in words.
+/// Returns what is wrong with a counter, in words.
 fn problem(word: &str) -> String {
     match word {
         "more failed" => "more tasks failed than were processed",

@@ -230,7 +230,7 @@ fn ttl_secs(placement: &Placement, ttl: Duration, now: DateTime<Utc>) -> i64 {
     whole.clamp(1, LONGEST_LOCK)
 }
 
-/// What a code says of one item.
+/// Returns what a code says of one item.
 pub(crate) fn result_of(
     code: u8,
     queue: &QueueName,

@@ -93,7 +93,7 @@ async fn all(core: &Core, queue: &QueueName) -> Result<Option<BTreeSet<Vec<u8>>>
     }
 }
 
-/// How many tasks one call looks for in so many groups and sets.
+/// Returns how many tasks one call looks for in so many groups and sets.
 pub(crate) fn tasks_a_call(groups: usize) -> usize {
     (LOOKS / groups.max(1)).clamp(1, 200)
 }

@@ -344,7 +344,7 @@ async fn relist(
     Ok(())
 }
 
-/// Which of these stand in `pending`; `None` if that could not be found out.
+/// Returns which of these stand in `pending`; `None` if that could not be found out.
 async fn search_pending(
     core: &Core,
     queue: &QueueName,

@@ -37,7 +37,7 @@ pub(crate) async fn queues(core: &Core) -> Result<Vec<QueueName>, BrokerError> {
     Ok(queues)
 }
 
-/// Whether the queue is in the index.
+/// Returns whether the queue is in the index.
 pub(crate) async fn is_listed(core: &Core, queue: &QueueName) -> Result<bool, BrokerError> {
     let mut cmd = redis::cmd("SISMEMBER");
     cmd.arg(keys::QUEUES).arg(queue.as_str());

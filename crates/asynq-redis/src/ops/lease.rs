@@ -110,7 +110,7 @@ async fn extend_some(
     }
 }
 
-/// What a fence that refused says.
+/// Returns what a fence that refused says.
 pub(crate) fn refusal(operation: &'static str, code: u8) -> SettleError {
     match code {
         b'0' => SettleError::NotOurs,

@@ -36,7 +36,7 @@ pub(crate) async fn run_task(core: &Core, queue: &QueueName, id: &TaskId) -> Res
     }
 }
 
-/// What a script found that refused a task: what is wrong with it, or its state.
+/// Returns what a script found that refused a task: what is wrong with it, or its state.
 pub(crate) fn refusal(
     operation: &'static str,
     reply: &mut Reply,

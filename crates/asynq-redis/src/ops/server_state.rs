@@ -145,7 +145,7 @@ pub(crate) async fn servers(core: &Core) -> Result<Vec<ServerInfo>, BrokerError>
     Ok(found.filter_map(|info| wire::decode_server(&info)).collect())
 }
 
-/// What the living servers run.
+/// Returns what the living servers run.
 pub(crate) async fn workers(core: &Core) -> Result<Vec<WorkerInfo>, BrokerError> {
     let mut workers = Vec::new();
     for value in read(core, keys::WORKERS, "HVALS", &[]).await? {

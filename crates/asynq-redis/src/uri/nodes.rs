@@ -5,7 +5,7 @@ use asynq_core::error::BrokerError;
 use super::invalid;
 use crate::link::settings::{Address, Settings};
 
-/// What the nodes have in common, with the address of the first one, and all addresses.
+/// Returns what the nodes have in common, with the address of the first one, and all addresses.
 pub(crate) fn parse(
     inputs: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<(Settings, Vec<Address>), BrokerError> {

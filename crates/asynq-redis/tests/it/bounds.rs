@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::support::{Bench, DONE, archive, ids, key, q, settlement};
 
-/// How many scripts the server has run.
+/// Returns how many scripts the server has run.
 async fn scripts_run(bench: &mut Bench) -> i64 {
     let info = bench.raw(&["INFO", "commandstats"]).await.text();
     let line = info

@@ -48,7 +48,7 @@ impl World {
         (answer.leased, !answer.exhausted.is_empty())
     }
 
-    /// How long the lease of a task still is, by this host, in seconds.
+    /// Returns how long the lease of a task still is, by this host, in seconds.
     async fn lease(&mut self, id: &str) -> i64 {
         let score = self.client.ok(&["ZSCORE", &key("lease"), id]).await;
         score.text().parse::<i64>().unwrap() - Utc::now().timestamp()

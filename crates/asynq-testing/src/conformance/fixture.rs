@@ -38,14 +38,14 @@ pub trait Backend: Send + Sync {
     /// All keys.
     async fn raw_state(&self) -> RawState;
 
-    /// How many whole seconds a key still lives; `None`: for ever, or there is no such key.
+    /// Returns how many whole seconds a key still lives; `None`: for ever, or there is no such key.
     async fn ttl(&self, key: &str) -> Option<i64>;
 
     /// Writes keys as a foreign program would: each key is replaced whole and has no end of life;
     /// `None` deletes it.
     async fn put(&self, values: Vec<(String, Option<RawValue>)>);
 
-    /// Whether the ends of locks and counters follow the fixture's clock. Those of a real server
+    /// Returns whether the ends of locks and counters follow the fixture's clock. Those of a real server
     /// follow its own.
     fn has_virtual_time(&self) -> bool;
 }
@@ -103,7 +103,7 @@ impl Fixture {
             .await
     }
 
-    /// Whether locks end by the fixture's clock.
+    /// Returns whether locks end by the fixture's clock.
     #[must_use]
     pub fn has_virtual_time(&self) -> bool {
         self.backend.has_virtual_time()
@@ -145,12 +145,12 @@ impl Fixture {
         }
     }
 
-    /// How many seconds a key of the queue [`Q`] still lives.
+    /// Returns how many seconds a key of the queue [`Q`] still lives.
     pub(super) async fn ttl(&self, suffix: &str) -> Option<i64> {
         self.ttl_of(&format!("asynq:{{{Q}}}:{suffix}")).await
     }
 
-    /// How many seconds a key still lives.
+    /// Returns how many seconds a key still lives.
     pub(super) async fn ttl_of(&self, key: &str) -> Option<i64> {
         self.backend.ttl(key).await
     }
@@ -363,7 +363,7 @@ impl Raw {
         self.q().task(id).unwrap_or_else(|| panic!("no task {id}"))
     }
 
-    /// Whether there is a task of this id in [`Q`].
+    /// Returns whether there is a task of this id in [`Q`].
     #[must_use]
     pub fn has_task(&self, id: &str) -> bool {
         self.q().get(&format!("t:{id}")).is_some()

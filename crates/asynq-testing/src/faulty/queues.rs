@@ -100,14 +100,14 @@ impl QueueFaults {
             .send_modify(|seen| *seen.released_of.entry(self.queue.to_string()).or_default() += 1);
     }
 
-    /// How many calls of the operation had a part of this queue.
+    /// Returns how many calls of the operation had a part of this queue.
     #[must_use]
     pub fn calls(&self, op: Op) -> u64 {
         let key = (op, self.queue.to_string());
         self.faults.0.seen.borrow().parts.get(&key).copied().unwrap_or(0)
     }
 
-    /// How many parts of this queue hang in calls of the operation.
+    /// Returns how many parts of this queue hang in calls of the operation.
     #[must_use]
     pub fn hanging(&self, op: Op) -> usize {
         let key = (op, self.queue.to_string());
@@ -149,12 +149,12 @@ impl Faults {
         self.script().late_after = Some(limit);
     }
 
-    /// Whether the part of a queue in a call of the operation would get a fault.
+    /// Returns whether the part of a queue in a call of the operation would get a fault.
     pub(super) fn has_orders(&self, op: Op, queue: &str) -> bool {
         self.script().queues.get(queue).is_some_and(|orders| orders.has(op))
     }
 
-    /// What is to happen to the part of a queue in a call that is executed otherwise.
+    /// Returns what is to happen to the part of a queue in a call that is executed otherwise.
     pub(super) fn fault_of(&self, op: Op, queue: &str) -> Option<Fault> {
         self.0
             .seen

@@ -336,7 +336,7 @@ pub(super) fn queue(number: usize) -> QueueName {
     request::queue(["low", "high"][number % QUEUES])
 }
 
-/// What is compared of a task that was described.
+/// Returns what is compared of a task that was described.
 pub(super) fn told(info: &TaskInfo) -> String {
     format!(
         "{} {} {} {:?}",

@@ -72,13 +72,13 @@ impl World {
         self.0.booked.load(Ordering::SeqCst)
     }
 
-    /// How often the cache was warmed.
+    /// Returns how often the cache was warmed.
     #[must_use]
     pub fn warmed(&self) -> u32 {
         self.0.warmed.load(Ordering::SeqCst)
     }
 
-    /// How many runs the middleware has counted.
+    /// Returns how many runs the middleware has counted.
     #[must_use]
     pub fn runs(&self) -> u32 {
         self.0.runs.load(Ordering::SeqCst)
