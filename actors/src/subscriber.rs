@@ -7,7 +7,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use asynq_core::{BrokerError, Entropy, TaskId};
+use asynq_core::{BrokerError, Entropy, broker::CancelRequest};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
@@ -47,7 +47,7 @@ pub(crate) enum SubscriberMsg {
     /// The subscription stands.
     Listening,
     /// Somebody wants a task cancelled.
-    Cancel(TaskId),
+    Cancel(CancelRequest),
     /// The subscription is lost, or there was none.
     Ended(Result<(), BrokerError>),
 }
@@ -69,8 +69,8 @@ pub(crate) fn spec(args: SubscriberArgs) -> ChildSpec {
 async fn listen(broker: &BrokerHandle, myself: &ActorRef<SubscriberMsg>) -> Result<(), BrokerError> {
     let mut requests = broker.storage().await?.subscribe_cancellations().await?;
     let _ = myself.cast(SubscriberMsg::Listening);
-    while let Some(id) = requests.next().await {
-        let _ = myself.cast(SubscriberMsg::Cancel(id));
+    while let Some(request) = requests.request().await {
+        let _ = myself.cast(SubscriberMsg::Cancel(request));
     }
     Ok(())
 }
@@ -136,8 +136,9 @@ impl Actor for Subscriber {
                 state.failures = 0;
                 tree.note(path, Some("listening"));
             }
-            SubscriberMsg::Cancel(id) => {
-                let runs = state.args.table.cancel_id(&id);
+            SubscriberMsg::Cancel(CancelRequest { id, run }) => {
+                let table = &state.args.table;
+                let runs = run.map_or_else(|| table.cancel_id(&id), |run| usize::from(table.cancel_run(&run)));
                 tracing::debug!(task = %id, runs, "cancel request");
             }
             SubscriberMsg::Ended(end) => {

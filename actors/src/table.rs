@@ -590,6 +590,17 @@ impl Table {
             .count()
     }
 
+    /// Cancels the one run with this claim, as [`cancel_id`](Self::cancel_id); whether it was there.
+    pub(crate) fn cancel_run(&self, lease: &LeaseRef) -> bool {
+        let state = self.lock();
+        let entry = state.entries.get(&Key::of(lease));
+        let hit = entry.filter(|entry| {
+            entry.lease.token == lease.token && matches!(entry.phase, Phase::Leased { .. } | Phase::Running { .. })
+        });
+        hit.inspect(|entry| entry.cancel.cancel(CancelReason::Requested))
+            .is_some()
+    }
+
     /// Cancels all runs.
     pub(crate) fn cancel_running(&self, reason: CancelReason) {
         for entry in self.lock().entries.values() {

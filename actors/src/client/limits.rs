@@ -138,11 +138,17 @@ impl Limits {
     }
 
     pub(super) fn try_admit(&self, request: &EnqueueRequest) -> Result<Admission, EnqueueError> {
-        let full = |_| EnqueueError::Overloaded;
-        let share = self.share(&request.message.queue);
-        let share = share.map(|share| share.try_take(request)).transpose().map_err(full)?;
-        let permits = self.all.try_take(request).map_err(full)?;
-        Ok(admission(permits, share))
+        let share = match self.share(&request.message.queue).map(|share| share.try_take(request)) {
+            Some(Ok(permits)) => Some(permits),
+            Some(Err(TryAcquireError::NoPermits)) => return Err(EnqueueError::Overloaded),
+            // There was no trouble, or it is over.
+            Some(Err(TryAcquireError::Closed)) | None => None,
+        };
+        match self.all.try_take(request) {
+            Ok(permits) => Ok(admission(permits, share)),
+            Err(TryAcquireError::NoPermits) => Err(EnqueueError::Overloaded),
+            Err(TryAcquireError::Closed) => Err(EnqueueError::Closed),
+        }
     }
 
     /// A call for this queue failed, or has no answer yet.

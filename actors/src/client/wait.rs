@@ -54,7 +54,7 @@ impl Client {
     ///
     /// It works the same with servers of ours and of Go's: the task is looked at again and again, after 10 ms
     /// at first and then after growing pauses, each about an eighth of the time waited so far, 1 s at most.
-    /// Each look is one small read of the storage. The time is tokio's, also where a test has a clock of its
+    /// Each look reads the task, its payload included. The time is tokio's, also where a test has a clock of its
     /// own.
     ///
     /// A handler that waits for another task holds its slot meanwhile. Where all slots wait for tasks of the same

@@ -217,6 +217,30 @@ async fn a_task_that_waits_to_be_started_is_cancelled_before() {
     assert_eq!(reasons.collect::<Vec<_>>(), [Some(CancelReason::Requested), None]);
 }
 
+/// The same id runs in two queues, and once more later.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_of_one_run_is_for_that_run() {
+    let table = table();
+    let lease = |queue, take| leased(&table, queue, "a", take).lease;
+    let tasks = vec![leased(&table, "q", "a", 1), leased(&table, "other", "a", 2)];
+    table.insert(tasks, table.try_slots(2));
+    assert!(!table.cancel_run(&lease("q", 7)), "another take");
+    assert!(table.cancel_run(&lease("q", 1)));
+    let starts = table.start_ready();
+    let reasons = starts
+        .iter()
+        .map(|start| (start.key.0.to_string(), start.cancel.reason()));
+    let expected = [
+        ("q".to_owned(), Some(CancelReason::Requested)),
+        ("other".to_owned(), None),
+    ];
+    assert_eq!(reasons.collect::<Vec<_>>(), expected);
+    assert!(table.cancel_run(&lease("other", 2)));
+    assert_eq!(starts[1].cancel.reason(), Some(CancelReason::Requested));
+    table.finish(&starts[1].key, &token(2), End::Outcome(Outcome::Requeue));
+    assert!(!table.cancel_run(&lease("other", 2)), "it has ended");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_but_running_tasks_is_claimed_or_shown() {
     let table = table();

@@ -387,4 +387,7 @@ async fn an_enqueue_after_the_client_has_ended_is_closed_at_once() {
     }
     assert!(matches!(last, Some(Error::Enqueue(EnqueueError::Closed))), "{last:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    ending.join_next().await;
+    let late = client.try_enqueue(task("late")).await;
+    assert!(matches!(late, Err(Error::Enqueue(EnqueueError::Closed))), "{late:?}");
 }

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use self::{
     ticks::{Tick, TickStart, Ticked},
     upkeep::{Expired, ExpiredPlace, ExpiredTask, Forwarded, Healed, Recovery},
-    watch::{Cancellations, Wake, Watch, WatchKind},
+    watch::{CancelRequest, Cancellations, Wake, Watch, WatchKind},
 };
 
 /// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).

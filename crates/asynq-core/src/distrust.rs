@@ -17,7 +17,7 @@ const PLACES: usize = 64;
 /// Text and place of the last panics, the newest last. A panic that is caught no longer knows its place.
 static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
 
-/// An error with its causes, on one line. A cause whose text stands at the end already, since the error shows
+/// An error with its causes, on one line. A cause whose text stands there already, since the error shows
 /// it, is not repeated, and what an error says of its task is no cause. For errors of our own; a user's goes
 /// through [`shown`].
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
@@ -27,7 +27,7 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
             continue;
         }
         let cause = cause.to_string();
-        if !text.ends_with(&cause) {
+        if !text.ends_with(&cause) && !text.contains(&format!(": {cause}")) {
             text.push_str(": ");
             text.push_str(&cause);
         }
@@ -35,9 +35,12 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// The text of an error, its causes included.
+/// The text of an error, its causes included; the error's own alone where one of them cannot be shown.
 pub fn shown(error: &(dyn std::error::Error + 'static)) -> String {
-    trusting(|| report(error))
+    std::panic::catch_unwind(AssertUnwindSafe(|| report(error))).unwrap_or_else(|panic| {
+        drop_quietly(panic);
+        trusting(|| error.to_string())
+    })
 }
 
 /// A text that a user's code makes, or a word that it cannot be had.

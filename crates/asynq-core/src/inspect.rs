@@ -266,9 +266,11 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// place of an earlier one.
     ///
     /// What is [kept](Cancelled::Kept) concerns this run alone, and is decided in the step that writes its outcome.
-    /// Unless the run succeeds or revokes its task, the task ends as was asked for: whatever error the handler
-    /// returns, also where the server shuts down first, and where it dies and a server of ours recovers the task. Where a
-    /// Go server recovers it, it is retried, and the request is over. One that is archived counts as failed,
+    /// Unless the run succeeds or revokes its task, the task is archived or deleted as was asked for: whatever error
+    /// the handler returns, also where the server shuts down first, and where it dies and a server of ours recovers
+    /// the task. With [`Then::Retry`] no more is decided than by a cancel without a request: what the handler says
+    /// of its task counts, and a shutdown gives it back. Where a Go server recovers the task, it is retried; the
+    /// request is over with the next take by a server of ours. One that is archived counts as failed,
     /// as any other; one that is deleted as processed.
     ///
     /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of
@@ -280,7 +282,7 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// the Go server retries the task.
     ///
     /// As Go's, the message to the servers names no queue: a run of the same id in another queue is cancelled too,
-    /// and its task is retried.
+    /// once, and its task is retried. What extensions repeat means the one run alone.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];

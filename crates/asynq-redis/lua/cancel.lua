@@ -7,7 +7,8 @@
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --
 -- What is kept carries the token of the run, x:take. Without one a Go server took the task, and nothing is
--- kept. The message comes first: where it is not permitted, nothing is written. The first write frees.
+-- kept. The first write frees, changes nothing, and fails where the server takes no writes, so that nobody is told
+-- then: a message is no write. Where a message is not permitted, nothing is kept.
 
 local STATES = {
   pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
@@ -18,9 +19,10 @@ if task.err or not task[2] then
 elseif task[1] ~= 'active' then
   return { 0, STATES[task[1]] and '' or 's', STATES[task[1]] and task[1] or '' }
 end
+redis.call('HDEL', KEYS[1], '')
 redis.call('PUBLISH', ARGV[2], ARGV[1])
-redis.call('HDEL', KEYS[1], 'x:cancel')
 if not task[3] then
+  redis.call('HDEL', KEYS[1], 'x:cancel')
   return { 2, '', '' }
 end
 redis.call('HSET', KEYS[1], 'x:cancel', ARGV[3] .. ' ' .. task[3])

@@ -1,5 +1,6 @@
 //! Wake-ups: watches on queues, and cancel requests.
 
+use super::LeaseRef;
 use crate::names::TaskId;
 use tokio::sync::{mpsc, watch};
 
@@ -54,22 +55,40 @@ impl Watch {
     }
 }
 
-/// The ids of tasks that somebody asked to cancel. Ends (`None`) when the connection is lost.
+/// A request to cancel the runs of a task.
+#[derive(Clone, Debug)]
+pub struct CancelRequest {
+    /// The task.
+    pub id: TaskId,
+    /// The one run that is meant, by the claim on it, where the storage repeats a request that is kept with its
+    /// task. `None`: all runs of the id, in all queues; what is published says no more.
+    pub run: Option<LeaseRef>,
+}
+
+/// The requests to cancel that arrive. Ends (`None`) when the connection is lost.
 #[derive(Debug)]
-pub struct Cancellations(mpsc::Receiver<TaskId>);
+pub struct Cancellations(mpsc::Receiver<CancelRequest>);
 
 impl Cancellations {
-    /// Ids as they arrive.
+    /// Requests as they arrive.
     #[must_use]
-    pub fn new(ids: mpsc::Receiver<TaskId>) -> Self {
-        Self(ids)
+    pub fn new(requests: mpsc::Receiver<CancelRequest>) -> Self {
+        Self(requests)
     }
 
-    /// The next id; `None` when the subscription is gone and must be made anew.
+    /// The next request; `None` when the subscription is gone and must be made anew.
     ///
     /// # Cancel safety
-    /// Safe: no id is lost.
-    pub async fn next(&mut self) -> Option<TaskId> {
+    /// Safe: no request is lost.
+    pub async fn request(&mut self) -> Option<CancelRequest> {
         self.0.recv().await
+    }
+
+    /// The id of the next [request](Self::request).
+    ///
+    /// # Cancel safety
+    /// Safe: no request is lost.
+    pub async fn next(&mut self) -> Option<TaskId> {
+        self.request().await.map(|request| request.id)
     }
 }

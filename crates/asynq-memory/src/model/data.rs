@@ -2,11 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use asynq_core::{
-    error::BrokerError,
-    names::{QueueName, TaskId},
-    raw::RawValue,
-};
+use asynq_core::{broker::CancelRequest, error::BrokerError, names::QueueName, raw::RawValue};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -44,8 +40,8 @@ pub(crate) struct Data {
 pub(crate) struct Subscriber {
     /// The connection that it belongs to.
     pub connection: u64,
-    /// Where ids go.
-    pub ids: mpsc::Sender<TaskId>,
+    /// Where requests go.
+    pub requests: mpsc::Sender<CancelRequest>,
 }
 
 impl Data {

@@ -30,7 +30,7 @@ pub(crate) fn extend(
     for (lease, _) in batch.iter().zip(&ours).filter(|(_, ours)| ours.is_ok()) {
         let task = data.queue(&lease.queue).tasks.get(&lease.id);
         if task.is_some_and(|task| task.asked().is_some()) {
-            publish::repeat_cancel(data, connection, &lease.id);
+            publish::repeat_cancel(data, connection, lease);
         }
     }
     let new = LeaseUntil::from_now(now);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use asynq_core::{
-    broker::MAX_SCHEDULER_EVENTS,
+    broker::{CancelRequest, LeaseRef, MAX_SCHEDULER_EVENTS},
     error::BrokerError,
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, WorkerInfo},
     inspect::PageRequest,
@@ -216,22 +216,32 @@ pub(crate) fn clear_history(data: &mut Data, entry_id: &str) {
 /// Tells all subscribers. One that does not keep up is cut off, as Redis does, and so learns that
 /// it missed something.
 pub(crate) fn cancel(data: &mut Data, id: &TaskId) {
-    data.subscribers
-        .retain(|subscriber| subscriber.ids.try_send(id.clone()).is_ok());
+    data.subscribers.retain(|subscriber| {
+        subscriber
+            .requests
+            .try_send(CancelRequest {
+                id: id.clone(),
+                run: None,
+            })
+            .is_ok()
+    });
 }
 
 /// Tells the subscribers of a connection again of a request that is kept, but those that are behind: the next time
 /// comes soon.
-pub(crate) fn repeat_cancel(data: &Data, connection: u64, id: &TaskId) {
+pub(crate) fn repeat_cancel(data: &Data, connection: u64, lease: &LeaseRef) {
     for subscriber in data.subscribers.iter().filter(|of| of.connection == connection) {
-        let _ = subscriber.ids.try_send(id.clone());
+        let _ = subscriber.requests.try_send(CancelRequest {
+            id: lease.id.clone(),
+            run: Some(lease.clone()),
+        });
     }
 }
 
 /// A new subscription to cancel requests.
-pub(crate) fn subscribe(data: &mut Data, connection: u64) -> mpsc::Receiver<TaskId> {
-    let (ids, received) = mpsc::channel(CANCEL_BACKLOG);
-    data.subscribers.retain(|subscriber| !subscriber.ids.is_closed());
-    data.subscribers.push(Subscriber { connection, ids });
+pub(crate) fn subscribe(data: &mut Data, connection: u64) -> mpsc::Receiver<CancelRequest> {
+    let (requests, received) = mpsc::channel(CANCEL_BACKLOG);
+    data.subscribers.retain(|subscriber| !subscriber.requests.is_closed());
+    data.subscribers.push(Subscriber { connection, requests });
     received
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use asynq_core::{
     Cancelled, Then,
-    broker::Cancellations,
+    broker::{CancelRequest, Cancellations, LeaseRef},
     error::BrokerError,
     keys,
     names::{QueueName, TaskId},
@@ -27,23 +27,27 @@ const BACKLOG: usize = 1024;
 
 /// The subscriptions of a broker, which are told of a request again for as long as it is kept with its task.
 #[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Mutex<Vec<mpsc::WeakSender<TaskId>>>);
+pub(crate) struct Subscriptions(Mutex<Vec<mpsc::WeakSender<CancelRequest>>>);
 
 impl Subscriptions {
-    fn lock(&self) -> MutexGuard<'_, Vec<mpsc::WeakSender<TaskId>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<mpsc::WeakSender<CancelRequest>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, ids: &mpsc::Sender<TaskId>) {
+    fn add(&self, requests: &mpsc::Sender<CancelRequest>) {
         let mut all = self.lock();
         all.retain(|known| known.strong_count() > 0);
-        all.push(ids.downgrade());
+        all.push(requests.downgrade());
     }
 
-    /// Tells all of them but those that are behind: the next time comes soon.
-    pub(crate) fn repeat(&self, id: &TaskId) {
-        for ids in self.lock().iter().filter_map(mpsc::WeakSender::upgrade) {
-            let _ = ids.try_send(id.clone());
+    /// Tells all of them but those that are behind: the next time comes soon. Only the run with this claim is
+    /// meant.
+    pub(crate) fn repeat(&self, lease: &LeaseRef) {
+        for requests in self.lock().iter().filter_map(mpsc::WeakSender::upgrade) {
+            let _ = requests.try_send(CancelRequest {
+                id: lease.id.clone(),
+                run: Some(lease.clone()),
+            });
         }
     }
 }
@@ -56,11 +60,12 @@ pub(crate) async fn publish(core: &Core, id: &TaskId) -> Result<(), BrokerError>
 
 pub(crate) async fn subscribe(core: &Core) -> Result<Cancellations, BrokerError> {
     let mut messages = core.link.subscribe(keys::CANCEL_CHANNEL).await?;
-    let (ids, received) = mpsc::channel(BACKLOG);
-    core.cancel_requests.add(&ids);
+    let (requests, received) = mpsc::channel(BACKLOG);
+    core.cancel_requests.add(&requests);
     core.keep(Owned::spawn(async move {
         while let Some(message) = messages.recv().await {
-            if ids.send(TaskId::from_storage(&lossy(message))).await.is_err() {
+            let id = TaskId::from_storage(&lossy(message));
+            if requests.send(CancelRequest { id, run: None }).await.is_err() {
                 break;
             }
         }

@@ -97,7 +97,7 @@ async fn extend_some(
             let number = usize::try_from(reply.int()?).unwrap_or(0);
             let asked = items.get(number.wrapping_sub(1));
             let index = *asked.ok_or_else(|| protocol(OPERATION, format!("there is no item {number}")))?;
-            core.cancel_requests.repeat(&batch[index].id);
+            core.cancel_requests.repeat(&batch[index]);
         }
         Ok(results)
     });

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    Broker, BrokerError, Connector, Env, Error, Storage,
+    Broker, BrokerError, Connector, Env, Error, Inspect as _, Storage, TaskId, Then,
     broker::{CallRecord, Outcome, Settlement, Wake, Want, WatchKind},
 };
 use asynq_redis::{RedisBroker, RedisConnectionType};
@@ -110,6 +110,32 @@ async fn a_broker_follows_its_server() {
     assert_ne!(broker.begin().connection, before);
     let mut client = server.client().await;
     assert_eq!(client.cmd(&["LLEN", "asynq:{q}:pending"]).await.int(), 2);
+}
+
+/// A message is no write, so a server that takes no writes would pass it on.
+#[tokio::test]
+async fn a_cancel_request_that_cannot_be_kept_is_not_told() {
+    let server = RedisServer::start().await;
+    let broker = RedisBroker::new(to(&server.url())).await.unwrap();
+    enqueue(&broker, "a").await.unwrap();
+    let want = Want {
+        queue: queue("q"),
+        max: 1,
+    };
+    let taken = broker.exchange(&broker.begin(), Vec::new(), vec![want]).await.leased;
+    let (queue, id) = (&taken[0].lease.queue, &taken[0].lease.id);
+    let mut heard = broker.subscribe_cancellations().await.unwrap();
+    let mut client = server.client().await;
+    client.cmd(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    broker.cancel_task(queue, id, Then::Delete).await.unwrap_err();
+    client.cmd(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    let last = TaskId::new("last").unwrap();
+    broker.publish_cancellation(&last).await.unwrap();
+    assert_eq!(timeout(LIMIT, heard.next()).await.unwrap(), Some(last));
+    let kept = client
+        .cmd(&["HEXISTS", &format!("asynq:{{q}}:t:{id}"), "x:cancel"])
+        .await;
+    assert_eq!(kept.int(), 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asynq::{Connector, memory::MemoryStore, redis::RedisConnectionType};
+use asynq::{Connector, Exit, memory::MemoryStore, redis::RedisConnectionType};
 use shop::{http, work};
 
 #[tokio::main]
@@ -17,12 +17,20 @@ async fn main() -> anyhow::Result<()> {
     let routes = http::router(system.client(), system.storage().await?);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let signal = system.clone();
+    // Ends the system at a signal: what runs may end, the rest goes back to its queues. It tells how it ended, so that
+    // a system that failed ends the program with an error.
+    let end = tokio::spawn({
+        let system = system.clone();
+        async move { system.run_until_signal().await }
+    });
+    let stopped = system.clone();
     axum::serve(listener, routes)
         .with_graceful_shutdown(async move {
-            // Ends the system too: what runs may end, the rest goes back to its queues.
-            let _ = signal.run_until_signal().await;
+            stopped.wait().await;
         })
         .await?;
-    Ok(())
+    match end.await?? {
+        Exit::Stopped => Ok(()),
+        exit => anyhow::bail!("the system ended: {exit:?}"),
+    }
 }
