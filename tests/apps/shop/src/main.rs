@@ -17,19 +17,15 @@ async fn main() -> anyhow::Result<()> {
     let routes = http::router(system.client(), system.storage().await?);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
-    // Ends the system at a signal: what runs may end, the rest goes back to its queues. It tells how it ended, so that
-    // a system that failed ends the program with an error.
-    let end = tokio::spawn({
-        let system = system.clone();
-        async move { system.run_until_signal().await }
-    });
     let stopped = system.clone();
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(async move {
-            stopped.wait().await;
-        })
-        .await?;
-    match end.await?? {
+    let serve = axum::serve(listener, routes).with_graceful_shutdown(async move {
+        stopped.wait().await;
+    });
+    // At a signal the system ends: what runs may end, the rest goes back to its queues. Then the service does. A
+    // system that failed ends the program with an error.
+    let (served, end) = tokio::join!(serve.into_future(), system.run_until_signal());
+    served?;
+    match end? {
         Exit::Stopped => Ok(()),
         exit => anyhow::bail!("the system ended: {exit:?}"),
     }
