@@ -125,7 +125,7 @@ pub(crate) struct ProcessorState {
     looks: Looks,
 }
 
-/// What was found at the last look at the queues, in their order.
+/// The findings of the last look at the queues, in their order.
 #[derive(Debug, Default)]
 struct Looks {
     ways: Vec<Way>,

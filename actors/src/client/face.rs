@@ -327,7 +327,7 @@ impl FromTask for Client {
     }
 }
 
-/// What the runtime adds to [`TaskContext`].
+/// Gives a handler the client of its system, from the context of its run.
 pub trait TaskContextExt {
     /// The client of the system that runs the task; see [`Client`](Client#in-handlers).
     fn client(&self) -> Client;

@@ -1,4 +1,4 @@
-//! How the system and its clients reach the client actor.
+//! The way of a system and its clients to the client actor.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// A pause is this part of the time waited so far: an end is heard of late by about that.
 const PART: u32 = 8;
 
-/// What a [wait](Client::wait) for the end of a task came to.
+/// The end of a task, or where it stands when the [wait](Client::wait) for it is over.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Waited {

@@ -1,4 +1,4 @@
-//! What is put around the tasks of a handler actor.
+//! Middleware and layers around the tasks of a handler actor.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -43,7 +43,7 @@ impl fmt::Debug for ActorHandler {
     }
 }
 
-/// What is to be put around, the outermost first.
+/// Puts middleware and layers around a handler, the outermost first.
 #[derive(Clone, Default)]
 pub(super) struct Around(Vec<Arc<Wrap>>);
 

@@ -1,4 +1,4 @@
-//! What becomes of tasks whose runs are cancelled on request, whoever hears of it and when.
+//! Tasks whose runs are cancelled on request end as was asked for, whoever hears of it and when.
 
 use std::time::Duration;
 

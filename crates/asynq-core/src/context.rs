@@ -92,7 +92,7 @@ pub struct ContextParts {
     pub states: States,
     /// What the run waits for.
     pub hold: Weak<dyn Any + Send + Sync>,
-    /// What the runtime finds again through [`TaskContext::of_runtime`].
+    /// A value of the runtime, found again through [`TaskContext::of_runtime`].
     pub runtime: Option<Arc<dyn Any + Send + Sync>>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         #[automatically_derived]
         impl #impl_generics #name #type_generics #where_clause {
             /// The type of the tasks that have this payload.
-            #[allow(dead_code, unreachable_pub, reason = "it is there where it is wanted")]
+            #[allow(dead_code, unreachable_pub, reason = "an application uses it or not")]
             #vis const TYPE: &'static ::core::primitive::str = #task_type;
         }
     };

@@ -1,4 +1,4 @@
-//! What is put around the tasks of a handler actor.
+//! Middleware and layers around the tasks of a handler actor.
 
 use std::{
     sync::{Arc, Mutex},
