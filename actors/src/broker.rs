@@ -13,16 +13,17 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{BrokerError, Connector, Env, Storage, error::Outage};
+use asynq_core::{
+    BrokerError, Connector, Env, Storage,
+    distrust::{drop_quietly, panic_text, report},
+    error::Outage,
+};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    distrust::{drop_quietly, panic_text, report},
-    tree::Tree,
-};
+use crate::supervision::tree::Tree;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);

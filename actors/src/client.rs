@@ -8,10 +8,10 @@
 //! On a crash the callers of what was in flight send it again through its successor: a request
 //! carries a token by which the storage knows it (rules.md#ambiguous-is-a-state). On drain everything is sent.
 
-mod face;
+mod api;
 mod handle;
-mod lanes;
 mod limits;
+mod retries;
 mod wait;
 
 use std::{
@@ -34,17 +34,17 @@ use tokio::{
 
 pub(crate) use self::handle::ClientHandle;
 pub use self::{
-    face::{Client, TaskContextExt},
+    api::{Client, TaskContextExt},
     wait::Waited,
 };
 use self::{
-    lanes::Lanes,
     limits::{Admission, Limits},
+    retries::Lanes,
 };
 use crate::{
     broker::{BrokerHandle, CONNECTING},
-    ending::Ending,
-    roads::{PROMPT, unless_late},
+    per_queue::health::{PROMPT, unless_late},
+    supervision::shutdown_budget::Ending,
 };
 
 /// How much later a handle gives up an actor that does not answer.

@@ -15,47 +15,29 @@ macro_rules! message {
 }
 pub(crate) use message;
 
-mod aggregator;
 mod broker;
-mod chore;
 mod client;
-mod distrust;
-mod ending;
-mod exchange;
-mod forwarder;
-mod fuse;
-mod handler_actor;
-mod healthchecker;
-mod heartbeater;
-mod janitor;
-mod processor;
-mod queues;
-mod recoverer;
-mod roads;
-mod rounds;
-mod router;
-mod run;
-mod scheduler;
-mod slot;
-mod subscriber;
-pub mod supervisor;
-mod syncer;
+mod host;
+mod in_flight;
+mod maintenance;
+mod per_queue;
+mod supervision;
 mod system;
-mod table;
-mod timer;
-mod tree;
-mod watchdog;
-mod watching;
-mod wind_down;
+mod work;
 
-pub use aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError};
 pub use broker::BrokerHandle;
 pub use client::{Client, EnqueueMsg, TaskContextExt, Waited};
-pub use fuse::Crash;
-pub use handler_actor::{
+pub use maintenance::{
+    aggregator::{AggregateGroup, AggregatorActor, AggregatorActorError},
+    scheduler::{EntryId, SchedulerConfig, SchedulerHandle},
+};
+pub use supervision::{
+    crash::Crash,
+    supervised_ref::Slot,
+    supervisor,
+    tree::{ActorState, Tree, TreeEvent, TreeNode},
+};
+pub use system::{AsynqSystem, AsynqSystemBuilder, Exit};
+pub use work::handlers::{
     ActorHandler, HandleTask, HandlerActorSpec, MAX_INSTANCE_CONCURRENCY, MAX_INSTANCES, TaskReply,
 };
-pub use scheduler::{EntryId, SchedulerConfig, SchedulerHandle};
-pub use slot::Slot;
-pub use system::{AsynqSystem, AsynqSystemBuilder, Exit};
-pub use tree::{ActorState, Tree, TreeEvent, TreeNode};

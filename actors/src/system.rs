@@ -1,8 +1,8 @@
 //! The whole runtime as one value: a supervision tree that takes, runs and settles tasks.
 
 mod builder;
-mod last;
-mod maintenance;
+mod teardown;
+mod watchdog;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,20 +15,17 @@ pub use builder::AsynqSystemBuilder;
 use crate::{
     broker::{BrokerHandle, CONNECTING},
     client::{Client, ClientHandle, EnqueueMsg},
-    exchange::Exchange,
-    fuse::Crash,
-    scheduler::SchedulerHandle,
-    supervisor::SupervisorError,
-    table::Table,
-    tree::{Tree, TreeNode},
-    watchdog::Stalls,
+    in_flight::{exchange::Exchange, table::Table},
+    maintenance::scheduler::SchedulerHandle,
+    supervision::{
+        crash::Crash,
+        supervisor::SupervisorError,
+        tree::{Tree, TreeNode},
+    },
+    system::watchdog::Stalls,
 };
 
 const ROOT: &str = "system";
-/// What a chore may take to stop.
-const CHORE_STOP: Duration = Duration::from_secs(5);
-/// What a supervisor may take to stop beyond its children's deadlines.
-const SLACK: Duration = Duration::from_secs(2);
 
 /// How a system ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +131,7 @@ impl AsynqSystem {
 
     /// Where to watch the tree.
     #[must_use]
-    pub fn tree_events(&self) -> tokio::sync::broadcast::Receiver<crate::tree::TreeEvent> {
+    pub fn tree_events(&self) -> tokio::sync::broadcast::Receiver<crate::supervision::tree::TreeEvent> {
         self.tree.events()
     }
 

@@ -12,9 +12,11 @@ use super::{
 };
 use crate::{
     broker::BrokerHandle,
-    ending::Ending,
-    slot::Slot,
-    supervisor::{ChildSpec, Shutdown},
+    supervision::{
+        shutdown_budget::Ending,
+        supervised_ref::Slot,
+        supervisor::{ChildSpec, Shutdown},
+    },
 };
 
 /// Sends enqueues to the client actor; follows restarts. Cheap to clone.

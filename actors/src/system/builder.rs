@@ -7,31 +7,38 @@ use asynq_core::{
     PeriodicTaskConfigProvider, Result, ServeMux, ServerConfig,
     broker::Env,
     config::{ClientSettings, Settings},
+    distrust::remember_panics,
     extract::Route,
 };
 use ractor::{Actor, ActorCell};
 use tokio::{sync::watch, time::Instant};
 
-use super::{AsynqSystem, CHORE_STOP, ROOT, SLACK, last::Last};
-use crate::{
-    aggregator::AggregatorRef,
-    broker::{Broker, BrokerArgs, Lending},
-    chore::chore,
-    client::{Client, ClientHandle},
-    distrust::remember_panics,
-    exchange::Exchange,
-    handler_actor::{self, HandlerActorSpec},
-    heartbeater::{Heartbeater, Identity, host},
-    processor::{self, Nudge, ProcessorArgs},
-    roads::Roads,
-    router::{HandlerRef, Router},
-    run::Runner,
-    scheduler::{SchedulerConfig, SchedulerHandle, Setup},
-    supervisor::{Backoff, ChildSpec, ExitCell, Intensity, Shutdown, Strategy, Supervisor, SupervisorArgs},
-    syncer::Syncer,
-    table::Table,
-    tree::Tree,
+use super::{
+    AsynqSystem, ROOT,
+    teardown::Last,
     watchdog::{Patience, Watchdog, Watched},
+};
+use crate::{
+    broker::{Broker, BrokerArgs, Lending},
+    client::{Client, ClientHandle},
+    in_flight::{exchange::Exchange, nudge::Nudge, table::Table},
+    maintenance::{
+        self, Maintenance,
+        aggregator::AggregatorRef,
+        scheduler::{SchedulerConfig, SchedulerHandle, Setup},
+    },
+    per_queue::health::Roads,
+    supervision::{
+        branch::SupervisorSettings,
+        chore::STOP_WITHIN,
+        supervisor::{Backoff, ChildSpec, ExitCell, Intensity, Supervisor},
+        tree::Tree,
+    },
+    work::{
+        Work,
+        handlers::{self, HandlerActorSpec},
+        router::HandlerRef,
+    },
 };
 
 /// Settings of an [`AsynqSystem`] that is to be spawned.
@@ -41,11 +48,11 @@ pub struct AsynqSystemBuilder {
     config: ServerConfig,
     client_config: ClientConfig,
     handler: Option<HandlerRef>,
-    pub(super) aggregator: Option<AggregatorRef>,
+    aggregator: Option<AggregatorRef>,
     handler_actors: Vec<HandlerActorSpec>,
     routes: ServeMux,
     scheduler: Setup,
-    pub(super) env: Env,
+    env: Env,
     connect_within: Option<Duration>,
     intensity: Intensity,
     backoff: Backoff,
@@ -242,7 +249,7 @@ impl AsynqSystemBuilder {
             .client_config
             .validate()
             .map_err(|error| faults.extend(error.faults));
-        faults.extend(handler_actor::check(&self.handler_actors));
+        faults.extend(handlers::check(&self.handler_actors));
         faults.extend(self.scheduler.faults());
         match (server, client) {
             (Ok(server), Ok(client)) if faults.is_empty() => Ok((server, client)),
@@ -278,7 +285,7 @@ impl AsynqSystemBuilder {
             ChildSpec::new("broker", move || (Broker, broker.clone())),
             client.spec(lending.handle(), "system/client", tree.ending()),
         ];
-        let scheduler = self.scheduler.ready(&env, &tree, Self::MAINTENANCE).await?;
+        let scheduler = self.scheduler.ready(&env, &tree, maintenance::PATH).await?;
         let scheduler_handle = scheduler.as_ref().map(|scheduler| scheduler.handle.clone());
         let takes = self.plain().is_some() || !self.handler_actors.is_empty();
         let keeps_order = takes || self.aggregator.is_some();
@@ -289,20 +296,41 @@ impl AsynqSystemBuilder {
             Duration::ZERO
         };
         tree.ending().set_timeout(timeout);
+        let supervisors = SupervisorSettings {
+            intensity: self.intensity,
+            backoff: self.backoff,
+            tree: tree.clone(),
+            entropy: env.entropy.clone(),
+        };
         let mut claim = None;
         if keeps_order || scheduler.is_some() {
-            let settings = keeps_order.then_some(&settings);
+            let maintenance = Maintenance {
+                settings: keeps_order.then_some(&settings),
+                aggregator: self.aggregator.clone(),
+                scheduler,
+                exchange: &exchange,
+                env: &env,
+                supervisors: &supervisors,
+            };
             let branch;
-            (branch, claim) = self.maintenance(settings, scheduler, &exchange, &tree);
+            (branch, claim) = maintenance.branch();
             children.push(branch);
         }
         if takes {
-            let client = Client::of_system(client.clone(), lending.handle());
-            children.push(self.work(&settings, &exchange, &client, &tree)?);
+            let work = Work {
+                settings: &settings,
+                handler_actors: &self.handler_actors,
+                plain: self.plain(),
+                exchange: &exchange,
+                client: Client::of_system(client.clone(), lending.handle()).for_runs(),
+                env: &env,
+                supervisors: &supervisors,
+            };
+            children.push(work.branch()?);
         }
         let waiting = client.clone();
         tree.set_backlog("system/client", move || waiting.waiting());
-        let root = self.supervisor(ROOT.to_owned(), children, &tree, exit.clone());
+        let root = supervisors.args(ROOT, children, exit.clone());
         let spawned = match parent {
             Some(parent) => Actor::spawn_linked(None, Supervisor, root, parent).await,
             None => Actor::spawn(None, Supervisor, root).await,
@@ -310,7 +338,7 @@ impl AsynqSystemBuilder {
         let (root, joined) = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                lending.close(Instant::now() + CHORE_STOP).await;
+                lending.close(Instant::now() + STOP_WITHIN).await;
                 return Err(Error::Actor(error.into()));
             }
         };
@@ -375,115 +403,4 @@ impl AsynqSystemBuilder {
         }
         Ok(system)
     }
-
-    fn supervisor(&self, path: String, children: Vec<ChildSpec>, tree: &Tree, exit: ExitCell) -> SupervisorArgs {
-        SupervisorArgs {
-            path,
-            children,
-            strategy: Strategy::OneForOne,
-            intensity: self.intensity,
-            backoff: self.backoff,
-            tree: tree.clone(),
-            entropy: self.env.entropy.clone(),
-            exit,
-        }
-    }
-
-    pub(super) fn branch(&self, id: &'static str, children: Vec<ChildSpec>, tree: &Tree) -> ChildSpec {
-        nested(
-            id,
-            self.supervisor(format!("{ROOT}/{id}"), children, tree, ExitCell::default()),
-        )
-    }
-
-    /// The instances of all handler actors, where there are any, and who finds them. Their crashes
-    /// never count (rules.md#tasks-break-no-supervisor).
-    fn handlers(&self, settings: &Settings, tree: &Tree) -> Result<(Option<ChildSpec>, Router)> {
-        const PATH: &str = "system/work/handlers";
-        let (actors, instances) = handler_actor::build(&self.handler_actors, PATH, tree, &self.env, &settings.states)?;
-        let child = (!instances.is_empty()).then(|| {
-            let args = SupervisorArgs {
-                intensity: Intensity::UNLIMITED,
-                ..self.supervisor(PATH.to_owned(), instances, tree, ExitCell::default())
-            };
-            nested("handlers", args)
-        });
-        let entropy = self.env.entropy.clone();
-        Ok((child, Router::new(actors, self.plain(), settings.unknown_task, entropy)))
-    }
-
-    fn work(&self, settings: &Settings, exchange: &Exchange, client: &Client, tree: &Tree) -> Result<ChildSpec> {
-        const PATH: &str = "system/work";
-        let (handlers, router) = self.handlers(settings, tree)?;
-        let entropy = &self.env.entropy;
-        let identity = Identity {
-            host: host(),
-            pid: i32::try_from(std::process::id()).unwrap_or(0),
-            server_id: entropy.uuid(),
-            concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
-            queues: settings
-                .queues
-                .iter()
-                .map(|(name, priority)| (name.to_string(), *priority))
-                .collect(),
-            strict_priority: settings.strict_priority,
-            start_time: self.env.clock.now(),
-        };
-        let heartbeater = Heartbeater::new(
-            Arc::clone(&exchange.table),
-            exchange.broker.clone(),
-            identity,
-            settings.heartbeat_interval,
-            tree.clone(),
-            entropy.clone(),
-        );
-        for (actor, stuck) in [("processor", false), ("syncer", true)] {
-            let table = Arc::clone(&exchange.table);
-            tree.set_backlog(&format!("{PATH}/{actor}"), move || table.unsettled(stuck));
-        }
-        let syncer = Syncer {
-            exchange: exchange.clone(),
-            interval: settings.syncer_interval,
-        };
-        let runner = Runner {
-            router,
-            settings: settings.clone(),
-            env: self.env.clone(),
-            table: Arc::clone(&exchange.table),
-            broker: exchange.broker.clone(),
-            nudge: exchange.nudge.clone(),
-            client: client.for_runs(),
-        };
-        let processor = ProcessorArgs {
-            runner: Arc::new(runner),
-            exchange: exchange.clone(),
-            tree: tree.clone(),
-            path: format!("{PATH}/processor"),
-        };
-        let mut children = vec![
-            chore("heartbeater", PATH, heartbeater, tree, entropy, CHORE_STOP),
-            chore("syncer", PATH, syncer, tree, entropy, CHORE_STOP),
-        ];
-        children.extend(handlers);
-        children.push(processor::spec(processor));
-        Ok(self.branch("work", children, tree))
-    }
-}
-
-/// A supervisor as a child; it may take as long to stop as its children together.
-fn nested(id: &'static str, args: SupervisorArgs) -> ChildSpec {
-    let within = SLACK
-        + args
-            .children
-            .iter()
-            .map(|child| match child.shutdown {
-                Shutdown::Stop(within) | Shutdown::Drain(within) => within + SLACK,
-                Shutdown::Kill => SLACK,
-            })
-            .sum::<Duration>();
-    let fresh = move || {
-        let exit = ExitCell::default();
-        (Supervisor, SupervisorArgs { exit, ..args.clone() })
-    };
-    ChildSpec::new(id, fresh).shutdown(Shutdown::Stop(within))
 }

@@ -1,0 +1,7 @@
+//! The name of the machine, by which tools tell servers and schedulers apart.
+
+/// Returns the host's name, or Go's word for an unknown one.
+pub(crate) fn host() -> String {
+    let name = hostname::get().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "unknown-host".to_owned())
+}

@@ -1,0 +1,65 @@
+//! The processor's messages, and what sends them from outside of it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ractor::ActorRef;
+
+use crate::supervision::supervised_ref::Slot;
+
+/// What the processor is told.
+pub(crate) enum ProcessorMsg {
+    /// Something ended or may be taken: look.
+    Pump,
+    /// The watch, the poll or the hold of this generation is over.
+    Wake {
+        /// Older generations are void.
+        generation: u64,
+        /// Whether a watch said that there is something.
+        watched: bool,
+    },
+}
+crate::message!(ProcessorMsg);
+
+/// Tells the processor to look; at most one such message waits in its mailbox.
+#[derive(Clone)]
+pub(crate) struct Nudge {
+    slot: Slot<ProcessorMsg>,
+    pending: Arc<AtomicBool>,
+}
+
+impl Nudge {
+    pub(crate) fn new() -> Self {
+        Self {
+            slot: Slot::new(),
+            pending: Arc::default(),
+        }
+    }
+
+    pub(crate) fn nudge(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) && self.slot.cast(ProcessorMsg::Pump).is_err() {
+            self.pending.store(false, Ordering::Release);
+        }
+    }
+
+    /// From now on this incarnation is told. Before its first look at the table: what ended until
+    /// then it sees there, what ends later it hears of.
+    pub(crate) fn attach(&self, processor: ActorRef<ProcessorMsg>) {
+        self.slot.publish(processor);
+    }
+
+    pub(crate) fn take(&self) {
+        self.pending.store(false, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Nudge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nudge")
+    }
+}

@@ -1,0 +1,368 @@
+//! The aggregator: makes one task out of the tasks of each group that is full or old enough.
+//!
+//! Nobody sends it anything. A pass looks at all queues side by side, and at the groups of each in
+//! turn; for each it waits until one of [`MAX_AGGREGATIONS`] places is free, and until the storage has
+//! said whether the group is ready. What is ready is aggregated in a task that belongs to [`Runs`] and not to the
+//! actor, so on a restart nothing is lost: runs go on, and the next pass looks at all groups. A
+//! stop waits for the runs as long as the shutdown timeout.
+
+mod adapter;
+mod failures;
+mod run;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use asynq_core::{
+    BrokerError, GroupKey, QueueName, Storage,
+    aggregator::MAX_AGGREGATIONS,
+    broker::{AggregationSet, Env, GroupLimits, MAX_AGGREGATION_SET},
+    config::Settings,
+    distrust::report,
+};
+use futures::future::join;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::{JoinError, JoinSet},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    broker::BrokerHandle,
+    per_queue::{
+        health::unless_late,
+        passes::{Pace, Rounds},
+    },
+    supervision::{chore::Chore, shutdown_budget::Ending},
+};
+
+pub use adapter::{AggregateGroup, AggregatorActor, AggregatorActorError};
+use failures::Failures;
+pub(crate) use run::AggregatorRef;
+use run::{Job, OpenSets};
+
+/// How long aborted runs may take to be gone; they are at their next await point.
+const ABORT_WITHIN: Duration = Duration::from_secs(1);
+
+/// The longest that one look at the groups of a queue may take. It waits for runs, so for users' code.
+const LOOK_WITHIN: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Aggregator {
+    looks: Arc<Looks>,
+    broker: BrokerHandle,
+    queues: Vec<QueueName>,
+    /// How long a stop waits for runs.
+    wait_for_runs: Duration,
+    ending: Ending,
+    rounds: Rounds<()>,
+}
+
+/// Looks at the groups of all queues.
+struct Looks {
+    job: Arc<Job>,
+    interval: Duration,
+    runs: Runs,
+}
+
+impl Aggregator {
+    pub(crate) fn new(
+        aggregator: AggregatorRef,
+        settings: &Settings,
+        broker: BrokerHandle,
+        env: Env,
+        ending: Ending,
+    ) -> Self {
+        let limits = GroupLimits {
+            grace: settings.group_grace_period,
+            max_delay: settings.group_max_delay,
+            max_size: settings.group_max_size,
+        };
+        let interval = settings.group_check_interval;
+        let pace = Pace {
+            interval: Duration::ZERO,
+            longest_retry: interval,
+            within: LOOK_WITHIN,
+            tells: false,
+        };
+        let rounds = Rounds::new("look at groups", pace, env.entropy.clone());
+        let job = Job {
+            aggregator,
+            broker: broker.clone(),
+            limits,
+            timeout: settings.group_timeout,
+            env,
+            max_message_bytes: settings.max_message_bytes,
+            failures: Failures::default(),
+            open: OpenSets::default(),
+        };
+        let looks = Looks {
+            job: Arc::new(job),
+            interval,
+            runs: Runs::new(),
+        };
+        Self {
+            looks: Arc::new(looks),
+            broker,
+            queues: settings.queues.keys().cloned().collect(),
+            wait_for_runs: settings.shutdown_timeout,
+            ending,
+            rounds,
+        }
+    }
+
+    /// Returns what the actor may take to stop.
+    pub(crate) fn stop_within(&self) -> Duration {
+        self.wait_for_runs + 2 * ABORT_WITHIN
+    }
+}
+
+impl Looks {
+    /// One look at each group of a queue; and, while this is shorter than the interval, another one at
+    /// those of which a part was taken.
+    async fn look(&self, storage: &Arc<dyn Storage>, queue: &QueueName) -> Result<(), BrokerError> {
+        let began = Instant::now();
+        self.hand_back(storage, queue).await;
+        let mut groups: VecDeque<GroupKey> = storage.list_groups(queue).await?.into();
+        let (mut warned, mut failure) = (false, None);
+        while let Some(group) = groups.pop_front() {
+            // What is collected now would only wait with the others.
+            if self.runs.is_stuck(queue) {
+                tracing::debug!(%queue, "results of this queue are not taken, its groups wait");
+                break;
+            }
+            let place = self.runs.place(self.interval, &mut warned).await;
+            match self.collect(storage, queue, &group, place).await {
+                Ok(true) if began.elapsed() < self.interval => {
+                    groups.push_back(group);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    if error.is_retryable() {
+                        groups.clear();
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Hands back the sets of a queue that were given up and whose wait is over, so that the look at its groups
+    /// finds their tasks. The recoverer would come later.
+    async fn hand_back(&self, storage: &Arc<dyn Storage>, queue: &QueueName) {
+        let Some(until) = self.job.failures.take_due(queue) else {
+            return;
+        };
+        if let Err(error) = storage.reclaim_aggregation_sets(queue).await {
+            tracing::debug!(%queue, error = %report(&error), "sets that were given up are not handed back yet");
+            self.job.failures.released(queue, until);
+        }
+    }
+
+    /// Asks for the tasks of a group, and aggregates what comes; whether there may be more.
+    ///
+    /// Both happen in a run, so that whatever becomes of this pass no answer of the storage, and
+    /// with it a set, goes unheard. A run gives its place up while it waits for a storage that does
+    /// not answer.
+    async fn collect(
+        &self,
+        storage: &Arc<dyn Storage>,
+        queue: &QueueName,
+        group: &GroupKey,
+        place: OwnedSemaphorePermit,
+    ) -> Result<bool, BrokerError> {
+        let (tell, collected) = oneshot::channel();
+        let (job, storage, queue, group) = (Arc::clone(&self.job), Arc::clone(storage), queue.clone(), group.clone());
+        let mut place = self.runs.seat(&queue, place);
+        self.runs.spawn(async move {
+            let call = storage.collect_group(&queue, &group, job.limits);
+            let found = unless_late(call, || place.give_up()).await;
+            let (answer, set) = match found {
+                Ok(set) => (Ok(set.as_ref().is_some_and(|set| may_leave_some(job.limits, set))), set),
+                Err(error) => (Err(error), None),
+            };
+            // A pass that ended meanwhile needs no answer.
+            let _ = tell.send(answer);
+            drop(storage);
+            if let Some(set) = set {
+                place.take().await;
+                job.run(set, place).await;
+            }
+        });
+        // Dropped unanswered only by a panic, which is logged where the run is joined.
+        collected.await.unwrap_or(Ok(false))
+    }
+}
+
+/// Tells whether a set may have left tasks in its group.
+fn may_leave_some(limits: GroupLimits, set: &AggregationSet) -> bool {
+    limits.max_size.is_some() || set.tasks.len() >= MAX_AGGREGATION_SET as usize
+}
+
+#[async_trait]
+impl Chore for Aggregator {
+    fn first(&self) -> Duration {
+        self.looks.interval
+    }
+
+    fn longest_retry(&self) -> Duration {
+        self.looks.interval
+    }
+
+    async fn pass(&self) -> Result<Duration, BrokerError> {
+        let began = Instant::now();
+        let storage = self.broker.storage().await?;
+        let job = |queue: QueueName| {
+            let (looks, storage) = (Arc::clone(&self.looks), Arc::clone(&storage));
+            async move { looks.look(&storage, &queue).await }
+        };
+        let round = self.rounds.pass(&self.queues, job).await?;
+        let wait = self.looks.interval.saturating_sub(began.elapsed());
+        Ok(round.wait.map_or(wait, |retry| retry.min(wait)))
+    }
+
+    fn last_within(&self) -> Duration {
+        self.wait_for_runs
+    }
+
+    /// Runs are a user's code like handlers, and may go on for as long.
+    async fn last(&self, until: Instant) {
+        let runs_until = self.ending.runs_until().unwrap_or(until);
+        self.rounds.end();
+        self.looks.runs.end(until.max(runs_until), &self.looks.job).await;
+    }
+}
+
+/// The place of a run, as long as it has one.
+#[derive(Debug)]
+struct Seat {
+    places: Arc<Semaphore>,
+    place: Option<OwnedSemaphorePermit>,
+    queue: QueueName,
+    stuck: Arc<Mutex<HashMap<QueueName, usize>>>,
+}
+
+impl Seat {
+    fn count(&self, act: impl FnOnce(&mut usize)) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = stuck.entry(self.queue.clone()).or_default();
+        act(count);
+        if *count == 0 {
+            stuck.remove(&self.queue);
+        }
+    }
+
+    /// Leaves the place to others while the storage does not answer.
+    fn give_up(&mut self) {
+        if self.place.take().is_some() {
+            self.count(|stuck| *stuck += 1);
+        }
+    }
+
+    /// Takes a place again.
+    async fn take(&mut self) {
+        if self.place.is_none() {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            self.place = Some(place.expect("the semaphore is never closed"));
+            self.count(|stuck| *stuck -= 1);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.place.is_none() {
+            self.count(|stuck| *stuck -= 1);
+        }
+    }
+}
+
+/// The runs of one system. They outlive the actor that began them, and are dropped with the system.
+#[derive(Debug)]
+struct Runs {
+    under_way: Mutex<JoinSet<()>>,
+    places: Arc<Semaphore>,
+    /// The number of runs of each queue that wait for the storage without a place.
+    stuck: Arc<Mutex<HashMap<QueueName, usize>>>,
+}
+
+impl Runs {
+    fn new() -> Self {
+        Self {
+            under_way: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_AGGREGATIONS)),
+            stuck: Arc::default(),
+        }
+    }
+
+    fn seat(&self, queue: &QueueName, place: OwnedSemaphorePermit) -> Seat {
+        Seat {
+            places: Arc::clone(&self.places),
+            place: Some(place),
+            queue: queue.clone(),
+            stuck: Arc::clone(&self.stuck),
+        }
+    }
+
+    fn is_stuck(&self, queue: &QueueName) -> bool {
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.contains_key(queue)
+    }
+
+    /// Waits for a free place; warns once a pass if that takes longer than `patience`.
+    async fn place(&self, patience: Duration, warned: &mut bool) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.places).acquire_owned();
+        tokio::pin!(place);
+        let place = match timeout(patience, &mut place).await {
+            Ok(place) => place,
+            Err(_) => {
+                if !std::mem::replace(warned, true) {
+                    tracing::warn!(
+                        most = MAX_AGGREGATIONS,
+                        "the aggregator is behind: groups wait for its runs"
+                    );
+                }
+                place.await
+            }
+        };
+        place.expect("the semaphore is never closed")
+    }
+
+    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = under_way.try_join_next() {
+            log_panic(ended);
+        }
+        under_way.spawn(run);
+    }
+
+    /// Waits for the runs, breaks off those that do not end in time, and hands back the sets of these.
+    async fn end(&self, deadline: Instant, job: &Job) {
+        let mut under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
+        while let Ok(Some(ended)) = timeout_at(deadline, under_way.join_next()).await {
+            log_panic(ended);
+        }
+        if !under_way.is_empty() {
+            tracing::warn!(
+                runs = under_way.len(),
+                "aggregations are broken off; their tasks return to their groups"
+            );
+            // A run that is not gone by then is at no await point; nobody waits for it. A set that is not handed
+            // back by then is when its time is over.
+            let gone = join(under_way.shutdown(), job.hand_back_open());
+            let _ = timeout(ABORT_WITHIN, gone).await;
+        }
+    }
+}
+
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a run of the aggregator panicked outside of the user's code");
+    }
+}

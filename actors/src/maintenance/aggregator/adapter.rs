@@ -1,0 +1,154 @@
+//! A user's own actor as the aggregator.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use asynq_core::{Error, GroupAggregator, Result, Task};
+use ractor::{ActorRef, Message, RpcReplyPort, concurrency::oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::supervision::supervised_ref::Slot;
+
+/// Asks an actor to make one task out of the tasks of a group. While one lives, in the mailbox or
+/// where the actor handles it, its [`AggregatorActor`] sends no other.
+#[derive(Debug)]
+pub struct AggregateGroup {
+    /// The group.
+    pub group: String,
+    /// Its tasks, at least one; those that joined in an earlier second come first.
+    pub tasks: Vec<Task>,
+    /// Takes the one task, or why there is none. Dropped unanswered it is an error, and the tasks
+    /// return to their group. Closed once nobody waits any longer, because of
+    /// [`group_timeout`](asynq_core::ServerConfig::group_timeout) or a stop: look before costly work.
+    pub reply: RpcReplyPort<Result<Task>>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+crate::message!(AggregateGroup);
+
+impl AggregateGroup {
+    /// A request, as a test of the actor may send it.
+    #[must_use]
+    pub fn new(group: impl Into<String>, tasks: Vec<Task>, reply: RpcReplyPort<Result<Task>>) -> Self {
+        Self {
+            group: group.into(),
+            tasks,
+            reply,
+            _turn: None,
+        }
+    }
+}
+
+/// Why an actor gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AggregatorActorError {
+    /// There is no live actor.
+    #[error("the aggregator actor is not alive")]
+    NotAlive,
+    /// It ended, or dropped the request.
+    #[error("the aggregator actor gave no answer")]
+    NoAnswer,
+}
+
+/// A [`GroupAggregator`] that asks an actor of the user's own, whose messages have a
+/// `From<AggregateGroup>`. It is sent one request at a time, so that its mailbox does not fill while
+/// it hangs; a set whose time is over before its turn is tried again.
+///
+/// ```
+/// use asynq::{AggregateGroup, AggregatorActor, task::Task};
+/// use ractor::{Actor, ActorProcessingErr, ActorRef};
+///
+/// struct Digest;
+///
+/// # #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+/// impl Actor for Digest {
+///     type Msg = AggregateGroup;
+///     type State = u64;
+///     type Arguments = ();
+///
+///     async fn pre_start(&self, _: ActorRef<AggregateGroup>, (): ()) -> Result<u64, ActorProcessingErr> {
+///         Ok(0)
+///     }
+///
+///     async fn handle(
+///         &self,
+///         _: ActorRef<AggregateGroup>,
+///         AggregateGroup { group, tasks, reply, .. }: AggregateGroup,
+///         number: &mut u64,
+///     ) -> Result<(), ActorProcessingErr> {
+///         *number += 1;
+///         let digest = format!("number {number} of {group}: {} tasks", tasks.len());
+///         // Refused only when nobody waits any longer.
+///         let _ = reply.send(Task::new("digest", digest.as_bytes()));
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (actor, running) = Actor::spawn(None, Digest, ()).await?;
+/// let aggregator = AggregatorActor::new(actor.clone());
+/// // AsynqSystem::builder(connector).aggregator(aggregator)
+/// # use asynq::GroupAggregator as _;
+/// # let task = aggregator.aggregate("g", &[Task::new("t", b"")?]).await?;
+/// # assert_eq!(task.get_payload(), b"number 1 of g: 1 tasks");
+/// # actor.stop(None); running.await?; Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct AggregatorActor {
+    ask: Arc<Ask>,
+    /// The turn to ask; goes with the request.
+    turn: Arc<Semaphore>,
+}
+
+/// Hands the request to an actor; whether one took it.
+type Ask = dyn Fn(AggregateGroup) -> bool + Send + Sync;
+
+impl AggregatorActor {
+    /// Asks this actor. One incarnation: after its end each set fails until it is of no use any
+    /// longer; for an actor that is restarted see [`following`](Self::following).
+    #[must_use]
+    pub fn new<M: Message + From<AggregateGroup>>(actor: ActorRef<M>) -> Self {
+        Self::asking(move |request| actor.send_message(M::from(request)).is_ok())
+    }
+
+    /// Asks the actor that is in the slot at that moment: a child that our
+    /// [`supervisor`](crate::supervisor) started by
+    /// [`ChildSpec::published`](crate::supervision::supervisor::ChildSpec::published).
+    #[must_use]
+    pub fn following<M: Message + From<AggregateGroup>>(slot: Slot<M>) -> Self {
+        Self::asking(move |request| slot.cast(M::from(request)).is_ok())
+    }
+
+    fn asking(ask: impl Fn(AggregateGroup) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            ask: Arc::new(ask),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+#[async_trait]
+impl GroupAggregator for AggregatorActor {
+    async fn aggregate(&self, group: &str, tasks: &[Task]) -> Result<Task> {
+        // No limit of its own: the run that asks has one.
+        let turn = Arc::clone(&self.turn).acquire_owned().await.ok();
+        let (reply, answer) = oneshot();
+        let request = AggregateGroup {
+            _turn: turn,
+            ..AggregateGroup::new(group, tasks.to_vec(), reply.into())
+        };
+        let failed = |error: AggregatorActorError| Error::Actor(error.into());
+        if !(self.ask)(request) {
+            return Err(failed(AggregatorActorError::NotAlive));
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| Err(failed(AggregatorActorError::NoAnswer)))
+    }
+}
+
+impl fmt::Debug for AggregatorActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AggregatorActor")
+    }
+}

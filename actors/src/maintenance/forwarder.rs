@@ -1,0 +1,132 @@
+//! The forwarder: makes due tasks pending, in every queue of the server.
+//!
+//! Nobody sends it anything. It waits within a pass: for the storage, then for the next task to be
+//! due, or for a watch to tell that the delayed tasks changed. Where there is no watch it looks
+//! every delayed-task check interval. On a restart nothing is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use asynq_core::{BrokerError, Clock, Entropy, QueueName, Storage, broker::WatchKind, config::Settings};
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use crate::{
+    broker::BrokerHandle,
+    maintenance::poison::log_poison,
+    per_queue::{
+        passes::{Pace, Rounds},
+        watches::{SAFETY_POLL, Watcher},
+    },
+    supervision::{chore::Chore, tree::Tree},
+};
+
+/// How many tasks of one state one call moves (Go: 100).
+const BATCH: u32 = 100;
+/// Spread over the servers of a fleet at the due second.
+const JITTER: Duration = Duration::from_millis(50);
+/// Never look more often than this since something changed: one push wakes every server.
+const LEAST_WAIT: Duration = Duration::from_millis(250);
+/// Never look more often than this since a task is due: tasks may be due at any millisecond.
+const LEAST_UNTIL_DUE: Duration = Duration::from_millis(100);
+
+/// How long the calls for one queue may take.
+const WITHIN: Duration = Duration::from_secs(30);
+
+pub(crate) struct Forwarder {
+    broker: BrokerHandle,
+    queues: Vec<QueueName>,
+    tree: Tree,
+    path: String,
+    /// Without a watch.
+    interval: Duration,
+    clock: Clock,
+    entropy: Entropy,
+    watcher: Watcher,
+    rounds: Rounds<Option<DateTime<Utc>>>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(
+        settings: &Settings,
+        broker: BrokerHandle,
+        clock: Clock,
+        entropy: Entropy,
+        tree: Tree,
+        path: String,
+    ) -> Self {
+        let interval = settings.delayed_task_check_interval;
+        let pace = Pace {
+            interval: Duration::ZERO,
+            longest_retry: interval,
+            within: WITHIN,
+            tells: true,
+        };
+        Self {
+            broker,
+            queues: settings.queues.keys().cloned().collect(),
+            tree,
+            path,
+            interval,
+            clock,
+            rounds: Rounds::new("forward", pace, entropy.clone()),
+            entropy,
+            watcher: Watcher::default(),
+        }
+    }
+}
+
+/// Moves all that is due in a queue; when the next is.
+async fn forward(storage: Arc<dyn Storage>, queue: QueueName) -> Result<Option<DateTime<Utc>>, BrokerError> {
+    loop {
+        let done = storage.forward(&queue, BATCH).await?;
+        log_poison("forwarder", &done.poisoned);
+        if !done.put_off.is_empty() {
+            tracing::error!(
+                %queue, tasks = ?done.put_off,
+                "the group of due tasks is damaged; they are looked at again in a minute"
+            );
+        }
+        if !done.more {
+            return Ok(done.next_due);
+        }
+    }
+}
+
+#[async_trait]
+impl Chore for Forwarder {
+    fn first(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn longest_retry(&self) -> Duration {
+        self.interval
+    }
+
+    async fn pass(&self) -> Result<Duration, BrokerError> {
+        let storage = self.broker.storage().await?;
+        // Set before the look, so that nothing slips in between.
+        let mut watches = self.watcher.watch(&storage, &self.queues, WatchKind::Delayed).await;
+        self.tree.note(&self.path, Some(watches.note()));
+        let job = |queue| forward(Arc::clone(&storage), queue);
+        let round = self.rounds.pass(&self.queues, job).await?;
+        let next = round.done.into_iter().flatten().min();
+        let least = LEAST_WAIT.min(self.interval);
+        let least_until_due = LEAST_UNTIL_DUE.min(least);
+        let until_due = next.map(|due| self.clock.until(due).max(least_until_due) + self.entropy.up_to(JITTER));
+        let look = if watches.are_all() && round.troubled == 0 {
+            self.entropy.around(SAFETY_POLL)
+        } else {
+            self.interval
+        };
+        let retry = round.wait.map(|wait| wait.max(least));
+        let longest = look.min(until_due.unwrap_or(look)).min(retry.unwrap_or(look));
+        let began = Instant::now();
+        let _ = tokio::time::timeout(longest, watches.changed()).await;
+        Ok(least.min(longest).saturating_sub(began.elapsed()))
+    }
+
+    async fn last(&self, _until: Instant) {
+        self.rounds.end();
+    }
+}

@@ -1,0 +1,48 @@
+//! The health checker: asks the storage whether it answers, and tells the user's function.
+//!
+//! Nobody sends it anything. It waits for the answer within a pass, a few seconds at most. On a
+//! restart the next check is one interval away. There is one only where a function is configured.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use async_trait::async_trait;
+use asynq_core::{
+    BrokerError,
+    distrust::{drop_quietly, panic_text},
+    handler::HealthCheck,
+};
+
+use crate::{broker::BrokerHandle, supervision::chore::Chore};
+
+/// No answer within this is bad health.
+const PING_WITHIN: Duration = Duration::from_secs(5);
+
+pub(crate) struct Healthchecker {
+    pub(crate) broker: BrokerHandle,
+    pub(crate) check: HealthCheck,
+    pub(crate) interval: Duration,
+}
+
+#[async_trait]
+impl Chore for Healthchecker {
+    fn first(&self) -> Duration {
+        self.interval
+    }
+
+    fn longest_retry(&self) -> Duration {
+        self.interval
+    }
+
+    async fn pass(&self) -> Result<Duration, BrokerError> {
+        let ping = async { self.broker.storage().await?.ping().await };
+        let health = tokio::time::timeout(PING_WITHIN, ping)
+            .await
+            .unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no answer within {PING_WITHIN:?}"))));
+        if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| self.check.tell(health.as_ref().err()))) {
+            tracing::error!(panic = panic_text(&*panic), "health check function panicked");
+            drop_quietly(panic);
+        }
+        // Bad health is no failure of the checker.
+        Ok(self.interval)
+    }
+}

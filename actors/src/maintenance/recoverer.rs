@@ -1,0 +1,217 @@
+//! The recoverer: takes over the tasks of dead servers, hands old aggregation sets back, and
+//! repairs what crashed writers left behind, Go's too.
+//!
+//! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is
+//! lost: its first pass is at once.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use asynq_core::{
+    BrokerError, Error, QueueName, SettleError, Storage, Task,
+    broker::{Env, Expired, ExpiredPlace, ExpiredTask, Outcome, Recovery},
+    config::Settings,
+    failure::outcome_of,
+};
+use tokio::time::Instant;
+
+use crate::{
+    broker::BrokerHandle,
+    maintenance::poison::log_poison,
+    per_queue::passes::{Pace, Rounds},
+    supervision::chore::Chore,
+};
+
+/// How many tasks one call recovers.
+const BATCH: u32 = 100;
+/// How many keys one pass looks at for damage, and entries of `active` and `lease`: some 60 ms of
+/// Redis in a minute, of which one server takes its millisecond after the other. So a million keys are
+/// seen in 100 passes.
+const HEAL: u32 = 10_000;
+/// Tasks whose leases have ended are taken over at the second look, so much later, if the storage has
+/// answered both times. After an outage that ended the leases of a whole fleet, their owners, who have no
+/// lease either, give them back meanwhile, which uses no retry.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long the calls for one queue may take.
+const WITHIN: Duration = Duration::from_secs(300);
+
+pub(crate) struct Recoverer {
+    broker: BrokerHandle,
+    medic: Arc<Medic>,
+    /// Each job gives its queue, if that is to be looked at again soon.
+    rounds: Rounds<Option<QueueName>>,
+}
+
+/// What is done for a queue.
+struct Medic {
+    settings: Settings,
+    env: Env,
+    /// Queues in which tasks wait for the second look.
+    suspected: Mutex<HashSet<QueueName>>,
+}
+
+impl Recoverer {
+    pub(crate) fn new(settings: &Settings, broker: BrokerHandle, env: Env) -> Self {
+        let pace = Pace {
+            interval: settings.recoverer_interval,
+            longest_retry: settings.recoverer_interval,
+            within: WITHIN,
+            tells: true,
+        };
+        let rounds = Rounds::new("recover and repair", pace, env.entropy.clone());
+        let settings = settings.clone();
+        Self {
+            broker,
+            medic: Arc::new(Medic {
+                settings,
+                env,
+                suspected: Mutex::default(),
+            }),
+            rounds,
+        }
+    }
+}
+
+impl Medic {
+    fn suspected(&self) -> MutexGuard<'_, HashSet<QueueName>> {
+        self.suspected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers the queue if tasks of it wait for the second look.
+    async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<Option<QueueName>, BrokerError> {
+        let asked = Instant::now();
+        // A failure, or a pass that is dropped, makes the next look the first.
+        let was_suspected = self.suspected().remove(queue);
+        let found = self.expired(storage, queue, &ExpiredPlace::default()).await?;
+        // So does an answer that came late: the storage may have been away meanwhile.
+        let is_second = was_suspected && asked.elapsed() < LOOK_AGAIN;
+        let waits = !is_second && (!found.tasks.is_empty() || found.more);
+        if is_second {
+            self.recover(storage, queue, found).await?;
+        }
+        storage.reclaim_aggregation_sets(queue).await?;
+        self.heal(storage, queue).await?;
+        if waits {
+            self.suspected().insert(queue.clone());
+        }
+        Ok(waits.then(|| queue.clone()))
+    }
+
+    async fn expired(
+        &self,
+        storage: &dyn Storage,
+        queue: &QueueName,
+        place: &ExpiredPlace,
+    ) -> Result<Expired, BrokerError> {
+        let grace = self.settings.recover_grace;
+        let found = storage.expired_after(queue, grace, BATCH, place).await?;
+        log_poison("recoverer", &found.poisoned);
+        Ok(found)
+    }
+
+    async fn recover(&self, storage: &dyn Storage, queue: &QueueName, first: Expired) -> Result<(), BrokerError> {
+        let (mut found, mut failure) = (first, None);
+        loop {
+            let batch: Vec<Recovery> = found
+                .tasks
+                .into_iter()
+                .map(|task| {
+                    let outcome = self.outcome(&task);
+                    Recovery { task, outcome }
+                })
+                .collect();
+            let tasks: Vec<_> = batch
+                .iter()
+                .map(|r| (r.task.message.id.clone(), r.task.message.retried))
+                .collect();
+            for ((id, retried), answer) in tasks.into_iter().zip(storage.recover(batch).await) {
+                match answer {
+                    Ok(()) => tracing::warn!(%queue, task = %id, retried, "recovered a task whose lease had ended"),
+                    // Another recoverer was first, or the owner lives after all.
+                    Err(SettleError::NotOurs) => {}
+                    Err(SettleError::Poison(kind)) => tracing::error!(%queue, task = %id, %kind, "cannot recover"),
+                    Err(SettleError::Broker(error)) if error.is_retryable() => return Err(error),
+                    // One outcome may go to a damaged container, the next one to another.
+                    Err(SettleError::Broker(error)) => failure = Some(error),
+                    Err(error) => tracing::error!(%queue, task = %id, %error, "cannot recover"),
+                }
+            }
+            if !found.more {
+                return failure.map_or(Ok(()), Err);
+            }
+            // Each page begins behind the one before, so what cannot be recovered keeps nobody waiting.
+            found = self.expired(storage, queue, &found.next).await?;
+        }
+    }
+
+    /// As Go's recoverer: a crash uses up a retry, unless `is_failure` says otherwise. But a task that may
+    /// never have been started goes back as it was.
+    fn outcome(&self, expired: &ExpiredTask) -> Outcome {
+        if expired.unstarted {
+            return Outcome::Requeue;
+        }
+        let message = &*expired.message;
+        let task = Task::from_message(message, None);
+        outcome_of(&self.settings, &self.env, message, &task, &Error::LeaseExpired)
+    }
+
+    async fn heal(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
+        // One server at a time, so that a fleet costs no more than one does. Of a server that died the
+        // claim ends within a pass.
+        if !storage.claim_heal(queue, self.settings.recoverer_interval).await? {
+            return Ok(());
+        }
+        let healed = storage.heal(queue, HEAL).await?;
+        log_poison("recoverer", &healed.poisoned);
+        if !healed.is_empty() {
+            tracing::warn!(
+                %queue,
+                leased = ?healed.leased,
+                stale_leases = ?healed.stale_leases,
+                regrouped = ?healed.regrouped,
+                relisted = ?healed.relisted,
+                relisted_sets = ?healed.relisted_sets,
+                unlocked = ?healed.unlocked,
+                poisoned = healed.poisoned.len(),
+                "repaired what a crashed writer left behind"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Chore for Recoverer {
+    fn first(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn longest_retry(&self) -> Duration {
+        self.medic.settings.recoverer_interval
+    }
+
+    async fn pass(&self) -> Result<Duration, BrokerError> {
+        let storage = self.broker.storage().await?;
+        let job = |queue: QueueName| {
+            let (medic, storage) = (Arc::clone(&self.medic), Arc::clone(&storage));
+            async move { medic.look_after(&*storage, &queue).await }
+        };
+        let interval = self.medic.settings.recoverer_interval;
+        let round = self.rounds.pass(self.medic.settings.queues.keys(), job).await?;
+        let mut wait = round.wait.unwrap_or(interval);
+        for queue in round.done.iter().flatten() {
+            let again = LOOK_AGAIN.min(interval);
+            self.rounds.next_in(queue, again);
+            wait = wait.min(again);
+        }
+        Ok(wait)
+    }
+
+    async fn last(&self, _until: Instant) {
+        self.rounds.end();
+    }
+}

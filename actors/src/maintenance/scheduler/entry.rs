@@ -1,0 +1,401 @@
+//! One entry of a scheduler: which tick is due, and which is next.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use asynq_core::{
+    ConfigError, EntryKey, Env, Error, MissedTicks, OnConflict, PeriodicTaskConfig, QueueName, Result, Task, TaskError,
+    TaskOptions,
+    broker::{EnqueueRequest, Tick, TickStart},
+    compose::compose_within,
+    cron::CronSpec,
+    error::ConfigFault,
+    excerpt::Excerpt,
+    info::{SchedulerEnqueueEvent, SchedulerEntry},
+    options::MAX_DURATION,
+    periodic::{TickMark, TickOutcome},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{config::SchedulerConfig, timetable::Timetable};
+
+pub(super) type Time = DateTime<Utc>;
+
+/// Ticks that are late by no more than this are caught up, whatever the policy is.
+pub(super) const CATCH_UP: TimeDelta = TimeDelta::minutes(5);
+/// So many ticks are caught up at most.
+const MOST_MISSED: usize = 1000;
+/// How long a tick is remembered at least.
+const KEEP: TimeDelta = TimeDelta::days(7);
+
+/// The id of an entry of one scheduler: a UUID v4, new at each registration.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(Arc<str>);
+
+impl EntryId {
+    /// An id as the tools show it.
+    #[must_use]
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// What a tick enqueues; what hooks are shown.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) id: EntryId,
+    pub(super) spec: String,
+    pub(super) task: Task,
+    pub(super) options: TaskOptions,
+}
+
+/// A tick under way. The same request, however often it is sent (rules.md#ambiguous-is-a-state).
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) request: EnqueueRequest,
+    pub(super) tick: Tick,
+    pub(super) following: Option<Time>,
+    pub(super) subject: Arc<Subject>,
+    /// Whether the pre-enqueue hook was called.
+    pub(super) announced: AtomicBool,
+    /// Whether an attempt may have decided the tick without our knowing.
+    pub(super) unsure: AtomicBool,
+}
+
+impl Run {
+    /// Returns whether this is the first who asks.
+    pub(super) fn announce(&self) -> bool {
+        !self.announced.swap(true, Ordering::Relaxed)
+    }
+
+    /// An attempt begins; what it leaves behind is not known until [`settled`](Self::settled).
+    pub(super) fn attempt(&self) -> bool {
+        self.unsure.swap(true, Ordering::Relaxed)
+    }
+
+    /// The attempt certainly had no effect; those before it may have had one.
+    pub(super) fn settled(&self, unsure_before: bool) {
+        self.unsure.store(unsure_before, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure.load(Ordering::Relaxed)
+    }
+}
+
+/// What is to be done for an entry.
+pub(super) enum Work {
+    /// Nothing now.
+    Nothing,
+    /// To see a tick through.
+    Run(Arc<Run>),
+    /// The task of the tick cannot be sent at all; the tick is over.
+    Invalid(Arc<Subject>, TaskError),
+}
+
+/// How a tick ended.
+pub(super) enum Ended {
+    /// Its task was enqueued.
+    Enqueued(SchedulerEnqueueEvent),
+    /// It, or a later one, had been decided.
+    Taken(Time),
+    /// Its task cannot be enqueued.
+    Failed,
+    /// It is too late for it.
+    TooLate,
+}
+
+/// Whether a tick is to be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    Yes,
+    /// The answer would be the same.
+    No,
+    TooLate,
+    /// The entry was unregistered.
+    Removed,
+}
+
+pub(super) struct Entry {
+    pub(super) subject: Arc<Subject>,
+    pub(super) key: EntryKey,
+    pub(super) queue: QueueName,
+    pub(super) timetable: Timetable,
+    pub(super) missed: MissedTicks,
+    pub(super) on_conflict: OnConflict,
+    /// Registered by the manager, and the manager's to unregister.
+    pub(super) managed: bool,
+    /// From when on this scheduler answers for its ticks: the registration, or the start of the scheduler.
+    pub(super) since: Time,
+    /// The same entry had been unregistered before: what fell meanwhile was not wanted.
+    pub(super) again: bool,
+    /// Whether the stored tick was looked at.
+    pub(super) anchored: bool,
+    /// The next tick to be decided; `None`: never.
+    pub(super) next: Option<Time>,
+    /// Ticks up to here are due however late they are; where all are wanted.
+    pub(super) wanted_until: Option<Time>,
+    pub(super) prev: Option<Time>,
+    /// The stored tick of the future that was told of.
+    ahead: Option<Time>,
+    pub(super) running: Option<Arc<Run>>,
+    pub(super) unrecorded: Vec<SchedulerEnqueueEvent>,
+    /// When what is unrecorded is to be written, after a failure; `None`: now.
+    pub(super) record_at: Option<Time>,
+    pub(super) removed: bool,
+}
+
+/// An entry that was found good.
+pub(crate) struct Prepared(pub(super) Entry);
+
+impl Prepared {
+    /// Checks a registration.
+    pub(super) fn new(config: &PeriodicTaskConfig, scheduler: &SchedulerConfig, env: &Env) -> Result<Self> {
+        let given = config.get_cronspec();
+        let parse = |text: &str| CronSpec::parse(text).map_err(|error| refused(given, error));
+        let (mut text, mut spec) = (given.to_owned(), parse(given)?);
+        if let (Some(zone), None) = (config.get_timezone(), spec.timezone()) {
+            // One prefix has no zone of its own.
+            let local = ["CRON_TZ=Local ", "TZ=Local "]
+                .into_iter()
+                .find_map(|prefix| given.strip_prefix(prefix));
+            text = format!("CRON_TZ={} {}", zone.name(), local.unwrap_or(given));
+            spec = parse(&text)?;
+        }
+        let timetable = Timetable::new(spec, scheduler.timezone);
+        let (task, options) = (config.get_task().clone(), config.get_options().clone());
+        let request = compose_within(&task, &options, env, scheduler.max_message_bytes)?;
+        let key = EntryKey::new(&scheduler.name, &text, timetable.zone().name(), &task, &options);
+        let now = env.clock.now();
+        let subject = Subject {
+            id: EntryId::new(env.entropy.uuid()),
+            spec: text,
+            task,
+            options,
+        };
+        Ok(Self(Entry {
+            subject: Arc::new(subject),
+            key,
+            queue: QueueName::from_storage(&request.message.queue),
+            next: timetable.after(now),
+            timetable,
+            missed: config.get_missed().unwrap_or(scheduler.missed),
+            on_conflict: config.get_on_conflict().unwrap_or(scheduler.on_conflict),
+            managed: false,
+            since: now,
+            again: false,
+            anchored: false,
+            wanted_until: None,
+            prev: None,
+            ahead: None,
+            running: None,
+            unrecorded: Vec::new(),
+            record_at: None,
+            removed: false,
+        }))
+    }
+
+    pub(crate) fn managed(mut self) -> Self {
+        self.0.managed = true;
+        self
+    }
+}
+
+fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
+    let fault = ConfigFault {
+        field: "cronspec",
+        problem: format!("{:?}: {problem}", Excerpt(spec)),
+    };
+    ConfigError { faults: vec![fault] }.into()
+}
+
+/// Returns how long a tick is remembered (rules.md#one-tick-one-task).
+pub(super) fn keep(tick: Time, following: Option<Time>) -> Duration {
+    let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
+    let keep = periods.max(KEEP).to_std().unwrap_or(MAX_DURATION);
+    keep.min(MAX_DURATION)
+}
+
+pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    one.into_iter().chain(other).min()
+}
+
+impl Entry {
+    /// The tick that is due, after what is too late was dropped.
+    pub(super) fn due(&mut self, now: Time) -> Option<Time> {
+        let next = self.next.filter(|next| *next <= now)?;
+        let limit = now - CATCH_UP;
+        if next >= limit || self.wanted_until.is_some_and(|until| next <= until) {
+            return Some(next);
+        }
+        let last_late = limit - TimeDelta::nanoseconds(1);
+        let kept = match self.missed {
+            MissedTicks::Once => Some(self.timetable.newest(next, last_late)),
+            MissedTicks::All => {
+                self.wanted_until = Some(last_late);
+                Some(self.timetable.newest_of(next, now, MOST_MISSED))
+            }
+            // Skip, as Go.
+            _ => self.timetable.not_before(next, limit),
+        };
+        self.next = kept;
+        self.tell_dropped(next);
+        kept.filter(|kept| *kept <= now)
+    }
+
+    /// Where the period of an entry without a tick starts, to be remembered. A cron spec says itself when it
+    /// is due.
+    pub(super) fn start(&self) -> Option<TickStart> {
+        self.timetable.period()?;
+        Some(TickStart {
+            queue: self.queue.clone(),
+            entry: self.key.clone(),
+            at: self.since,
+            keep: keep(self.since, self.timetable.after(self.since)),
+        })
+    }
+
+    /// Sets the first tick by what the storage remembers; what fell between is missed.
+    pub(super) fn anchor(&mut self, mark: Option<TickMark>, now: Time) {
+        self.anchored = true;
+        // One beyond the next period was written by a clock that was wrong.
+        let horizon = now + self.timetable.period().unwrap_or(TimeDelta::zero());
+        let Some(mark) = mark.filter(|mark| mark.instant() <= horizon) else {
+            return;
+        };
+        let (last, since) = (mark.instant(), self.since.min(now));
+        if mark.outcome == TickOutcome::Started {
+            // The period goes on, and nothing was missed: there was no tick yet.
+            let first = self.timetable.after(last);
+            self.next = first.and_then(|first| self.timetable.not_before(first, since + TimeDelta::nanoseconds(1)));
+            return;
+        }
+        let Some(missed) = self.timetable.after(last).filter(|first| *first <= since) else {
+            self.next = self.timetable.after(last);
+            return;
+        };
+        self.next = match self.missed {
+            MissedTicks::Once if !self.again => Some(self.timetable.newest(missed, since)),
+            MissedTicks::All if !self.again => {
+                self.wanted_until = Some(since);
+                Some(self.timetable.newest_of(missed, since, MOST_MISSED))
+            }
+            // Skip, as Go.
+            _ => self.timetable.not_before(missed, since + TimeDelta::nanoseconds(1)),
+        };
+        self.tell_dropped(missed);
+    }
+
+    /// Tells that ticks from `first` on, up to the next one, are dropped.
+    fn tell_dropped(&self, first: Time) {
+        if self.next != Some(first) {
+            tracing::warn!(
+                spec = self.subject.spec, entry = %self.subject.id, policy = ?self.missed, from = %first,
+                before = %self.next.map_or_else(|| "all".to_owned(), |kept| kept.to_string()),
+                "ticks were missed, and are dropped"
+            );
+        }
+    }
+
+    /// Goes on from a tick to the following one.
+    pub(super) fn pass(&mut self, tick: Time, following: Option<Time>, now: Time) {
+        self.prev = self.prev.max(Some(tick));
+        self.next = if tick <= now {
+            following
+        } else {
+            // A clock that was set back brings times again that were decided, never a pause.
+            earlier(following, self.timetable.after(now))
+        };
+    }
+
+    /// Goes on from a tick that was decided elsewhere, as was the last one.
+    pub(super) fn pass_taken(&mut self, tick: Time, following: Option<Time>, last: Time, now: Time) {
+        self.pass(tick, following, now);
+        self.tell_ahead(last, now);
+        match self.timetable.period() {
+            // What is decided up to now need not be asked for.
+            None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
+            // All schedulers take over the phase of the last. One beyond was written by a clock that was wrong.
+            Some(period) if last <= now + period => {
+                self.prev = self.prev.max(Some(last.min(now)));
+                self.next = Some(last + period);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells, once, of a stored tick that only a wrong clock can have written: until it is over, or
+    /// forgotten, the storage refuses all others.
+    fn tell_ahead(&mut self, last: Time, now: Time) {
+        let period = self.timetable.period().unwrap_or_default();
+        if last <= now + period + CATCH_UP || self.ahead == Some(last) {
+            return;
+        }
+        self.ahead = Some(last);
+        tracing::warn!(
+            spec = self.subject.spec, entry = %self.subject.id, %last, %now,
+            "a tick of the future was decided by a scheduler whose clock was wrong; ticks before it are lost"
+        );
+    }
+
+    /// Until when the storage may remember a tick that was decided up to now.
+    pub(super) fn remembered(&self, now: Time) -> Time {
+        let ahead = self.next.map(|next| keep(next, self.timetable.after(next)));
+        let last = self.prev.map(|prev| keep(prev, self.next));
+        let longest = ahead.max(last).unwrap_or_else(|| keep(now, None));
+        now + longest
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.running.is_some() || !self.unrecorded.is_empty()
+    }
+
+    /// Returns when there is work; `None`: never.
+    pub(super) fn due_at(&self) -> Option<Time> {
+        let begun = self.running.is_some().then_some(Time::MIN_UTC);
+        let record = (!self.unrecorded.is_empty()).then(|| self.record_at.unwrap_or(Time::MIN_UTC));
+        earlier(begun, earlier(record, self.next.filter(|_| !self.removed)))
+    }
+
+    pub(super) fn shown(&self) -> SchedulerEntry {
+        let Subject {
+            id,
+            spec,
+            task,
+            options,
+        } = &*self.subject;
+        SchedulerEntry {
+            id: id.to_string(),
+            spec: spec.clone(),
+            task_type: task.get_type().to_owned(),
+            payload: task.payload_bytes().unwrap_or_default(),
+            options: options.to_go_strings(),
+            next: self.next,
+            prev: self.prev,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Watches on several queues, of which one that cannot be watched blinds none of the others.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use asynq_core::{
+    BrokerError, QueueName, Storage,
+    broker::{Wake, Watch, WatchKind},
+    distrust::report,
+};
+use futures::future::{join_all, pending, select_all};
+use tokio::time::{Instant, timeout};
+
+use crate::per_queue::health::LATE;
+
+/// With a watch that holds, look all the same so often.
+pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
+/// How long a queue that could not be watched, where others could, is left out.
+const BLIND: Duration = Duration::from_secs(30);
+
+/// Sets watches, and remembers which queues cannot be watched. Cheap to clone; clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watcher(Arc<Mutex<HashMap<QueueName, Instant>>>);
+
+/// What could be watched of some queues.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    watches: Vec<Watch>,
+    /// Whether every queue is watched.
+    all: bool,
+}
+
+impl Watcher {
+    /// Watches the queues: with one watch, or, where that fails, with one for each that can be watched.
+    /// Takes a second at most.
+    pub(crate) async fn watch(&self, storage: &Arc<dyn Storage>, queues: &[QueueName], kind: WatchKind) -> Watches {
+        let sighted: Vec<QueueName> = {
+            let now = Instant::now();
+            let mut blind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            blind.retain(|_, until| *until > now);
+            queues
+                .iter()
+                .filter(|queue| !blind.contains_key(*queue))
+                .cloned()
+                .collect()
+        };
+        if sighted.is_empty() {
+            return Watches::none();
+        }
+        match timeout(LATE, storage.watch(&sighted, kind)).await {
+            Ok(Ok(watch)) => {
+                return Watches {
+                    watches: vec![watch],
+                    all: sighted.len() == queues.len(),
+                };
+            }
+            // None can be watched here.
+            Ok(Err(BrokerError::Unsupported { .. } | BrokerError::Closed)) => return Watches::none(),
+            Ok(Err(error)) => tracing::debug!(error = %report(&error), "no watch, polling"),
+            Err(_) => tracing::debug!(within = ?LATE, "no watch, polling"),
+        }
+        if sighted.len() == 1 {
+            return Watches::none();
+        }
+        let each = sighted
+            .iter()
+            .map(|queue| timeout(LATE, storage.watch(std::slice::from_ref(queue), kind)));
+        let watches: Vec<Option<Watch>> = join_all(each)
+            .await
+            .into_iter()
+            .map(|watch| watch.ok().and_then(Result::ok))
+            .collect();
+        // Where none is to be had, it is no single queue's trouble.
+        if watches.iter().any(Option::is_some) {
+            let mut blind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for (queue, _) in sighted.into_iter().zip(&watches).filter(|(_, watch)| watch.is_none()) {
+                tracing::debug!(%queue, "cannot be watched, polling it");
+                blind.insert(queue, Instant::now() + BLIND);
+            }
+        }
+        let watches: Vec<Watch> = watches.into_iter().flatten().collect();
+        Watches {
+            all: watches.len() == queues.len(),
+            watches,
+        }
+    }
+}
+
+impl Watches {
+    /// No queue is watched.
+    pub(crate) fn none() -> Self {
+        Self {
+            watches: Vec::new(),
+            all: false,
+        }
+    }
+
+    /// Returns whether every queue is watched; otherwise somebody has to look.
+    pub(crate) fn are_all(&self) -> bool {
+        self.all
+    }
+
+    /// A word for the tree.
+    pub(crate) fn note(&self) -> &'static str {
+        if self.watches.is_empty() { "polling" } else { "watching" }
+    }
+
+    /// Waits for the first change; for ever where nothing is watched.
+    pub(crate) async fn changed(&mut self) -> Wake {
+        match &mut self.watches[..] {
+            [] => pending().await,
+            [watch] => watch.changed().await,
+            watches => {
+                select_all(watches.iter_mut().map(|watch| Box::pin(watch.changed())))
+                    .await
+                    .0
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Supervision in OTP's terms, and what actors below a supervisor share.
+
+pub(crate) mod branch;
+pub(crate) mod chore;
+pub(crate) mod crash;
+pub(crate) mod shutdown_budget;
+pub(crate) mod supervised_ref;
+pub mod supervisor;
+pub(crate) mod timer;
+pub(crate) mod tree;

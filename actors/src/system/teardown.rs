@@ -1,0 +1,113 @@
+//! What is left to do when the root has ended, however that came: nobody is left to do it, so it is done
+//! by a task that belongs to no actor.
+//!
+//! A user's actor that ends kills the system below it, and ractor gives nobody a last word then. The in-flight
+//! table and the storage outlive the actors: what still runs is cancelled and given back, outcomes are
+//! written, and only then is the storage closed and the end told.
+
+use std::{sync::Arc, time::Duration};
+
+use ractor::{ActorCell, concurrency::JoinHandle};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::Exit;
+use crate::{
+    broker::Lending,
+    client::ClientHandle,
+    in_flight::{exchange::Exchange, table::CancelReason, wind_down::WindDown},
+    supervision::{
+        shutdown_budget::{CLOSE, Ending, GRACE, SETTLE},
+        supervisor::ExitCell,
+    },
+    system::watchdog::Watchdog,
+};
+
+/// How much longer than all should take the root may take before it is killed.
+const OVERTIME: Duration = Duration::from_secs(1);
+/// How long runs may go on at a shutdown when nobody extends their leases any longer.
+const UNATTENDED: Duration = Duration::from_secs(10);
+
+/// What outlives the actors of a system.
+pub(super) struct Last {
+    pub(super) root: ActorCell,
+    pub(super) ending: Ending,
+    pub(super) exchange: Exchange,
+    pub(super) client: ClientHandle,
+    pub(super) lending: Lending,
+    pub(super) exit: ExitCell,
+    /// Watches for as long as something may run.
+    pub(super) watchdog: Option<Watchdog>,
+    /// Whether it took tasks.
+    pub(super) takes: bool,
+}
+
+impl Last {
+    /// Waits for the end of the root, does what is left to do, and tells the end.
+    pub(super) async fn act(self, root: JoinHandle<()>, ended: watch::Sender<Option<Exit>>) {
+        tokio::pin!(root);
+        tokio::select! {
+            _ = &mut root => {}
+            () = self.ending.overdue(OVERTIME) => {
+                tracing::error!("the system did not end in time, killing it");
+                self.root.kill();
+                let _ = timeout(OVERTIME, root).await;
+            }
+        }
+        let exit = match self.exit.get() {
+            Some(Ok(())) => Exit::Stopped,
+            Some(Err(error)) => Exit::Failed(error.clone()),
+            None => Exit::Killed,
+        };
+        self.lending.leave();
+        let table = Arc::clone(&self.exchange.table);
+        table.set_fetching(false);
+        // Its callers hear of the end at once.
+        self.client.close();
+        if !self.ending.is_wound_down() {
+            self.wind_down(exit == Exit::Killed).await;
+        }
+        // What still runs cannot be broken off, and nobody extends its lease any longer (rules.md#leases-first).
+        table.cancel_running(CancelReason::LeaseLost);
+        table.abort_running();
+        let now = Instant::now();
+        let until = self.ending.until().map_or(now, |until| until.max(now));
+        self.lending.close(until.max(now + CLOSE).min(now + 5 * CLOSE)).await;
+        drop(self.watchdog);
+        if self.takes {
+            tracing::info!(?exit, "server ended");
+        }
+        ended.send_replace(Some(exit));
+    }
+
+    /// Does what the processor could not.
+    async fn wind_down(&self, killed: bool) {
+        let table = &self.exchange.table;
+        if table.counts().is_idle() && !table.is_waiting() {
+            return;
+        }
+        let now = Instant::now();
+        tracing::warn!(
+            running = table.running_count(),
+            "the system ended with tasks in flight, giving them back"
+        );
+        if killed {
+            // What a handler meets from now on is not its task's failure.
+            table.cancel_running(CancelReason::Shutdown);
+        }
+        let unattended = now + UNATTENDED;
+        let runs_until = || match self.ending.runs_until() {
+            Some(until) if !killed => until.min(unattended),
+            _ => now,
+        };
+        let own = runs_until().max(now) + GRACE + SETTLE;
+        let until = self.ending.until().map_or(own, |until| own.min(until.max(now)));
+        let wind_down = WindDown {
+            exchange: &self.exchange,
+            ending: &self.ending,
+        };
+        wind_down.run(runs_until, until).await;
+    }
+}

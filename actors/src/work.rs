@@ -1,0 +1,133 @@
+//! The branch of the actors that take, run and settle tasks.
+
+pub(crate) mod handled;
+pub(crate) mod handlers;
+pub(crate) mod heartbeater;
+pub(crate) mod processor;
+pub(crate) mod router;
+pub(crate) mod run;
+pub(crate) mod syncer;
+
+use std::{any::Any, sync::Arc};
+
+use asynq_core::{Env, Result, config::Settings};
+
+use self::{
+    handlers::HandlerActorSpec,
+    heartbeater::{Heartbeater, Identity},
+    processor::ProcessorArgs,
+    router::{HandlerRef, Router},
+    run::Runner,
+    syncer::Syncer,
+};
+use crate::{
+    host::host,
+    in_flight::exchange::Exchange,
+    supervision::{
+        branch::SupervisorSettings,
+        chore::{STOP_WITHIN, chore},
+        supervisor::{ChildSpec, Intensity},
+    },
+};
+
+/// The path of the branch in the tree.
+const PATH: &str = "system/work";
+
+/// What the branch is made of.
+pub(crate) struct Work<'s> {
+    pub(crate) settings: &'s Settings,
+    pub(crate) handler_actors: &'s [HandlerActorSpec],
+    /// The handler of the tasks that no handler actor is for.
+    pub(crate) plain: Option<HandlerRef>,
+    pub(crate) exchange: &'s Exchange,
+    /// The [`Client`](crate::Client) that handlers find.
+    pub(crate) client: Arc<dyn Any + Send + Sync>,
+    pub(crate) env: &'s Env,
+    pub(crate) supervisors: &'s SupervisorSettings,
+}
+
+impl Work<'_> {
+    /// Returns the branch with all its actors.
+    ///
+    /// # Errors
+    /// [`Error::Config`](asynq_core::Error::Config) when patterns of handler actors clash.
+    pub(crate) fn branch(self) -> Result<ChildSpec> {
+        let (tree, entropy) = (&self.supervisors.tree, &self.env.entropy);
+        let table = &self.exchange.table;
+        let (handlers, router) = self.handlers()?;
+        let heartbeater = Heartbeater::new(
+            Arc::clone(table),
+            self.exchange.broker.clone(),
+            self.identity(),
+            self.settings.heartbeat_interval,
+            tree.clone(),
+            entropy.clone(),
+        );
+        for (actor, stuck) in [("processor", false), ("syncer", true)] {
+            let table = Arc::clone(table);
+            tree.set_backlog(&format!("{PATH}/{actor}"), move || table.unsettled(stuck));
+        }
+        let syncer = Syncer {
+            exchange: self.exchange.clone(),
+            interval: self.settings.syncer_interval,
+        };
+        let runner = Runner {
+            router,
+            settings: self.settings.clone(),
+            env: self.env.clone(),
+            table: Arc::clone(table),
+            broker: self.exchange.broker.clone(),
+            nudge: self.exchange.nudge.clone(),
+            client: Arc::clone(&self.client),
+        };
+        let processor = ProcessorArgs {
+            runner: Arc::new(runner),
+            exchange: self.exchange.clone(),
+            tree: tree.clone(),
+            path: format!("{PATH}/processor"),
+        };
+        let mut children = vec![
+            chore("heartbeater", PATH, heartbeater, tree, entropy, STOP_WITHIN),
+            chore("syncer", PATH, syncer, tree, entropy, STOP_WITHIN),
+        ];
+        children.extend(handlers);
+        children.push(processor::spec(processor));
+        Ok(self.supervisors.branch(PATH, children))
+    }
+
+    /// Returns the supervisor of the instances of all handler actors, where there are any, and what finds the
+    /// handler of a task. Crashes of instances never count (rules.md#tasks-break-no-supervisor).
+    fn handlers(&self) -> Result<(Option<ChildSpec>, Router)> {
+        const PATH: &str = "system/work/handlers";
+        let (tree, states) = (&self.supervisors.tree, &self.settings.states);
+        let (actors, instances) = handlers::build(self.handler_actors, PATH, tree, self.env, states)?;
+        let child = (!instances.is_empty()).then(|| {
+            let supervisors = SupervisorSettings {
+                intensity: Intensity::UNLIMITED,
+                ..self.supervisors.clone()
+            };
+            supervisors.branch(PATH, instances)
+        });
+        let entropy = self.env.entropy.clone();
+        let router = Router::new(actors, self.plain.clone(), self.settings.unknown_task, entropy);
+        Ok((child, router))
+    }
+
+    /// Returns what the tools show of this server.
+    fn identity(&self) -> Identity {
+        let settings = self.settings;
+        Identity {
+            host: host(),
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            server_id: self.env.entropy.uuid(),
+            concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
+            queues: settings
+                .queues
+                .iter()
+                .map(|(name, priority)| (name.to_string(), *priority))
+                .collect(),
+            strict_priority: settings.strict_priority,
+            start_time: self.env.clock.now(),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The processor: pumps. It takes outcomes from the in-flight table, splits the free slots over
+//! the queues, exchanges both with the storage, each queue for itself, and spawns what it got. It runs
+//! nothing itself.
+//!
+//! Who sends it what: the table's calls and runs nudge it (`Pump`, at most one in its mailbox),
+//! a watch or a poll wakes it (`Wake`). It waits for nothing: calls are tasks of the in-flight
+//! table. On a crash running tasks go on; its successor starts what was leased and not started.
+
+mod queues;
+
+use std::{sync::Arc, time::Duration};
+
+use asynq_core::{
+    QueueName,
+    broker::{MAX_BATCH, Wake, WatchKind},
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
+
+use crate::{
+    in_flight::{exchange::Exchange, nudge::ProcessorMsg, wind_down::WindDown},
+    per_queue::{
+        health::Way,
+        watches::{SAFETY_POLL, Watcher, Watches},
+    },
+    supervision::{
+        supervisor::{ChildSpec, Shutdown},
+        timer::Timer,
+        tree::Tree,
+    },
+    work::run::Runner,
+};
+
+use queues::Queues;
+
+/// A second exchange with a queue is worth its round trip from so many items on; fewer gather meanwhile.
+const WORTH_A_SECOND: usize = 32;
+/// How long a queue that gave less than it was asked for is not asked on its own account.
+const EMPTY: Duration = Duration::from_millis(250);
+/// The longest pause before the next watch after wake-ups that brought nothing (rules.md#calm-wake-ups).
+const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
+/// What the processor may take to stop beyond the shutdown timeout.
+const STOP_WITHIN: Duration = Duration::from_millis(5500);
+
+#[derive(Debug)]
+pub(crate) struct Processor;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessorArgs {
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) exchange: Exchange,
+    pub(crate) tree: Tree,
+    pub(crate) path: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProcessorState {
+    args: ProcessorArgs,
+    queues: Queues,
+    /// The watch or timer that wakes us; one at most.
+    sleep: JoinSet<()>,
+    /// What it watches.
+    watched: Vec<QueueName>,
+    watcher: Watcher,
+    /// When a queue that is left alone may be tried again.
+    opening: Option<(Instant, Timer)>,
+    generation: u64,
+    asleep: bool,
+    fruitless: u32,
+    looks: Looks,
+}
+
+/// The findings of the last look at the queues, in their order.
+#[derive(Debug, Default)]
+struct Looks {
+    ways: Vec<Way>,
+    /// Outcomes that wait for their first offer.
+    ended: Vec<usize>,
+}
+
+/// Wakes the processor when its sleep is over, however it ends: a panic in it must not leave an idle
+/// server asleep.
+struct Waking {
+    myself: ActorRef<ProcessorMsg>,
+    generation: u64,
+    watched: bool,
+}
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        // Void when another sleep has begun, refused when the actor has ended.
+        let _ = self.myself.cast(ProcessorMsg::Wake {
+            generation: self.generation,
+            watched: self.watched,
+        });
+    }
+}
+
+/// The child spec of the processor.
+pub(crate) fn spec(args: ProcessorArgs) -> ChildSpec {
+    let within = args.runner.settings.shutdown_timeout + STOP_WITHIN;
+    ChildSpec::new("processor", move || (Processor, args.clone())).shutdown(Shutdown::Stop(within))
+}
+
+impl ProcessorState {
+    fn pump(&mut self, myself: &ActorRef<ProcessorMsg>) {
+        let exchange = self.args.exchange.clone();
+        let table = &exchange.table;
+        for told in table.reports() {
+            for queue in &told.exhausted {
+                self.queues.set_empty(queue, EMPTY);
+            }
+            if told.leased > 0 {
+                self.fruitless = 0;
+            }
+        }
+        self.args.runner.start(table.start_ready());
+        while self.send(&exchange) {}
+        let closed = self.looks.ways.iter().filter_map(|way| way.closed);
+        if let Some(opens) = closed.min()
+            && self
+                .opening
+                .as_ref()
+                .is_none_or(|(at, _)| *at > opens || *at <= Instant::now())
+        {
+            let timer = Timer::after(myself, opens - Instant::now(), || ProcessorMsg::Pump);
+            self.opening = Some((opens, timer));
+        }
+        if !table.is_fetching() {
+            return;
+        }
+        // It is no use to know that a queue has tasks if they cannot be taken.
+        let ways = &self.looks.ways;
+        if (0..ways.len()).any(|place| !ways[place].is_blocked() && self.queues.is_hungry(place)) {
+            return;
+        }
+        let usable = self.queues.names().zip(ways).filter(|(_, way)| !way.is_blocked());
+        let names: Vec<QueueName> = usable.map(|(name, _)| name.clone()).collect();
+        if !self.asleep || names != self.watched {
+            self.sleep(myself, names);
+        }
+    }
+
+    /// Sends a call to each queue to which one is worth its round trip; whether to any.
+    fn send(&mut self, exchange: &Exchange) -> bool {
+        let Exchange { table, roads, .. } = exchange;
+        let Looks { ways, ended } = &mut self.looks;
+        roads.look(self.queues.names(), ways);
+        ended.clear();
+        ended.extend(self.queues.names().map(|queue| table.ended_of(queue)));
+        let free = if table.is_fetching() { table.free_slots() } else { 0 };
+        let free = u32::try_from(free).unwrap_or(u32::MAX).min(MAX_BATCH);
+        let is_well = |place: usize| ways[place].is_well();
+        self.queues.promise(free, is_well, |place| ended[place] > 0);
+        let mut calls = Vec::new();
+        for (place, way) in ways.iter().enumerate() {
+            if !way.has_room() {
+                continue;
+            }
+            let (want, permits) = if way.is_well() {
+                let promised = self.queues.promised(place);
+                let worth = ended[place].max(promised as usize);
+                if worth == 0 || way.calls > 0 && worth < WORTH_A_SECOND {
+                    continue;
+                }
+                let permits = table.try_slots(self.queues.keep(place));
+                let slots = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+                (u32::try_from(slots).unwrap_or(u32::MAX), permits)
+            } else {
+                // It gets no slot that it may hold for nothing: what it takes waits for one.
+                let most = if way.adopting || !self.queues.is_hungry(place) {
+                    0
+                } else {
+                    free
+                };
+                (way.share.unwrap_or(0).min(most), None)
+            };
+            if ended[place] > 0 || want > 0 {
+                calls.push((place, want, permits));
+            }
+        }
+        let sent = !calls.is_empty();
+        for (place, want, permits) in calls {
+            let Some(queue) = self.queues.names().nth(place) else {
+                continue;
+            };
+            let claim = table.claim_ended_of(queue, MAX_BATCH as usize);
+            exchange.spawn(queue, claim, want, permits);
+        }
+        sent
+    }
+
+    /// Waits for something to come: by a watch where the storage has one, else by a poll.
+    fn sleep(&mut self, myself: &ActorRef<ProcessorMsg>, names: Vec<QueueName>) {
+        self.asleep = true;
+        self.watched.clone_from(&names);
+        self.queues.rest(&names);
+        self.generation += 1;
+        let generation = self.generation;
+        self.sleep.abort_all();
+        while self.sleep.try_join_next().is_some() {}
+        let entropy = self.args.runner.env.entropy.clone();
+        let poll = entropy.around(self.args.runner.settings.task_check_interval);
+        let safety = entropy.around(SAFETY_POLL);
+        let pause = Duration::from_millis(1).saturating_mul(2_u32.saturating_pow(self.fruitless.min(10)));
+        let pause = if self.fruitless == 0 {
+            Duration::ZERO
+        } else {
+            entropy.up_to(pause.min(FRUITLESS_PAUSE))
+        };
+        let (broker, myself) = (self.args.exchange.broker.clone(), myself.clone());
+        let watcher = self.watcher.clone();
+        let (tree, path) = (self.args.tree.clone(), self.args.path.clone());
+        let mut waking = Waking {
+            myself,
+            generation,
+            watched: false,
+        };
+        self.sleep.spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let mut watches = match broker.storage().await {
+                Ok(storage) => watcher.watch(&storage, &names, WatchKind::Pending).await,
+                Err(_) => Watches::none(),
+            };
+            tree.note(&path, Some(watches.note()));
+            let longest = if watches.are_all() { safety } else { poll.min(safety) };
+            let woken = tokio::time::timeout(longest, watches.changed()).await;
+            waking.watched = matches!(woken, Ok(Wake::Changed));
+            drop(waking);
+        });
+    }
+
+    /// The end of service (rules.md#orderly-end): runs may end by themselves for the shutdown timeout,
+    /// are then cancelled, after a grace aborted, and what did not end well is given back.
+    async fn wind_down(&mut self) {
+        self.sleep.abort_all();
+        let ending = self.args.tree.ending();
+        let timeout = self.args.runner.settings.shutdown_timeout;
+        let began = Instant::now();
+        // Where only this branch ends, the time counts from now.
+        let runs_until = || {
+            let own = || began + ending.hurry().map_or(timeout, |hurry| hurry.min(timeout));
+            ending.runs_until().unwrap_or_else(own)
+        };
+        let until = ending.last_moment(&self.args.path, timeout + STOP_WITHIN);
+        let wind_down = WindDown {
+            exchange: &self.args.exchange,
+            ending,
+        };
+        wind_down.run(runs_until, until).await;
+        if ending.has_begun() {
+            ending.wound_down();
+        }
+    }
+}
+
+#[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
+impl Actor for Processor {
+    type Msg = ProcessorMsg;
+    type State = ProcessorState;
+    type Arguments = ProcessorArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ProcessorMsg>,
+        args: ProcessorArgs,
+    ) -> Result<ProcessorState, ActorProcessingErr> {
+        args.exchange.table.set_closing(false);
+        let settings = &args.runner.settings;
+        let queues = Queues::new(
+            &settings.queues,
+            settings.strict_priority,
+            args.runner.env.entropy.clone(),
+        );
+        Ok(ProcessorState {
+            args,
+            queues,
+            sleep: JoinSet::new(),
+            watched: Vec::new(),
+            watcher: Watcher::default(),
+            opening: None,
+            generation: 0,
+            asleep: false,
+            fruitless: 0,
+            looks: Looks::default(),
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<ProcessorMsg>,
+        state: &mut ProcessorState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.args.exchange.nudge.attach(myself.clone());
+        myself.cast(ProcessorMsg::Pump)?;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ProcessorMsg>,
+        message: ProcessorMsg,
+        state: &mut ProcessorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ProcessorMsg::Pump => state.args.exchange.nudge.take(),
+            ProcessorMsg::Wake { generation, watched } => {
+                if generation != state.generation {
+                    return Ok(());
+                }
+                state.asleep = false;
+                if watched {
+                    state.fruitless = state.fruitless.saturating_add(1);
+                }
+                state.queues.wake();
+            }
+        }
+        state.pump(&myself);
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<ProcessorMsg>,
+        state: &mut ProcessorState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.wind_down().await;
+        Ok(())
+    }
+}
