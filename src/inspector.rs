@@ -3,28 +3,26 @@
 use std::{fmt, sync::Arc};
 
 use asynq_core::{
-    Broker, BrokerError, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, TaskId, TaskInfo,
-    TaskState, WorkerInfo,
+    Broker, BrokerError, Connector, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, Storage,
+    TaskId, TaskInfo, TaskState, WorkerInfo,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
 };
 pub use asynq_core::{Cancelled, Then, UnknownThen};
 
-/// Looks at queues and tasks, and acts on them (Go: `asynq.Inspector`), through any broker. Cheap
-/// to clone.
+/// Looks at queues and tasks, and acts on them (Go: `asynq.Inspector`). Cheap to clone.
 ///
 /// ```
-/// use asynq::{base::keys::TaskState, client::Client, inspector::Inspector, memory::MemoryStore, task::Task};
-/// use std::sync::Arc;
+/// use asynq::{Client, Inspector, Task, TaskState, memory::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
-/// let store = MemoryStore::new();
-/// let client = Client::new(store.clone()).await?;
+/// # async fn main() -> asynq::Result<()> {
+/// let storage = MemoryStore::new();
+/// let client = Client::new(storage.clone()).await?;
 /// client.enqueue(Task::new("email:send", b"42")?).await?;
 ///
-/// let inspector = Inspector::new(Arc::new(store.open(Default::default())));
+/// let inspector = Inspector::connect(storage).await?;
 /// let stats = inspector.get_queue_stats("default").await?;
 /// assert_eq!((stats.pending, stats.active), (1, 0));
 /// let tasks = inspector.list_tasks("default", TaskState::Pending, 1, 10).await?;
@@ -34,10 +32,26 @@ pub use asynq_core::{Cancelled, Then, UnknownThen};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Inspector<B: Inspect + ?Sized>(Arc<B>);
+pub struct Inspector<B: Inspect + ?Sized = dyn Storage>(Arc<B>);
+
+impl Inspector {
+    /// An inspector with connections of its own, to the storage that the connector opens. They are closed when
+    /// the last clone is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](crate::Error::Broker) when the storage cannot be reached or refuses the credentials;
+    /// it is tried once.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn connect(connector: impl Connector) -> Result<Self> {
+        Ok(Self(connector.connect(connector.env()).await?))
+    }
+}
 
 impl<B: Inspect + ?Sized> Inspector<B> {
-    /// An inspector over a broker.
+    /// An inspector over a broker that is open already, such as
+    /// [`AsynqSystem::storage`](crate::AsynqSystem::storage).
     #[must_use]
     pub fn new(broker: Arc<B>) -> Self {
         Self(broker)
@@ -168,11 +182,10 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// the task's lease, 5 s later by default; and a handler that blocks goes on to its end.
     ///
     /// ```
-    /// use asynq::{AsynqSystem, inspector::{Cancelled, Inspector, Then}, memory::MemoryStore, task::{Task,
-    /// TaskState}};
+    /// use asynq::{AsynqSystem, Inspector, Task, TaskState, inspector::{Cancelled, Then}, memory::MemoryStore};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> asynq::error::Result<()> {
+    /// # async fn main() -> asynq::Result<()> {
     /// let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
     /// let system = AsynqSystem::builder(MemoryStore::new())
     ///     .handler(move |_: Task| {

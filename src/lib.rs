@@ -1,35 +1,51 @@
 //! Asynq for Rust: a distributed task queue on Redis, run by supervised actors, wire-compatible
 //! with Go hibiken/asynq.
 //!
-//! An [`AsynqSystem`] is a supervision tree that takes tasks from their queues, runs them,
-//! retries, schedules and keeps them. It works on Redis ([`redis::RedisConnectionType`]), where
-//! Go and Rust programs may share queues, or on the embedded broker ([`memory::MemoryStore`]),
-//! which needs no server.
+//! A [`Client`] enqueues tasks and a [`Server`] runs them, in one program or in many. They meet in a
+//! storage: Redis ([`redis::RedisConnectionType`]), where Go and Rust programs may share queues, or the
+//! embedded broker ([`memory::MemoryStore`]), which needs no server.
 //!
 //! ```
-//! use asynq::{AsynqSystem, memory::MemoryStore, task::Task};
+//! use asynq::{Client, Server, ServerConfig, Task, memory::MemoryStore};
+//! use std::time::Duration;
 //!
 //! #[tokio::main(flavor = "current_thread")]
-//! async fn main() -> asynq::error::Result<()> {
-//!     let system = AsynqSystem::builder(MemoryStore::new())
-//!         .handler(|task: Task| async move {
+//! async fn main() -> asynq::Result<()> {
+//!     // The embedded broker. On Redis: asynq::redis::RedisConnectionType::single("redis://127.0.0.1:6379")?
+//!     let storage = MemoryStore::new();
+//!
+//!     let mut server = Server::new(storage.clone(), ServerConfig::new().concurrency(4)).await?;
+//!     // A program that only serves calls `run` instead, which returns after TERM or INT.
+//!     server
+//!         .start(|task: Task| async move {
 //!             println!("{} {:?}", task.get_type(), task.get_payload());
 //!             Ok(())
 //!         })
-//!         .spawn()
 //!         .await?;
-//!     let info = system.client().enqueue(Task::new("email:send", b"42")?).await?;
-//!     println!("enqueued {} to {}", info.id, info.queue);
-//!     system.shutdown().await;
+//!
+//!     let client = Client::new(storage).await?;
+//!     let mail = client.enqueue(Task::new("email:send", b"42")?).await?;
+//!     println!("enqueued {} to {}", mail.id, mail.queue);
+//!     client.wait(&mail, Duration::from_secs(10)).await?; // until it has run
+//!
+//!     client.close().await;
+//!     server.shutdown().await;
 //!     Ok(())
 //! }
 //! ```
 //!
-//! Tasks may also be given to actors of the user's own, which keep state from task to task, see
-//! [`HandlerActorSpec`]:
+//! A [`ServeMux`] gives tasks to handlers by their type, a [`Scheduler`] enqueues periodic tasks, and an
+//! [`Inspector`] looks at queues and acts on them.
+//!
+//! # Actors
+//!
+//! Client, server and scheduler are faces of one runtime, [`AsynqSystem`]: a supervision tree that takes
+//! tasks from their queues, runs them, retries and schedules them. An application of actors spawns it
+//! under an actor of its own ([`AsynqSystemBuilder::spawn_linked`]), enqueues by message ([`EnqueueMsg`]), and may
+//! have actors as handlers, which keep state from task to task ([`HandlerActorSpec`]):
 //!
 //! ```
-//! use asynq::{AsynqSystem, HandleTask, HandlerActorSpec, memory::MemoryStore, task::Task};
+//! use asynq::{AsynqSystem, HandleTask, HandlerActorSpec, Task, memory::MemoryStore};
 //! use ractor::{Actor, ActorProcessingErr, ActorRef};
 //!
 //! struct Counter;
@@ -61,7 +77,7 @@
 //! }
 //!
 //! #[tokio::main(flavor = "current_thread")]
-//! async fn main() -> asynq::error::Result<()> {
+//! async fn main() -> asynq::Result<()> {
 //!     let system = AsynqSystem::builder(MemoryStore::new())
 //!         .handler_actor(HandlerActorSpec::new("count:", || (Counter, ())))
 //!         .spawn()
@@ -72,9 +88,44 @@
 //! }
 //! ```
 //!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `redis` | yes | Redis; without it there is the embedded broker alone |
+//! | `json` | yes | payloads and results as JSON, `TaskPayload` |
+//! | `macros` | yes | `#[derive(TaskPayload)]`, `#[task_handler]`, `#[task_handler_async]` |
+//! | `tls`, `cluster`, `sentinel` | | `rediss://`, Redis Cluster, Redis Sentinel |
+//! | `tower` | | layers of tower around handlers, services as handlers |
+//! | `testing` | | the test kit, for `[dev-dependencies]` |
+//! | `ractor-async-trait`, `ractor-cluster` | | support for applications that build ractor with these features |
+//!
+//! # Modules
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`client`], [`server`], [`serve_mux`], [`scheduler`], [`inspector`] | the types named above, and what belongs to them |
+//! | [`task`] | tasks, their options and states |
+//! | [`config`] | settings of clients, servers and systems |
+//! | [`error`] | [`Error`], and the errors of each boundary |
+//! | [`extract`] | arguments of handlers: payloads, state, headers |
+//! | [`aggregator`] | group aggregation: many tasks become one |
+//! | [`cron`] | cron specs |
+//! | [`redis`], [`memory`] | the storages |
+//! | [`info`], [`names`] | the values that tools show; the names of queues, tasks and groups |
+//! | [`broker`], [`inspect`] | the interface to a storage, for those who write one |
+//! | [`handler`] | handlers, and the hooks around them |
+//! | [`clock`], [`entropy`] | sources of time and randomness, for tests |
+//! | [`supervisor`] | supervision in OTP's terms, for actors of your own |
+//! | `testing`, `tower` | the test kit, the bridge to tower; features of these names |
+//! | [`prelude`] | the names that most programs need |
+//!
+//! [`base`], [`components`] and `broker::redis_broker` repeat some of these items under the paths that programs in the
+//! style of Go asynq use. New programs need none of them.
+//!
 //! # Spans
 //!
-//! What is logged, by a handler too, is inside of a [`tracing`](https://docs.rs/tracing) span:
+//! Log lines, those of handlers too, are inside a [`tracing`](https://docs.rs/tracing) span:
 //!
 //! - `task`, one for each run of a handler: `id`, `type`, `queue`. It is there at every level.
 //! - `actor`, one for each life of an actor of the tree, at level debug: `path`, as `system/work/processor`.
@@ -91,6 +142,13 @@ pub mod tower;
 #[cfg(feature = "macros")]
 mod macros;
 
+pub use self::{
+    client::Client,
+    inspector::Inspector,
+    scheduler::Scheduler,
+    serve_mux::ServeMux,
+    server::{Server, ServerBuilder},
+};
 pub use asynq_actors::{
     ActorHandler, ActorState, AggregateGroup, AggregatorActor, AggregatorActorError, AsynqSystem, AsynqSystemBuilder,
     BrokerHandle, Crash, EnqueueMsg, Exit, HandleTask, HandlerActorSpec, SchedulerConfig, SchedulerHandle, TaskReply,
@@ -108,21 +166,7 @@ pub use macros::TaskPayload;
 #[cfg(feature = "macros")]
 pub use macros::{task_handler, task_handler_async};
 
-/// Supervision in OTP's terms, as the system has it, for actors of the user's own.
-pub mod supervisor {
-    pub use asynq_actors::{Slot, Tree, supervisor::*};
-}
-
-/// What a server may be given besides its handler.
-pub mod components {
-    /// Group aggregation: many tasks become one.
-    pub mod aggregator {
-        pub use asynq_actors::{AggregateGroup, AggregatorActor, AggregatorActorError};
-        pub use asynq_core::aggregator::{GroupAggregator, GroupAggregatorFunc, MAX_AGGREGATIONS};
-    }
-}
-
-/// Tasks and their options.
+/// Tasks, their options and their states.
 pub mod task {
     #[cfg(feature = "json")]
     pub use asynq_core::TaskPayload;
@@ -140,33 +184,17 @@ pub mod serve_mux {
     pub use asynq_core::mux::{BadPayload, Middleware, Next, ServeMux};
 }
 
-/// Where the layout in the storage has its words.
-pub mod base {
-    /// Keys and states.
-    pub mod keys {
-        pub use asynq_core::{TaskState, UnknownState};
-    }
+/// Group aggregation: many tasks become one.
+pub mod aggregator {
+    pub use asynq_actors::{AggregateGroup, AggregatorActor, AggregatorActorError};
+    pub use asynq_core::aggregator::{GroupAggregator, GroupAggregatorFunc, MAX_AGGREGATIONS};
 }
 
-/// What most programs need.
-pub mod prelude {
-    #[cfg(feature = "redis")]
-    pub use crate::redis::RedisConnectionType;
-    pub use crate::{
-        AsynqSystem,
-        client::{Client, TaskContextExt as _},
-        config::ServerConfig,
-        error::{Error, Result},
-        extract::State,
-        memory::MemoryStore,
-        serve_mux::ServeMux,
-        server::{Handler, Server, ServerBuilder},
-        task::{IntoTask, Task, TaskContext, TaskInfo, TaskOptions},
+/// Settings of clients, servers and systems.
+pub mod config {
+    pub use asynq_core::config::{
+        ClientConfig, ClientSettings, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, Settings, UnknownTask,
     };
-    #[cfg(feature = "json")]
-    pub use crate::{TaskPayload, extract::Json};
-    #[cfg(feature = "macros")]
-    pub use crate::{register_async_handlers, register_handlers, task_handler, task_handler_async};
 }
 
 /// The public error and the enums of each boundary.
@@ -193,14 +221,18 @@ pub mod cron {
     pub use asynq_core::cron::{CronError, CronField, CronSpec, DurationFault, FieldFault, Tz};
 }
 
-/// Settings of servers and systems.
-pub mod config {
-    pub use asynq_core::config::{
-        ClientConfig, ClientSettings, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, Settings, UnknownTask,
-    };
+/// Redis as a storage.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use asynq_redis::{RedisBroker, RedisConnectionType};
 }
 
-/// The seam to a task's storage, for those who make one of their own or look into it.
+/// The embedded broker: no server, same transitions; for development, tests and single binaries.
+pub mod memory {
+    pub use asynq_memory::{MemoryBroker, MemoryStore};
+}
+
+/// The interface to a storage, for those who write one or read it directly.
 pub mod broker {
     pub use asynq_core::{
         TaskMessage,
@@ -209,22 +241,43 @@ pub mod broker {
         tree::ServerIdentity,
     };
 
-    /// The Redis storage.
+    /// A Go-shaped path to [`RedisBroker`](crate::redis::RedisBroker).
     #[cfg(feature = "redis")]
     pub mod redis_broker {
-        pub use asynq_redis::RedisBroker;
+        pub use crate::redis::RedisBroker;
     }
 }
 
-/// Connections to Redis.
-#[cfg(feature = "redis")]
-pub mod redis {
-    pub use asynq_redis::RedisConnectionType;
+/// Supervision in OTP's terms, as the system has it, for actors of your own.
+pub mod supervisor {
+    pub use asynq_actors::{Slot, Tree, supervisor::*};
 }
 
-/// The embedded broker: no server, same transitions; for development, tests and single binaries.
-pub mod memory {
-    pub use asynq_memory::{MemoryBroker, MemoryStore};
+/// A Go-shaped path to [`aggregator`].
+pub mod components {
+    pub use crate::aggregator;
+}
+
+/// A Go-shaped path to [`TaskState`].
+pub mod base {
+    /// A Go-shaped path to [`TaskState`](crate::TaskState).
+    pub mod keys {
+        pub use crate::task::{TaskState, UnknownState};
+    }
+}
+
+/// The names that most programs need.
+pub mod prelude {
+    #[cfg(feature = "redis")]
+    pub use crate::redis::RedisConnectionType;
+    pub use crate::{
+        AsynqSystem, Client, Error, Handler, IntoTask, Result, ServeMux, Server, ServerBuilder, ServerConfig, Task,
+        TaskContext, TaskInfo, TaskOptions, client::TaskContextExt as _, extract::State, memory::MemoryStore,
+    };
+    #[cfg(feature = "json")]
+    pub use crate::{TaskPayload, extract::Json};
+    #[cfg(feature = "macros")]
+    pub use crate::{register_async_handlers, register_handlers, task_handler, task_handler_async};
 }
 
 /// The examples of the README, run as doc tests.

@@ -7,7 +7,7 @@
 /// path.
 ///
 /// ```
-/// use asynq::{error::Result, register_handlers, serve_mux::ServeMux, task::Task, task_handler};
+/// use asynq::{Result, ServeMux, Task, register_handlers, task_handler};
 ///
 /// #[task_handler("report:build")]
 /// fn build(task: Task) -> Result<()> {
@@ -39,10 +39,10 @@ macro_rules! register_handlers {
 /// `mux.route_on(f::PATTERN, f)`.
 ///
 /// ```
-/// use asynq::{register_async_handlers, serve_mux::ServeMux, task::Task, task_handler_async};
+/// use asynq::{ServeMux, Task, register_async_handlers, task_handler_async};
 ///
 /// #[task_handler_async("image:resize")]
-/// async fn resize(task: Task) -> asynq::error::Result<()> {
+/// async fn resize(task: Task) -> asynq::Result<()> {
 ///     println!("{} bytes", task.get_payload().len());
 ///     Ok(())
 /// }
@@ -55,7 +55,7 @@ macro_rules! register_handlers {
 /// A function that is not async belongs in `register_handlers!`:
 ///
 /// ```compile_fail,E0277
-/// # use asynq::{error::Result, register_async_handlers, serve_mux::ServeMux, task::Task, task_handler};
+/// # use asynq::{Result, ServeMux, Task, register_async_handlers, task_handler};
 /// #[task_handler("report:build")]
 /// fn build(task: Task) -> Result<()> {
 ///     Ok(())
@@ -73,7 +73,7 @@ macro_rules! register_async_handlers {
 
 /// # Example
 /// ```
-/// use asynq::{error::Result, task::Task, task_handler};
+/// use asynq::{Result, Task, task_handler};
 ///
 /// #[task_handler("email:send")]
 /// fn send(task: Task) -> Result<()> {

@@ -24,10 +24,10 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);
 /// grammar of specs see [`CronSpec`](crate::cron::CronSpec).
 ///
 /// ```
-/// use asynq::{memory::MemoryStore, scheduler::{Scheduler, SchedulerConfig, Tz}, task::Task};
+/// use asynq::{Scheduler, SchedulerConfig, Task, memory::MemoryStore, scheduler::Tz};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
+/// # async fn main() -> asynq::Result<()> {
 /// let config = SchedulerConfig::new().timezone(Tz::Europe__Berlin);
 /// let mut scheduler = Scheduler::new(MemoryStore::new(), config).await?;
 /// scheduler.register("30 7 * * mon-fri", Task::new("report:daily", b"")?)?;
@@ -252,7 +252,7 @@ impl fmt::Debug for Scheduler {
 ///
 /// ```
 /// use asynq::{
-///     error::BoxError, memory::MemoryStore, task::Task,
+///     Task, error::BoxError, memory::MemoryStore,
 ///     scheduler::{PeriodicTaskConfig, PeriodicTaskConfigProvider, PeriodicTaskManager},
 /// };
 /// use std::time::Duration;
@@ -267,7 +267,7 @@ impl fmt::Debug for Scheduler {
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
+/// # async fn main() -> asynq::Result<()> {
 /// let mut manager = PeriodicTaskManager::new(MemoryStore::new(), FromTheDatabase)
 ///     .sync_interval(Duration::from_secs(60));
 /// manager.start().await?; // or `run`, which lives until TERM or INT

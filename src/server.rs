@@ -14,10 +14,10 @@ use asynq_core::{
 /// [`shutdown`](Self::shutdown). It begins once: for another life make another server.
 ///
 /// ```no_run
-/// use asynq::{config::ServerConfig, memory::MemoryStore, server::Server, task::Task};
+/// use asynq::{Server, ServerConfig, Task, memory::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
+/// # async fn main() -> asynq::Result<()> {
 /// let config = ServerConfig::new().concurrency(4).queues([("critical", 6), ("default", 3)]);
 /// let mut server = Server::new(MemoryStore::new(), config).await?;
 /// // Until TERM or INT.
@@ -216,12 +216,12 @@ impl fmt::Debug for Server {
 /// Puts a [`Server`] together.
 ///
 /// ```
-/// use asynq::{config::ServerConfig, memory::MemoryStore, server::ServerBuilder};
+/// use asynq::{ServerBuilder, ServerConfig, memory::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
+/// # async fn main() -> asynq::Result<()> {
 /// let server = ServerBuilder::new()
-///     .redis_config(MemoryStore::new())
+///     .storage(MemoryStore::new())
 ///     .server_config(ServerConfig::new().concurrency(4))
 ///     .build()
 ///     .await?;
@@ -242,11 +242,17 @@ impl ServerBuilder {
         Self::default()
     }
 
-    /// Sets which storage: a Redis connection, or an embedded store. Required.
+    /// Sets the storage: a Redis connection, or an embedded store. Required.
     #[must_use]
-    pub fn redis_config(mut self, connector: impl Connector) -> Self {
+    pub fn storage(mut self, connector: impl Connector) -> Self {
         self.connector = Some(Arc::new(connector));
         self
+    }
+
+    /// The Go-shaped name of [`storage`](Self::storage).
+    #[must_use]
+    pub fn redis_config(self, connector: impl Connector) -> Self {
+        self.storage(connector)
     }
 
     /// The settings. Default: [`ServerConfig::new`].
@@ -274,7 +280,7 @@ impl ServerBuilder {
         let mut faults = self.config.validate().err().map_or_else(Vec::new, |error| error.faults);
         let Some(connector) = self.connector else {
             faults.push(ConfigFault {
-                field: "redis_config",
+                field: "storage",
                 problem: "is required".to_owned(),
             });
             return Err(ConfigError { faults }.into());

@@ -6,7 +6,7 @@
 //! # What was enqueued
 //!
 //! ```
-//! use asynq::{client::Client, error::Result, task::Task, testing::TestKit};
+//! use asynq::{Client, Result, Task, testing::TestKit};
 //! use std::time::Duration;
 //!
 //! // The code under test.
@@ -32,7 +32,7 @@
 //! # What a handler does
 //!
 //! ```
-//! use asynq::{error::{Error, Result}, task::Task, testing::{End, TestKit}};
+//! use asynq::{Error, Result, Task, testing::{End, TestKit}};
 //!
 //! // The code under test: fails once.
 //! async fn send(task: Task) -> Result<()> {
@@ -61,10 +61,10 @@
 //! # When the storage fails
 //!
 //! ```
-//! use asynq::{error::{EnqueueError, Error}, task::Task, testing::{EnqueueFault, TestKit}};
+//! use asynq::{Error, Task, error::EnqueueError, testing::{EnqueueFault, TestKit}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> asynq::error::Result<()> {
+//! # async fn main() -> asynq::Result<()> {
 //! let kit = TestKit::new().await;
 //! kit.fail_next_enqueue(EnqueueFault::AnswerLost);
 //! let answer = kit.client().enqueue(Task::new("email:send", b"42")?).await;

@@ -3,7 +3,7 @@
 //! [`layered`] puts a layer around a handler; [`ServiceHandler`] makes a handler of any service.
 //!
 //! ```
-//! use asynq::{error::Result, serve_mux::ServeMux, task::Task, tower::layered};
+//! use asynq::{Result, ServeMux, Task, tower::layered};
 //! use tower::limit::ConcurrencyLimitLayer;
 //!
 //! # fn main() -> Result<()> {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use asynq::{
-    AsynqSystem, Error, Exit, GroupAggregatorFunc, ServerConfig, Task, TaskState, broker::redis_broker::RedisBroker,
-    inspector::Inspector, redis::RedisConnectionType, supervisor,
+    AsynqSystem, Error, Exit, GroupAggregatorFunc, Inspector, ServerConfig, Task, TaskState,
+    redis::{RedisBroker, RedisConnectionType},
+    supervisor,
 };
 use asynq_testing::{RedisServer, invariants};
 use tokio::sync::mpsc;

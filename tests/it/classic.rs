@@ -1,19 +1,13 @@
 //! The classic API on Redis: what its calls leave there, and what servers do with it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use asynq::{
-    base::keys::TaskState,
-    broker::redis_broker::RedisBroker,
-    client::Client,
-    components::aggregator::GroupAggregatorFunc,
-    config::{ClientConfig, ServerConfig},
-    error::{BrokerError, EnqueueError, Error},
-    inspector::Inspector,
+    Client, Error, GroupAggregatorFunc, Inspector, ServeMux, Server, ServerBuilder, ServerConfig, Task, TaskOptions,
+    TaskState,
+    config::ClientConfig,
+    error::{BrokerError, EnqueueError},
     redis::RedisConnectionType,
-    serve_mux::ServeMux,
-    server::{Server, ServerBuilder},
-    task::{Task, TaskOptions},
 };
 use asynq_testing::RedisServer;
 use tokio::sync::mpsc;
@@ -21,7 +15,7 @@ use tokio::sync::mpsc;
 struct Bench {
     redis: RedisServer,
     client: Client,
-    inspector: Inspector<RedisBroker>,
+    inspector: Inspector,
 }
 
 impl Bench {
@@ -29,8 +23,7 @@ impl Bench {
         let redis = RedisServer::start().await;
         let connection = || RedisConnectionType::single(redis.url()).unwrap();
         let client = Client::new(connection()).await.unwrap();
-        let broker = RedisBroker::new(connection()).await.unwrap();
-        let inspector = Inspector::new(Arc::new(broker));
+        let inspector = Inspector::connect(connection()).await.unwrap();
         Self {
             redis,
             client,
@@ -45,6 +38,38 @@ impl Bench {
 
 fn task(task_type: &str) -> Task {
     Task::new(task_type, b"payload").unwrap()
+}
+
+/// Returns how many connections the server has, this look included.
+async fn connections(redis: &RedisServer) -> usize {
+    let mut client = redis.client().await;
+    client.cmd(&["CLIENT", "LIST"]).await.text().lines().count()
+}
+
+#[tokio::test]
+async fn an_inspector_has_connections_of_its_own() {
+    let redis = RedisServer::start().await;
+    let connection = || RedisConnectionType::single(redis.url()).unwrap();
+    let before = connections(&redis).await;
+    let inspector = Inspector::connect(connection()).await.unwrap();
+    let clone = inspector.clone();
+    assert!(connections(&redis).await > before);
+    drop(inspector);
+    assert!(clone.queues().await.unwrap().is_empty());
+    drop(clone);
+    let closed = async {
+        while connections(&redis).await > before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), closed).await.unwrap();
+
+    redis.kill();
+    let error = Inspector::connect(connection()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Broker(BrokerError::Unavailable { .. })),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -166,7 +191,7 @@ async fn a_server_runs_a_mux_and_aggregates_and_its_life_is_that_of_gos() {
         .unwrap()
         .group_max_size(3);
     let mut server = ServerBuilder::new()
-        .redis_config(bench.connection())
+        .storage(bench.connection())
         .server_config(config)
         .build()
         .await
@@ -231,7 +256,7 @@ async fn all_faults_of_a_configuration_are_told_at_once() {
         .unwrap_err();
     let Error::Config(error) = error else { panic!("{error}") };
     let fields: Vec<_> = error.faults.iter().map(|fault| fault.field).collect();
-    assert_eq!(fields, ["concurrency", "queues", "redis_config"]);
+    assert_eq!(fields, ["concurrency", "queues", "storage"]);
 
     let mut mux = ServeMux::new();
     mux.handle_func("", |_| Ok(()))

@@ -3,15 +3,8 @@
 use std::sync::Arc;
 
 use asynq::{
-    base::keys::TaskState,
-    client::Client,
-    config::ServerConfig,
-    cron::CronSpec,
-    error::{BrokerError, Error},
-    inspector::Inspector,
-    memory::MemoryStore,
-    scheduler::{PeriodicTaskConfig, Scheduler, SchedulerConfig},
-    task::{Task, TaskOptions},
+    Client, Error, Inspector, Scheduler, SchedulerConfig, ServerConfig, Task, TaskOptions, TaskState, cron::CronSpec,
+    error::BrokerError, memory::MemoryStore, scheduler::PeriodicTaskConfig,
 };
 use asynq_core::{GroupKey, QueueName, TaskId};
 

@@ -9,15 +9,9 @@ use std::{
 };
 
 use asynq::{
-    base::keys::TaskState,
-    broker::redis_broker::RedisBroker,
-    client::Client,
-    config::{ClientConfig, ServerConfig},
-    error::Error,
-    inspector::Inspector,
-    redis::RedisConnectionType,
-    server::Server,
-    task::{Task, TaskInfo},
+    Client, Error, Inspector, Server, ServerConfig, Task, TaskInfo, TaskState,
+    config::ClientConfig,
+    redis::{RedisBroker, RedisConnectionType},
 };
 use asynq_testing::RedisServer;
 

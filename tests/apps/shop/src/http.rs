@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq::{
+    Client, Error, Inspector, IntoTask as _, TaskState,
     broker::Storage,
-    client::{Client, Waited},
-    error::{BrokerError, EnqueueError, Error, TaskError},
-    inspector::Inspector,
-    task::{IntoTask as _, TaskState},
+    client::Waited,
+    error::{BrokerError, EnqueueError, TaskError},
 };
 use axum::{
     Json, Router,

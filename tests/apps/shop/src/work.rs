@@ -10,14 +10,8 @@ use std::{
 
 use anyhow::Context as _;
 use asynq::{
-    AsynqSystem, Connector, GroupAggregatorFunc, HandleTask, HandlerActorSpec, RetryDelay,
-    client::Client,
-    config::ServerConfig,
-    error::Error,
-    extract::State,
-    scheduler::PeriodicTaskConfig,
-    serve_mux::{Next, ServeMux},
-    task::{Task, TaskContext},
+    AsynqSystem, Client, Connector, Error, GroupAggregatorFunc, HandleTask, HandlerActorSpec, RetryDelay, ServeMux,
+    ServerConfig, Task, TaskContext, extract::State, scheduler::PeriodicTaskConfig, serve_mux::Next,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 

@@ -4,8 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq::{
-    AsynqSystem, Connector,
-    client::Client,
+    AsynqSystem, Client, Connector,
     config::ClientConfig,
     memory::MemoryStore,
     redis::RedisConnectionType,
