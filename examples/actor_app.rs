@@ -5,22 +5,24 @@
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example actor_app    # the same on Redis
 //! ```
 //!
-//! `Shop` is the application's root actor: it spawns the [`AsynqSystem`] linked to itself, so that the
-//! end of the system arrives as an ordinary supervision event, and passes orders to `Checkout`, which
-//! talks to the client actor: by a cast for the mail, by a call for the payment.
+//! `Shop` is the application's root actor. It spawns the [`AsynqSystem`] linked to itself, so that the end of
+//! the system arrives as an ordinary supervision event, and passes orders to `Checkout`. That one sends messages
+//! to the client actor: a cast to enqueue the mail, a call to enqueue the payment.
 //!
 //! Expected: three orders are paid and confirmed, the second right after the client actor was killed
 //! and restarted. Then the shop closes, and the system with it, in order. It ends with status 0.
 
+mod common;
+
 use std::{sync::Arc, time::Duration};
 
-use asynq::{AsynqSystem, Connector, EnqueueMsg, Exit, TaskInfo, error::EnqueueError, memory::MemoryStore, task::Task};
+use asynq::{AsynqSystem, Connector, EnqueueMsg, Exit, Task, TaskInfo, error::EnqueueError};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent, concurrency::oneshot};
 use tokio::sync::mpsc;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the handler says what it has run.
+/// Receives a line for each task that has run.
 type Done = mpsc::UnboundedSender<String>;
 
 struct Shop;
@@ -30,7 +32,7 @@ enum ShopMsg {
         number: u32,
         paid: RpcReplyPort<Result<TaskInfo, EnqueueError>>,
     },
-    /// Shows that the shop lives with a crash inside of the system.
+    /// Kills the client actor, to show that the shop survives a crash inside the system.
     KillClient,
 }
 #[cfg(feature = "ractor-cluster")]
@@ -50,9 +52,9 @@ impl Actor for Shop {
     async fn pre_start(
         &self,
         myself: ActorRef<ShopMsg>,
-        (connector, done): Self::Arguments,
+        (storage, done): Self::Arguments,
     ) -> Result<Open, ActorProcessingErr> {
-        let system = AsynqSystem::builder(connector)
+        let system = AsynqSystem::builder(storage)
             .handler(move |task: Task| {
                 let done = done.clone();
                 async move {
@@ -74,7 +76,7 @@ impl Actor for Shop {
                 let mut changes = open.system.tree_events();
                 open.system.kill_actor("client");
                 while let Ok(change) = changes.recv().await {
-                    // Other actors may have something to tell meanwhile.
+                    // Events of other actors may come in between.
                     if change.path != "system/client" {
                         continue;
                     }
@@ -88,7 +90,7 @@ impl Actor for Shop {
         Ok(())
     }
 
-    /// The system ended by itself: the shop decides what that means. Here it cannot go on.
+    /// Called when the system has ended by itself. This shop cannot go on without it.
     async fn handle_supervisor_evt(
         &self,
         myself: ActorRef<ShopMsg>,
@@ -105,11 +107,12 @@ impl Actor for Shop {
         Ok(())
     }
 
-    /// An actor that ends kills its children; so the system is told to end first, in order.
+    /// Shuts the system down in order. Otherwise it would be killed, as the children of an actor that ends are.
     async fn post_stop(&self, _: ActorRef<ShopMsg>, open: &mut Open) -> Result<(), ActorProcessingErr> {
         match open.system.shutdown().await {
             Exit::Stopped => println!("the shop is closed"),
-            other => println!("the system ended otherwise: {other:?}"),
+            Exit::Failed(error) => println!("the system has failed: {error}"),
+            other => println!("the system ended with {other:?}"),
         }
         Ok(())
     }
@@ -145,9 +148,9 @@ impl Actor for Checkout {
         system: &mut AsynqSystem,
     ) -> Result<(), ActorProcessingErr> {
         let order = number.to_string();
-        // Nobody waits for this one; were it refused, the client actor would log it.
+        // Nobody waits for this answer; the client actor logs a refusal.
         send(system, EnqueueMsg::new(Task::new("mail:confirm", order.as_bytes())?))?;
-        // The answer to this one goes straight to who placed the order.
+        // This answer goes to the caller that placed the order.
         send(
             system,
             EnqueueMsg::call(Task::new("payment:charge", order.as_bytes())?, paid),
@@ -155,8 +158,8 @@ impl Actor for Checkout {
     }
 }
 
-/// To the client actor of this moment. A reference is good for one incarnation, so it is fetched anew
-/// each time.
+/// Sends a message to the client actor. A reference is valid until that actor restarts, so it is fetched for each
+/// message.
 fn send(system: &AsynqSystem, message: EnqueueMsg) -> Result<(), ActorProcessingErr> {
     let client = system.enqueue_ref().ok_or("the client is being started")?;
     Ok(client.send_message(message)?)
@@ -166,7 +169,7 @@ fn send(system: &AsynqSystem, message: EnqueueMsg) -> Result<(), ActorProcessing
 async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt::init();
     let (done, mut finished) = mpsc::unbounded_channel();
-    let (shop, closed) = Actor::spawn(None, Shop, (connector()?, done)).await?;
+    let (shop, closed) = Actor::spawn(None, Shop, (common::storage()?, done)).await?;
     for number in 1..=3 {
         if number == 2 {
             shop.cast(ShopMsg::KillClient)?;
@@ -185,12 +188,4 @@ async fn main() -> Result<(), BoxError> {
     shop.stop(None);
     closed.await?;
     Ok(())
-}
-
-fn connector() -> asynq::Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

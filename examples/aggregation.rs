@@ -1,36 +1,32 @@
-//! Many tasks become one: notifications are gathered by user and sent together as one mail.
+//! Aggregation: the notifications of a user are sent as one mail.
 //!
 //! ```text
 //! cargo run --example aggregation                                      # embedded broker, no server
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example aggregation    # the same on Redis
 //! ```
 //!
-//! Expected: three of alice's notifications are a full group and become a mail at the next look;
-//! her fourth, and both of bob's, become mails after a quiet second. Those of one second come in
-//! any order. It ends by itself with status 0.
+//! Expected: three notifications for alice fill a group and become a mail soon; her fourth one, and the two for
+//! bob, become mails after a second without more of them. Notifications of the same second may be in any order. It
+//! ends by itself with status 0.
 
-use std::{sync::Arc, time::Duration};
+mod common;
 
-use asynq::{
-    AsynqSystem, Connector, GroupAggregatorFunc, ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    task::Task,
-};
+use std::time::Duration;
+
+use asynq::{AsynqSystem, Error, GroupAggregatorFunc, Result, ServerConfig, Task};
 use tokio::sync::mpsc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let config = ServerConfig::new()
         .group_grace_period(Duration::from_secs(1))?
         .group_max_delay(Duration::from_secs(10))
         .group_max_size(3);
     let (sent, mut mails) = mpsc::unbounded_channel();
-    let system = AsynqSystem::builder(connector)
+    let system = AsynqSystem::builder(storage)
         .config(config)
         .aggregator(GroupAggregatorFunc::new(|group, tasks| {
             println!("one mail for {group} out of {} notifications", tasks.len());
@@ -42,7 +38,7 @@ async fn main() -> Result<()> {
             let sent = sent.clone();
             async move {
                 let text = String::from_utf8_lossy(mail.get_payload()).into_owned();
-                println!("sending {}: {:?}", mail.get_type(), text.lines().collect::<Vec<_>>());
+                println!("sending {}: {}", mail.get_type(), text.replace('\n', ", "));
                 sent.send(text.lines().count()).map_err(Error::other)
             }
         })
@@ -67,19 +63,9 @@ async fn main() -> Result<()> {
 
     let mut told = 0;
     while told < notifications.len() {
-        told += mails
-            .recv()
-            .await
-            .ok_or(Error::other("the system ended before its tasks"))?;
+        told += common::next(&mut mails).await?;
     }
-    println!("ended: {:?}", system.shutdown().await);
+    system.shutdown().await;
+    println!("the system has ended");
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -1,36 +1,29 @@
-//! Runs that are told to end.
+//! Cancelled runs, and runs that exceed their timeout.
 //!
 //! ```text
 //! cargo run --example cancellation                                      # embedded broker, no server
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example cancellation    # the same on Redis
 //! ```
 //!
-//! Expected: three tasks that would never end do. An async handler is dropped at the point where it
-//! waits; a blocking one has to look whether it is to end; a timeout ends the third. None may be retried,
-//! so each is archived with the reason. A real server would run until a signal; this one ends by itself,
-//! with status 0, when its tasks are done.
+//! Expected: three handlers that would never return are ended. An async one is dropped where it awaits, a blocking
+//! one checks whether it is cancelled, and the third exceeds its timeout. The tasks have no retries, so each is
+//! archived with the reason. A real server would run until a signal; this one ends by itself, with status 0, when
+//! its tasks are done.
+
+mod common;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynq::{
-    Connector, ErrorHandler,
-    client::Client,
-    config::ServerConfig,
-    error::{Error, Result},
-    inspector::Inspector,
-    memory::MemoryStore,
-    serve_mux::ServeMux,
-    server::Server,
-    task::{Task, TaskContext, TaskState},
+    Client, Error, ErrorHandler, Inspector, Result, ServeMux, Server, ServerConfig, Task, TaskContext, TaskState,
 };
 use tokio::sync::mpsc;
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-cancellation";
 
-/// Says so when the run that holds it is over, however it ends: what a handler must give back goes
-/// into a `Drop` like this one.
+/// A resource of a handler. It is released by its `Drop`, which is called however the run ends.
 struct Desk(&'static str);
 
 impl Drop for Desk {
@@ -39,7 +32,7 @@ impl Drop for Desk {
     }
 }
 
-/// Hears of each run that failed.
+/// Called after every failed run.
 struct Reporter(mpsc::UnboundedSender<()>);
 
 #[async_trait]
@@ -53,8 +46,7 @@ impl ErrorHandler for Reporter {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let (started, mut starts) = mpsc::unbounded_channel();
     let mut mux = ServeMux::new();
@@ -72,7 +64,7 @@ async fn main() -> Result<()> {
         let run = task.context().ok_or(Error::other("not in a run"))?;
         drop(started.send(run.id().clone()));
         while !run.is_cancelled() {
-            // A step of the work.
+            // One step of the work.
             std::thread::park_timeout(Duration::from_millis(10));
         }
         Err(Error::other("the work was given up"))
@@ -87,12 +79,12 @@ async fn main() -> Result<()> {
         .concurrency(3)
         .queues([(QUEUE, 1)])
         .error_handler(Reporter(failed));
-    let mut server = Server::new(Arc::clone(&connector), config).await?;
+    let mut server = Server::new(Arc::clone(&storage), config).await?;
     server.start(mux).await?;
     let system = server.system().ok_or(Error::other("the server has ended"))?;
-    let storage = system.storage().await?;
 
-    let client = Client::new(connector).await?;
+    let client = Client::new(Arc::clone(&storage)).await?;
+    let inspector = Inspector::connect(storage).await?;
     let slow = Task::new("slow", b"")?.with_timeout(Duration::from_secs(1));
     let mut tasks = Vec::new();
     for task in [Task::new("async", b"")?, Task::new("blocking", b"")?, slow] {
@@ -101,16 +93,14 @@ async fn main() -> Result<()> {
     for _ in 0..2 {
         let id = starts.recv().await.ok_or(Error::other("the server has ended"))?;
         println!("cancelling {id}");
-        // As the tools of Go asynq do it: every server hears of it. For a task that is known to run in
-        // this process there is `AsynqSystem::cancel_task`.
-        storage.publish_cancellation(&id).await?;
+        // Every server is asked, as by the tools of Go asynq; the one that runs the task cancels it.
+        inspector.cancel_processing(id.as_str()).await?;
     }
     for _ in &tasks {
         failures.recv().await.ok_or(Error::other("the server has ended"))?;
     }
     system.drain().await;
 
-    let inspector = Inspector::new(storage);
     for task in tasks {
         let info = inspector.get_task_info(QUEUE, task.id.as_str()).await?;
         assert_eq!(info.state, TaskState::Archived);
@@ -119,12 +109,4 @@ async fn main() -> Result<()> {
     server.shutdown().await;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

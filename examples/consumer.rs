@@ -1,4 +1,4 @@
-//! The half that runs tasks. The half that enqueues them is `producer`.
+//! A server, which runs tasks. The client that enqueues them is `producer`.
 //!
 //! ```text
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example consumer    # in one terminal
@@ -6,23 +6,16 @@
 //! cargo run --example consumer                                      # alone: embedded broker, no server
 //! ```
 //!
-//! Expected: the tasks of the producer are run; where several queues have some, those of the queue with
-//! the highest weight are the most likely to come next. A real consumer would run until TERM or INT
-//! (Ctrl-C), and this one ends on them too. As an example it also ends by itself, with status 0, when no
-//! task has come for 30 s. Without `REDIS_URL` no other program can enqueue, so it enqueues a few tasks
-//! itself, and waits for 3 s.
+//! Expected: the tasks of the producer are run. Of those that wait in several queues, one of the queue with the
+//! highest weight is the most likely to be next. Without `REDIS_URL` no other program can enqueue, so this one
+//! enqueues a few tasks itself. A real server would run until TERM or INT (Ctrl-C), and this one ends on
+//! them too. It also ends by itself, with status 0, after 30 s without a task (3 s without `REDIS_URL`).
+
+mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use asynq::{
-    Connector,
-    client::Client,
-    config::ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    server::Server,
-    task::Task,
-};
+use asynq::{Client, Connector, Error, Result, Server, ServerConfig, Task};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -35,13 +28,12 @@ struct Mail {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
     let patience = match std::env::var_os("REDIS_URL") {
         Some(_) => Duration::from_secs(30),
         None => {
-            println!("no REDIS_URL: nobody else sees the embedded store, so the tasks are enqueued here");
-            produce(Arc::clone(&connector)).await?;
+            println!("REDIS_URL is not set: no other program sees this storage, so the tasks are enqueued here");
+            produce(Arc::clone(&storage)).await?;
             Duration::from_secs(3)
         }
     };
@@ -50,9 +42,9 @@ async fn main() -> Result<()> {
     let config = ServerConfig::new()
         .concurrency(4)
         .queues([("critical", 6), ("default", 3), ("low", 1)]);
-    let mut server = Server::new(connector, config).await?;
+    let mut server = Server::new(storage, config).await?;
     let (ran, mut runs) = mpsc::unbounded_channel();
-    // The sender here outlives the server: only silence counts as quiet, not the server's end.
+    // `ran` outlives the server, so the channel stays open and only a quiet time ends the loop below.
     let sender = ran.clone();
     let handler = move |task: Task| {
         let ran = sender.clone();
@@ -63,7 +55,7 @@ async fn main() -> Result<()> {
     };
     let quiet = async { while let Ok(Some(())) = tokio::time::timeout(patience, runs.recv()).await {} };
 
-    // A real consumer is `server.run(handler).await?` and nothing else.
+    // A real server needs no more than `server.run(handler).await?`.
     tokio::select! {
         ended = server.run(handler) => ended?,
         () = quiet => println!("no task came for {patience:?}"),
@@ -77,18 +69,18 @@ fn process(task: &Task) -> Result<()> {
     match task.get_type() {
         "email:send" => {
             let mail: Mail = task.get_payload_with_json()?;
-            println!("sending {:?} to {}", mail.subject, mail.to);
+            println!("sending \"{}\" to {}", mail.subject, mail.to);
         }
         "receipt:print" => println!("printing receipt {}", task.get_payload_with_json::<u32>()?),
         "digest:build" => println!("building the {} digest", String::from_utf8_lossy(task.get_payload())),
-        other => return Err(Error::skip_retry(format!("{other} is unknown here"))),
+        other => return Err(Error::skip_retry(format!("no handler for {other}"))),
     }
     Ok(())
 }
 
-/// The other half, in short. See `producer`.
-async fn produce(connector: Arc<dyn Connector>) -> Result<()> {
-    let client = Client::new(connector).await?;
+/// Enqueues as `producer` does, in short.
+async fn produce(storage: Arc<dyn Connector>) -> Result<()> {
+    let client = Client::new(storage).await?;
     let mail = Mail {
         to: "ann@example.com".to_owned(),
         subject: "Welcome".to_owned(),
@@ -100,12 +92,4 @@ async fn produce(connector: Arc<dyn Connector>) -> Result<()> {
     client.enqueue_in(digest, Duration::from_secs(2)).await?;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -5,10 +5,11 @@
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example handler_actors    # the same on Redis
 //! ```
 //!
-//! Expected: two mailers open a connection each. A mail that crashes one of them fails alone; that
-//! mailer comes back with a third connection. Then the two share six mails, each over the
-//! connection that it keeps. An unrelated task is run by a plain function beside them. It ends by
-//! itself with status 0.
+//! Expected: two mailers open a connection each. One of them crashes on a mail: only that mail fails, and the
+//! mailer restarts with a third connection. The two then send six mails over the connections that they keep. A
+//! task of another type is run by a function. It ends by itself with status 0.
+
+mod common;
 
 use std::{
     sync::{
@@ -18,19 +19,14 @@ use std::{
     time::Duration,
 };
 
-use asynq::{
-    ActorState, AsynqSystem, Connector, HandleTask, HandlerActorSpec, ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    task::Task,
-};
+use asynq::{ActorState, AsynqSystem, HandleTask, HandlerActorSpec, Result, ServerConfig, Task};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
 /// Sends mails over one connection.
 struct Mailer;
 
-/// What a mailer keeps: its connection, and how many mails went over it.
+/// The state of a mailer: its connection, and the number of mails sent over it.
 struct Connection {
     number: u32,
     sent: u32,
@@ -69,7 +65,7 @@ impl Actor for Mailer {
         task: HandleTask,
         connection: &mut Connection,
     ) -> Result<(), ActorProcessingErr> {
-        // `None`: it was cancelled, or ran out of time, while it waited.
+        // `None` if the task was cancelled or timed out while it waited.
         let Some((task, reply)) = task.start() else {
             return Ok(());
         };
@@ -88,8 +84,7 @@ impl Actor for Mailer {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let (done, mut finished) = mpsc::unbounded_channel();
     let args = MailerArgs {
@@ -97,7 +92,7 @@ async fn main() -> Result<()> {
         done: done.clone(),
     };
     let mailers = HandlerActorSpec::new("email:", move || (Mailer, args.clone())).instances(2);
-    let system = AsynqSystem::builder(connector)
+    let system = AsynqSystem::builder(storage)
         .config(ServerConfig::new().concurrency(4))
         .handler_actor(mailers)
         .handler(move |task: Task| {
@@ -112,7 +107,7 @@ async fn main() -> Result<()> {
     let mut changes = system.tree_events();
     let poison = Task::new("email:send", b"poison")?.with_max_retry(0);
     client.enqueue(poison).await?;
-    // Nothing needs to wait for the restart but this text.
+    // Waits for the restart, only so that the output is in order.
     while let Ok(change) = changes.recv().await {
         if change.path.contains("/handlers/") {
             println!("{} is {:?}", change.path, change.state);
@@ -125,24 +120,12 @@ async fn main() -> Result<()> {
         client.enqueue(Task::new("email:send", user.as_bytes())?).await?;
     }
     client.enqueue(Task::new("report:build", b"")?).await?;
-    for _ in 0..7 {
-        finished
-            .recv()
-            .await
-            .ok_or(Error::other("the system ended before its tasks"))?;
-    }
+    common::skip(&mut finished, 7).await?;
 
     if let Some(tree) = system.tree() {
         println!("{tree}");
     }
-    println!("ended: {:?}", system.shutdown().await);
+    system.shutdown().await;
+    println!("the system has ended");
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

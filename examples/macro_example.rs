@@ -5,44 +5,40 @@
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example macro_example    # the same on Redis
 //! ```
 //!
-//! Expected: a mail, an image and a report, each run by the function that names its type. The options of
-//! the mail come from its payload's type. A real server would run until a signal; this one ends by
+//! Expected: a mail, an image and a report are each handled by the function that names their type. The type of
+//! the mail's payload sets the options of the mail. A real server would run until a signal; this one ends by
 //! itself, with status 0, when its tasks are done.
+
+mod common;
 
 use std::sync::Arc;
 
 use asynq::{
-    Connector, TaskPayload,
-    client::Client,
-    config::ServerConfig,
-    error::{Error, Result},
+    Client, Result, ServeMux, Server, ServerConfig, Task, TaskContext, TaskPayload,
     extract::{Json, State},
-    memory::MemoryStore,
     register_async_handlers, register_handlers,
-    serve_mux::{Next, ServeMux},
-    server::Server,
-    task::{Task, TaskContext},
+    serve_mux::Next,
     task_handler, task_handler_async,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-macros";
 
-/// The payload of one task type, with the options of every such task. Mistakes are compile errors.
+/// The payload of one task type, and the options of its tasks. An option that is not valid is a compile error.
 #[derive(Serialize, Deserialize, TaskPayload)]
 #[task(type = "email:send", queue = "example-macros", max_retry = 5, timeout = "30s")]
 struct Mail {
     to: String,
 }
 
-/// What handlers share.
+/// State that handlers share.
 struct Sender {
     address: &'static str,
 }
 
-/// The arguments are made from the task. One that cannot be is a compile error here.
+/// Its arguments are made from the task. A type that cannot be made from a task is a compile error here.
 #[task_handler_async("email:send")]
 async fn send_mail(mail: Mail, sender: State<Sender>, run: TaskContext) -> Result<()> {
     println!(
@@ -59,7 +55,7 @@ async fn resize(Json(width): Json<u32>) {
     println!("image of {width} pixels");
 }
 
-/// Not async: it runs on a thread where it may block.
+/// Not async, so it runs on a thread where it may block.
 #[task_handler("report:")]
 fn build_report(task: Task) -> Result<()> {
     println!("report {}", task.get_type());
@@ -69,17 +65,16 @@ fn build_report(task: Task) -> Result<()> {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let mut mux = ServeMux::new().with_state(Sender {
         address: "shop@example.com",
     });
     register_async_handlers!(mux, send_mail, resize);
     register_handlers!(mux, build_report);
-    println!("patterns: {:?}", mux.patterns().collect::<Vec<_>>());
+    println!("patterns: {}", mux.patterns().collect::<Vec<_>>().join(", "));
 
-    // Around all handlers: this program wants to know when it is done.
+    // Around all handlers: tells the program of each end, so that it knows when it is done.
     let (ended, mut ends) = mpsc::unbounded_channel();
     mux.wrap(move |task: Task, next: Next| {
         let ended = ended.clone();
@@ -89,10 +84,10 @@ async fn main() -> Result<()> {
             result
         }
     });
-    let mut server = Server::new(Arc::clone(&connector), ServerConfig::new().queues([(QUEUE, 1)])).await?;
+    let mut server = Server::new(Arc::clone(&storage), ServerConfig::new().queues([(QUEUE, 1)])).await?;
     server.start(mux).await?;
 
-    let client = Client::new(connector).await?;
+    let client = Client::new(storage).await?;
     let mail = Mail {
         to: "ann@example.com".to_owned(),
     };
@@ -105,20 +100,8 @@ async fn main() -> Result<()> {
         let info = client.enqueue(task.with_queue(QUEUE)).await?;
         println!("enqueued {} to {}", info.task_type, info.queue);
     }
-    for _ in 0..3 {
-        ends.recv()
-            .await
-            .ok_or(Error::other("the server ended before its tasks"))?;
-    }
+    common::skip(&mut ends, 3).await?;
     server.shutdown().await;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -1,13 +1,15 @@
-//! Middleware: what is done around every handler of a mux.
+//! Middleware, which runs around the handlers of a mux.
 //!
 //! ```text
 //! cargo run --example middleware                                      # embedded broker, no server
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example middleware    # the same on Redis
 //! ```
 //!
-//! Expected: a line before and after each run, with its time; two images at most are drawn at once; a
-//! task without the header that names its tenant is archived and never reaches its handler. A real
-//! server would run until a signal; this one ends by itself, with status 0, when its tasks are done.
+//! Expected: a line before and after each run, with its duration. At most two images are drawn at once. A task
+//! without the header `tenant` is archived and does not reach its handler. A real server would run until a signal;
+//! this one ends by itself, with status 0, when its tasks are done.
+
+mod common;
 
 use std::{
     sync::Arc,
@@ -16,21 +18,15 @@ use std::{
 
 use async_trait::async_trait;
 use asynq::{
-    Connector,
-    client::Client,
-    config::ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    serve_mux::{Middleware, Next, ServeMux},
-    server::Server,
-    task::Task,
+    Client, Error, Result, ServeMux, Server, ServerConfig, Task,
+    serve_mux::{Middleware, Next},
 };
 use tokio::sync::{Semaphore, mpsc};
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-middleware";
 
-/// A function is a middleware.
+/// A middleware that measures: an async function is one.
 async fn timed(task: Task, next: Next) -> Result<()> {
     let name = format!("{} {}", task.get_type(), String::from_utf8_lossy(task.get_payload()));
     println!("> {name}");
@@ -41,7 +37,7 @@ async fn timed(task: Task, next: Next) -> Result<()> {
     result
 }
 
-/// One that decides: it may return without calling what comes next.
+/// A middleware that guards: it returns an error instead of calling the next one.
 async fn with_tenant(task: Task, next: Next) -> Result<()> {
     if !task.headers().contains_key("tenant") {
         return Err(Error::skip_retry("no tenant is named"));
@@ -49,7 +45,7 @@ async fn with_tenant(task: Task, next: Next) -> Result<()> {
     next.run(task).await
 }
 
-/// One with state: at most so many runs at once of what it is around.
+/// A middleware with state, which limits how many of its handlers run at once.
 struct Limit(Semaphore);
 
 #[async_trait]
@@ -60,7 +56,7 @@ impl Middleware for Limit {
     }
 }
 
-/// Tells the program of each end.
+/// A middleware that tells the program of each end.
 struct Tell(mpsc::UnboundedSender<()>);
 
 #[async_trait]
@@ -75,10 +71,9 @@ impl Middleware for Tell {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
-    // Around the images only.
+    // Around the handlers of images only.
     let mut images = ServeMux::new();
     images.wrap(Limit(Semaphore::new(2)));
     images.handle_async_func("image:draw", |_| async {
@@ -86,7 +81,7 @@ async fn main() -> Result<()> {
         Ok(())
     });
 
-    // Around everything, and around "handler not found": the first is the outermost.
+    // Around all handlers, and around "handler not found". The first one is the outermost.
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut mux = ServeMux::new();
     mux.wrap(Tell(ended)).wrap(timed).wrap(with_tenant);
@@ -94,10 +89,10 @@ async fn main() -> Result<()> {
     mux.handle_func("email:", |_| Ok(()));
 
     let config = ServerConfig::new().concurrency(6).queues([(QUEUE, 1)]);
-    let mut server = Server::new(Arc::clone(&connector), config).await?;
+    let mut server = Server::new(Arc::clone(&storage), config).await?;
     server.start(mux).await?;
 
-    let client = Client::new(connector).await?;
+    let client = Client::new(storage).await?;
     let mut tasks = vec![Task::new("email:send", b"without tenant")?];
     tasks.push(Task::new("email:send", b"with tenant")?.with_header("tenant", "blue"));
     for image in ["a", "b", "c", "d"] {
@@ -106,20 +101,8 @@ async fn main() -> Result<()> {
     let tasks = tasks.into_iter().map(|task| task.with_queue(QUEUE));
     let answers = client.enqueue_many(tasks).await;
     let enqueued = answers.into_iter().collect::<Result<Vec<_>>>()?;
-    for _ in enqueued {
-        ends.recv()
-            .await
-            .ok_or(Error::other("the server ended before its tasks"))?;
-    }
+    common::skip(&mut ends, enqueued.len()).await?;
     server.shutdown().await;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -5,35 +5,30 @@
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example periodic    # the same on Redis
 //! ```
 //!
-//! Expected: a heartbeat each second, three times; then it is unregistered. The report of every
-//! working day is only registered: its next time is told. With several of this program on one Redis each
-//! tick is enqueued once all the same. What fell between two runs is skipped; only the report, which has the
-//! policy `Once`, is made up for, if an earlier run enqueued it. It ends by itself with status 0.
+//! Expected: a heartbeat runs every second, three times, and is unregistered. The report of every working day is
+//! registered, and the time of its next tick is printed. Where several of these programs run on one Redis, each
+//! tick is still enqueued once. It ends by itself with status 0.
+
+mod common;
 
 use std::sync::Arc;
 
 use asynq::{
-    Connector,
-    config::ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    scheduler::{MissedTicks, PeriodicTaskConfig, Scheduler, SchedulerConfig, Tz},
-    server::Server,
-    task::{Task, TaskOptions},
+    Error, Result, Scheduler, SchedulerConfig, Server, ServerConfig, Task, TaskOptions,
+    scheduler::{MissedTicks, PeriodicTaskConfig, Tz},
 };
 use tokio::sync::mpsc;
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-periodic";
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let (ran, mut runs) = mpsc::unbounded_channel();
-    let mut server = Server::new(Arc::clone(&connector), ServerConfig::new().queues([(QUEUE, 1)])).await?;
+    let mut server = Server::new(Arc::clone(&storage), ServerConfig::new().queues([(QUEUE, 1)])).await?;
     server
         .start(move |task: Task| {
             println!("ran {}", task.get_type());
@@ -48,7 +43,7 @@ async fn main() -> Result<()> {
             Err(error) => println!("not enqueued: {error}"),
         })
         .error_handler(|task, _options, error| println!("{}: {error}", task.get_type()));
-    let mut scheduler = Scheduler::new(connector, config).await?;
+    let mut scheduler = Scheduler::new(storage, config).await?;
     let options = TaskOptions::new().queue(QUEUE).max_retry(3);
     let heartbeat = scheduler.register_with("@every 1s", Task::new("heartbeat", b"")?, &options)?;
     let report = PeriodicTaskConfig::new("30 7 * * mon-fri", Task::new("report:daily", b"{}")?)
@@ -60,24 +55,17 @@ async fn main() -> Result<()> {
 
     for entry in scheduler.handle().entries() {
         if let Some(next) = entry.next {
-            println!("{} ({}) is next due at {next}", entry.task_type, entry.spec);
+            println!(
+                "{} ({}) is next due on {}",
+                entry.task_type,
+                entry.spec,
+                next.format("%F at %T UTC")
+            );
         }
     }
-    for _ in 0..3 {
-        runs.recv()
-            .await
-            .ok_or(Error::other("the server ended before its tasks"))?;
-    }
+    common::skip(&mut runs, 3).await?;
     scheduler.unregister(&heartbeat)?;
     scheduler.shutdown().await;
     server.shutdown().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -1,12 +1,14 @@
-//! Periodic tasks that change while the program runs: a provider is asked for them again and again.
+//! Periodic tasks from a provider, which is asked at intervals and whose answer changes.
 //!
 //! ```text
 //! cargo run --example periodic_manager                                      # embedded broker, no server
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example periodic_manager    # the same on Redis
 //! ```
 //!
-//! Expected: alice's mail comes each second. When it came twice, the table changes: soon bob's comes
-//! in its place, twice. It ends by itself with status 0.
+//! Expected: a mail for alice is sent every second. After two of them the table changes, and mails for bob are sent
+//! instead. It ends by itself, with status 0, after two of those.
+
+mod common;
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +18,16 @@ use std::{
 
 use async_trait::async_trait;
 use asynq::{
-    AsynqSystem, Connector, SchedulerConfig, ServerConfig,
-    error::{BoxError, Error, Result},
-    memory::MemoryStore,
+    AsynqSystem, Error, Result, SchedulerConfig, ServerConfig, Task,
+    error::BoxError,
     scheduler::{PeriodicTaskConfig, PeriodicTaskConfigProvider},
-    task::Task,
 };
 use tokio::sync::mpsc;
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-periodic-manager";
 
-/// Who wants a mail and when, as a database or a file would hold it.
+/// Users and the cron specs of their mails, as a database or a file would hold them.
 #[derive(Clone, Default)]
 struct Table(Arc<Mutex<BTreeMap<&'static str, &'static str>>>);
 
@@ -52,14 +52,13 @@ impl PeriodicTaskConfigProvider for Table {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let table = Table::default();
     table.set([("alice", "@every 1s"), ("carol", "0 9 * * mon")]);
     let (ran, mut mails) = mpsc::unbounded_channel();
     // A `PeriodicTaskManager` does the same in a process of its own.
-    let system = AsynqSystem::builder(connector)
+    let system = AsynqSystem::builder(storage)
         .config(ServerConfig::new().queues([(QUEUE, 1)]))
         .handler(move |mail: Task| {
             let user = String::from_utf8_lossy(mail.get_payload()).into_owned();
@@ -74,20 +73,12 @@ async fn main() -> Result<()> {
     for (user, times) in [("alice", 2), ("bob", 2)] {
         let mut came = 0;
         while came < times {
-            let mail = mails.recv().await;
-            came += u32::from(mail.ok_or(Error::other("the system ended before its tasks"))? == user);
+            came += u32::from(common::next(&mut mails).await? == user);
         }
-        println!("{user}'s came {times} times, the table changes");
+        println!("{times} mails for {user} were sent; the table changes");
         table.set([("bob", "@every 1s"), ("carol", "0 9 * * mon")]);
     }
-    println!("ended: {:?}", system.shutdown().await);
+    system.shutdown().await;
+    println!("the system has ended");
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -5,10 +5,12 @@
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example processor_example    # the same on Redis
 //! ```
 //!
-//! Expected: one payment fails with a plain error and succeeds a second later; one is snoozed, which
-//! uses up no retry; one is archived at once; one is revoked and gone; one panics and is archived, since
-//! it may not be retried. Then each task's state is shown. A real server would run until a signal; this
-//! one ends by itself, with status 0, when its tasks are done.
+//! Expected: one payment succeeds at once; one fails and succeeds when it is retried, a second later; one is
+//! snoozed, which uses no retry; one is archived at once; one is revoked, and no longer stored; one panics and is
+//! archived, as it has no retries. Then the state of each task is printed. A real server would run until a signal;
+//! this one ends by itself, with status 0, when its tasks are done.
+
+mod common;
 
 use std::{
     collections::HashMap,
@@ -17,32 +19,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use asynq::{
-    Connector, RetryDelay,
-    client::Client,
-    config::ServerConfig,
-    error::{BrokerError, Error, Result},
-    inspector::Inspector,
-    memory::MemoryStore,
-    server::{Handler, Server},
-    task::Task,
-};
+use asynq::{Client, Error, Handler, Inspector, Result, RetryDelay, Server, ServerConfig, Task, error::BrokerError};
 use tokio::sync::mpsc;
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-processor";
 
-/// Charges payments. It is called for many tasks at once, so what changes is behind a lock.
+/// Charges payments. It is called for many tasks at once, so its state is behind a lock.
 struct Cashier {
-    /// How often each payment was tried.
+    /// Number of attempts for each payment.
     attempts: Mutex<HashMap<String, u32>>,
-    /// Told of the last run of each payment.
+    /// Receives a message at the last run of each payment.
     ended: mpsc::UnboundedSender<()>,
 }
 
 impl Cashier {
     fn attempt(&self, payment: &str) -> u32 {
-        // The guard does not live across an await, and a panic while it is held leaves a good count.
+        // The guard is not held across an await. A panic while it is held leaves a valid count.
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = attempts.entry(payment.to_owned()).or_default();
         *count += 1;
@@ -59,9 +52,9 @@ impl Handler for Cashier {
         println!("{payment}: attempt {attempt}, retries used: {retried}");
         if attempt == 1 {
             match payment.as_str() {
-                // Tried again after the retry delay, while retries are left.
+                // Retried after the retry delay, while retries are left.
                 "flaky" => return Err(Error::other("the bank did not answer")),
-                // Tried again after this time. No retry is used up.
+                // Run again after this time; no retry is used.
                 "early" => return Err(Error::snooze(Duration::from_secs(1))),
                 _ => {}
             }
@@ -70,7 +63,7 @@ impl Handler for Cashier {
         match payment.as_str() {
             // Archived now, though retries are left.
             "fraud" => Err(Error::skip_retry("the card is stolen")),
-            // Dropped: neither tried again nor kept.
+            // Dropped: neither retried nor kept.
             "withdrawn" => Err(Error::revoke("the order was cancelled")),
             "broken" => panic!("a bug"),
             _ => Ok(()),
@@ -81,10 +74,9 @@ impl Handler for Cashier {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    // The panic is meant: one line for it is enough.
+    // The panic is part of the example: one line for it is enough.
     std::panic::set_hook(Box::new(|panic| println!("{panic}")));
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let config = ServerConfig::new()
         .concurrency(2)
@@ -95,10 +87,11 @@ async fn main() -> Result<()> {
         attempts: Mutex::default(),
         ended,
     };
-    let mut server = Server::new(Arc::clone(&connector), config).await?;
+    let mut server = Server::new(Arc::clone(&storage), config).await?;
     server.start(cashier).await?;
 
-    let client = Client::new(connector).await?;
+    let client = Client::new(Arc::clone(&storage)).await?;
+    let inspector = Inspector::connect(storage).await?;
     let mut tasks = Vec::new();
     for payment in ["plain", "flaky", "early", "fraud", "withdrawn", "broken"] {
         let task = Task::new_with_json("payment:charge", payment)?
@@ -107,21 +100,17 @@ async fn main() -> Result<()> {
             .with_retention(Duration::from_secs(60));
         tasks.push((payment, client.enqueue(task).await?));
     }
-    for _ in &tasks {
-        ends.recv()
-            .await
-            .ok_or(Error::other("the server ended before its tasks"))?;
-    }
+    common::skip(&mut ends, tasks.len()).await?;
 
     let system = server.system().ok_or(Error::other("the server has ended"))?;
-    // Until the outcome of each run is written.
+    // Returns when the outcome of each run is written.
     system.drain().await;
-    let inspector = Inspector::new(system.storage().await?);
     for (payment, info) in tasks {
         match inspector.get_task_info(QUEUE, info.id.as_str()).await {
             Ok(info) => {
                 let (state, retried, error) = (info.state, info.retried, info.last_error);
-                println!("{payment:9} is {state}, retries used: {retried}, last error: {error:?}");
+                let error = if error.is_empty() { "none" } else { &error };
+                println!("{payment:9} is {state}, retries used: {retried}, last error: {error}");
             }
             Err(Error::Broker(BrokerError::TaskNotFound { .. })) => println!("{payment:9} is gone"),
             Err(error) => return Err(error),
@@ -130,12 +119,4 @@ async fn main() -> Result<()> {
     server.shutdown().await;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -1,4 +1,4 @@
-//! The half that enqueues. The half that runs the tasks is `consumer`.
+//! A client, which enqueues tasks. The server that runs them is `consumer`.
 //!
 //! ```text
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example consumer    # in one terminal
@@ -6,25 +6,19 @@
 //! cargo run --example producer                                      # alone: embedded broker, no server
 //! ```
 //!
-//! Expected: three mails, a receipt and a digest for two seconds later are enqueued, each to its queue. With
-//! `REDIS_URL` they wait there for a server, ours or Go's. Without it the store lives in this program
-//! alone, which therefore runs the tasks itself. It ends by itself with status 0.
+//! Expected: three mails, a receipt, and a digest that is due two seconds later are enqueued, each to its queue.
+//! On Redis they wait for a server, written in Rust or Go. Without `REDIS_URL` no other program sees the storage,
+//! so this one runs the tasks itself. It ends by itself with status 0.
+
+mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use asynq::{
-    Connector,
-    client::Client,
-    config::ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    server::Server,
-    task::{Task, TaskInfo},
-};
+use asynq::{Client, Connector, Error, Result, Server, ServerConfig, Task, TaskInfo};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-/// What the consumer reads: both sides agree on the JSON, not on the Rust type.
+/// The payload of `email:send`. The consumer has a type of its own: both sides agree on the JSON alone.
 #[derive(Serialize)]
 struct Mail {
     to: String,
@@ -34,11 +28,10 @@ struct Mail {
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
-    // Connects in the background. `ping` says early whether anybody is there.
-    let client = Client::new(Arc::clone(&connector)).await?;
+    // Connects in the background; `ping` fails where no storage answers.
+    let client = Client::new(Arc::clone(&storage)).await?;
     client.ping().await?;
 
     let mut enqueued = Vec::new();
@@ -67,21 +60,21 @@ async fn main() -> Result<()> {
     {
         println!("enqueued {task_type:13} to {:8} ({state}) as {id}", queue.as_str());
     }
-    // Sends what still waits. Dropping the client does so as well, without waiting for it.
+    // Sends the enqueues that still wait. Dropping the client does so in the background.
     client.close().await;
 
     if std::env::var_os("REDIS_URL").is_none() {
-        println!("no REDIS_URL: the embedded store ends with this program, so the tasks are run here");
-        consume(connector, enqueued.len()).await?;
+        println!("REDIS_URL is not set: no other program sees this storage, so the tasks are run here");
+        consume(storage, enqueued.len()).await?;
     }
     Ok(())
 }
 
-/// The other half, in short. See `consumer`.
-async fn consume(connector: Arc<dyn Connector>, tasks: usize) -> Result<()> {
+/// Runs the tasks as `consumer` does, in short.
+async fn consume(storage: Arc<dyn Connector>, tasks: usize) -> Result<()> {
     let (ran, mut runs) = mpsc::unbounded_channel();
     let config = ServerConfig::new().queues([("critical", 6), ("default", 3), ("low", 1)]);
-    let mut server = Server::new(connector, config).await?;
+    let mut server = Server::new(storage, config).await?;
     server
         .start(move |task: Task| {
             let ran = ran.clone();
@@ -92,19 +85,7 @@ async fn consume(connector: Arc<dyn Connector>, tasks: usize) -> Result<()> {
             }
         })
         .await?;
-    for _ in 0..tasks {
-        runs.recv()
-            .await
-            .ok_or(Error::other("the server ended before its tasks"))?;
-    }
+    common::skip(&mut runs, tasks).await?;
     server.shutdown().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

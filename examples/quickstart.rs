@@ -1,35 +1,30 @@
-//! Tasks enqueued through the client actor and run through the processor actor.
+//! A first look: tasks are enqueued, run, retried and scheduled, and the supervision tree is shown.
 //!
 //! ```text
 //! cargo run --example quickstart                                      # embedded broker, no server
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example quickstart    # the same on Redis
 //! ```
 //!
-//! Expected: five mails are sent at once; one that fails at first is tried again; one is scheduled
-//! and comes a second later; the report keeps its result. It ends by itself with status 0.
+//! Expected: five mails are sent at once; a payment fails and is retried a second later; a digest runs a
+//! second after it was enqueued; the report keeps its result. It ends by itself with status 0.
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use asynq::{
-    AsynqSystem, Connector, RetryDelay, ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    task::{Task, TaskState},
-};
+use asynq::{AsynqSystem, Connector, Error, Result, RetryDelay, ServerConfig, Task, memory::MemoryStore};
 use tokio::sync::mpsc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = storage()?;
+    println!("storage: {}", storage.describe());
 
     let (done, mut finished) = mpsc::unbounded_channel();
     let failed_once = Arc::new(Mutex::new(false));
-    let system = AsynqSystem::builder(connector)
+    let system = AsynqSystem::builder(storage)
         .config(
             ServerConfig::new()
                 .concurrency(4)
@@ -60,7 +55,9 @@ async fn main() -> Result<()> {
         .with_queue("low")
         .with_process_in(Duration::from_secs(1));
     let later = client.enqueue(later).await?;
-    println!("scheduled {} for {:?}", later.task_type, later.next_process_at);
+    if let Some(time) = later.next_process_at {
+        println!("scheduled {} for {}", later.task_type, time.format("%T UTC"));
+    }
     let report = Task::new("report:build", b"")?.with_retention(Duration::from_secs(3600));
     let report = client.enqueue(report).await?;
     println!("enqueued  {} to {}", report.task_type, report.queue);
@@ -72,19 +69,15 @@ async fn main() -> Result<()> {
             .ok_or(Error::other("the system ended before its tasks"))?;
     }
 
-    let storage = system.storage().await?;
-    let mut stored = storage.task_info(&report.queue, &report.id).await?;
-    while stored.state != TaskState::Completed {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        stored = storage.task_info(&report.queue, &report.id).await?;
+    if let Some(result) = client.wait(&report, Duration::from_secs(10)).await?.result() {
+        println!("result of {}: {}", report.task_type, String::from_utf8_lossy(result));
     }
-    let result = stored.result.unwrap_or_default();
-    println!("result of {}: {}", stored.task_type, String::from_utf8_lossy(&result));
 
     if let Some(tree) = system.tree() {
         println!("{tree}");
     }
-    println!("ended: {:?}", system.shutdown().await);
+    system.shutdown().await;
+    println!("the system has ended");
     Ok(())
 }
 
@@ -106,7 +99,8 @@ async fn work(task: &Task, failed_once: &Mutex<bool>) -> Result<()> {
     }
 }
 
-fn connector() -> Result<Arc<dyn Connector>> {
+/// Returns the Redis at `REDIS_URL` if that is set, else the embedded broker, which needs no server.
+fn storage() -> Result<Arc<dyn Connector>> {
     #[cfg(feature = "redis")]
     if let Ok(url) = std::env::var("REDIS_URL") {
         return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));

@@ -1,4 +1,4 @@
-//! What a handler leaves with its task: how far it has come, and a result.
+//! Progress and result, which a handler stores with its task.
 //!
 //! ```text
 //! cargo run --example result_writer                                      # embedded broker, no server
@@ -8,54 +8,45 @@
 //! Expected: the progress of a report in four steps, then its result, which is kept for a minute. A real
 //! server would run until a signal; this one ends by itself, with status 0, when its task is done.
 
+mod common;
+
 use std::{sync::Arc, time::Duration};
 
-use asynq::{
-    Connector,
-    client::{Client, Waited},
-    config::ServerConfig,
-    error::{Error, Result},
-    memory::MemoryStore,
-    serve_mux::ServeMux,
-    server::Server,
-    task::{Task, TaskContext},
-};
+use asynq::{Client, Error, Result, ServeMux, Server, ServerConfig, Task, TaskContext, client::Waited};
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-results";
 
 async fn build(run: TaskContext) -> Result<()> {
     for (percent, note) in [(25, "read"), (50, "sorted"), (75, "drawn"), (100, "printed")] {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        // Each call is a write to the storage: a handler of many steps tells of some of them.
+        // Each call writes to the storage, so a handler of many steps should report only some of them.
         run.set_progress(percent, note).await?;
     }
-    // Kept with the task if it has a retention, otherwise gone with it.
+    // Kept with the task for its retention; without a retention it is deleted with the task.
     let written = run.write_result("42 pages").await?;
-    println!("result of {written} bytes written");
+    println!("wrote a result of {written} bytes");
     Ok(())
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let mut mux = ServeMux::new();
     mux.route_on("report:build", build);
-    let mut server = Server::new(Arc::clone(&connector), ServerConfig::new().queues([(QUEUE, 1)])).await?;
+    let mut server = Server::new(Arc::clone(&storage), ServerConfig::new().queues([(QUEUE, 1)])).await?;
     server.start(mux).await?;
 
-    let client = Client::new(connector).await?;
+    let client = Client::new(storage).await?;
     let report = Task::new("report:build", b"may")?
         .with_queue(QUEUE)
         .with_max_retry(0)
         .with_retention(Duration::from_secs(60));
     let report = client.enqueue(report).await?;
 
-    // Anybody who knows queue and id can wait for the end, in another process too; here with a look at the
-    // progress each 50 ms.
+    // Any process that knows queue and id can wait for the end. This one looks at the progress every 50 ms.
     let mut seen = None;
     let done = loop {
         let (info, has_ended) = match client.wait(&report, Duration::from_millis(50)).await? {
@@ -84,12 +75,4 @@ async fn main() -> Result<()> {
     server.shutdown().await;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }

@@ -1,4 +1,4 @@
-//! A mux: which handler a task goes to, by its type.
+//! A mux, which gives each task to a handler by its type.
 //!
 //! ```text
 //! cargo run --example servemux_example                                      # embedded broker, no server
@@ -6,9 +6,11 @@
 //! ```
 //!
 //! Expected: each task goes to the handler with the longest pattern that its type begins with, those
-//! under `image:` through a mux of their own. One payload that cannot be read and one type that has no
-//! handler fail and are archived. A real server would run until a signal; this one ends by itself, with
-//! status 0, when its tasks are done.
+//! under `image:` through a mux of their own. A task whose payload cannot be decoded and one without a handler
+//! fail and are archived. A real server would run until a signal; this one ends by itself, with status 0, when
+//! its tasks are done.
+
+mod common;
 
 use std::{
     sync::{
@@ -19,20 +21,14 @@ use std::{
 };
 
 use asynq::{
-    Connector,
-    client::Client,
-    config::ServerConfig,
-    error::{Error, Result},
+    Client, Result, ServeMux, ServerBuilder, ServerConfig, Task, TaskContext,
     extract::{Json, State},
-    memory::MemoryStore,
-    serve_mux::{Next, ServeMux},
-    server::ServerBuilder,
-    task::{Task, TaskContext},
+    serve_mux::Next,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// Its own queue: examples on one Redis do not run each other's tasks.
+/// A queue of its own: examples on one Redis do not run each other's tasks.
 const QUEUE: &str = "example-servemux";
 
 #[derive(Serialize, Deserialize)]
@@ -41,13 +37,13 @@ struct Resize {
     width: u32,
 }
 
-/// What handlers share.
+/// State that handlers share.
 #[derive(Default)]
 struct Album {
     images: AtomicU32,
 }
 
-/// Arguments are made from the task. Nothing of this server is needed to test such a function.
+/// Its arguments are made from the task, so a test can call it without a server.
 async fn resize(Json(resize): Json<Resize>, album: State<Album>, run: TaskContext) -> Result<()> {
     let number = album.images.fetch_add(1, Ordering::Relaxed) + 1;
     println!(
@@ -62,8 +58,7 @@ async fn resize(Json(resize): Json<Resize>, album: State<Album>, run: TaskContex
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt::init();
-    let connector = connector()?;
-    println!("broker: {}", connector.describe());
+    let storage = common::storage()?;
 
     let mut images = ServeMux::new().with_state(Album::default());
     images.route_on("image:resize", resize);
@@ -79,10 +74,10 @@ async fn main() -> Result<()> {
         println!("the welcome mail: {}", task.get_type());
         Ok(())
     });
-    // A mux is a handler itself. It sees the whole type.
+    // A mux is a handler too. It matches the whole type, not the part after `image:`.
     mux.handle("image:", images);
 
-    // Around all handlers: this program wants to know when it is done.
+    // Around all handlers: tells the program of each end, so that it knows when it is done.
     let (ended, mut ends) = mpsc::unbounded_channel();
     mux.wrap(move |task: Task, next: Next| {
         let ended = ended.clone();
@@ -96,17 +91,17 @@ async fn main() -> Result<()> {
             result
         }
     });
-    println!("patterns: {:?}", mux.patterns().collect::<Vec<_>>());
+    println!("patterns: {}", mux.patterns().collect::<Vec<_>>().join(", "));
 
     let mut server = ServerBuilder::new()
-        .redis_config(Arc::clone(&connector))
+        .storage(Arc::clone(&storage))
         .server_config(ServerConfig::new().concurrency(1).queues([(QUEUE, 1)]))
         .build()
         .await?;
-    // Refused here if a pattern was blank or given twice.
+    // Fails if a pattern is blank or was given twice.
     server.start(mux).await?;
 
-    let client = Client::new(connector).await?;
+    let client = Client::new(storage).await?;
     let photo = Resize {
         image: "cat.png".to_owned(),
         width: 320,
@@ -123,20 +118,8 @@ async fn main() -> Result<()> {
         let info = answer?;
         println!("enqueued {}", info.task_type);
     }
-    for _ in 0..5 {
-        ends.recv()
-            .await
-            .ok_or(Error::other("the server ended before its tasks"))?;
-    }
+    common::skip(&mut ends, 5).await?;
     server.shutdown().await;
     client.close().await;
     Ok(())
-}
-
-fn connector() -> Result<Arc<dyn Connector>> {
-    #[cfg(feature = "redis")]
-    if let Ok(url) = std::env::var("REDIS_URL") {
-        return Ok(Arc::new(asynq::redis::RedisConnectionType::single(url)?));
-    }
-    Ok(Arc::new(MemoryStore::new()))
 }
