@@ -3,11 +3,22 @@
 use std::{
     collections::{BTreeSet, VecDeque, hash_map},
     sync::Arc,
+    time::Duration,
 };
 
 use asynq_core::{QueueName, SettleError, broker::Settlement, clock::Reading};
 
-use super::{Claim, Key, Phase, State, Table, UNCLAIMED};
+use super::{Key, Phase, State, Table};
+
+/// An outcome that nobody claimed for so long is the syncer's.
+const UNCLAIMED: Duration = Duration::from_secs(2);
+
+/// Outcomes claimed for one call.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    pub(crate) call: u64,
+    pub(crate) items: Vec<Settlement>,
+}
 
 impl State {
     pub(super) fn ended(&mut self, key: Key) {
@@ -82,6 +93,16 @@ impl State {
 }
 
 impl Table {
+    /// Returns how many outcomes are not written: those whose write failed, or those of the first offer.
+    pub(crate) fn unsettled(&self, failed: bool) -> usize {
+        let state = self.lock();
+        let tried = state.entries.values().filter_map(|entry| match entry.phase {
+            Phase::Finished { attempts, .. } | Phase::Claimed { attempts, .. } => Some(attempts > 0),
+            _ => None,
+        });
+        tried.filter(|tried| *tried == failed).count()
+    }
+
     /// Returns how many outcomes of a queue wait for their first offer.
     pub(crate) fn ended_of(&self, queue: &QueueName) -> usize {
         self.lock().ended.get(queue).map_or(0, VecDeque::len)

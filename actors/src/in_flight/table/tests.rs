@@ -1,9 +1,16 @@
 mod leases;
 mod random;
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
-use asynq_core::{BrokerError, error::PoisonKind};
+use asynq_core::{
+    BrokerError, SettleError, TaskId,
+    broker::{LEASE, LeaseRef, LeaseUntil, Settlement},
+    error::PoisonKind,
+};
 
 use super::*;
 

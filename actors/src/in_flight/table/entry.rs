@@ -1,0 +1,112 @@
+//! One entry: a task that is ours, and the step in which it stands.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use asynq_core::{
+    QueueName, TaskId, TaskMessage,
+    broker::{LEASE, LeaseRef, LeaseUntil, Outcome},
+    clock::Reading,
+};
+use chrono::{DateTime, Utc};
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
+
+use super::{cancel::Cancel, validity::Validity};
+
+/// How far above the lease that stands an extension on its way may have written. A settle that
+/// overtakes the answer of an extension must not be taken for a zombie's. Below the earliest
+/// lease of another owner, which is written 30 s after ours ended at the soonest.
+const FENCE_SLACK: Duration = Duration::from_secs(15);
+
+/// The queue and the id of a task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(pub(crate) QueueName, pub(crate) TaskId);
+
+impl Key {
+    pub(super) fn of(lease: &LeaseRef) -> Self {
+        Self(lease.queue.clone(), lease.id.clone())
+    }
+}
+
+impl Hash for Key {
+    /// By the id alone: few ids stand in two queues, and each task is looked up several times.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.1.hash(state);
+    }
+}
+
+/// The step of an entry.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Leased {
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    Running {
+        abort: Option<AbortHandle>,
+    },
+    Finished {
+        outcome: Outcome,
+        at: Instant,
+        attempts: u32,
+    },
+    Claimed {
+        call: u64,
+        outcome: Outcome,
+        at: Instant,
+        attempts: u32,
+        /// With which it was sent.
+        fence: LeaseUntil,
+    },
+}
+
+/// A task that is ours.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) message: Arc<TaskMessage>,
+    /// `until` is the fence: no lease of ours is above it.
+    pub(super) lease: LeaseRef,
+    /// The lease that is known to stand.
+    pub(super) valid: Validity,
+    pub(super) phase: Phase,
+    pub(super) cancel: Cancel,
+    pub(super) order: u64,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) deadline: DateTime<Utc>,
+    /// The task's own deadline, where that of its message is floored.
+    pub(super) exact: Option<DateTime<Utc>>,
+    pub(super) poisoned: bool,
+    /// The fences with which results were sent that are on their way.
+    pub(super) writes: Vec<LeaseUntil>,
+}
+
+impl Entry {
+    /// Returns whether an extension now would raise the lease above the fence of an outcome or a result that is
+    /// on its way. Extensions travel apart, so it could overtake that one, which would be taken for a zombie's
+    /// then.
+    pub(super) fn would_overtake(&self, now: DateTime<Utc>) -> bool {
+        let next = LeaseUntil::from_now(now);
+        let claimed = match self.phase {
+            Phase::Claimed { fence, .. } => Some(fence),
+            _ => None,
+        };
+        self.writes.iter().copied().chain(claimed).any(|fence| fence < next)
+    }
+
+    /// A lease is known to have been written.
+    pub(super) fn extend(&mut self, until: LeaseUntil) {
+        self.valid.extend(until);
+        self.lease.until = self.lease.until.max(until);
+    }
+
+    /// The claim to send: while the lease stands, extensions may be on their way.
+    pub(super) fn fenced(&mut self, at: &Reading) -> LeaseRef {
+        if self.valid.stands_at(at.steady) {
+            let above = LeaseUntil((at.now + LEASE + FENCE_SLACK).timestamp());
+            self.lease.until = self.lease.until.max(above);
+        }
+        self.lease.clone()
+    }
+}

@@ -1,0 +1,181 @@
+//! Runs: started, cancelled, and ended; and the results that their handlers write meanwhile.
+
+use std::sync::Arc;
+
+use asynq_core::{
+    QueueName, TaskId, TaskMessage,
+    broker::{CallToken, LeaseRef, Outcome},
+};
+use chrono::{DateTime, Utc};
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{CancelReason, Entry, Key, Phase, Table};
+
+/// How a run ended, as the table is told.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With an outcome that is to be written.
+    Outcome(Outcome),
+    /// The task is no longer ours: nothing is written.
+    LeaseLost,
+}
+
+/// A task that is running, for the server's info.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) message: Arc<TaskMessage>,
+    pub(crate) queue: QueueName,
+    pub(crate) id: TaskId,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) deadline: DateTime<Utc>,
+}
+
+impl Table {
+    pub(crate) fn set_abort(&self, key: &Key, token: &CallToken, abort: AbortHandle) {
+        if let Some(Entry {
+            phase: Phase::Running { abort: slot },
+            lease,
+            ..
+        }) = self.lock().entries.get_mut(key)
+            && lease.token == *token
+        {
+            *slot = Some(abort);
+        }
+    }
+
+    /// A run ended.
+    pub(crate) fn finish(&self, key: &Key, token: &CallToken, end: End) {
+        {
+            let mut state = self.lock();
+            let Some(entry) = state.entries.get_mut(key) else {
+                return;
+            };
+            if entry.lease.token != *token || !matches!(entry.phase, Phase::Running { .. }) {
+                return;
+            }
+            match end {
+                End::Outcome(outcome) => {
+                    entry.phase = Phase::Finished {
+                        outcome,
+                        at: Instant::now(),
+                        attempts: 0,
+                    };
+                    state.ended(key.clone());
+                }
+                End::LeaseLost => {
+                    state.entries.remove(key);
+                }
+            }
+            state.running -= 1;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The claim of a running task, for what a handler writes.
+    pub(crate) fn lease_of(&self, key: &Key, token: &CallToken) -> Option<LeaseRef> {
+        let read = self.clock.read();
+        let mut state = self.lock();
+        let entry = state.entries.get_mut(key)?;
+        (entry.lease.token == *token && matches!(entry.phase, Phase::Running { .. })).then(|| entry.fenced(&read))
+    }
+
+    /// Returns whether the fence has been raised since this claim was made, while the task runs on.
+    pub(crate) fn raised(&self, key: &Key, lease: &LeaseRef) -> bool {
+        let state = self.lock();
+        state.entries.get(key).is_some_and(|entry| {
+            let runs = entry.lease.token == lease.token && matches!(entry.phase, Phase::Running { .. });
+            runs && entry.lease.until > lease.until
+        })
+    }
+
+    /// Notes that a result is on its way with this claim, until the value returned is dropped.
+    pub(crate) fn writing(self: &Arc<Self>, key: &Key, lease: &LeaseRef) -> Writing {
+        if let Some(entry) = self.lock().entries.get_mut(key)
+            && entry.lease.token == lease.token
+        {
+            entry.writes.push(lease.until);
+        }
+        Writing {
+            table: Arc::clone(self),
+            key: key.clone(),
+            lease: lease.clone(),
+        }
+    }
+
+    /// Cancels the runs of tasks with this id, whatever their queue (the wire names no queue). A task that
+    /// waits to be started ends as soon as it is.
+    pub(crate) fn cancel_id(&self, id: &TaskId) -> usize {
+        let state = self.lock();
+        let hit = state.entries.iter().filter(|(Key(_, known), entry)| {
+            known == id && matches!(entry.phase, Phase::Leased { .. } | Phase::Running { .. })
+        });
+        hit.map(|(_, entry)| entry.cancel.cancel(CancelReason::Requested))
+            .count()
+    }
+
+    /// Cancels the one run with this claim, as [`cancel_id`](Self::cancel_id); whether it was there.
+    pub(crate) fn cancel_run(&self, lease: &LeaseRef) -> bool {
+        let state = self.lock();
+        let entry = state.entries.get(&Key::of(lease));
+        let hit = entry.filter(|entry| {
+            entry.lease.token == lease.token && matches!(entry.phase, Phase::Leased { .. } | Phase::Running { .. })
+        });
+        hit.inspect(|entry| entry.cancel.cancel(CancelReason::Requested))
+            .is_some()
+    }
+
+    /// Cancels all runs.
+    pub(crate) fn cancel_running(&self, reason: CancelReason) {
+        for entry in self.lock().entries.values() {
+            if matches!(entry.phase, Phase::Running { .. }) {
+                entry.cancel.cancel(reason);
+            }
+        }
+    }
+
+    /// Drops the futures of all runs at their next await point. Each then reports its end.
+    pub(crate) fn abort_running(&self) {
+        for entry in self.lock().entries.values() {
+            if let Phase::Running { abort: Some(abort) } = &entry.phase {
+                abort.abort();
+            }
+        }
+    }
+
+    pub(crate) fn running(&self) -> Vec<Running> {
+        let state = self.lock();
+        let running = state
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.phase, Phase::Running { .. }));
+        running
+            .map(|(Key(queue, id), entry)| Running {
+                message: Arc::clone(&entry.message),
+                queue: queue.clone(),
+                id: id.clone(),
+                started_at: entry.started_at,
+                deadline: entry.deadline,
+            })
+            .collect()
+    }
+}
+
+/// A result that is on its way.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    table: Arc<Table>,
+    key: Key,
+    lease: LeaseRef,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let mut state = self.table.lock();
+        if let Some(entry) = state.entries.get_mut(&self.key)
+            && entry.lease.token == self.lease.token
+            && let Some(place) = entry.writes.iter().position(|fence| *fence == self.lease.until)
+        {
+            entry.writes.swap_remove(place);
+        }
+    }
+}
