@@ -15,8 +15,8 @@ use std::{
 
 use asynq_core::{
     BrokerError, Connector, Env, Storage,
-    distrust::{drop_quietly, panic_text, report},
-    error::Outage,
+    error::{Outage, text::report},
+    panics::{drop_quietly, panic_text},
 };
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};

@@ -18,9 +18,9 @@ use asynq_core::{
     compose::run_deadline,
     config::Settings,
     context::{ContextParts, ResultSink},
-    distrust::panic_report,
     error::Directive,
     failure::outcome_of,
+    panics::panic_report,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

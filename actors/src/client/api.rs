@@ -8,7 +8,7 @@ use asynq_core::{
     extract::{FromTask, Rejection},
     options::DEFAULT_MAX_MESSAGE_BYTES,
     payload::IntoTask,
-    states::States,
+    shared_state::States,
 };
 use chrono::{DateTime, Utc};
 

@@ -10,7 +10,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use asynq_core::{
     BrokerError, QueueName, SettleError, TaskId,
     broker::{CallRecord, Exchanged, LeasedTask, MAX_BATCH, RECOVER_GRACE, Settlement, Want},
-    distrust::report,
+    error::text::report,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},

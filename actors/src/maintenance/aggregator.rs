@@ -22,7 +22,7 @@ use asynq_core::{
     aggregator::MAX_AGGREGATIONS,
     broker::{AggregationSet, Env, GroupLimits, MAX_AGGREGATION_SET},
     config::Settings,
-    distrust::report,
+    error::text::report,
 };
 use futures::future::join;
 use tokio::{

@@ -8,8 +8,8 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError,
-    distrust::{drop_quietly, panic_text},
     handler::HealthCheck,
+    panics::{drop_quietly, panic_text},
 };
 
 use crate::{broker::BrokerHandle, supervision::chore::Chore};

@@ -14,8 +14,11 @@ use std::{
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, Result,
-    distrust::{drop_quietly, panic_text, report, shown},
-    error::{BoxError, ConfigFault},
+    error::{
+        BoxError, ConfigFault,
+        text::{report, shown},
+    },
+    panics::{drop_quietly, panic_text},
 };
 use futures::FutureExt as _;
 use tokio::time::{Instant, timeout};

@@ -19,10 +19,7 @@ mod work;
 
 use std::{collections::HashSet, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use asynq_core::{
-    BrokerError,
-    distrust::{panic_text, report},
-};
+use asynq_core::{BrokerError, error::text::report, panics::panic_text};
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};

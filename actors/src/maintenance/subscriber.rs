@@ -10,7 +10,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use asynq_core::{
     BrokerError, Entropy,
     broker::CancelRequest,
-    distrust::{drop_quietly, panic_text, report},
+    error::text::report,
+    panics::{drop_quietly, panic_text},
 };
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};

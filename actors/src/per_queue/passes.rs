@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{BrokerError, Entropy, QueueName, distrust::report};
+use asynq_core::{BrokerError, Entropy, QueueName, error::text::report};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, timeout, timeout_at},

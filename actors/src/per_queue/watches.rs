@@ -9,7 +9,7 @@ use std::{
 use asynq_core::{
     BrokerError, QueueName, Storage,
     broker::{Wake, Watch, WatchKind},
-    distrust::report,
+    error::text::report,
 };
 use futures::future::{join_all, pending, select_all};
 use tokio::time::{Instant, timeout};

@@ -9,10 +9,7 @@
 use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use asynq_core::{
-    BrokerError, Entropy,
-    distrust::{panic_text, report},
-};
+use asynq_core::{BrokerError, Entropy, error::text::report, panics::panic_text};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{task::JoinSet, time::Instant};

@@ -12,10 +12,7 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{
-    Entropy,
-    distrust::{drop_quietly, shown},
-};
+use asynq_core::{Entropy, error::text::shown, panics::drop_quietly};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, Signal, SupervisionEvent};
 use tokio::time::Instant;
 

@@ -7,8 +7,8 @@ use asynq_core::{
     PeriodicTaskConfigProvider, Result, ServeMux, ServerConfig,
     broker::Env,
     config::{ClientSettings, Settings},
-    distrust::remember_panics,
     extract::Route,
+    panics::remember_panics,
 };
 use ractor::{Actor, ActorCell};
 use tokio::{sync::watch, time::Instant};

@@ -18,7 +18,8 @@ use std::{
 use asynq_core::{
     BrokerError, Connector, Env, QueueName, SettleError, Storage,
     broker::LeaseRef,
-    distrust::{drop_quietly, panic_text, report},
+    error::text::report,
+    panics::{drop_quietly, panic_text},
 };
 use futures::future::join_all;
 use tokio::{

@@ -17,9 +17,9 @@ use asynq_core::{
     clock::Reading,
     config::Settings,
     context::{ContextParts, ResultSink},
-    distrust::{drop_quietly, panic_report, panic_text, shown},
-    error::Directive,
+    error::{Directive, text::shown},
     failure::outcome_of,
+    panics::{drop_quietly, panic_report, panic_text},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

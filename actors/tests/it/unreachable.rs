@@ -10,7 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_actors::{AsynqSystem, Exit};
-use asynq_core::{Connector, Error, Storage, Task, broker::Env, distrust::shown, error::BrokerError};
+use asynq_core::{
+    Connector, Error, Storage, Task,
+    broker::Env,
+    error::{BrokerError, text::shown},
+};
 use asynq_memory::MemoryStore;
 use tokio::time::Instant;
 use tracing::Level;

@@ -4,17 +4,18 @@
 //! [`Storage`] is both. Work that comes in numbers is taken in batches and answered per item.
 //! The transitions are those of Go asynq; what differs is said at each method.
 
+mod connector;
+mod enqueue;
+mod groups;
+mod take;
 mod ticks;
 mod upkeep;
 mod watch;
 
 use crate::{
-    clock::Clock,
-    entropy::Entropy,
-    error::{BrokerError, EnqueueError, PoisonKind, SettleError},
+    error::{BrokerError, EnqueueError, SettleError},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::Inspect,
-    message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
     progress::Progress,
@@ -22,355 +23,26 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use prost::Message as _;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::{
-    ticks::{Tick, TickStart, Ticked},
-    upkeep::{Expired, ExpiredPlace, ExpiredTask, Forwarded, Healed, Recovery},
+    connector::{Connector, Env},
+    enqueue::{EnqueueRequest, LARGE_BYTES, MAX_BATCH_BYTES, Placement},
+    groups::{AGGREGATION_SET_LIFETIME, AggregationSet, GroupLimits, MAX_AGGREGATION_SET},
+    take::{
+        ARCHIVED_AGE, CallRecord, CallToken, Exchanged, LEASE, LeaseRef, LeaseUntil, LeasedTask, MAX_ARCHIVED,
+        MAX_BATCH, Outcome, Poison, STATS_TTL, Settlement, Want,
+    },
+    ticks::{MAX_SCHEDULER_EVENTS, TICK_RECEIPT, Tick, TickStart, Ticked},
+    upkeep::{Expired, ExpiredPlace, ExpiredTask, Forwarded, Healed, MAX_UNSTARTED, PUT_OFF, RECOVER_GRACE, Recovery},
     watch::{CancelRequest, Cancellations, Wake, Watch, WatchKind},
 };
-
-/// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
-pub const LEASE: Duration = Duration::from_secs(30);
-/// How long an expired lease is left alone before its task is recovered (Go: recoverer.go).
-pub const RECOVER_GRACE: Duration = Duration::from_secs(30);
-/// How long an aggregation set belongs to the server that made it.
-pub const AGGREGATION_SET_LIFETIME: Duration = Duration::from_secs(120);
-/// How long something is left alone that cannot be moved as long as another key is damaged: a due task, or
-/// an old aggregation set, whose group's key holds another type.
-pub const PUT_OFF: Duration = Duration::from_secs(60);
-/// How many tasks an aggregation set has at most, also where no size was asked for. What is more stays in
-/// its group, for the next set.
-pub const MAX_AGGREGATION_SET: u32 = 10_000;
-/// How many tasks of one queue a server archives at most; older ones are trimmed.
-pub const MAX_ARCHIVED: u32 = 10_000;
-/// How long archived tasks are kept.
-pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long daily counters are kept, from their first increment.
-pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a scheduler that lost the answer to a tick can still hear how it was decided.
-pub const TICK_RECEIPT: Duration = Duration::from_secs(3600);
-/// How many enqueue events are kept for a scheduler entry.
-pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
-/// The highest score that is written: above it, a score does not hold every whole number. Later times
-/// are taken as this one, in 285 million years.
-pub const MAX_SCORE: i64 = 1 << 53;
-/// How many tasks one call moves at most, whatever was asked for (rules.md#bounded-calls).
-pub const MAX_BATCH: u32 = 200;
-/// How often a task that may never have been started is given back without counting a failure. One that ends
-/// its process as soon as it runs looks the same, so there is an end to it.
-pub const MAX_UNSTARTED: u32 = 3;
-/// How many bytes of messages one call carries at most, the first item excepted.
-pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// From so many bytes on, a message or a result may travel apart from smaller ones, so that these do not wait for
-/// its bytes; it may then be carried out after what was sent later.
-pub const LARGE_BYTES: usize = 256 << 10;
-
-/// What a storage is opened with.
-#[derive(Clone, Debug, Default)]
-pub struct Env {
-    /// The source of `now`.
-    pub clock: Clock,
-    /// The source of ids, tokens and jitter.
-    pub entropy: Entropy,
-}
-
-/// Opens a storage. What the broker actor holds: it opens, it never knows Redis.
-#[async_trait]
-pub trait Connector: Send + Sync + fmt::Debug + 'static {
-    /// Opens the storage and checks that it answers.
-    ///
-    /// # Errors
-    /// [`BrokerError::Unavailable`] when it cannot be reached (try again later), others when the
-    /// settings are wrong.
-    ///
-    /// # Cancel safety
-    /// Safe: dropping the future drops the half-open connection.
-    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError>;
-
-    /// Where it connects to, without secrets; for logs and the tree.
-    fn describe(&self) -> String;
-
-    /// Where a system on it takes time and randomness from, unless that is told otherwise. Default: from
-    /// the operating system.
-    fn env(&self) -> Env {
-        Env::default()
-    }
-}
-
-#[async_trait]
-impl<C: Connector + ?Sized> Connector for Arc<C> {
-    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
-        (**self).connect(env).await
-    }
-
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-
-    fn env(&self) -> Env {
-        (**self).env()
-    }
-}
+pub use crate::keys::MAX_SCORE;
 
 /// A broker that can also be administered.
 pub trait Storage: Broker + Inspect {}
 impl<T: Broker + Inspect + ?Sized> Storage for T {}
-
-/// The token of one call of [`Broker::exchange`]: `<server uuid>-<seq>@<lease>`. It is written on each task
-/// that the call takes and fences every later write (rules.md#calls-outlive-actors and rules.md#fenced-settle).
-/// The lease that it names is the one of the take, in Unix seconds: as long as it is that of the task, nobody
-/// has extended it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CallToken(Arc<str>);
-
-impl CallToken {
-    /// The token of call number `seq` of one broker, which takes tasks for this lease.
-    #[must_use]
-    pub fn new(broker: &str, seq: u64, lease: LeaseUntil) -> Self {
-        Self(format!("{broker}-{seq}@{}", lease.0).into())
-    }
-
-    /// The lease that a token names; `None` if it names none.
-    #[must_use]
-    pub fn lease_in(token: &str) -> Option<LeaseUntil> {
-        let (_, lease) = token.rsplit_once('@')?;
-        lease.parse().ok().map(LeaseUntil)
-    }
-
-    /// The text written to the hash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for CallToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What must be known of a call before it is sent, so that its effect can be found again when
-/// the answer is lost.
-#[derive(Clone, Debug)]
-pub struct CallRecord {
-    /// Written on each task taken.
-    pub token: CallToken,
-    /// Which connection it goes out on; the number is the storage's own (0: none).
-    pub connection: u64,
-    /// The lease that the call writes, Unix seconds.
-    pub lease_until: LeaseUntil,
-}
-
-/// The score of a lease, in whole Unix seconds of the storage's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeaseUntil(pub i64);
-
-impl LeaseUntil {
-    /// The lease that is written now: `now` + 30 s, floored.
-    #[must_use]
-    pub fn from_now(now: DateTime<Utc>) -> Self {
-        Self((now + LEASE).timestamp())
-    }
-
-    /// The end of an aggregation set that is [given up](Broker::release_aggregation): `now` if there is nothing to
-    /// wait for, else the first whole second that is not before `now` + `wait`. At most a
-    /// [lifetime](AGGREGATION_SET_LIFETIME) of a set from now.
-    #[must_use]
-    pub fn of_release(now: DateTime<Utc>, wait: Duration) -> Self {
-        let over = now + wait.min(AGGREGATION_SET_LIFETIME);
-        let part = !wait.is_zero() && over.timestamp_subsec_nanos() > 0;
-        Self(over.timestamp() + i64::from(part))
-    }
-
-    /// The end of the lease.
-    #[must_use]
-    pub fn instant(self) -> DateTime<Utc> {
-        DateTime::from_timestamp(self.0, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
-    }
-}
-
-/// One task that we took: what fences every write that concerns it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseRef {
-    /// The queue.
-    pub queue: QueueName,
-    /// The task.
-    pub id: TaskId,
-    /// The token of our take.
-    pub token: CallToken,
-    /// The highest lease that we wrote.
-    pub until: LeaseUntil,
-}
-
-/// A task that was taken and is ours until its lease ends.
-#[derive(Clone, Debug)]
-pub struct LeasedTask {
-    /// The task.
-    pub message: Arc<TaskMessage>,
-    /// Our claim on it.
-    pub lease: LeaseRef,
-    /// The deadline to the millisecond, where that of the message is floored.
-    pub deadline: Option<DateTime<Utc>>,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// Success, or a revoked task: deleted, or kept as completed where `retain` is set and the
-    /// message has a retention.
-    Done {
-        /// Keep it for its retention. False for revoked tasks.
-        retain: bool,
-    },
-    /// Failure: try again at `at`.
-    Retry {
-        /// When; its score is floored to seconds, and we keep it back until then, to the millisecond.
-        at: DateTime<Utc>,
-        /// The text stored in the task.
-        error: String,
-        /// Whether it counts as a failure: `retried` + 1 and the counters.
-        is_failure: bool,
-    },
-    /// Failure for good.
-    Archive {
-        /// The text stored in the task.
-        error: String,
-    },
-    /// Not run to an end: back to the front of its queue, nothing counted.
-    Requeue,
-}
-
-/// An outcome that is to be written.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    /// The claim that fences it.
-    pub lease: LeaseRef,
-    /// The message as it was taken.
-    pub message: Arc<TaskMessage>,
-    /// How the run ended.
-    pub outcome: Outcome,
-}
-
-/// How many tasks are wanted from a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Want {
-    /// The queue.
-    pub queue: QueueName,
-    /// At most so many; more than [`MAX_BATCH`] are never given in one call.
-    pub max: u32,
-}
-
-/// A task whose data cannot be used. It was quarantined or dropped from its container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Poison {
-    /// The queue.
-    pub queue: QueueName,
-    /// The id.
-    pub id: TaskId,
-    /// What is wrong.
-    pub kind: PoisonKind,
-}
-
-/// The answer to [`Broker::exchange`].
-#[derive(Debug, Default)]
-pub struct Exchanged {
-    /// One answer for each settlement, in order.
-    pub settled: Vec<Result<(), SettleError>>,
-    /// The tasks that are now ours, in the order they are to be started: queue by queue as they were
-    /// wanted, within a queue in the order of the take, longest waiting first.
-    pub leased: Vec<LeasedTask>,
-    /// What lay in the way and was put aside.
-    pub poisoned: Vec<Poison>,
-    /// Queues that had less than was wanted (empty or paused).
-    pub exhausted: Vec<QueueName>,
-    /// Queues whose part failed; the tasks of an ambiguous part must be
-    /// [adopted](Broker::adopt) before anything is settled again.
-    pub failed: Vec<(QueueName, BrokerError)>,
-}
-
-/// Where a new task goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// To the end of its queue.
-    Pending,
-    /// To wait until then, to the millisecond; the score is floored to seconds.
-    Scheduled(DateTime<Utc>),
-    /// Into a group.
-    Group(GroupKey),
-}
-
-/// One task to enqueue, composed and checked.
-#[derive(Clone, Debug)]
-pub struct EnqueueRequest {
-    /// The task. Its `unique_key` is set exactly if `unique_ttl` is.
-    pub message: TaskMessage,
-    /// Where it goes.
-    pub placement: Placement,
-    /// How long the lock lives, counted from the moment the task is due.
-    pub unique_ttl: Option<Duration>,
-    /// The deadline, where it has a fraction of a second: that of the message is floored. Kept to the
-    /// millisecond.
-    pub deadline: Option<DateTime<Utc>>,
-    /// Tells our own earlier attempt from a stranger's task (rules.md#ambiguous-is-a-state). The same request may
-    /// be sent again and again.
-    pub token: u64,
-}
-
-impl EnqueueRequest {
-    /// About how many bytes the request takes, in memory and on its way to the storage: the encoded
-    /// message, the texts beside it, and what each header costs beyond its text.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        const FIXED: usize = 256;
-        const HEADER: usize = 96;
-        let group = match &self.placement {
-            Placement::Group(group) => group.as_str().len(),
-            Placement::Pending | Placement::Scheduled(_) => 0,
-        };
-        self.message.encoded_len() + group + HEADER * self.message.headers.len() + FIXED
-    }
-}
-
-/// When a group is full or old enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupLimits {
-    /// Quiet time after the newest task; truncated to seconds.
-    pub grace: Duration,
-    /// Longest wait of the oldest task; `None`: no limit.
-    pub max_delay: Option<Duration>,
-    /// Most tasks in one set, no more than [`MAX_AGGREGATION_SET`] whatever is asked for; `None`: that many.
-    pub max_size: Option<u32>,
-}
-
-impl GroupLimits {
-    /// Returns how many tasks make a group full, and are the most in one set.
-    #[must_use]
-    pub fn most(&self) -> u32 {
-        let asked = self.max_size.filter(|size| *size > 0);
-        asked.unwrap_or(MAX_AGGREGATION_SET).min(MAX_AGGREGATION_SET)
-    }
-}
-
-/// Tasks of one group, taken together to be made into one.
-#[derive(Clone, Debug)]
-pub struct AggregationSet {
-    /// The queue.
-    pub queue: QueueName,
-    /// The group.
-    pub group: GroupKey,
-    /// The id of the set, a UUID v4.
-    pub id: String,
-    /// The tasks, oldest first.
-    pub tasks: Vec<Arc<TaskMessage>>,
-    /// When the set is handed back to its group unless extended.
-    pub until: LeaseUntil,
-}
 
 /// The hot path of a task's storage. Object-safe.
 ///

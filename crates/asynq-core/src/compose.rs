@@ -88,7 +88,7 @@ pub fn compose_within(
         group_key: group.map(String::from).unwrap_or_default(),
         ..TaskMessage::default()
     };
-    check_size("message size", message.encoded_len(), max_message_bytes)?;
+    TaskError::check_size("message size", message.encoded_len(), max_message_bytes)?;
     Ok(EnqueueRequest {
         message,
         placement,
@@ -96,18 +96,6 @@ pub fn compose_within(
         deadline: deadline.filter(|at| exact_millis(*at).is_some()),
         token: env.entropy.bits(),
     })
-}
-
-/// Checks a number of bytes.
-pub(crate) fn check_size(field: &'static str, bytes: usize, limit: usize) -> Result<(), TaskError> {
-    if bytes > limit {
-        return Err(TaskError::TooLarge {
-            field,
-            limit: limit as u64,
-            got: bytes as u64,
-        });
-    }
-    Ok(())
 }
 
 fn placement(process: Option<ProcessAt>, group: Option<&GroupKey>, now: DateTime<Utc>) -> Result<Placement, TaskError> {

@@ -12,12 +12,11 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    compose::check_size,
-    error::{Error, Result, SettleError},
+    error::{Error, Result, SettleError, TaskError},
     names::{QueueName, TaskId},
     options::DEFAULT_MAX_MESSAGE_BYTES,
     progress,
-    states::States,
+    shared_state::States,
 };
 
 /// Where a handler's result goes. The runtime implements it over the broker.
@@ -208,7 +207,7 @@ impl TaskContext {
             return Err(Error::Canceled);
         }
         let result = result.into();
-        check_size("result", result.len(), self.0.results.max_bytes())?;
+        TaskError::check_size("result", result.len(), self.0.results.max_bytes())?;
         Ok(self.0.results.write(result).await?)
     }
 

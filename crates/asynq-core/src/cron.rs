@@ -17,12 +17,10 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, TimeZone};
 pub use chrono_tz::Tz;
+pub use error::MAX_SPEC;
 
 pub use self::error::{CronError, CronField, DurationFault, FieldFault};
 use self::fields::Fields;
-
-/// How many bytes a cron spec has at most. One that names each minute, hour, day and month has some 500.
-pub const MAX_SPEC: usize = 1024;
 
 /// When a periodic task is due, with the grammar and the meaning of Go's robfig/cron v3 (standard parser),
 /// which Go asynq has.

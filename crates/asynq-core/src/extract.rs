@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, ops::Deref, pin::Pin, sync::Arc
 
 use bytes::Bytes;
 
-pub use crate::states::States;
+pub use crate::shared_state::States;
 use crate::{
     context::TaskContext,
     error::{BoxError, Error, Result},

@@ -10,11 +10,11 @@ use chrono::TimeDelta;
 use crate::{
     broker::{Env, Outcome},
     config::Settings,
-    distrust::{drop_quietly, panic_text, shown},
-    error::{Directive, Error},
+    error::{Directive, Error, text::shown},
     handler::default_retry_delay,
     message::TaskMessage,
     options::{MAX_DURATION, MAX_ERROR_BYTES},
+    panics::{drop_quietly, panic_text},
     task::Task,
 };
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     entropy::Entropy,
     error::{BrokerError, ConfigError, Error, Result},
-    states::States,
+    shared_state::States,
     task::Task,
 };
 

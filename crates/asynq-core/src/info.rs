@@ -12,7 +12,7 @@ use crate::{
     names::{GroupKey, QueueName, TaskId},
     options::TaskOptions,
     progress::Progress,
-    state::TaskState,
+    task_state::TaskState,
 };
 
 /// A task as the storage holds it.

@@ -9,7 +9,7 @@ use crate::{
     error::{BrokerError, PoisonKind},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
-    state::TaskState,
+    task_state::TaskState,
     tree::PublishedTree,
 };
 

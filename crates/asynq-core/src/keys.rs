@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use crate::{
     names::{GroupKey, QueueName, TaskId},
-    state::TaskState,
+    task_state::TaskState,
 };
 
-/// The queue of tasks that name none.
-pub const DEFAULT_QUEUE: &str = "default";
+/// The highest score that is written: above it, a score does not hold every whole number. Later times
+/// are taken as this one, in 285 million years.
+pub const MAX_SCORE: i64 = 1 << 53;
 /// SET of queue names.
 pub const QUEUES: &str = "asynq:queues";
 /// ZSET of server-info keys.
@@ -145,7 +146,7 @@ pub mod field {
 /// Fields and keys of our own. Go neither lists nor clears them; all carry the prefix `x:`.
 pub mod own {
     use super::{GroupKey, QueueName, TaskId, of_queue};
-    use crate::periodic::EntryKey;
+    use crate::names::EntryKey;
 
     /// Task hash: the token of the call that took the task (rules.md#calls-outlive-actors).
     pub const TAKE: &str = "x:take";

@@ -11,8 +11,6 @@ pub mod compose;
 pub mod config;
 pub mod context;
 pub mod cron;
-#[doc(hidden)]
-pub mod distrust;
 pub mod entropy;
 pub mod error;
 pub mod excerpt;
@@ -26,16 +24,18 @@ pub mod message;
 pub mod mux;
 pub mod names;
 pub mod options;
+#[doc(hidden)]
+pub mod panics;
 pub mod patterns;
 pub mod payload;
 pub mod periodic;
 pub mod progress;
+pub mod published;
 pub mod raw;
-pub mod state;
-pub mod states;
+pub mod shared_state;
 pub mod task;
+pub mod task_state;
 pub mod tree;
-pub mod wire;
 
 pub use aggregator::{GroupAggregator, GroupAggregatorFunc};
 pub use broker::{Broker, Connector, Env, Storage};
@@ -59,9 +59,9 @@ pub use payload::IntoTask;
 pub use payload::TaskPayload;
 pub use periodic::{EntryKey, MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskConfigProvider};
 pub use progress::Progress;
-pub use state::{TaskState, UnknownState};
-pub use states::States;
+pub use shared_state::States;
 pub use task::Task;
+pub use task_state::{TaskState, UnknownState};
 pub use tree::{ActorState, PublishedTree, ServerIdentity, TreeNode};
 
 /// What the macros write; no part of the public interface.

@@ -6,8 +6,8 @@ use prost::Message as _;
 pub use asynq_proto::TaskMessage;
 
 use crate::{
-    broker::MAX_SCORE,
     error::PoisonKind,
+    keys::MAX_SCORE,
     names::{QueueName, TaskId},
 };
 

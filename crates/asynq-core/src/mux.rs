@@ -11,7 +11,7 @@ use crate::{
     extract::{Rejection, Route},
     handler::Handler,
     patterns::Patterns,
-    states::States,
+    shared_state::States,
     task::Task,
 };
 

@@ -1,18 +1,41 @@
 //! The names that must not be mixed: queues, tasks, types, groups, servers.
 //!
-//! Go asynq accepts any name that is not blank and keeps surrounding blanks (`compat` of Go's
-//! `client.go`); so do we. Limits that are ours: none on length beyond what Redis takes.
+//! Go asynq accepts any name that is not blank and keeps surrounding blanks (Go: `client.go`); so do we. Limits that are ours: none on length beyond what Redis takes.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{NameError, NameFault},
-    excerpt::Excerpt,
-};
+use crate::excerpt::Excerpt;
 
+/// The queue of tasks that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+/// What errors call the name of a queue.
 const QUEUE: &str = "queue";
+
+/// A name that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {fault}")]
+#[non_exhaustive]
+pub struct NameError {
+    /// Which name it was, in words: `queue`, `task id`, `group` …
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub fault: NameFault,
+}
+
+/// What is wrong with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameFault {
+    /// It is empty or only white space. The text is Go's.
+    #[error("must contain one or more characters")]
+    Blank,
+    /// A queue's name that begins with `}`. The keys of a queue share the hash tag `{name}`, which this would
+    /// end before it begins: a cluster would spread the keys over its nodes.
+    #[error("must not begin with '}}', which makes the hash tag of its keys empty")]
+    EmptyHashTag,
+}
 
 /// Returns what is wrong with the name of a `field`.
 fn fault(field: &str, text: &str) -> Option<NameFault> {
@@ -140,9 +163,39 @@ name!(
     "system id"
 );
 
+/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one: the MD5
+/// of scheduler name, spec, time zone, type, payload, headers and options, in hexadecimal. Go's entry ids
+/// are random in each process.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryKey(Arc<str>);
+impl EntryKey {
+    /// The key that a digest in hexadecimal stands for.
+    pub(crate) fn of_digest(hex: &str) -> Self {
+        Self(Arc::from(hex))
+    }
+
+    /// The 32 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EntryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Default for QueueName {
     fn default() -> Self {
-        Self(Arc::from(crate::keys::DEFAULT_QUEUE))
+        Self(Arc::from(DEFAULT_QUEUE))
     }
 }
 

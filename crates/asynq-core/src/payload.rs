@@ -9,7 +9,7 @@ use crate::{error::Result, task::Task};
 use crate::{
     extract::{FromTask, Rejection},
     options::TaskOptions,
-    states::States,
+    shared_state::States,
 };
 
 /// What a task can be made of: a [`Task`] itself, and every `TaskPayload` (feature `json`).

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+pub use crate::names::EntryKey;
 use crate::{
     error::BoxError,
     options::{ProcessAt, TaskOptions},
@@ -166,12 +167,6 @@ impl<P: PeriodicTaskConfigProvider + ?Sized> PeriodicTaskConfigProvider for Arc<
     }
 }
 
-/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one: the MD5
-/// of scheduler name, spec, time zone, type, payload, headers and options, in hexadecimal. Go's entry ids
-/// are random in each process.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryKey(Arc<str>);
-
 impl EntryKey {
     /// The key of the entry that a scheduler of this name makes of a registration. `options` are
     /// those of the registration; they are merged over the task's own. `timezone` is the name of the
@@ -213,25 +208,7 @@ impl EntryKey {
             parts.part(name);
             parts.part(value);
         }
-        Self(parts.hex().into())
-    }
-
-    /// The 32 hexadecimal digits.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for EntryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for EntryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        Self::of_digest(&parts.hex())
     }
 }
 

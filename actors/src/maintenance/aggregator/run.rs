@@ -12,7 +12,8 @@ use asynq_core::{
     BrokerError, EnqueueError, Error, GroupAggregator, QueueName, Task, TaskError, TaskOptions,
     broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, Env, GroupLimits, LeaseUntil},
     compose::compose_within,
-    distrust::{drop_quietly, panic_text, report, shown},
+    error::text::{report, shown},
+    panics::{drop_quietly, panic_text},
 };
 use futures::{FutureExt as _, future::join_all};
 use tokio::time::{Instant, sleep, timeout};

@@ -5,9 +5,9 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use asynq_core::{
     ConfigError, EnqueueError, MissedTicks, OnConflict, Task, TaskInfo, TaskOptions,
     config::message_limit_problem,
-    distrust::{drop_quietly, panic_text},
     error::ConfigFault,
     options::DEFAULT_MAX_MESSAGE_BYTES,
+    panics::{drop_quietly, panic_text},
 };
 use chrono_tz::Tz;
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::{
     BrokerError, EnqueueError, EntryKey, QueueName, Storage,
     broker::{Tick, Ticked},
-    distrust::report,
+    error::text::report,
     info::SchedulerEnqueueEvent,
     periodic::TickMark,
 };

@@ -10,7 +10,10 @@ use crate::supervision::{
     crash::{Fuse, Fused},
     supervised_ref::Slot,
 };
-use asynq_core::distrust::{drop_quietly, panic_text, shown};
+use asynq_core::{
+    error::text::shown,
+    panics::{drop_quietly, panic_text},
+};
 
 /// When a child that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

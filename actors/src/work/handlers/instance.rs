@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{handle_task::HandleTask, incarnation::Live, pool::Pool};
-use asynq_core::distrust::{panic_report, shown};
+use asynq_core::{error::text::shown, panics::panic_report};
 
 pub(super) struct Instance<A> {
     pub(super) actor: A,

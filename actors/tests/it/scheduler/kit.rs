@@ -13,8 +13,8 @@ use asynq_core::{
     Clock, Connector, Entropy, Inspect as _, QueueName, Task,
     broker::Env,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
+    published,
     raw::RawValue,
-    wire,
 };
 use asynq_memory::MemoryStore;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -135,7 +135,7 @@ pub(super) async fn shown(store: &MemoryStore, env: &Env) -> Vec<SchedulerEntry>
         other => panic!("{other:?}"),
     });
     entries
-        .map(|bytes| wire::decode_scheduler_entry(bytes).unwrap())
+        .map(|bytes| published::decode_scheduler_entry(bytes).unwrap())
         .collect()
 }
 
@@ -149,7 +149,7 @@ pub(super) fn histories(store: &MemoryStore) -> Vec<(String, Vec<SchedulerEnqueu
         };
         let events = events
             .iter()
-            .map(|(bytes, _)| wire::decode_enqueue_event(bytes).unwrap());
+            .map(|(bytes, _)| published::decode_enqueue_event(bytes).unwrap());
         Some((id.to_owned(), events.collect()))
     });
     histories.collect()

@@ -10,6 +10,11 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How many enqueue events are kept for a scheduler entry.
+pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
+/// How long a scheduler that lost the answer to a tick can still hear how it was decided.
+pub const TICK_RECEIPT: Duration = Duration::from_secs(3600);
+
 /// One time at which a periodic task is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tick {
@@ -25,7 +30,7 @@ pub struct Tick {
     /// longer.
     pub keep: Duration,
     /// The scheduler that asks, by a name of its own. The last tick of the entry that it decided is remembered
-    /// for [`TICK_RECEIPT`](super::TICK_RECEIPT), so that it hears of it when the answer was lost, whatever
+    /// for [`TICK_RECEIPT`], so that it hears of it when the answer was lost, whatever
     /// became of the task and of later ticks.
     pub by: Arc<str>,
     /// What an id that is taken means.

@@ -1,6 +1,6 @@
 //! What maintenance finds and does: tasks to recover, to forward, to repair.
 
-use super::{LeaseUntil, Outcome, Poison};
+use super::take::{LeaseUntil, Outcome, Poison};
 use crate::{
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
@@ -8,8 +8,18 @@ use crate::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A task whose lease ended [`RECOVER_GRACE`](super::RECOVER_GRACE) ago.
+/// How long an expired lease is left alone before its task is recovered (Go: recoverer.go).
+pub const RECOVER_GRACE: Duration = Duration::from_secs(30);
+/// How long something is left alone that cannot be moved as long as another key is damaged: a due task, or
+/// an old aggregation set, whose group's key holds another type.
+pub const PUT_OFF: Duration = Duration::from_secs(60);
+/// How often a task that may never have been started is given back without counting a failure. One that ends
+/// its process as soon as it runs looks the same, so there is an end to it.
+pub const MAX_UNSTARTED: u32 = 3;
+
+/// A task whose lease ended [`RECOVER_GRACE`] ago.
 #[derive(Clone, Debug)]
 pub struct ExpiredTask {
     /// The queue it was found in.
@@ -20,7 +30,7 @@ pub struct ExpiredTask {
     pub until: LeaseUntil,
     /// Whether the task may never have been started: a server of this library took it and its lease is still
     /// that of the take, so that it was held for less than a heartbeat before its owner stood still or died;
-    /// and it was given back for that fewer than [`MAX_UNSTARTED`](super::MAX_UNSTARTED) times. False for tasks
+    /// and it was given back for that fewer than [`MAX_UNSTARTED`] times. False for tasks
     /// that Go servers took.
     pub unstarted: bool,
 }
@@ -79,7 +89,7 @@ pub struct Forwarded {
     /// Ids that lay in the way and were put aside.
     pub poisoned: Vec<Poison>,
     /// Tasks that cannot join their group since its key holds another type. They are due again in
-    /// [`PUT_OFF`](super::PUT_OFF).
+    /// [`PUT_OFF`].
     pub put_off: Vec<TaskId>,
 }
 

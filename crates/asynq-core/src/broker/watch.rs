@@ -1,6 +1,6 @@
 //! Wake-ups: watches on queues, and cancel requests.
 
-use super::LeaseRef;
+use super::take::LeaseRef;
 use crate::names::TaskId;
 use tokio::sync::{mpsc, watch};
 

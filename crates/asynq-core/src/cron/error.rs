@@ -2,8 +2,10 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use super::MAX_SPEC;
 use crate::excerpt::Excerpt;
+
+/// How many bytes a cron spec has at most. One that names each minute, hour, day and month has some 500.
+pub const MAX_SPEC: usize = 1024;
 
 /// Why a cron spec was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

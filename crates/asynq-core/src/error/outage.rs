@@ -4,8 +4,7 @@ use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::BrokerError;
-use crate::distrust::report;
+use super::{BrokerError, text::report};
 
 /// Why a storage cannot be reached: which one, what happened, since when, and how often it was tried.
 ///

@@ -9,9 +9,9 @@ use asynq_core::{
     inspect::PageRequest,
     keys::{self, own},
     names::TaskId,
+    published,
     raw::RawValue,
     tree::{PublishedTree, ServerIdentity, TreeNode},
-    wire,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -43,7 +43,7 @@ pub(crate) fn write_server(
     let (server_key, workers_key) = keys_of(server);
     data.servers.put(
         &server_key,
-        Some(RawValue::String(wire::encode_server(server))),
+        Some(RawValue::String(published::encode_server(server))),
         ttl,
         now,
     );
@@ -56,7 +56,7 @@ pub(crate) fn write_server(
         } else {
             id.to_owned()
         };
-        running.insert(field, wire::encode_worker(worker));
+        running.insert(field, published::encode_worker(worker));
     }
     let running = (!running.is_empty()).then_some(RawValue::Hash(running));
     data.workers.put(&workers_key, running, ttl, now);
@@ -84,7 +84,7 @@ fn keys_of(server: &ServerInfo) -> (String, String) {
 pub(crate) fn servers(data: &Data, now: DateTime<Utc>) -> Result<Vec<ServerInfo>, BrokerError> {
     data.check(keys::SERVERS)?;
     let decode = |value: &RawValue| match value {
-        RawValue::String(bytes) => wire::decode_server(bytes),
+        RawValue::String(bytes) => published::decode_server(bytes),
         _ => None,
     };
     Ok(data.servers.living(now).filter_map(decode).collect())
@@ -96,7 +96,11 @@ pub(crate) fn workers(data: &Data, now: DateTime<Utc>) -> Result<Vec<WorkerInfo>
     let mut workers = Vec::new();
     for value in data.workers.living(now) {
         if let RawValue::Hash(running) = value {
-            workers.extend(running.values().filter_map(|bytes| wire::decode_worker(bytes.clone())));
+            workers.extend(
+                running
+                    .values()
+                    .filter_map(|bytes| published::decode_worker(bytes.clone())),
+            );
         }
     }
     Ok(workers)
@@ -147,7 +151,7 @@ pub(crate) fn write_entries(
     now: DateTime<Utc>,
 ) -> Result<(), BrokerError> {
     data.check(keys::SCHEDULERS)?;
-    let list: Vec<Bytes> = entries.iter().rev().map(wire::encode_scheduler_entry).collect();
+    let list: Vec<Bytes> = entries.iter().rev().map(published::encode_scheduler_entry).collect();
     let list = (!list.is_empty()).then_some(RawValue::List(list));
     data.schedulers
         .put(&keys::scheduler_entries(scheduler_id), list, whole_secs(ttl), now);
@@ -161,7 +165,7 @@ pub(crate) fn entries(data: &Data, now: DateTime<Utc>) -> Result<Vec<SchedulerEn
     for value in data.schedulers.living(now) {
         let RawValue::List(list) = value else { continue };
         for bytes in list {
-            match wire::decode_scheduler_entry(bytes.clone()) {
+            match published::decode_scheduler_entry(bytes.clone()) {
                 Some(entry) => entries.push(entry),
                 None => tracing::warn!("a scheduler entry cannot be read"),
             }
@@ -184,7 +188,7 @@ pub(crate) fn events(
     let size = usize::try_from(page.size()).unwrap_or(usize::MAX);
     let page = history.iter().rev().skip(start).take(size);
     let decode = |(bytes, _): (&Bytes, i64)| {
-        let event = wire::decode_enqueue_event(bytes);
+        let event = published::decode_enqueue_event(bytes);
         if event.is_none() {
             tracing::warn!(entry_id, "an enqueue event of a scheduler entry cannot be read");
         }
@@ -204,7 +208,7 @@ pub(crate) fn record_event(data: &mut Data, entry_id: &str, event: &SchedulerEnq
     let events = data.history.entry(entry_id.to_owned()).or_default();
     let most = MAX_SCHEDULER_EVENTS as usize - 1;
     events.pop_lowest(events.len().saturating_sub(most));
-    events.insert(wire::encode_enqueue_event(event), event.enqueued_at.timestamp());
+    events.insert(published::encode_enqueue_event(event), event.enqueued_at.timestamp());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use asynq_core::{
     error::BrokerError,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::PageRequest,
-    keys, wire,
+    keys, published,
 };
 use futures::future::join;
 
@@ -29,7 +29,7 @@ pub(crate) async fn write(
     let key = keys::scheduler_entries(scheduler_id);
     let mut args = Args::with_capacity(1 + entries.len()).int(ttl);
     for entry in entries {
-        args.push_owned(wire::encode_scheduler_entry(entry).into());
+        args.push_owned(published::encode_scheduler_entry(entry).into());
     }
     let listed = announce(core, keys::SCHEDULERS, &key, ttl);
     let written = core
@@ -52,7 +52,7 @@ pub(crate) async fn clear(core: &Core, scheduler_id: &str) -> Result<(), BrokerE
 
 pub(crate) async fn record(core: &Core, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
     let mut args = Args::with_capacity(3).int(event.enqueued_at.timestamp());
-    args.push_owned(wire::encode_enqueue_event(event).into());
+    args.push_owned(published::encode_enqueue_event(event).into());
     let args = args.int(i64::from(MAX_SCHEDULER_EVENTS));
     let keys = vec![keys::scheduler_history(entry_id).into_bytes()];
     scalar(
@@ -74,7 +74,7 @@ pub(crate) async fn entries(core: &Core) -> Result<Vec<SchedulerEntry>, BrokerEr
     for value in read(core, keys::SCHEDULERS, "LRANGE", &["0", "-1"]).await? {
         let mut list = Reply::new("LRANGE", value)?;
         while !list.is_empty() {
-            match wire::decode_scheduler_entry(list.bytes()?.into()) {
+            match published::decode_scheduler_entry(list.bytes()?.into()) {
                 Some(entry) => entries.push(entry),
                 None => tracing::warn!("a scheduler entry cannot be read"),
             }
@@ -100,7 +100,7 @@ pub(crate) async fn events(
     let mut reply = Reply::new("ZREVRANGE", answer)?;
     let mut events = Vec::with_capacity(reply.len());
     while !reply.is_empty() {
-        match wire::decode_enqueue_event(&reply.bytes()?) {
+        match published::decode_enqueue_event(&reply.bytes()?) {
             Some(event) => events.push(event),
             None => tracing::warn!(entry_id, "an enqueue event of a scheduler entry cannot be read"),
         }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use asynq_core::{
     error::BrokerError,
     info::{ServerInfo, WorkerInfo},
-    keys, wire,
+    keys, published,
 };
 use futures::future::join3;
 use redis::Value;
@@ -58,7 +58,7 @@ pub(crate) async fn write(
     let ttl = whole_secs(ttl);
     let (server_key, workers_key) = keys_for(server);
     let mut args = Args::with_capacity(2 + 2 * workers.len()).int(ttl);
-    args.push_owned(wire::encode_server(server).into());
+    args.push_owned(published::encode_server(server).into());
     let mut seen = HashSet::with_capacity(workers.len());
     for worker in workers {
         // Only values are read; the queue tells apart equal ids (differences.md#ids-in-two-queues).
@@ -67,7 +67,7 @@ pub(crate) async fn write(
         } else {
             args.push(format!("{}:{}", worker.queue, worker.task_id));
         }
-        args.push_owned(wire::encode_worker(worker).into());
+        args.push_owned(published::encode_worker(worker).into());
     }
     let keys = vec![server_key.clone().into_bytes(), workers_key.clone().into_bytes()];
     let (first, second, third) = join3(
@@ -142,7 +142,7 @@ pub(crate) async fn read(
 pub(crate) async fn servers(core: &Core) -> Result<Vec<ServerInfo>, BrokerError> {
     let values = read(core, keys::SERVERS, "GET", &[]).await?;
     let found = values.into_iter().filter_map(|value| bytes("GET", value).ok());
-    Ok(found.filter_map(|info| wire::decode_server(&info)).collect())
+    Ok(found.filter_map(|info| published::decode_server(&info)).collect())
 }
 
 /// Returns what the living servers run.
@@ -151,7 +151,7 @@ pub(crate) async fn workers(core: &Core) -> Result<Vec<WorkerInfo>, BrokerError>
     for value in read(core, keys::WORKERS, "HVALS", &[]).await? {
         let mut running = Reply::new("HVALS", value)?;
         while !running.is_empty() {
-            workers.extend(wire::decode_worker(running.bytes()?.into()));
+            workers.extend(published::decode_worker(running.bytes()?.into()));
         }
     }
     Ok(workers)

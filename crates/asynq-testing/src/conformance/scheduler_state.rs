@@ -4,7 +4,7 @@ use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::PageRequest,
-    keys, wire,
+    keys, published,
 };
 
 use super::kit::*;
@@ -45,7 +45,7 @@ pub(super) async fn entries_are_stored_as_go_stores_them(fx: &Fixture) {
     assert_eq!(raw["asynq:schedulers"], zset(&[(ENTRIES, fx.secs() + 20)]));
     assert_eq!(
         raw[ENTRIES],
-        RawValue::List(entries.iter().rev().map(wire::encode_scheduler_entry).collect())
+        RawValue::List(entries.iter().rev().map(published::encode_scheduler_entry).collect())
     );
     let ttl = fx.ttl_of(ENTRIES).await.unwrap_or_default();
     assert!((15..=20).contains(&ttl), "{ttl}");
@@ -66,7 +66,7 @@ pub(super) async fn each_beat_writes_the_entries_anew(fx: &Fixture) {
     let raw = fx.raw().await.state;
     assert_eq!(
         raw[ENTRIES],
-        RawValue::List(vec![wire::encode_scheduler_entry(&entry(fx, "e3"))])
+        RawValue::List(vec![published::encode_scheduler_entry(&entry(fx, "e3"))])
     );
     fx.storage.write_scheduler_entries(ID, &[], ttl).await.unwrap();
     assert_eq!(fx.raw().await.state.keys().collect::<Vec<_>>(), ["asynq:schedulers"]);
@@ -101,7 +101,7 @@ pub(super) async fn events_are_kept_by_time(fx: &Fixture) {
         fx.storage.record_enqueue_event("e1", &event(fx, n)).await.unwrap();
     }
     let raw = fx.raw().await.state;
-    let expected = [1, 2, 3].map(|n| (wire::encode_enqueue_event(&event(fx, n)), fx.secs() + n));
+    let expected = [1, 2, 3].map(|n| (published::encode_enqueue_event(&event(fx, n)), fx.secs() + n));
     assert_eq!(raw[HISTORY], RawValue::ZSet(expected.to_vec()));
     assert_eq!(fx.ttl_of(HISTORY).await, None);
 }
@@ -110,7 +110,7 @@ pub(super) async fn events_are_kept_by_time(fx: &Fixture) {
 pub(super) async fn the_oldest_events_go(fx: &Fixture) {
     let most = i64::from(MAX_SCHEDULER_EVENTS);
     fx.edit(|state| {
-        let events = (0..most).map(|n| (wire::encode_enqueue_event(&event(fx, n)), fx.secs() + n));
+        let events = (0..most).map(|n| (published::encode_enqueue_event(&event(fx, n)), fx.secs() + n));
         state.insert(HISTORY.into(), RawValue::ZSet(events.collect()));
     })
     .await;
@@ -207,7 +207,7 @@ pub(super) async fn an_unreadable_entry_is_left_out(fx: &Fixture) {
             .await
             .unwrap();
     }
-    let readable = wire::encode_scheduler_entry(&entry(fx, "e1"));
+    let readable = published::encode_scheduler_entry(&entry(fx, "e1"));
     fx.edit(|state| {
         let damaged = RawValue::List(vec![Bytes::from_static(b"\xff"), readable]);
         state.insert(ENTRIES.into(), damaged);

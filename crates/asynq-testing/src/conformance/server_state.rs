@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use asynq_core::{
     info::{ServerInfo, ServerStatus, WorkerInfo},
-    wire,
+    published,
 };
 
 use super::kit::*;
@@ -59,7 +59,7 @@ pub(super) async fn a_server_is_stored_as_go_stores_it(fx: &Fixture) {
     );
     assert_eq!(raw["asynq:servers"], zset(&[(info, fx.secs() + 10)]));
     assert_eq!(raw["asynq:workers"], zset(&[(workers, fx.secs() + 10)]));
-    assert_eq!(raw[info], RawValue::String(wire::encode_server(&server(fx, "s1"))));
+    assert_eq!(raw[info], RawValue::String(published::encode_server(&server(fx, "s1"))));
     let RawValue::Hash(running) = &raw[workers] else {
         panic!("{:?}", raw[workers])
     };
@@ -67,7 +67,7 @@ pub(super) async fn a_server_is_stored_as_go_stores_it(fx: &Fixture) {
     stored.sort();
     assert_eq!(
         stored,
-        ["a", "b"].map(|task| wire::encode_worker(&worker(fx, "s1", task)))
+        ["a", "b"].map(|task| published::encode_worker(&worker(fx, "s1", task)))
     );
     for key in [info, workers] {
         let ttl = fx.ttl_of(key).await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Guards around what a user's code does: its texts, its drops and its panics.
+//! Panics of a user's code: caught, told with their place, and kept from spreading through drops.
 
 use std::{
     any::Any,
@@ -7,52 +7,11 @@ use std::{
     sync::{Mutex, MutexGuard, Once, PoisonError},
 };
 
-use crate::error::Directed;
-
-/// So many causes of an error are shown.
-const CAUSES: usize = 32;
 /// The places of so many panics are known.
 const PLACES: usize = 64;
 
 /// Text and place of the last panics, the newest last. A panic that is caught no longer knows its place.
 static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
-
-/// An error with its causes, on one line. A cause whose text stands there already, since the error shows
-/// it, is not repeated, and what an error says of its task is no cause. For errors of our own; a user's goes
-/// through [`shown`].
-pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()).take(CAUSES) {
-        if cause.is::<Directed>() {
-            continue;
-        }
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) && !text.contains(&format!(": {cause}")) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-/// The text of an error, its causes included; the error's own alone where one of them cannot be shown.
-pub fn shown(error: &(dyn std::error::Error + 'static)) -> String {
-    std::panic::catch_unwind(AssertUnwindSafe(|| report(error))).unwrap_or_else(|panic| {
-        drop_quietly(panic);
-        trusting(|| error.to_string())
-    })
-}
-
-/// A text that a user's code makes, or a word that it cannot be had.
-pub fn trusting(text: impl FnOnce() -> String) -> String {
-    match std::panic::catch_unwind(AssertUnwindSafe(text)) {
-        Ok(text) => text,
-        Err(panic) => {
-            drop_quietly(panic);
-            "an error that cannot be shown: its text panics".to_owned()
-        }
-    }
-}
 
 /// Drops what a user's code left behind. The text of the panic, if that panics.
 pub fn drop_quietly<T>(left: T) -> Option<String> {

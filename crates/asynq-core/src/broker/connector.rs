@@ -1,0 +1,54 @@
+//! What opens a storage.
+
+use super::Storage;
+use crate::{clock::Clock, entropy::Entropy, error::BrokerError};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a storage is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    /// The source of `now`.
+    pub clock: Clock,
+    /// The source of ids, tokens and jitter.
+    pub entropy: Entropy,
+}
+
+/// Opens a storage. What the broker actor holds: it opens, it never knows Redis.
+#[async_trait]
+pub trait Connector: Send + Sync + fmt::Debug + 'static {
+    /// Opens the storage and checks that it answers.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when it cannot be reached (try again later), others when the
+    /// settings are wrong.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future drops the half-open connection.
+    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError>;
+
+    /// Where it connects to, without secrets; for logs and the tree.
+    fn describe(&self) -> String;
+
+    /// Where a system on it takes time and randomness from, unless that is told otherwise. Default: from
+    /// the operating system.
+    fn env(&self) -> Env {
+        Env::default()
+    }
+}
+
+#[async_trait]
+impl<C: Connector + ?Sized> Connector for Arc<C> {
+    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
+        (**self).connect(env).await
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn env(&self) -> Env {
+        (**self).env()
+    }
+}

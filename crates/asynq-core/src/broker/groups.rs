@@ -1,0 +1,63 @@
+//! Groups of tasks, and the sets that are made of them.
+
+use super::take::LeaseUntil;
+use crate::{
+    message::TaskMessage,
+    names::{GroupKey, QueueName},
+};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an aggregation set belongs to the server that made it.
+pub const AGGREGATION_SET_LIFETIME: Duration = Duration::from_secs(120);
+/// How many tasks an aggregation set has at most, also where no size was asked for. What is more stays in
+/// its group, for the next set.
+pub const MAX_AGGREGATION_SET: u32 = 10_000;
+
+/// When a group is full or old enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Quiet time after the newest task; truncated to seconds.
+    pub grace: Duration,
+    /// Longest wait of the oldest task; `None`: no limit.
+    pub max_delay: Option<Duration>,
+    /// Most tasks in one set, no more than [`MAX_AGGREGATION_SET`] whatever is asked for; `None`: that many.
+    pub max_size: Option<u32>,
+}
+
+impl GroupLimits {
+    /// Returns how many tasks make a group full, and are the most in one set.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        let asked = self.max_size.filter(|size| *size > 0);
+        asked.unwrap_or(MAX_AGGREGATION_SET).min(MAX_AGGREGATION_SET)
+    }
+}
+
+/// Tasks of one group, taken together to be made into one.
+#[derive(Clone, Debug)]
+pub struct AggregationSet {
+    /// The queue.
+    pub queue: QueueName,
+    /// The group.
+    pub group: GroupKey,
+    /// The id of the set, a UUID v4.
+    pub id: String,
+    /// The tasks, oldest first.
+    pub tasks: Vec<Arc<TaskMessage>>,
+    /// When the set is handed back to its group unless extended.
+    pub until: LeaseUntil,
+}
+
+impl LeaseUntil {
+    /// The end of an aggregation set that is [given up](super::Broker::release_aggregation): `now` if there is nothing to
+    /// wait for, else the first whole second that is not before `now` + `wait`. At most a
+    /// [lifetime](AGGREGATION_SET_LIFETIME) of a set from now.
+    #[must_use]
+    pub fn of_release(now: DateTime<Utc>, wait: Duration) -> Self {
+        let over = now + wait.min(AGGREGATION_SET_LIFETIME);
+        let part = !wait.is_zero() && over.timestamp_subsec_nanos() > 0;
+        Self(over.timestamp() + i64::from(part))
+    }
+}

@@ -1,0 +1,186 @@
+//! The take and the end of a task: leases, tokens, and what is exchanged.
+
+use crate::{
+    error::{BrokerError, PoisonKind, SettleError},
+    message::TaskMessage,
+    names::{QueueName, TaskId},
+};
+use chrono::{DateTime, Utc};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How many tasks one call moves at most, whatever was asked for (rules.md#bounded-calls).
+pub const MAX_BATCH: u32 = 200;
+/// How many tasks of one queue a server archives at most; older ones are trimmed.
+pub const MAX_ARCHIVED: u32 = 10_000;
+/// How long archived tasks are kept.
+pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long daily counters are kept, from their first increment.
+pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// The token of one call of [`Broker::exchange`](super::Broker::exchange): `<server uuid>-<seq>@<lease>`. It is
+/// written on each task that the call takes and fences every later write (rules.md#calls-outlive-actors and
+/// rules.md#fenced-settle).
+/// The lease that it names is the one of the take, in Unix seconds: as long as it is that of the task, nobody
+/// has extended it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CallToken(Arc<str>);
+
+impl CallToken {
+    /// The token of call number `seq` of one broker, which takes tasks for this lease.
+    #[must_use]
+    pub fn new(broker: &str, seq: u64, lease: LeaseUntil) -> Self {
+        Self(format!("{broker}-{seq}@{}", lease.0).into())
+    }
+
+    /// The lease that a token names; `None` if it names none.
+    #[must_use]
+    pub fn lease_in(token: &str) -> Option<LeaseUntil> {
+        let (_, lease) = token.rsplit_once('@')?;
+        lease.parse().ok().map(LeaseUntil)
+    }
+
+    /// The text written to the hash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CallToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What must be known of a call before it is sent, so that its effect can be found again when
+/// the answer is lost.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// Written on each task taken.
+    pub token: CallToken,
+    /// Which connection it goes out on; the number is the storage's own (0: none).
+    pub connection: u64,
+    /// The lease that the call writes, Unix seconds.
+    pub lease_until: LeaseUntil,
+}
+
+/// The score of a lease, in whole Unix seconds of the storage's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseUntil(pub i64);
+
+impl LeaseUntil {
+    /// The lease that is written now: `now` + 30 s, floored.
+    #[must_use]
+    pub fn from_now(now: DateTime<Utc>) -> Self {
+        Self((now + LEASE).timestamp())
+    }
+
+    /// The end of the lease.
+    #[must_use]
+    pub fn instant(self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.0, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+/// One task that we took: what fences every write that concerns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// The queue.
+    pub queue: QueueName,
+    /// The task.
+    pub id: TaskId,
+    /// The token of our take.
+    pub token: CallToken,
+    /// The highest lease that we wrote.
+    pub until: LeaseUntil,
+}
+
+/// A task that was taken and is ours until its lease ends.
+#[derive(Clone, Debug)]
+pub struct LeasedTask {
+    /// The task.
+    pub message: Arc<TaskMessage>,
+    /// Our claim on it.
+    pub lease: LeaseRef,
+    /// The deadline to the millisecond, where that of the message is floored.
+    pub deadline: Option<DateTime<Utc>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Success, or a revoked task: deleted, or kept as completed where `retain` is set and the
+    /// message has a retention.
+    Done {
+        /// Keep it for its retention. False for revoked tasks.
+        retain: bool,
+    },
+    /// Failure: try again at `at`.
+    Retry {
+        /// When; its score is floored to seconds, and we keep it back until then, to the millisecond.
+        at: DateTime<Utc>,
+        /// The text stored in the task.
+        error: String,
+        /// Whether it counts as a failure: `retried` + 1 and the counters.
+        is_failure: bool,
+    },
+    /// Failure for good.
+    Archive {
+        /// The text stored in the task.
+        error: String,
+    },
+    /// Not run to an end: back to the front of its queue, nothing counted.
+    Requeue,
+}
+
+/// An outcome that is to be written.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The claim that fences it.
+    pub lease: LeaseRef,
+    /// The message as it was taken.
+    pub message: Arc<TaskMessage>,
+    /// How the run ended.
+    pub outcome: Outcome,
+}
+
+/// How many tasks are wanted from a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The queue.
+    pub queue: QueueName,
+    /// At most so many; more than [`MAX_BATCH`] are never given in one call.
+    pub max: u32,
+}
+
+/// A task whose data cannot be used. It was quarantined or dropped from its container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// The queue.
+    pub queue: QueueName,
+    /// The id.
+    pub id: TaskId,
+    /// What is wrong.
+    pub kind: PoisonKind,
+}
+
+/// The answer to [`Broker::exchange`](super::Broker::exchange).
+#[derive(Debug, Default)]
+pub struct Exchanged {
+    /// One answer for each settlement, in order.
+    pub settled: Vec<Result<(), SettleError>>,
+    /// The tasks that are now ours, in the order they are to be started: queue by queue as they were
+    /// wanted, within a queue in the order of the take, longest waiting first.
+    pub leased: Vec<LeasedTask>,
+    /// What lay in the way and was put aside.
+    pub poisoned: Vec<Poison>,
+    /// Queues that had less than was wanted (empty or paused).
+    pub exhausted: Vec<QueueName>,
+    /// Queues whose part failed; the tasks of an ambiguous part must be
+    /// [adopted](super::Broker::adopt) before anything is settled again.
+    pub failed: Vec<(QueueName, BrokerError)>,
+}

@@ -1,0 +1,95 @@
+//! The directive that an error carries.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+/// Any error of the user's own.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What becomes of a task whose handler returned an error.
+///
+/// [`Error::directive`] finds it, however the error was wrapped on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Directive {
+    /// The run failed: the task is retried while retries are left, then archived. Any error that says
+    /// nothing else.
+    Fail,
+    /// The task is archived now ([`Error::skip_retry`]).
+    SkipRetry,
+    /// The task is dropped ([`Error::revoke`]).
+    Revoke,
+    /// The task is run again after this time, and no retry is used up ([`Error::snooze`]).
+    Snooze(Duration),
+}
+
+/// The content of [`Error::SkipRetry`], [`Error::Revoke`] and [`Error::Snooze`], and their
+/// [`source`](StdError::source).
+///
+/// It stands in the chain of sources for its own sake: error types that keep only the chain of what they
+/// were made from (`anyhow::Error` turned into a `Box<dyn Error>`, for example) keep the directive with it.
+#[derive(Debug)]
+pub struct Directed {
+    directive: Directive,
+    pub(super) error: Option<BoxError>,
+}
+
+impl Directed {
+    pub(super) fn skip_retry(error: BoxError) -> Self {
+        Self {
+            directive: Directive::SkipRetry,
+            error: Some(error),
+        }
+    }
+
+    pub(super) fn revoke(error: BoxError) -> Self {
+        Self {
+            directive: Directive::Revoke,
+            error: Some(error),
+        }
+    }
+
+    pub(super) fn snooze(delay: Duration) -> Self {
+        Self {
+            directive: Directive::Snooze(delay),
+            error: None,
+        }
+    }
+
+    /// Returns what becomes of the task.
+    #[must_use]
+    pub fn directive(&self) -> Directive {
+        self.directive
+    }
+
+    /// The error that the handler gave as the reason; `None` for a snooze.
+    #[must_use]
+    pub fn reason(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.error.as_deref()
+    }
+
+    /// The text of the [`Error`] that holds this: that of the reason.
+    pub(super) fn text(&self) -> &dyn fmt::Display {
+        match &self.error {
+            Some(error) => error,
+            None => self,
+        }
+    }
+}
+
+/// The directive itself, in a few words: the reason is the text of the [`Error`] in front of this one.
+impl fmt::Display for Directed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.directive {
+            Directive::Fail => f.write_str("retry the task"),
+            Directive::SkipRetry => f.write_str("skip retry for the task"),
+            Directive::Revoke => f.write_str("revoke the task"),
+            Directive::Snooze(delay) => write!(f, "put off for {delay:?}"),
+        }
+    }
+}
+
+impl StdError for Directed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.as_ref().and_then(|error| error.source())
+    }
+}

@@ -1,0 +1,297 @@
+//! What goes wrong between a program and the storage, by what was asked of it.
+
+use super::{directed::BoxError, task::TaskError};
+use crate::{
+    excerpt::Excerpt,
+    names::{GroupKey, NameError, QueueName, TaskId},
+    task_state::TaskState,
+};
+
+/// What went wrong between us and the storage.
+///
+/// [`is_ambiguous`](Self::is_ambiguous) tells whether the operation may have taken effect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// There is no connection, or it refused before anything was sent. Nothing took effect.
+    #[error("storage is not reachable")]
+    Unavailable {
+        /// The cause, where there is one.
+        source: Option<BoxError>,
+    },
+    /// It was sent, and the answer never came: it may have taken effect or may still do so.
+    #[error("the answer of the storage was lost, the operation may have taken effect")]
+    Ambiguous {
+        /// The cause, where there is one.
+        source: Option<BoxError>,
+    },
+    /// The storage is at its memory limit and refused the write whole. Nothing took effect.
+    #[error("storage is out of memory")]
+    OutOfMemory,
+    /// The storage is a read-only replica. Nothing took effect.
+    #[error("storage is read-only")]
+    ReadOnly,
+    /// The storage is still loading or otherwise busy. Nothing took effect.
+    #[error("storage is busy: {reason}")]
+    Busy {
+        /// The storage's own word for it.
+        reason: String,
+    },
+    /// The storage refused for good: credentials, permissions, a wrong command.
+    #[error("storage refused the operation")]
+    Refused {
+        /// What it said.
+        source: BoxError,
+    },
+    /// A key holds another type than the layout says. Nothing took effect.
+    #[error("key {} has the wrong type", Excerpt(.key))]
+    WrongType {
+        /// The key.
+        key: String,
+    },
+    /// An answer of a shape that the operation never gives.
+    #[error("unexpected answer of the storage to {operation}")]
+    Protocol {
+        /// The operation.
+        operation: &'static str,
+        /// The cause, where there is one.
+        source: Option<BoxError>,
+    },
+    /// No queue of that name is known.
+    #[error("queue {queue:?} does not exist")]
+    QueueNotFound {
+        /// The name.
+        queue: QueueName,
+    },
+    /// No task of that id is in the queue.
+    #[error("cannot find task with id={} in queue {queue:?}", Excerpt(.id.as_str()))]
+    TaskNotFound {
+        /// The queue.
+        queue: QueueName,
+        /// The id.
+        id: TaskId,
+    },
+    /// The task's data cannot be read.
+    #[error("task {} in queue {queue:?} cannot be read: {kind}", Excerpt(.id.as_str()))]
+    Poison {
+        /// The queue.
+        queue: QueueName,
+        /// The id.
+        id: TaskId,
+        /// What is wrong with it.
+        kind: PoisonKind,
+    },
+    /// The state of the task does not allow it. Nothing took effect.
+    #[error("task {} in queue {queue:?} is in {state} state", Excerpt(.id.as_str()))]
+    WrongState {
+        /// The queue.
+        queue: QueueName,
+        /// The id.
+        id: TaskId,
+        /// The state it is in.
+        state: TaskState,
+    },
+    /// The queue was paused before.
+    #[error("queue {queue:?} is already paused")]
+    AlreadyPaused {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// The queue was not paused.
+    #[error("queue {queue:?} is not paused")]
+    NotPaused {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// Listing aggregating tasks needs a group.
+    #[error("listing aggregating tasks of queue {queue:?} needs a group")]
+    GroupRequired {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// The aggregation set was handed back or deleted meanwhile.
+    #[error("aggregation set of group {group:?} in queue {queue:?} is gone")]
+    AggregationSetGone {
+        /// The queue.
+        queue: QueueName,
+        /// The group.
+        group: GroupKey,
+    },
+    /// This storage cannot do it; the caller has another way (polling instead of a watch).
+    #[error("storage does not support {what}")]
+    Unsupported {
+        /// What it cannot do.
+        what: &'static str,
+    },
+    /// The connection string or its options are wrong.
+    #[error("invalid connection: {reason}")]
+    InvalidConnection {
+        /// What is wrong, without any password.
+        reason: String,
+    },
+    /// The broker was closed.
+    #[error("broker is closed")]
+    Closed,
+}
+
+/// What a caller can do about a [`BrokerError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Try again later: the storage is away or busy.
+    Transient,
+    /// It may have happened: find out before doing it again.
+    Ambiguous,
+    /// Trying again gives the same answer.
+    Permanent,
+    /// The thing named does not exist, or is not in the needed state.
+    State,
+}
+
+impl BrokerError {
+    /// Returns what a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. } | Self::OutOfMemory | Self::ReadOnly | Self::Busy { .. } => ErrorKind::Transient,
+            Self::Ambiguous { .. } => ErrorKind::Ambiguous,
+            Self::Refused { .. }
+            | Self::WrongType { .. }
+            | Self::Protocol { .. }
+            | Self::Unsupported { .. }
+            | Self::InvalidConnection { .. }
+            | Self::Poison { .. }
+            | Self::Closed => ErrorKind::Permanent,
+            Self::QueueNotFound { .. }
+            | Self::TaskNotFound { .. }
+            | Self::WrongState { .. }
+            | Self::AlreadyPaused { .. }
+            | Self::NotPaused { .. }
+            | Self::GroupRequired { .. }
+            | Self::AggregationSetGone { .. } => ErrorKind::State,
+        }
+    }
+
+    /// Returns whether the operation may have taken effect although it failed.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.kind() == ErrorKind::Ambiguous
+    }
+
+    /// Returns whether the same call may succeed later. True for ambiguous errors too: settles are fenced
+    /// and enqueues carry a token, so both may be sent again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Transient | ErrorKind::Ambiguous)
+    }
+
+    /// [`Unavailable`](Self::Unavailable) with a cause.
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::Unavailable {
+            source: Some(source.into()),
+        }
+    }
+
+    /// [`Ambiguous`](Self::Ambiguous) with a cause.
+    pub fn ambiguous(source: impl Into<BoxError>) -> Self {
+        Self::Ambiguous {
+            source: Some(source.into()),
+        }
+    }
+}
+
+/// Why a task's data cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoisonKind {
+    /// An id stood in a container and had no hash.
+    #[error("the id has no task hash")]
+    NoHash,
+    /// The hash has no `msg` field.
+    #[error("the task hash has no message")]
+    NoMessage,
+    /// The task key is not a hash.
+    #[error("the task key is not a hash")]
+    NotAHash,
+    /// The message is not a `TaskMessage`.
+    #[error("the message cannot be decoded")]
+    Undecodable,
+    /// The message names another id, or another queue.
+    #[error("the message names another task")]
+    Mismatch,
+    /// The hash has no `state`, or one that no asynq program writes.
+    #[error("the task state is missing or unknown")]
+    BadState,
+    /// The task does not stand where its state says. [`heal`](crate::Broker::heal) puts it there.
+    #[error("the task does not stand where its state says")]
+    Misplaced,
+}
+
+/// Why a task was not enqueued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The task or its options are wrong. Nothing was sent.
+    #[error(transparent)]
+    Invalid(#[from] TaskError),
+    /// The unique lock of (queue, type, payload) is taken. Go: `ErrDuplicateTask`.
+    #[error("task already exists")]
+    DuplicateTask,
+    /// A task with that id exists in the queue, in whatever state. Go: `ErrTaskIDConflict`.
+    #[error("task ID conflicts with another task")]
+    TaskIdConflict,
+    /// No answer came before the deadline: the task may or may not be in the queue. Enqueueing
+    /// again with the same id is safe while the task lives.
+    #[error("it is unknown whether task {} was enqueued", Excerpt(.id.as_str()))]
+    Unknown {
+        /// The id it was sent with.
+        id: TaskId,
+    },
+    /// Too many enqueues are waiting for an answer; this one was not accepted.
+    #[error("too many enqueues are in flight")]
+    Overloaded,
+    /// The client was stopped before the task was sent.
+    #[error("client is closed")]
+    Closed,
+    /// The storage failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// Why an outcome or an extension was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// The task is not (or no longer) ours: settled before, or taken over by a recoverer. Drop it.
+    #[error("the task is not leased by this take")]
+    NotOurs,
+    /// The task's data are damaged; nothing was written for it.
+    #[error("the task is damaged: {0}")]
+    Poison(PoisonKind),
+    /// The task is ours, but it has no lease that could be extended, which is damage. Nothing was
+    /// written. Only extensions are answered so.
+    #[error("the task has no lease")]
+    NoLease,
+    /// The storage failed; offer it again.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl From<NameError> for EnqueueError {
+    fn from(error: NameError) -> Self {
+        Self::Invalid(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ambiguous_is_neither_plain_failure_nor_permanent() {
+        let lost = BrokerError::Ambiguous { source: None };
+        assert!(lost.is_ambiguous() && lost.is_retryable());
+        assert!(!BrokerError::Unavailable { source: None }.is_ambiguous());
+        assert!(!BrokerError::Closed.is_retryable());
+    }
+}
