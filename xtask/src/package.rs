@@ -1,9 +1,11 @@
 //! Whether the crates can be published as they stand: what their manifests say, and what Cargo would pack.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cargo_metadata::{DependencyKind, Package};
 
+use crate::prerequisites::Version;
 use crate::report::Outcome;
 use crate::run;
 use crate::workspace::Workspace;
@@ -13,21 +15,39 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Files that go with the code of a crate.
 const LICENCES: &[&str] = &["LICENSE-APACHE", "LICENSE-MIT"];
 
+/// The oldest Cargo that packs several crates of one workspace that depend on each other and are not published yet.
+const OLDEST_CARGO: Version = Version(1, 90);
+
 /// Packs every crate that may be published, without building it, after a look at its manifest.
 pub(crate) fn check(workspace: &Workspace) -> Outcome {
     let found = breaches(workspace);
     if !found.is_empty() {
         return Outcome::of(&found);
     }
+    check_packing(workspace, || workspace.cargo())
+}
+
+fn check_packing(workspace: &Workspace, cargo: impl Fn() -> Command) -> Outcome {
+    if let Some(version) = version(cargo())
+        && version < OLDEST_CARGO
+    {
+        return Outcome::Skipped(format!(
+            "cargo {version} cannot pack crates that depend on each other, {OLDEST_CARGO} or newer can"
+        ));
+    }
     // What the workspace was built with is on this machine, so the registry is asked only if that is not enough.
-    match pack(workspace, &["--offline"]) {
+    match pack(workspace, cargo(), &["--offline"]) {
         Outcome::Passed => Outcome::Passed,
-        _ => pack(workspace, &[]),
+        _ => pack(workspace, cargo(), &[]),
     }
 }
 
-fn pack(workspace: &Workspace, args: &[&str]) -> Outcome {
-    let mut cargo = workspace.cargo();
+fn version(mut cargo: Command) -> Option<Version> {
+    let output = cargo.arg("--version").stdin(Stdio::null()).output().ok()?;
+    Version::parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn pack(workspace: &Workspace, mut cargo: Command, args: &[&str]) -> Outcome {
     cargo
         .args(["package", "--quiet", "--no-verify", "--allow-dirty"])
         .args(args);
@@ -90,8 +110,44 @@ fn breaches(workspace: &Workspace) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::workspace;
+
+    /// Checks with a Cargo of that version, which packs or does not.
+    fn packed_by(version: &str, packs: bool) -> Outcome {
+        let folder = tempfile::tempdir().unwrap();
+        let cargo = folder.path().join("cargo");
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && echo 'cargo {version} (0123abcd 2025-09-18)' && exit\n{packs}\n"
+        );
+        std::fs::write(&cargo, script).unwrap();
+        std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let workspace = Workspace::load(workspace::root()).unwrap();
+        check_packing(&workspace, || Command::new(&cargo))
+    }
+
+    #[test]
+    fn a_cargo_that_is_too_old_is_told_and_is_no_failure() {
+        for (version, shown) in [("1.88.0", "1.88"), ("1.89.2", "1.89"), ("0.99.0", "0.99")] {
+            let Outcome::Skipped(why) = packed_by(version, false) else {
+                panic!("{version} was not skipped");
+            };
+            assert_eq!(
+                why,
+                format!("cargo {shown} cannot pack crates that depend on each other, 1.90 or newer can")
+            );
+        }
+    }
+
+    #[test]
+    fn a_cargo_that_is_new_enough_packs() {
+        for version in ["1.90.0", "1.90.0-nightly", "1.95.1", "2.0.0", "of my own"] {
+            assert!(matches!(packed_by(version, true), Outcome::Passed), "{version}");
+            assert!(matches!(packed_by(version, false), Outcome::Failed(_)), "{version}");
+        }
+    }
 
     #[test]
     fn the_crates_of_the_library_can_be_published_and_no_others() {

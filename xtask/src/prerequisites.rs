@@ -92,12 +92,13 @@ pub(crate) struct Tool {
     pub(crate) path: PathBuf,
 }
 
+/// The first two numbers of a program's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
+pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
 
 impl Version {
     /// The first `number.number` in what a program tells about itself.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         text.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
             let mut numbers = word.split('.');
             Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
