@@ -169,7 +169,8 @@ impl AsynqSystem {
     ///
     /// While it stands still a thread of the system's own extends the leases, from the ninth second on and until
     /// the deadline of each task, so that no other server runs them too; nothing else of the system
-    /// works: it takes no tasks, hears no cancel request, and the tools do not see it. Such work belongs into
+    /// works: it takes no tasks, hears no cancel request, and the tools do not see it. Such work belongs into a
+    /// handler that is not async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) or into
     /// `tokio::task::spawn_blocking`. Not measured on a [virtual](asynq_core::Clock::tokio) clock.
     #[must_use]
     pub fn stalls(&self) -> u64 {
@@ -223,6 +224,12 @@ impl AsynqSystem {
     /// - outcomes are written, and enqueues sent, for up to 3 s after the last handler has ended, so a
     ///   storage that is away keeps the system for about that long;
     /// - 1 s is left for actors that do not stop by themselves, and for closing connections.
+    ///
+    /// Handlers that are not async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) cannot be dropped:
+    /// the tasks of those that have not returned by then are left to other servers, and neither this nor the end of
+    /// the tokio runtime waits for them. An async handler that blocks its thread does hold the runtime, which waits
+    /// for it where `main` returns: end such a process with `std::process::exit`, or its runtime with
+    /// `Runtime::shutdown_background`.
     ///
     /// In a system without handlers and aggregator it takes no longer than 6 s. Enqueues that the storage
     /// does not take in that time end with an error, and outcomes that it does not take are left to other

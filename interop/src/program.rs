@@ -21,6 +21,7 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go");
 /// If there is no Go, or it does not build: the tests that need it fail, they are not skipped.
 pub async fn program() -> &'static Path {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "a build ends, and a test waits for it")]
     let built = tokio::task::spawn_blocking(|| PROGRAM.get_or_init(|| build(&go(), &target_dir()))).await;
     match built {
         Ok(Ok(path)) => path,

@@ -32,6 +32,16 @@ fn mux(began: Sender<()>, go: Receiver<()>) -> ServeMux {
     mux
 }
 
+/// Waits for a beginning.
+async fn heard(begun: Receiver<()>) -> Receiver<()> {
+    #[expect(clippy::disallowed_methods, reason = "it waits for what is sure to come")]
+    let heard = tokio::task::spawn_blocking(move || {
+        begun.recv().unwrap();
+        begun
+    });
+    heard.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_cancelled_run_on_a_thread_keeps_its_slot_until_it_ends() {
     let store = MemoryStore::new();
@@ -46,11 +56,7 @@ async fn a_cancelled_run_on_a_thread_keeps_its_slot_until_it_ends() {
         let task = Task::new("t", b"").unwrap().with_task_id(id);
         system.client().enqueue(task).await.unwrap();
     }
-    let begun = tokio::task::spawn_blocking(move || {
-        begun.recv().unwrap();
-        begun
-    });
-    let begun = begun.await.unwrap();
+    let begun = heard(begun).await;
     assert_eq!(system.cancel_task(&TaskId::new("a").unwrap()), 1);
     let storage = store.connect(Env::default()).await.unwrap();
     // As long as the function runs, nobody else may: not this task again, and no other in its slot.
@@ -63,9 +69,7 @@ async fn a_cancelled_run_on_a_thread_keeps_its_slot_until_it_ends() {
         (TaskState::Active, TaskState::Pending)
     );
     go.send(()).unwrap();
-    tokio::task::spawn_blocking(move || begun.recv().unwrap())
-        .await
-        .unwrap();
+    heard(begun).await;
     assert_eq!(
         (state(&*storage, "a").await, state(&*storage, "b").await),
         (TaskState::Retry, TaskState::Active)

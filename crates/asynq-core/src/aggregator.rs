@@ -3,12 +3,9 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::Semaphore;
 
-use crate::{
-    error::{Error, Result},
-    task::Task,
-};
+use crate::{blocking, error::Result, task::Task};
 
 /// How many sets of tasks one server aggregates at once (Go: `maxConcurrentAggregations`).
 pub const MAX_AGGREGATIONS: usize = 3;
@@ -65,7 +62,8 @@ type AggregateFn = dyn Fn(&str, &[Task]) -> Result<Task> + Send + Sync;
 ///
 /// It is called on a thread where it may block, never on one that runs async tasks. A call that
 /// has begun cannot be broken off: past its time limit its answer is dropped, and it counts among
-/// the [`MAX_AGGREGATIONS`] until it has really ended; the end of the tokio runtime waits for it.
+/// the [`MAX_AGGREGATIONS`] until it has really ended. The end of the tokio runtime does not wait
+/// for it, and the end of the process ends it.
 ///
 /// ```
 /// use asynq::{components::aggregator::GroupAggregatorFunc, task::Task};
@@ -98,19 +96,12 @@ impl GroupAggregator for GroupAggregatorFunc {
     async fn aggregate(&self, group: &str, tasks: &[Task]) -> Result<Task> {
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let (function, group, tasks) = (Arc::clone(&self.function), group.to_owned(), tasks.to_vec());
-        let call = spawn_blocking(move || {
+        let call = blocking::run(move || {
             let answer = function(&group, &tasks);
             drop(thread);
             answer
         });
-        match call.await {
-            Ok(answer) => answer,
-            Err(ended) => match ended.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is ending, and did not begin it.
-                Err(_) => Err(Error::Canceled),
-            },
-        }
+        call.await
     }
 }
 
@@ -131,6 +122,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::error::Error;
 
     fn tasks(payloads: &[&str]) -> Vec<Task> {
         let task = |payload: &&str| Task::new("t", payload.as_bytes()).unwrap();
@@ -184,18 +176,20 @@ mod tests {
 
     #[tokio::test]
     async fn calls_that_were_given_up_keep_their_threads_until_they_end() {
-        let (release, released) = mpsc::channel::<()>();
+        let ((begun, begins), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
         let released = Mutex::new(released);
         let aggregator = GroupAggregatorFunc::new(move |group, tasks| {
+            begun.send(()).map_err(Error::other)?;
             released.lock().unwrap().recv().map_err(Error::other)?;
             joined(group, tasks)
         });
         let members = tasks(&["a"]);
         for _ in 0..MAX_AGGREGATIONS {
-            let call = aggregator.aggregate("g", &members);
-            assert!(call.now_or_never().is_none(), "begun, and dropped");
+            let mut call = aggregator.aggregate("g", &members);
+            assert!((&mut call).now_or_never().is_none());
+            begins.recv().unwrap();
         }
-        assert_eq!(aggregator.threads.available_permits(), 0);
+        assert_eq!(aggregator.threads.available_permits(), 0, "dropped, and going on");
         let mut late = aggregator.aggregate("g", &members);
         assert!((&mut late).now_or_never().is_none());
         for _ in 0..=MAX_AGGREGATIONS {

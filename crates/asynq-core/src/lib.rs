@@ -4,6 +4,7 @@
 //! storage is reached: [`Broker`] and [`Inspect`]. It knows neither actors nor Redis.
 
 pub mod aggregator;
+mod blocking;
 pub mod broker;
 pub mod cancel;
 pub mod clock;

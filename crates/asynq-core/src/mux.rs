@@ -5,6 +5,7 @@ use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
+    blocking,
     context::Hold,
     error::{ConfigError, ConfigFault, Directive, Error, Result},
     excerpt::Excerpt,
@@ -166,7 +167,14 @@ impl ServeMux {
     ///
     /// A call that has begun cannot be broken off: past its deadline, or once it is cancelled, the
     /// task keeps its slot and its lease until the function returns. Long ones look at
-    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled).
+    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled). A shutdown waits for it no
+    /// longer than for others: its task is left to other servers, which run it when its lease has
+    /// ended. Neither does the end of the tokio runtime wait for it: the call ends with the process.
+    ///
+    /// The threads belong to the library; `max_blocking_threads` of the runtime says nothing of them.
+    /// There are as many as calls at once, [`concurrency`](crate::ServerConfig::concurrency) at most.
+    /// Only where tokio's time is paused, in a test, the threads are those of the runtime, as time
+    /// must stand still meanwhile.
     pub fn handle_func<F>(&mut self, pattern: &str, function: F) -> &mut Self
     where
         F: Fn(Task) -> Result<()> + Send + Sync + 'static,
@@ -388,24 +396,16 @@ impl Handler for Blocking {
     async fn process_task(&self, task: Task) -> Result<()> {
         let function = Arc::clone(&self.0);
         let hold: Option<Hold> = task.context().map(crate::TaskContext::hold);
-        let span = tracing::Span::current();
-        let call = tokio::task::spawn_blocking(move || {
+        let call = blocking::run(move || {
             // Its turn may come when the run is over.
             if task.context().is_some_and(crate::TaskContext::is_cancelled) {
                 return Err(Error::Canceled);
             }
-            let result = span.in_scope(|| function(task));
+            let result = function(task);
             drop(hold);
             result
         });
-        match call.await {
-            Ok(result) => result,
-            Err(ended) => match ended.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is ending, and did not begin it.
-                Err(_) => Err(Error::Canceled),
-            },
-        }
+        call.await
     }
 }
 

@@ -1,6 +1,7 @@
-//! `cargo run -p shop`: the service on the embedded broker, or on the Redis at `REDIS_URL`, until TERM or INT.
+//! `cargo run -p shop`: the service on the embedded broker, or on the Redis at `REDIS_URL`, until TERM or INT. It
+//! listens at `ADDRESS`, has its labels printed at `PRINTER`, and at its end lets tasks run on for `GRACE_SECONDS`.
 
-use std::sync::Arc;
+use std::{env, sync::Arc, time::Duration};
 
 use asynq::{Connector, Exit, memory::MemoryStore, redis::RedisConnectionType};
 use shop::{http, work};
@@ -8,14 +9,20 @@ use shop::{http, work};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt::init();
-    let connector: Arc<dyn Connector> = match std::env::var("REDIS_URL") {
+    let connector: Arc<dyn Connector> = match env::var("REDIS_URL") {
         Ok(url) => Arc::new(RedisConnectionType::single(url)?),
         Err(_) => Arc::new(MemoryStore::new()),
     };
-    let system = work::start(connector, work::World::default()).await?;
+    let world = match env::var("PRINTER") {
+        Ok(address) => work::World::with_printer(address),
+        Err(_) => work::World::default(),
+    };
+    let grace = env::var("GRACE_SECONDS").map_or(Ok(8), |seconds| seconds.parse())?;
+    let system = work::start(connector, world, Duration::from_secs(grace)).await?;
 
     let routes = http::router(system.client(), system.storage().await?);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     let stopped = system.clone();
     let serve = axum::serve(listener, routes).with_graceful_shutdown(async move {

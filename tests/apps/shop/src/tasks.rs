@@ -31,6 +31,14 @@ pub struct Mail {
     pub subject: String,
 }
 
+/// A label for a parcel.
+#[derive(Debug, Serialize, Deserialize, TaskPayload)]
+#[task(type = "label:print")]
+pub struct Label {
+    /// What is on it.
+    pub text: String,
+}
+
 /// An amount for the books.
 #[derive(Debug, Serialize, Deserialize, TaskPayload)]
 #[task(type = "ledger:add")]

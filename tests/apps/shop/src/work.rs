@@ -1,6 +1,8 @@
 //! The system that runs the tasks.
 
 use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::TcpStream,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -15,9 +17,9 @@ use asynq::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::tasks::{Audit, Booking, Event, Mail, PlaceOrder};
+use crate::tasks::{Audit, Booking, Event, Label, Mail, PlaceOrder};
 
-/// The world outside of the service: its bank, its mail server, its disks. Cheap to clone.
+/// The world outside of the service: its bank, its mail server, its printer, its disks. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct World(Arc<Inner>);
 
@@ -25,6 +27,8 @@ pub struct World(Arc<Inner>);
 struct Inner {
     bank_is_away: AtomicU32,
     mails: Mutex<Vec<Mail>>,
+    printer: Option<String>,
+    labels: Mutex<Vec<String>>,
     stored: Mutex<Vec<Vec<String>>>,
     booked: AtomicU64,
     warmed: AtomicU32,
@@ -32,6 +36,15 @@ struct Inner {
 }
 
 impl World {
+    /// A world with a printer at this address.
+    #[must_use]
+    pub fn with_printer(address: String) -> Self {
+        Self(Arc::new(Inner {
+            printer: Some(address),
+            ..Inner::default()
+        }))
+    }
+
     /// The next so many payments fail.
     pub fn bank_is_away_for(&self, payments: u32) {
         self.0.bank_is_away.store(payments, Ordering::SeqCst);
@@ -45,6 +58,28 @@ impl World {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, away);
         anyhow::ensure!(answer.is_err(), "the bank is away");
         Ok(format!("paid {cents}"))
+    }
+
+    /// Prints a label and waits until the printer says so: for ever, where it is out of paper and nobody comes.
+    fn print(&self, label: &str) -> io::Result<()> {
+        if let Some(address) = &self.0.printer {
+            let mut printer = TcpStream::connect(address)?;
+            writeln!(printer, "{label}")?;
+            let mut answer = String::new();
+            BufReader::new(printer).read_line(&mut answer)?;
+            if answer != "printed\n" {
+                return Err(io::Error::other(format!("the printer says {answer:?}")));
+            }
+        }
+        let mut labels = self.0.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        labels.push(label.to_owned());
+        Ok(())
+    }
+
+    /// The labels that were printed.
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        self.0.labels.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The subjects of the mails that were sent.
@@ -83,6 +118,8 @@ async fn place_order(order: PlaceOrder, world: State<World>, client: Client, run
     check(&order).with_context(|| format!("order {}", order.order))?;
     let receipt = world.pay(order.cents)?;
     client.enqueue(Booking { cents: order.cents }).await?;
+    let text = format!("order {}", order.order);
+    client.enqueue(Label { text }).await?;
     client
         .enqueue(Mail {
             to: order.email,
@@ -126,12 +163,17 @@ async fn warm(world: State<World>) -> anyhow::Result<()> {
 /// Everything that runs as a function, with what is counted and logged around it.
 #[must_use]
 pub fn handlers(world: World) -> ServeMux {
-    let counted = world.clone();
+    let (counted, printing) = (world.clone(), world.clone());
     let mut mux = ServeMux::new().with_state(world);
     mux.route(place_order);
     mux.route(send_mail);
     mux.route(store);
     mux.route_on("cache:warm", warm);
+    // The printer's library is not async.
+    mux.handle_func("label:print", move |task| {
+        let label: Label = task.get_payload_with_json()?;
+        printing.print(&label.text).map_err(Error::other)
+    });
     mux.wrap(move |task: Task, next: Next| {
         let counted = counted.clone();
         async move {
@@ -172,13 +214,14 @@ impl Actor for Ledger {
     }
 }
 
-/// Starts all that runs tasks.
+/// Starts all that runs tasks. At the end they may run on for `grace`.
 ///
 /// # Errors
 /// As [`spawn`](asynq::AsynqSystemBuilder::spawn), where the storage does not answer within 10 s too.
-pub async fn start(connector: Arc<dyn Connector>, world: World) -> asynq::error::Result<AsynqSystem> {
+pub async fn start(connector: Arc<dyn Connector>, world: World, grace: Duration) -> asynq::error::Result<AsynqSystem> {
     let config = ServerConfig::new()
         .concurrency(8)
+        .shutdown_timeout(grace)
         .queues([("orders", 6), ("default", 3)])
         .group_grace_period(Duration::from_secs(1))?
         .group_max_size(100)

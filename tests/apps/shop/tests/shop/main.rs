@@ -1,5 +1,7 @@
-//! Tests of the service: its routes and handlers by themselves, and the whole on both brokers.
+//! Tests of the service: its routes and handlers by themselves, the whole on both brokers, and its end as a process.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod end;
 
 use std::{sync::Arc, time::Duration};
 
@@ -163,6 +165,7 @@ async fn handlers_end_as_they_say() {
     kit.advance_to(at).await;
     assert!(kit.run_one(&handlers).await.unwrap().end.is_done());
     kit.assert_enqueued("ledger:add").json(&json!({ "cents": 4200 })).once();
+    kit.assert_enqueued("label:print").once();
     kit.assert_enqueued("mail:send").once();
 }
 
@@ -179,7 +182,9 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 /// A day in the shop: everything that the service does, through its routes.
 async fn day(connector: Arc<dyn Connector>) {
     let world = World::default();
-    let system = work::start(connector, world.clone()).await.unwrap();
+    let system = work::start(connector, world.clone(), Duration::from_secs(8))
+        .await
+        .unwrap();
     let routes = http::router(system.client(), system.storage().await.unwrap());
 
     world.bank_is_away_for(1);
@@ -198,6 +203,7 @@ async fn day(connector: Arc<dyn Connector>) {
 
     until("both orders are booked", async || world.booked() == 6000).await;
     until("the mails are sent", async || world.mails().len() == 3).await;
+    until("the labels are printed", async || world.labels().len() == 2).await;
     until("the events are stored", async || !world.stored().is_empty()).await;
     until("the schedule ran", async || world.warmed() > 0).await;
     let receipt = async |number: &str| call(&routes, Method::GET, &format!("/orders/{number}/receipt"), "").await;
@@ -228,8 +234,8 @@ async fn day(connector: Arc<dyn Connector>) {
     assert_eq!(lots.len(), 1, "{lots:?}");
     lots[0].sort_unstable();
     assert_eq!(lots[0], ["door closed", "door opened"]);
-    // Three orders, one of them twice, three mails, a lot of events, the schedule.
-    assert!(world.runs() >= 9, "{}", world.runs());
+    // Three orders, one of them twice, three mails, two labels, a lot of events, the schedule.
+    assert!(world.runs() >= 11, "{}", world.runs());
     // Ends what runs, so that all is written.
     system.shutdown().await;
 }
