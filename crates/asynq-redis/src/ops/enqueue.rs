@@ -20,7 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join_all};
 use tokio::time::Instant;
 
-use super::{by_queue, cut};
+use super::batch::{by_queue, cut, in_order};
 use crate::{
     args::{Args, keys_of},
     broker::Core,
@@ -52,15 +52,7 @@ pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Resu
     // The names are written first, so that no task stands in a queue that nobody knows.
     let ((), answers) = join(publish(core, names), join_all(sent)).await;
 
-    let mut results: Vec<Option<Result<TaskInfo, EnqueueError>>> = batch.iter().map(|_| None).collect();
-    for (index, result) in answers.into_iter().flatten() {
-        results[index] = Some(result);
-    }
-    let missing = || Err(protocol(OPERATION, "a task has no answer".to_owned()).into());
-    results
-        .into_iter()
-        .map(|result| result.unwrap_or_else(missing))
-        .collect()
+    in_order(OPERATION, batch.len(), answers.into_iter().flatten())
 }
 
 /// How many names wait for the index at most. Those of a program are few.

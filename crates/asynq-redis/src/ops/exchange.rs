@@ -16,7 +16,7 @@ use futures::future::join_all;
 use redis::Value;
 
 use super::{
-    cut,
+    batch::{self, cut, in_order},
     quarantine::{self, Fence},
     settle::{self, Answer, Head},
 };
@@ -62,11 +62,9 @@ pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlem
     let done = join_all(parts.iter().map(|part| exchange_queue(core, call, part, &settle))).await;
 
     let mut answer = Exchanged::default();
-    let mut settled: Vec<Option<Result<(), SettleError>>> = settle.iter().map(|_| None).collect();
+    let mut settled = Vec::with_capacity(settle.len());
     for (part, outcomes) in parts.into_iter().zip(done) {
-        for (index, result) in outcomes.settled {
-            settled[index] = Some(result);
-        }
+        settled.extend(outcomes.settled);
         answer.leased.extend(outcomes.taken.leased);
         answer.poisoned.extend(outcomes.taken.poisoned);
         if outcomes.taken.exhausted {
@@ -76,16 +74,7 @@ pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlem
             .failed
             .extend(outcomes.failed.into_iter().map(|error| (part.queue.clone(), error)));
     }
-    let missing = || {
-        Err(SettleError::Broker(protocol(
-            OPERATION,
-            "an outcome has no answer".to_owned(),
-        )))
-    };
-    answer.settled = settled
-        .into_iter()
-        .map(|result| result.unwrap_or_else(missing))
-        .collect();
+    answer.settled = in_order(OPERATION, settle.len(), settled);
     answer
 }
 
@@ -103,7 +92,7 @@ fn split(settle: &[Settlement], want: Vec<Want>) -> Vec<Part> {
             }),
         }
     }
-    for super::Part { queue, items } in super::by_queue(settle.iter().map(|settlement| &settlement.lease.queue)) {
+    for batch::Part { queue, items } in batch::by_queue(settle.iter().map(|settlement| &settlement.lease.queue)) {
         match parts.iter_mut().find(|part| part.queue == queue) {
             Some(part) => part.items = items,
             None => parts.push(Part { queue, items, want: 0 }),

@@ -8,7 +8,7 @@ use asynq_core::{
 };
 use futures::future::join_all;
 
-use super::by_queue;
+use super::batch::{by_queue, in_order};
 use crate::{
     args::{Args, keys_of},
     broker::Core,
@@ -27,20 +27,7 @@ pub(crate) async fn extend(core: &Core, batch: Vec<LeaseRef>) -> Vec<Result<Leas
         .iter()
         .flat_map(|part| part.items.chunks(MOST).map(|items| (&part.queue, items)));
     let sent = calls.map(|(queue, items)| extend_some(core, queue, items, &batch));
-    let mut results: Vec<Option<Result<LeaseUntil, SettleError>>> = batch.iter().map(|_| None).collect();
-    for (index, result) in join_all(sent).await.into_iter().flatten() {
-        results[index] = Some(result);
-    }
-    let missing = || {
-        Err(SettleError::Broker(protocol(
-            OPERATION,
-            "a lease has no answer".to_owned(),
-        )))
-    };
-    results
-        .into_iter()
-        .map(|result| result.unwrap_or_else(missing))
-        .collect()
+    in_order(OPERATION, batch.len(), join_all(sent).await.into_iter().flatten())
 }
 
 async fn extend_some(

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use redis::Value;
 
 use super::{
-    by_queue, cut,
+    batch::{by_queue, cut, in_order},
     exchange::decode,
     quarantine::{self, Fence},
     settle::{self, Answer, Head},
@@ -105,20 +105,7 @@ pub(crate) async fn recover(core: &Core, batch: Vec<Recovery>) -> Vec<Result<(),
             .map(|part| recover_queue(core, part.queue, part.items, &batch)),
     )
     .await;
-    let mut results: Vec<Option<Result<(), SettleError>>> = batch.iter().map(|_| None).collect();
-    for (index, result) in done.into_iter().flatten() {
-        results[index] = Some(result);
-    }
-    let missing = || {
-        Err(SettleError::Broker(protocol(
-            OPERATION,
-            "a task has no answer".to_owned(),
-        )))
-    };
-    results
-        .into_iter()
-        .map(|result| result.unwrap_or_else(missing))
-        .collect()
+    in_order(OPERATION, batch.len(), done.into_iter().flatten())
 }
 
 async fn recover_queue(

@@ -13,7 +13,7 @@ use futures::future::join;
 use redis::Value;
 
 use super::{
-    by_queue, cut,
+    batch::{by_queue, cut},
     enqueue::{publish, push, result_of},
 };
 use crate::{
