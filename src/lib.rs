@@ -139,6 +139,7 @@ pub mod testing;
 #[cfg(feature = "tower")]
 pub mod tower;
 
+mod life;
 #[cfg(feature = "macros")]
 mod macros;
 

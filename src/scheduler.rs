@@ -9,10 +9,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynq_actors::{AsynqSystem, Exit};
+use asynq_actors::AsynqSystem;
 pub use asynq_actors::{EntryId, SchedulerConfig, SchedulerHandle};
 use asynq_core::{Connector, Error, IntoTask, Result, TaskOptions};
 pub use asynq_core::{MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskConfigProvider, cron::Tz};
+
+use crate::life::Life;
 
 /// How often a [`PeriodicTaskManager`] asks where nothing else is said.
 const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);
@@ -44,71 +46,12 @@ pub struct Scheduler {
     life: Life,
 }
 
-enum Life {
-    New,
-    Active(Box<AsynqSystem>),
-    Closed,
-}
-
-impl Life {
-    /// Refuses a start, with Go's texts, unless it is the first.
-    fn may_start(&self) -> Result<()> {
-        match self {
-            Self::New => Ok(()),
-            Self::Active(_) => Err(Error::Lifecycle("the scheduler is already running")),
-            Self::Closed => Err(Error::Lifecycle("the scheduler has already been stopped")),
-        }
-    }
-
-    /// Lives until a signal, or until it ends by itself.
-    async fn run(&mut self) -> Result<()> {
-        let Self::Active(system) = self else {
-            return Err(Error::Lifecycle("the scheduler has already been stopped"));
-        };
-        let exit = system.run_until_signal().await?;
-        *self = Self::Closed;
-        match exit {
-            Exit::Stopped => Ok(()),
-            Exit::Failed(error) => Err(Error::Actor(error.into())),
-            other => Err(Error::Actor(format!("the scheduler ended otherwise: {other:?}").into())),
-        }
-    }
-
-    async fn shutdown(&mut self) {
-        if let Self::Active(system) = self {
-            system.shutdown().await;
-            *self = Self::Closed;
-        }
-    }
-
-    async fn ping(&self, connector: &dyn Connector) -> Result<()> {
-        match self {
-            Self::Active(system) => system.ping().await,
-            Self::New => {
-                let storage = connector.connect(connector.env()).await?;
-                let answer = storage.ping().await;
-                storage.close().await;
-                Ok(answer?)
-            }
-            Self::Closed => Ok(()),
-        }
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Active(_) => "active",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-impl Drop for Life {
-    /// What was started is shut down in the background.
-    fn drop(&mut self) {
-        if let Self::Active(system) = self {
-            system.stop();
-        }
+/// Refuses a start, with Go's texts, unless it is the first.
+fn may_start(life: &Life) -> Result<()> {
+    match life {
+        Life::New => Ok(()),
+        Life::Active(_) => Err(Error::Lifecycle("the scheduler is already running")),
+        Life::Closed => Err(Error::Lifecycle("the scheduler has already been stopped")),
     }
 }
 
@@ -183,10 +126,9 @@ impl Scheduler {
     /// # Cancel safety
     /// Not safe: it may have started.
     pub async fn start(&mut self) -> Result<()> {
-        self.life.may_start()?;
+        may_start(&self.life)?;
         let builder = AsynqSystem::builder(Arc::clone(&self.connector)).scheduler_handle(self.handle.clone());
-        self.life = Life::Active(Box::new(builder.spawn().await?));
-        Ok(())
+        self.life.start(builder).await
     }
 
     /// Starts, lives until TERM or INT, and shuts down. Returns as well when it has ended otherwise.
@@ -199,7 +141,7 @@ impl Scheduler {
     /// Not safe: dropped, it goes on as after [`start`](Self::start).
     pub async fn run(&mut self) -> Result<()> {
         self.start().await?;
-        self.life.run().await
+        self.life.run("scheduler").await
     }
 
     /// Ends: ticks under way are finished or given up within seconds, entries and their histories are
@@ -225,10 +167,7 @@ impl Scheduler {
     /// The runtime of a running scheduler: its tree, its client, its events.
     #[must_use]
     pub fn system(&self) -> Option<&AsynqSystem> {
-        match &self.life {
-            Life::Active(system) => Some(system),
-            _ => None,
-        }
+        self.life.system()
     }
 }
 
@@ -320,12 +259,11 @@ impl PeriodicTaskManager {
     /// # Cancel safety
     /// Not safe: it may have started.
     pub async fn start(&mut self) -> Result<()> {
-        self.life.may_start()?;
+        may_start(&self.life)?;
         let builder = AsynqSystem::builder(Arc::clone(&self.connector))
             .scheduler(self.config.clone())
             .periodic_tasks(Arc::clone(&self.provider), self.sync_interval);
-        self.life = Life::Active(Box::new(builder.spawn().await?));
-        Ok(())
+        self.life.start(builder).await
     }
 
     /// Starts, lives until TERM or INT, and shuts down. Returns as well when it has ended otherwise.
@@ -338,7 +276,7 @@ impl PeriodicTaskManager {
     /// Not safe: dropped, it goes on as after [`start`](Self::start).
     pub async fn run(&mut self) -> Result<()> {
         self.start().await?;
-        self.life.run().await
+        self.life.run("scheduler").await
     }
 
     /// Ends as [`Scheduler::shutdown`] does. Without effect unless it runs.
@@ -352,10 +290,7 @@ impl PeriodicTaskManager {
     /// The runtime of a running manager: its tree, its scheduler, its events.
     #[must_use]
     pub fn system(&self) -> Option<&AsynqSystem> {
-        match &self.life {
-            Life::Active(system) => Some(system),
-            _ => None,
-        }
+        self.life.system()
     }
 }
 

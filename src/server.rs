@@ -2,16 +2,19 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynq_actors::{AsynqSystem, Exit};
+use asynq_actors::AsynqSystem;
 pub use asynq_core::Handler;
 use asynq_core::{
     ConfigError, Connector, Error, GroupAggregator, Result, ServerConfig, config::Settings, error::ConfigFault,
 };
 
+use crate::life::Life;
+
 /// Takes tasks from their queues and runs them (Go: `asynq.Server`).
 ///
 /// A thin face over an [`AsynqSystem`], which lives in it from [`start`](Self::start) to
-/// [`shutdown`](Self::shutdown). It begins once: for another life make another server.
+/// [`shutdown`](Self::shutdown). It starts once; after a shutdown make another. A server that is dropped while it
+/// runs is shut down in the background, as long as the Tokio runtime lives.
 ///
 /// ```no_run
 /// use asynq::{Server, ServerConfig, Task, memory::MemoryStore};
@@ -36,12 +39,6 @@ pub struct Server {
     aggregator: Option<Arc<dyn GroupAggregator>>,
     connect_within: Option<Duration>,
     life: Life,
-}
-
-enum Life {
-    New,
-    Active(Box<AsynqSystem>),
-    Closed,
 }
 
 impl Server {
@@ -85,12 +82,7 @@ impl Server {
     /// Not safe: dropped, the server goes on as after [`start`](Self::start).
     pub async fn run(&mut self, handler: impl Handler) -> Result<()> {
         self.start(handler).await?;
-        let Life::Active(system) = &self.life else {
-            return Err(Error::Lifecycle("Server closed"));
-        };
-        let exit = system.run_until_signal().await?;
-        self.life = Life::Closed;
-        ended_well(exit)
+        self.life.run("server").await
     }
 
     /// Starts, and returns when all of it runs. The storage is connected to in the background, and
@@ -126,13 +118,12 @@ impl Server {
         if let Some(within) = self.connect_within {
             builder = builder.connect_within(within);
         }
-        self.life = Life::Active(Box::new(builder.spawn().await?));
-        Ok(())
+        self.life.start(builder).await
     }
 
     /// Takes no more tasks; those taken run on. Without effect unless it runs.
     pub fn stop(&self) {
-        if let Life::Active(system) = &self.life {
+        if let Some(system) = self.life.system() {
             system.stop_fetching();
         }
     }
@@ -144,10 +135,7 @@ impl Server {
     /// # Cancel safety
     /// Safe: the shutdown goes on.
     pub async fn shutdown(&mut self) {
-        if let Life::Active(system) = &self.life {
-            system.shutdown().await;
-            self.life = Life::Closed;
-        }
+        self.life.shutdown().await;
     }
 
     /// Returns whether the storage answers. A closed server answers for itself, as in Go.
@@ -158,57 +146,22 @@ impl Server {
     /// # Cancel safety
     /// Safe.
     pub async fn ping(&self) -> Result<()> {
-        match &self.life {
-            Life::Active(system) => system.ping().await,
-            Life::New => {
-                let storage = self.connector.connect(self.connector.env()).await?;
-                let answer = storage.ping().await;
-                storage.close().await;
-                Ok(answer?)
-            }
-            Life::Closed => Ok(()),
-        }
+        self.life.ping(&*self.connector).await
     }
 
     /// The runtime of a running server: its tree, its client, its events.
     #[must_use]
     pub fn system(&self) -> Option<&AsynqSystem> {
-        match &self.life {
-            Life::Active(system) => Some(system),
-            _ => None,
-        }
-    }
-}
-
-fn ended_well(exit: Exit) -> Result<()> {
-    match exit {
-        Exit::Stopped => Ok(()),
-        Exit::Failed(error) => Err(Error::Actor(error.into())),
-        other => Err(Error::Actor(format!("the server ended otherwise: {other:?}").into())),
-    }
-}
-
-impl Drop for Server {
-    /// A server that was started is shut down in the background, for which the runtime must live on;
-    /// call [`shutdown`](Server::shutdown) to wait for it.
-    fn drop(&mut self) {
-        if let Life::Active(system) = &self.life {
-            system.stop();
-        }
+        self.life.system()
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let life = match &self.life {
-            Life::New => "new",
-            Life::Active(_) => "active",
-            Life::Closed => "closed",
-        };
         f.debug_struct("Server")
             .field("storage", &self.connector.describe())
             .field("config", &self.config)
-            .field("life", &life)
+            .field("life", &self.life.word())
             .finish_non_exhaustive()
     }
 }
