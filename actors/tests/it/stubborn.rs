@@ -50,21 +50,34 @@ fn in_real_time<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
     thread.join().unwrap();
 }
 
-/// `work` gives up after six crashes of the heartbeater, which stops its processor in order.
-#[tokio::test(start_paused = true)]
-async fn tasks_are_taken_again_after_a_restart_of_work() {
+/// Spawns a system whose handler counts its runs, and then does what `work` returns.
+async fn counting<F>(
+    connector: impl Connector,
+    config: ServerConfig,
+    work: impl Fn() -> F + Send + Sync + 'static,
+) -> (AsynqSystem, Arc<AtomicU32>)
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
     let runs = Arc::new(AtomicU32::new(0));
     let seen = Arc::clone(&runs);
-    let system = AsynqSystem::builder(MemoryStore::new())
+    let system = AsynqSystem::builder(connector)
         .env(env())
-        .config(config())
+        .config(config)
         .handler(move |_: Task| {
             seen.fetch_add(1, Ordering::Relaxed);
-            async { Ok(()) }
+            work()
         })
         .spawn()
         .await
         .unwrap();
+    (system, runs)
+}
+
+/// `work` gives up after six crashes of the heartbeater, which stops its processor in order.
+#[tokio::test(start_paused = true)]
+async fn tasks_are_taken_again_after_a_restart_of_work() {
+    let (system, runs) = counting(MemoryStore::new(), config(), || async { Ok(()) }).await;
     for _ in 0..6 {
         assert!(system.kill_actor("work/heartbeater"));
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -90,21 +103,11 @@ impl std::error::Error for Unspeakable {}
 /// Not given back, uncounted, again and again.
 #[tokio::test(start_paused = true)]
 async fn an_error_that_cannot_be_shown_is_a_failure_like_any_other() {
-    let runs = Arc::new(AtomicU32::new(0));
-    let seen = Arc::clone(&runs);
-    let system = AsynqSystem::builder(MemoryStore::new())
-        .env(env())
-        .config(config())
-        .handler(move |_: Task| {
-            seen.fetch_add(1, Ordering::Relaxed);
-            async {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                Err(Error::other(Unspeakable))
-            }
-        })
-        .spawn()
-        .await
-        .unwrap();
+    let (system, runs) = counting(MemoryStore::new(), config(), || async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Err(Error::other(Unspeakable))
+    })
+    .await;
     system.client().enqueue(task("a")).await.unwrap();
     tokio::time::sleep(MINUTE).await;
     let runs = runs.load(Ordering::Relaxed);
@@ -122,21 +125,11 @@ impl Drop for BadEnd {
 /// What it holds panics when it is dropped at the deadline.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_when_it_is_dropped_is_a_failure_like_any_other() {
-    let runs = Arc::new(AtomicU32::new(0));
-    let seen = Arc::clone(&runs);
-    let system = AsynqSystem::builder(MemoryStore::new())
-        .env(env())
-        .config(config())
-        .handler(move |_: Task| {
-            seen.fetch_add(1, Ordering::Relaxed);
-            async {
-                let _bad = BadEnd;
-                std::future::pending().await
-            }
-        })
-        .spawn()
-        .await
-        .unwrap();
+    let (system, runs) = counting(MemoryStore::new(), config(), || async {
+        let _bad = BadEnd;
+        std::future::pending().await
+    })
+    .await;
     system
         .client()
         .enqueue(task("a").with_timeout(Duration::from_secs(1)))
@@ -158,28 +151,12 @@ impl ErrorHandler for Endless {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_handler_that_hangs_does_not_keep_the_slot() {
-    let runs = Arc::new(AtomicU32::new(0));
-    let seen = Arc::clone(&runs);
-    let system = AsynqSystem::builder(MemoryStore::new())
-        .env(env())
-        .config(config().concurrency(1).error_handler(Endless))
-        .handler(move |_: Task| {
-            seen.fetch_add(1, Ordering::Relaxed);
-            async { Err(Error::other("no")) }
-        })
-        .spawn()
-        .await
-        .unwrap();
-    system
-        .client()
-        .enqueue(task("a").with_timeout(Duration::from_secs(5)))
-        .await
-        .unwrap();
-    system
-        .client()
-        .enqueue(task("b").with_timeout(Duration::from_secs(5)))
-        .await
-        .unwrap();
+    let config = config().concurrency(1).error_handler(Endless);
+    let (system, runs) = counting(MemoryStore::new(), config, || async { Err(Error::other("no")) }).await;
+    for id in ["a", "b"] {
+        let task = task(id).with_timeout(Duration::from_secs(5));
+        system.client().enqueue(task).await.unwrap();
+    }
     tokio::time::sleep(60 * MINUTE).await;
     assert!(runs.load(Ordering::Relaxed) >= 2);
     system.shutdown().await;
@@ -309,23 +286,13 @@ fn the_syncer_does_not_hammer_a_storage_that_refuses() {
 /// In a cluster the server's state lies on a shard of its own.
 #[tokio::test(start_paused = true)]
 async fn leases_are_extended_while_the_server_state_cannot_be_written() {
-    let runs = Arc::new(AtomicU32::new(0));
-    let seen = Arc::clone(&runs);
     let faults = Faults::new();
     let connector = FaultyConnector::new(MemoryStore::new(), faults.clone());
-    let system = AsynqSystem::builder(connector)
-        .env(env())
-        .config(config())
-        .handler(move |_: Task| {
-            seen.fetch_add(1, Ordering::Relaxed);
-            async {
-                tokio::time::sleep(3 * MINUTE).await;
-                Ok(())
-            }
-        })
-        .spawn()
-        .await
-        .unwrap();
+    let (system, runs) = counting(connector, config(), || async {
+        tokio::time::sleep(3 * MINUTE).await;
+        Ok(())
+    })
+    .await;
     faults.always(Op::WriteServerState, Fault::Hang);
     system.client().enqueue(task("a")).await.unwrap();
     tokio::time::sleep(10 * MINUTE).await;

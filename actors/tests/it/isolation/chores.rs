@@ -11,7 +11,8 @@ use std::{
 use async_trait::async_trait;
 use asynq_actors::AsynqSystem;
 use asynq_core::{BrokerError, Connector, Error, GroupAggregator, Result, Task, TaskState, broker::Want};
-use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
+use asynq_memory::MemoryStore;
+use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op, QueueFaults};
 
 use super::kit::{Bench, SECOND, SICK, WELL, config, queue, task};
 use crate::env;
@@ -103,81 +104,103 @@ async fn completed_tasks_are_deleted() {
     }
 }
 
-struct Sum;
+/// Fails for the groups of the sick queue while its flag is set.
+struct Sum(Arc<AtomicBool>);
 
 #[async_trait]
 impl GroupAggregator for Sum {
     async fn aggregate(&self, group: &str, _tasks: &[Task]) -> Result<Task> {
+        if group != "g" && self.0.load(Ordering::SeqCst) {
+            return Err(Error::other("no"));
+        }
         Task::new("sum", group.as_bytes())
     }
 }
 
-/// Fails for the groups of the sick queue as long as it is told to.
-struct Fails(Arc<AtomicBool>);
+/// A system that aggregates, with `sick_groups` groups in the sick queue, where one operation has a fault.
+struct Groups {
+    store: MemoryStore,
+    faults: Faults,
+    sick: QueueFaults,
+    failing: Arc<AtomicBool>,
+    system: AsynqSystem,
+    sick_groups: u64,
+    fault: String,
+}
 
-#[async_trait]
-impl GroupAggregator for Fails {
-    async fn aggregate(&self, group: &str, tasks: &[Task]) -> Result<Task> {
-        if group != "g" && self.0.load(Ordering::SeqCst) {
-            return Err(Error::other("no"));
+impl Groups {
+    async fn new(op: Op, fault: Fault, sick_groups: u64, fails: bool) -> Self {
+        let (store, faults) = (MemoryStore::new(), Faults::new());
+        let failing = Arc::new(AtomicBool::new(fails));
+        let config = config()
+            .group_grace_period(SECOND)
+            .unwrap()
+            .group_check_interval(SECOND);
+        let system = AsynqSystem::builder(FaultyConnector::new(store.clone(), faults.clone()))
+            .env(env())
+            .config(config)
+            .aggregator(Sum(Arc::clone(&failing)))
+            .spawn()
+            .await
+            .unwrap();
+        system.ping().await.unwrap();
+        let sick = faults.for_queue(&queue(SICK));
+        sick.always(op, fault);
+        for number in 0..sick_groups {
+            let member = task(SICK, format!("s{number}")).with_group(format!("g{number}"));
+            system.client().enqueue(member).await.unwrap();
         }
-        Sum.aggregate(group, tasks).await
+        tokio::time::sleep(10 * SECOND).await;
+        Self {
+            store,
+            faults,
+            sick,
+            failing,
+            system,
+            sick_groups,
+            fault: format!("{op:?}: {fault:?}"),
+        }
+    }
+
+    /// The pending tasks of a queue, and those that are being aggregated.
+    async fn tasks_of(&self, name: &str) -> (u64, u64) {
+        let storage = self.store.connect(env()).await.unwrap();
+        let info = storage.queue_info(&queue(name)).await.unwrap();
+        (info.pending, info.aggregating)
+    }
+
+    /// The `number`th group of the other queue is aggregated in time.
+    async fn well_group_is_aggregated(&self, number: u64) {
+        let member = task(WELL, format!("w{number}")).with_group("g");
+        self.system.client().enqueue(member).await.unwrap();
+        tokio::time::sleep(8 * SECOND).await;
+        assert_eq!(self.tasks_of(WELL).await, (number + 1, 0), "{}", self.fault);
+    }
+
+    /// Without the fault all groups of the sick queue are aggregated, once the time of sets whose run was given up
+    /// is over.
+    async fn mend(self) {
+        self.failing.store(false, Ordering::SeqCst);
+        self.faults.clear();
+        self.sick.clear();
+        self.faults.release();
+        tokio::time::sleep(400 * SECOND).await;
+        assert_eq!(self.tasks_of(SICK).await, (self.sick_groups, 0), "{}", self.fault);
+        self.system.shutdown().await;
     }
 }
 
 /// Sets of the sick queue that cannot be given up or handed back keep no other queue waiting, and come back.
 #[tokio::test(start_paused = true)]
 async fn failed_sets_are_given_up() {
-    const GROUPS: usize = 10;
     for fault in faults() {
         for op in [Op::ReleaseAggregation, Op::ReclaimAggregationSets] {
-            let (store, faults) = (asynq_memory::MemoryStore::new(), Faults::new());
-            let failing = Arc::new(AtomicBool::new(true));
-            let config = config()
-                .group_grace_period(SECOND)
-                .unwrap()
-                .group_check_interval(SECOND);
-            let system = AsynqSystem::builder(FaultyConnector::new(store.clone(), faults.clone()))
-                .env(env())
-                .config(config)
-                .aggregator(Fails(Arc::clone(&failing)))
-                .spawn()
-                .await
-                .unwrap();
-            system.ping().await.unwrap();
-            let sick = faults.for_queue(&queue(SICK));
-            sick.always(op, fault);
-            for number in 0..GROUPS {
-                let member = task(SICK, format!("s{number}")).with_group(format!("g{number}"));
-                system.client().enqueue(member).await.unwrap();
-            }
-            tokio::time::sleep(10 * SECOND).await;
-            let storage = store.connect(env()).await.unwrap();
+            let groups = Groups::new(op, fault, 10, true).await;
             for number in 0..5 {
-                let member = task(WELL, format!("w{number}")).with_group("g");
-                system.client().enqueue(member).await.unwrap();
-                tokio::time::sleep(8 * SECOND).await;
-                let info = storage.queue_info(&queue(WELL)).await.unwrap();
-                assert_eq!((info.pending, info.aggregating), (number + 1, 0), "{op:?}: {fault:?}");
-                let info = storage.queue_info(&queue(SICK)).await.unwrap();
-                assert_eq!(
-                    (info.pending, info.aggregating),
-                    (0, GROUPS as u64),
-                    "{op:?}: {fault:?}"
-                );
+                groups.well_group_is_aggregated(number).await;
+                assert_eq!(groups.tasks_of(SICK).await, (0, 10), "{}", groups.fault);
             }
-            failing.store(false, Ordering::SeqCst);
-            faults.clear();
-            sick.clear();
-            faults.release();
-            tokio::time::sleep(400 * SECOND).await;
-            let info = storage.queue_info(&queue(SICK)).await.unwrap();
-            assert_eq!(
-                (info.pending, info.aggregating),
-                (GROUPS as u64, 0),
-                "{op:?}: {fault:?}"
-            );
-            system.shutdown().await;
+            groups.mend().await;
         }
     }
 }
@@ -185,50 +208,15 @@ async fn failed_sets_are_given_up() {
 /// With more groups in the sick queue than there are places for runs.
 #[tokio::test(start_paused = true)]
 async fn groups_are_aggregated() {
-    const GROUPS: usize = 30;
     for fault in faults() {
         for op in [Op::ListGroups, Op::CollectGroup, Op::FinishAggregation] {
-            let (store, faults) = (asynq_memory::MemoryStore::new(), Faults::new());
-            let config = config()
-                .group_grace_period(SECOND)
-                .unwrap()
-                .group_check_interval(SECOND);
-            let system = AsynqSystem::builder(FaultyConnector::new(store.clone(), faults.clone()))
-                .env(env())
-                .config(config)
-                .aggregator(Sum)
-                .spawn()
-                .await
-                .unwrap();
-            system.ping().await.unwrap();
-            let sick = faults.for_queue(&queue(SICK));
-            sick.always(op, fault);
-            for number in 0..GROUPS {
-                let member = task(SICK, format!("s{number}")).with_group(format!("g{number}"));
-                system.client().enqueue(member).await.unwrap();
-            }
-            tokio::time::sleep(10 * SECOND).await;
-            let storage = store.connect(env()).await.unwrap();
+            let groups = Groups::new(op, fault, 30, false).await;
             for number in 0..5 {
-                let member = task(WELL, format!("w{number}")).with_group("g");
-                system.client().enqueue(member).await.unwrap();
-                tokio::time::sleep(8 * SECOND).await;
-                let info = storage.queue_info(&queue(WELL)).await.unwrap();
-                assert_eq!((info.pending, info.aggregating), (number + 1, 0), "{op:?}: {fault:?}");
+                groups.well_group_is_aggregated(number).await;
             }
-            assert!(sick.hanging(op) <= GROUPS, "{}", sick.hanging(op));
-            faults.clear();
-            sick.clear();
-            faults.release();
-            // Sets whose run was given up return when their time is over.
-            tokio::time::sleep(400 * SECOND).await;
-            let info = storage.queue_info(&queue(SICK)).await.unwrap();
-            assert_eq!(
-                (info.pending, info.aggregating),
-                (GROUPS as u64, 0),
-                "{op:?}: {fault:?}"
-            );
-            system.shutdown().await;
+            let hanging = groups.sick.hanging(op);
+            assert!(hanging <= 30, "{hanging}");
+            groups.mend().await;
         }
     }
 }
