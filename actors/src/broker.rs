@@ -197,7 +197,7 @@ impl Lending {
         match tokio::time::timeout_at(deadline, closing).await {
             Ok(Ok(())) => {}
             Ok(Err(panic)) => {
-                tracing::error!(panic = panic_text(&*panic), "storage panicked when it was closed");
+                tracing::error!(panic = panic_text(&*panic), "storage panicked while closing");
                 drop_quietly(panic);
             }
             Err(_) => tracing::warn!("storage was not closed in time"),

@@ -109,7 +109,7 @@ impl Reply {
             Self::Port(port) => drop(port.send(answer)),
             Self::None => {
                 if let Err(error) = answer {
-                    tracing::error!(task = %id, %error, "a task cast to the client was not enqueued");
+                    tracing::error!(task = %id, %error, "a task sent by cast was not enqueued");
                 }
             }
         }
@@ -459,7 +459,7 @@ impl Actor for ClientActor {
         let waiting = state.lines.values_mut().flat_map(|line| line.waiting.drain(..));
         let left: Vec<_> = waiting.chain(state.lanes.take()).collect();
         if !left.is_empty() {
-            tracing::warn!(items = left.len(), "the storage did not take enqueues before the end");
+            tracing::warn!(items = left.len(), "enqueues were not stored before the end");
         }
         let broker = &state.args.broker;
         left.into_iter().for_each(|item| item.fail(unavailable(broker)));

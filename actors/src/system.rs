@@ -308,19 +308,19 @@ impl AsynqSystem {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = stop.recv() => {
-                    tracing::info!("told to stop: no more tasks are taken");
+                    tracing::info!("signal to stop: taking no more tasks");
                     self.stop_fetching();
                 }
             }
         }
-        tracing::info!("told to end: shutting down; told again, it ends at once");
+        tracing::info!("signal to end: shutting down; another one ends at once");
         self.stop();
         tokio::select! {
             exit = self.wait() => return Ok(exit),
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::warn!("told to end again: giving back what runs");
+        tracing::warn!("another signal to end: giving running tasks back");
         Ok(self.shutdown_at_once().await)
     }
 

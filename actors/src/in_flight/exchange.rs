@@ -326,7 +326,7 @@ impl Lost {
             };
             match unless_late(attempt, || Self::let_go(permits, &exchange.nudge)).await {
                 Ok((tasks, is_final)) => {
-                    tracing::info!(%queue, tasks = tasks.len(), "adopted what a lost call had taken");
+                    tracing::info!(%queue, tasks = tasks.len(), "adopted the tasks of a lost call");
                     let (fresh, known) = tasks
                         .into_iter()
                         .partition::<Vec<_>, _>(|task| self.entered.insert(task.lease.id.clone()));
@@ -337,7 +337,7 @@ impl Lost {
                 // The system has ended; other servers recover what was taken.
                 Err(BrokerError::Closed) => return true,
                 Err(error) if exchange.table.now() >= give_up => {
-                    tracing::error!(%queue, error = %report(&error), "gave up adopting what a lost call had taken");
+                    tracing::error!(%queue, error = %report(&error), "gave up adopting the tasks of a lost call");
                     return true;
                 }
                 Err(error) => {

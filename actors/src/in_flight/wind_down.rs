@@ -36,7 +36,10 @@ impl WindDown<'_> {
         table.set_closing(true);
         let ending = self.ending;
         if !self.runs_end(|| ending.patience(runs_until().min(until))).await {
-            tracing::info!(running = table.running_count(), "shutdown timeout is over, cancelling");
+            tracing::info!(
+                running = table.running_count(),
+                "shutdown timeout exceeded, cancelling runs"
+            );
             table.cancel_running(CancelReason::Shutdown);
             let grace = (Instant::now() + GRACE).min(until);
             if !self.runs_end(|| ending.patience(grace)).await {
@@ -56,7 +59,7 @@ impl WindDown<'_> {
             tracing::error!(
                 running = left.running,
                 unsettled = left.ended,
-                "tasks are left behind; other servers recover them when their leases have ended"
+                "tasks are left active; other servers recover them when their leases have ended"
             );
         }
     }

@@ -131,7 +131,7 @@ impl Looks {
         while let Some(group) = groups.pop_front() {
             // What is collected now would only wait with the others.
             if self.runs.is_stuck(queue) {
-                tracing::debug!(%queue, "results of this queue are not taken, its groups wait");
+                tracing::debug!(%queue, "the queue refuses results, its groups wait");
                 break;
             }
             let place = self.runs.place(self.interval, &mut warned).await;
@@ -158,7 +158,7 @@ impl Looks {
             return;
         };
         if let Err(error) = storage.reclaim_aggregation_sets(queue).await {
-            tracing::debug!(%queue, error = %report(&error), "sets that were given up are not handed back yet");
+            tracing::debug!(%queue, error = %report(&error), "failed sets are not handed back yet");
             self.job.failures.released(queue, until);
         }
     }
@@ -349,7 +349,7 @@ impl Runs {
         if !under_way.is_empty() {
             tracing::warn!(
                 runs = under_way.len(),
-                "aggregations are broken off; their tasks return to their groups"
+                "aborting aggregations; their tasks return to their groups"
             );
             // A run that is not gone by then is at no await point; nobody waits for it. A set that is not handed
             // back by then is when its time is over.
@@ -363,6 +363,6 @@ fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a run of the aggregator panicked outside of the user's code");
+        tracing::error!(%error, "a run of the aggregator panicked outside user code");
     }
 }

@@ -84,7 +84,7 @@ async fn forward(storage: Arc<dyn Storage>, queue: QueueName) -> Result<Option<D
         if !done.put_off.is_empty() {
             tracing::error!(
                 %queue, tasks = ?done.put_off,
-                "the group of due tasks is damaged; they are looked at again in a minute"
+                "the group of due tasks is damaged; retrying in a minute"
             );
         }
         if !done.more {

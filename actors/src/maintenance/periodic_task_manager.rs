@@ -196,7 +196,7 @@ impl Chore for Manager {
                     past.failures == 1
                 };
                 if first {
-                    tracing::error!(%error, "the provider of periodic tasks failed; they stay as they are");
+                    tracing::error!(%error, "the provider of periodic tasks failed; the entries stay as they are");
                 }
                 self.tree
                     .note(&self.path, Some(&format!("keeps the last good set: {error}")));

@@ -177,7 +177,7 @@ impl Medic {
                 relisted_sets = ?healed.relisted_sets,
                 unlocked = ?healed.unlocked,
                 poisoned = healed.poisoned.len(),
-                "repaired what a crashed writer left behind"
+                "repaired the damage of a crashed writer"
             );
         }
         Ok(())

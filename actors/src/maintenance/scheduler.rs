@@ -294,7 +294,7 @@ impl Actor for Scheduler {
         })
         .await;
         if finished.is_err() {
-            tracing::warn!("ticks under way are broken off");
+            tracing::warn!("aborting ticks under way");
             let _ = timeout(ABORT_WITHIN, state.tasks.shutdown()).await;
         }
         if !tree.is_ending() {

@@ -152,7 +152,7 @@ impl Actor for Subscriber {
                     .err()
                     .map_or_else(|| "subscription lost".to_owned(), |error| report(&error));
                 if state.failures == 0 {
-                    tracing::warn!(error = why, "cancel requests are not heard, retrying");
+                    tracing::warn!(error = why, "not subscribed to cancel requests, retrying");
                 }
                 tree.note(path, Some(&why));
                 let wait = RETRY.delay(state.failures);

@@ -392,7 +392,7 @@ async fn gone(cell: &ActorCell, path: &str, until: Option<Instant>) {
     cell.kill();
     let left = until.map(|until| until.saturating_duration_since(Instant::now()).max(LEAST_KILL_WAIT));
     if cell.wait(Some(left.unwrap_or(KILL_WAIT).min(KILL_WAIT))).await.is_err() {
-        tracing::error!(actor = %path, "killed actor is still there: it blocks its thread");
+        tracing::error!(actor = %path, "killed actor has not ended: it blocks its thread");
     }
 }
 

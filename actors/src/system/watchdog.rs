@@ -147,7 +147,7 @@ impl Watchdog {
             .name("asynq-watchdog".to_owned())
             .spawn(move || tracing::dispatcher::with_default(&dispatch, || thread.watch()));
         if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for the watchdog: a runtime that stands still is not noticed");
+            tracing::warn!(%error, "no thread for the watchdog: a blocked runtime will not be noticed");
             return None;
         }
         #[expect(clippy::disallowed_methods, reason = "the watchdog owns it, and ends it with itself")]
@@ -221,20 +221,20 @@ impl Thread {
         tracing::warn!(
             ?since,
             running,
-            "the runtime runs nothing: something blocks all its threads, a handler perhaps; use spawn_blocking for such work"
+            "the runtime is blocked: something holds all its threads, perhaps a handler; use spawn_blocking for such work"
         );
         let at = self.watched.env.clock.now().format("%H:%M:%S");
-        let note = format!("the runtime runs nothing since {at} UTC; running: {running}");
+        let note = format!("the runtime has been blocked since {at} UTC; running: {running}");
         self.watched.tree.note(self.watched.path, Some(&note));
     }
 
     fn goes_on(&self, after: Duration) {
-        tracing::warn!(?after, "the runtime runs again");
+        tracing::warn!(?after, "the runtime is no longer blocked");
         let (count, at) = (
             self.shared.stalls.count(),
             self.watched.env.clock.now().format("%H:%M:%S"),
         );
-        let note = format!("the runtime ran nothing {count} times, the last for {after:.1?} until {at} UTC");
+        let note = format!("the runtime was blocked {count} times, the last for {after:.1?} until {at} UTC");
         self.watched.tree.note(self.watched.path, Some(&note));
     }
 
@@ -252,12 +252,12 @@ impl Thread {
         });
         match std::panic::catch_unwind(stand_in) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "leases are not extended while the runtime runs nothing"),
+            Ok(Err(error)) => tracing::warn!(%error, "leases are not extended while the runtime is blocked"),
             Err(panic) => {
                 let panic_text = panic_text(&*panic);
                 tracing::error!(
                     panic = panic_text,
-                    "leases are not extended while the runtime runs nothing"
+                    "leases are not extended while the runtime is blocked"
                 );
                 drop_quietly(panic);
             }
@@ -313,7 +313,7 @@ impl Thread {
             };
             let failed = |answer: &&Result<_, SettleError>| matches!(answer, Err(SettleError::Broker(_)));
             let unanswered = answers.iter().filter(failed).count();
-            tracing::info!(%queue, of = leases.len(), unanswered, "leases are extended while the runtime runs nothing");
+            tracing::info!(%queue, of = leases.len(), unanswered, "leases are extended while the runtime is blocked");
             self.watched.table.extended(&leases, answers);
         });
         join_all(extensions).await;
@@ -398,7 +398,7 @@ mod tests {
         assert!(note().contains(r#""blocks" x1"#), "{}", note());
         assert_eq!((watchdog.stalls().count(), faults.calls(Op::Connect)), (1, 2));
         // One that has answered is not stood in for.
-        while !note().contains("ran nothing 1 times") {
+        while !note().contains("was blocked 1 times") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let calls = faults.calls(Op::ExtendLeases);

@@ -266,7 +266,7 @@ impl Runner {
             Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
             Verdict::Requested => End::Outcome(self.failure(&message, &task, Error::Canceled).await),
             Verdict::LeaseLost => {
-                tracing::warn!("lease lost before the task ended, nothing is written");
+                tracing::warn!("lease lost before the task ended, writing no outcome");
                 End::LeaseLost
             }
             Verdict::LeaseEnded => {

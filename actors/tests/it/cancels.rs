@@ -136,7 +136,7 @@ async fn a_cancelled_task_ends_as_was_asked_for_whatever_its_handler_returns() {
                     };
                     assert_eq!(left.state, state, "{kind}");
                     let text = if kind == "snoozes" {
-                        "put off"
+                        "snoozed"
                     } else {
                         "context canceled"
                     };

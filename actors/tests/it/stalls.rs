@@ -52,7 +52,7 @@ impl Warnings {
     fn of_stalls(&self) -> Vec<String> {
         let all = self.0.lock().unwrap();
         all.iter()
-            .filter(|text| text.contains("the runtime runs"))
+            .filter(|text| text.contains("the runtime is blocked:") || text.contains("no longer blocked"))
             .cloned()
             .collect()
     }
@@ -104,7 +104,7 @@ async fn stall(tasks: usize) {
     }
     let note = || system.tree().unwrap().note.unwrap_or_default();
     tokio::time::timeout(Duration::from_secs(60), async {
-        while !note().contains("the runtime ran nothing") {
+        while !note().contains("the runtime was blocked") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -120,7 +120,7 @@ async fn stall(tasks: usize) {
     );
     assert!(warnings[0].contains("running=\"blocks\" x"), "{warnings:#?}");
     assert!(
-        warnings[1].contains("the runtime runs again") && warnings[1].contains("after="),
+        warnings[1].contains("the runtime is no longer blocked") && warnings[1].contains("after="),
         "{warnings:#?}"
     );
     system.shutdown().await;

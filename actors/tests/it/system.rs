@@ -379,7 +379,7 @@ async fn a_task_that_is_put_off_uses_up_no_retry() {
     let info = system.client().enqueue(task("t").with_max_retry(0)).await.unwrap();
     let storage = system.storage().await.unwrap();
     let first = until(&*storage, &info, TaskState::Retry).await;
-    assert_eq!((first.retried, first.last_error.as_str()), (0, "put off for 120s"));
+    assert_eq!((first.retried, first.last_error.as_str()), (0, "snoozed for 120s"));
     tokio::time::sleep(5 * MINUTE).await;
     let last = storage.task_info(&info.queue, &info.id).await.unwrap();
     assert_eq!((last.state, last.retried), (TaskState::Retry, 0));

@@ -54,7 +54,7 @@ impl fmt::Display for Then {
 
 /// A text that names no [`Then`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cancelled task can be told to retry, archive or delete, and nothing else")]
+#[error("a cancelled task can be retried, archived or deleted, and nothing else")]
 pub struct UnknownThen;
 
 impl FromStr for Then {

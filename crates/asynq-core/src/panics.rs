@@ -17,7 +17,7 @@ static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new
 pub fn drop_quietly<T>(left: T) -> Option<String> {
     let panic = std::panic::catch_unwind(AssertUnwindSafe(|| drop(left))).err()?;
     let text = panic_text(&*panic);
-    tracing::error!(panic = text, "what was left behind panicked when it was dropped");
+    tracing::error!(panic = text, "a value of user code panicked when it was dropped");
     // A payload that panics in turn cannot be dropped at all.
     let _never = std::mem::ManuallyDrop::new(panic);
     Some(text)

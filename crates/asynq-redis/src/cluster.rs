@@ -195,10 +195,10 @@ impl Cluster {
     /// `InvalidConnection` if it is no node of a cluster, or for TLS or a database.
     pub(crate) async fn open(common: Settings, seeds: Vec<Address>, env: Env) -> Result<Self, BrokerError> {
         if common.uses_tls() {
-            return Err(invalid("TLS is not to be had in a cluster yet"));
+            return Err(invalid("TLS is not supported in a cluster yet"));
         }
         if common.db != 0 {
-            return Err(invalid("db: a cluster has no database but 0"));
+            return Err(invalid("db: a cluster has only database 0"));
         }
         let number = env.entropy.bits() | 1;
         let core = Arc::new(Core {

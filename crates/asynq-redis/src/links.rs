@@ -130,7 +130,7 @@ impl Links {
     /// Makes sure that nothing more runs that was sent on `connection` to where `key` is, or would be.
     ///
     /// # Errors
-    /// [`BrokerError::Unsupported`] where that is not to be had: what was sent may still run for a while.
+    /// [`BrokerError::Unsupported`] where that is not possible: what was sent may still run for a while.
     #[cfg_attr(
         not(feature = "cluster"),
         expect(unused_variables, reason = "one server has all keys")

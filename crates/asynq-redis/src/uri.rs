@@ -164,7 +164,7 @@ fn host_and_port(server: &str, default_port: u16) -> Result<Address, BrokerError
     } else {
         match server.rsplit_once(':') {
             Some((host, _)) if host.contains(':') => {
-                return Err(invalid("an IPv6 address must stand in brackets: [::1]:6379"));
+                return Err(invalid("an IPv6 address must be in brackets: [::1]:6379"));
             }
             Some((host, port)) => (host, Some(port)),
             None => (server, None),

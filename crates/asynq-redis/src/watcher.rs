@@ -88,7 +88,7 @@ impl Watcher {
             }
         }
         Err(BrokerError::Busy {
-            reason: "NOSCRIPT again and again".to_owned(),
+            reason: "repeated NOSCRIPT".to_owned(),
         })
     }
 

@@ -18,7 +18,7 @@ const REFUSED_BY_US: &[(&str, &str)] = &[
     ("timeout-negative", "timeout of -5000 cannot be expressed"),
     (
         "deadline-zero",
-        "deadline lies outside of 1970-01-01T00:00:01Z to 9999-12-31T23:59:59Z",
+        "deadline is outside 1970-01-01T00:00:01Z to 9999-12-31T23:59:59Z",
     ),
     ("retention-negative", "retention of -2000 cannot be expressed"),
     ("group-scheduled", "group and process at cannot be combined"),

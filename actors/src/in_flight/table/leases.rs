@@ -58,7 +58,7 @@ impl Table {
                         self.changed.notify_waiters();
                     }
                     Phase::Running { .. } => {
-                        tracing::warn!(queue = %key.0, task = %key.1, "lease lost, the run is cancelled");
+                        tracing::warn!(queue = %key.0, task = %key.1, "lease lost, cancelling the run");
                         entry.cancel.cancel(CancelReason::LeaseLost);
                     }
                     // Perhaps settled by a call whose answer is still on its way: that one counts.

@@ -117,7 +117,7 @@ impl Job {
         let wait = (!error.is_loss()).then(|| self.failures.failed(queue, group));
         tracing::error!(
             %queue, %group, tasks, error = %shown(&error), back_in = wait.map(tracing::field::debug),
-            "not aggregated; the tasks return to their group"
+            "aggregation failed; the tasks return to their group"
         );
         drop_quietly(error);
         match wait {
@@ -135,7 +135,7 @@ impl Job {
                 let attempt = async { self.broker.storage().await?.release_aggregation(set, wait).await };
                 match unless_late(attempt, || seat.give_up()).await {
                     Err(error) if error.is_retryable() => {
-                        tracing::debug!(%queue, %group, error = %report(&error), "set not given up, retrying");
+                        tracing::debug!(%queue, %group, error = %report(&error), "set not released, retrying");
                     }
                     answer => return answer,
                 }
@@ -150,8 +150,8 @@ impl Job {
                 .released(queue, Instant::now() + wait + Duration::from_secs(1)),
             // It was handed back already.
             Ok(Err(BrokerError::AggregationSetGone { .. })) => {}
-            Ok(Err(error)) => tracing::warn!(%queue, %group, error = %report(&error), "a set was not given up"),
-            Err(_) => tracing::warn!(%queue, %group, within = ?RELEASE_WITHIN, "a set was not given up in time"),
+            Ok(Err(error)) => tracing::warn!(%queue, %group, error = %report(&error), "a set was not released"),
+            Err(_) => tracing::warn!(%queue, %group, within = ?RELEASE_WITHIN, "a set was not released in time"),
         }
     }
 
@@ -255,7 +255,7 @@ impl Job {
                 // It was taken, and is settled and gone already.
                 Err(EnqueueError::Broker(BrokerError::AggregationSetGone { .. })) if ambiguous => return Ok(()),
                 Err(EnqueueError::Broker(error)) if error.is_retryable() => {
-                    tracing::debug!(queue = %set.queue, group = %set.group, error = %report(&error), "result not taken");
+                    tracing::debug!(queue = %set.queue, group = %set.group, error = %report(&error), "result not stored");
                     ambiguous |= error.is_ambiguous();
                 }
                 Err(error) => return Err(RunError::NotEnqueued(error)),

@@ -39,7 +39,7 @@ impl Jumps {
         tracing::warn!(
             by_ms = jump.num_milliseconds(),
             ?wait,
-            "the time has jumped forward; tasks are left to their owners until those can have extended their leases",
+            "the clock has jumped forward; no task is recovered until its owner can have extended its lease",
         );
         self.settled_at = Some(steady + wait);
         Some(jump)

@@ -140,7 +140,7 @@ impl fmt::Display for CronField {
 #[non_exhaustive]
 pub enum FieldFault {
     /// Neither a number nor a name that the field knows, or too large for a 64-bit integer.
-    #[error("`{}` is no number", Excerpt(.text))]
+    #[error("`{}` is not a number", Excerpt(.text))]
     NotANumber {
         /// The text.
         text: String,
@@ -191,10 +191,10 @@ pub enum FieldFault {
 #[non_exhaustive]
 pub enum DurationFault {
     /// No number where one is expected, or more than 2^63 - 1 ns in all.
-    #[error("no duration, or one above 2^63 - 1 ns")]
+    #[error("not a duration, or above 2^63 - 1 ns")]
     Invalid,
     /// Below zero; Go takes it as one second.
-    #[error("it is negative, the limit is 1s")]
+    #[error("negative, the limit is 1s")]
     Negative,
     /// A number without a unit.
     #[error("a number without a unit")]

@@ -78,7 +78,7 @@ fn errors_name_the_field_the_text_and_what_is_allowed() {
         ("* * 0 * *", "day of month `0`: 0 is below 1 (allowed: 1-31)"),
         (
             "* * * dez *",
-            "month `dez`: `dez` is no number (allowed: 1-12 or jan-dec)",
+            "month `dez`: `dez` is not a number (allowed: 1-12 or jan-dec)",
         ),
         (
             "* * * * fri-mon",
@@ -103,12 +103,12 @@ fn errors_name_the_field_the_text_and_what_is_allowed() {
         ),
         (
             "@every soon",
-            "@every `soon`: no duration, or one above 2^63 - 1 ns (allowed: as 90s, 1h30m or 1.5h; units ns, us, \
+            "@every `soon`: not a duration, or above 2^63 - 1 ns (allowed: as 90s, 1h30m or 1.5h; units ns, us, \
              ms, s, m, h)",
         ),
         (
             "@every -5s",
-            "@every `-5s`: it is negative, the limit is 1s (allowed: as 90s, 1h30m or 1.5h; units ns, us, ms, s, \
+            "@every `-5s`: negative, the limit is 1s (allowed: as 90s, 1h30m or 1.5h; units ns, us, ms, s, \
              m, h)",
         ),
     ] {

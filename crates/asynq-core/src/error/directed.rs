@@ -83,7 +83,7 @@ impl fmt::Display for Directed {
             Directive::Fail => f.write_str("retry the task"),
             Directive::SkipRetry => f.write_str("skip retry for the task"),
             Directive::Revoke => f.write_str("revoke the task"),
-            Directive::Snooze(delay) => write!(f, "put off for {delay:?}"),
+            Directive::Snooze(delay) => write!(f, "snoozed for {delay:?}"),
         }
     }
 }

@@ -223,7 +223,7 @@ pub enum PoisonKind {
     #[error("the task state is missing or unknown")]
     BadState,
     /// The task does not stand where its state says. [`heal`](crate::Broker::heal) puts it there.
-    #[error("the task does not stand where its state says")]
+    #[error("the task is not where its state says")]
     Misplaced,
 }
 

@@ -42,7 +42,7 @@ pub enum TaskError {
         got: u64,
     },
     /// A time outside of 1970-01-01T00:00:01Z to 9999-12-31T23:59:59Z.
-    #[error("{field} lies outside of 1970-01-01T00:00:01Z to 9999-12-31T23:59:59Z")]
+    #[error("{field} is outside 1970-01-01T00:00:01Z to 9999-12-31T23:59:59Z")]
     TimeOutOfRange {
         /// The option.
         field: &'static str,

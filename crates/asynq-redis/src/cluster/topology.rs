@@ -161,7 +161,7 @@ fn refused(core: &Core, at: &At, reply: ErrorReply) -> BrokerError {
     match BrokerError::from(reply) {
         BrokerError::Refused { source } => {
             let settings = at.settings(&core.common);
-            invalid(&format!("nodes: {settings} is no node of a cluster: {source}"))
+            invalid(&format!("nodes: {settings} is not a node of a cluster: {source}"))
         }
         other => other,
     }
@@ -192,7 +192,7 @@ async fn keep_slots(core: &Core, mut epoch: u64) {
                 if reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
                     reported = Some(Instant::now());
                     let server = describe(&core.common, &core.seeds);
-                    tracing::warn!(%server, %error, "no node of the cluster tells which slots it serves; retrying");
+                    tracing::warn!(%server, %error, "no node of the cluster reports its slots; retrying");
                 }
             }
         }

@@ -102,12 +102,12 @@ impl Pulse {
                 if silence >= pace.dead_after && *since >= pace.beside_after {
                     tracing::warn!(
                         server = %self.to, ?silence,
-                        "the connection is dead while its server answers elsewhere; it is given up",
+                        "the connection is dead, although its server answers on another one; closing it",
                     );
                     return;
                 }
             } else if silence >= pace.ping_timeout {
-                tracing::warn!(server = %self.to, ?silence, "the server answers no more; the connection is given up");
+                tracing::warn!(server = %self.to, ?silence, "the server does not answer; closing the connection");
                 return;
             } else if asked.is_none() && (seen <= pace.tick || asked_at.elapsed() >= pace.beside_after) {
                 asked_at = Instant::now();

@@ -58,7 +58,7 @@ impl Sentinels {
     pub(crate) async fn find_master(&self, settings: &Settings) -> Result<(String, u16), BrokerError> {
         if settings.uses_tls() {
             return Err(BrokerError::InvalidConnection {
-                reason: "TLS is not to be had behind sentinels yet".to_owned(),
+                reason: "TLS is not supported behind sentinels yet".to_owned(),
             });
         }
         let mut asked: FuturesUnordered<_> = (0..self.nodes.len()).map(|place| self.ask(settings, place)).collect();

@@ -177,7 +177,7 @@ async fn open(settings: &Settings, peer: &Peer, role: Role, bits: u64) -> Option
     match Wire::open_to(settings, Some(peer), role.suffix(), None, bits).await {
         Ok(wire) => Some(wire),
         Err(error) => {
-            tracing::debug!(server = %settings, ?role, %error, "no connection of its own; the main one is used");
+            tracing::debug!(server = %settings, ?role, %error, "no separate connection; using the main one");
             None
         }
     }

@@ -446,7 +446,7 @@ impl Drop for TellEnd {
 fn report_slow(calls: &Calls, pace: Pace, to: &str) {
     for (call, waited) in calls.take_slow(pace.slow) {
         let waited = Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
-        tracing::warn!(server = %to, %call, ?waited, "a call waits long for its answer");
+        tracing::warn!(server = %to, %call, ?waited, "a call has waited long for its answer");
     }
 }
 

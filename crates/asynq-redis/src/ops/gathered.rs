@@ -63,7 +63,7 @@ pub(crate) async fn gathered(
         }
     }
     if found.len() > LOOKS {
-        tracing::warn!(%queue, "too many groups to find out where a task stands");
+        tracing::warn!(%queue, "too many groups to search for a task");
         return Ok(None);
     }
     Ok(Some(found.into_iter().collect()))
@@ -84,7 +84,7 @@ async fn all(core: &Core, queue: &QueueName) -> Result<Option<BTreeSet<Vec<u8>>>
             found.insert(keys.bytes()?);
         }
         if found.len() > MOST {
-            tracing::warn!(%queue, "too many groups to find out where a task stands");
+            tracing::warn!(%queue, "too many groups to search for a task");
             return Ok(None);
         }
         if cursor == "0" {

@@ -108,7 +108,7 @@ impl Place {
             set.arg(key).arg(self.write()).arg("EX").arg(PLACE_LIVES).to_owned()
         };
         if let Err(error) = core.link.command(&cmd).await {
-            tracing::debug!(%queue, %error, "the place of a look at a queue could not be kept");
+            tracing::debug!(%queue, %error, "the place of a repair could not be stored");
         }
     }
 }
@@ -163,7 +163,7 @@ pub(crate) async fn heal(core: &Core, queue: &QueueName, limit: u32) -> Result<H
     match done {
         Err(error) if healed.is_empty() => Err(error),
         Err(error) => {
-            tracing::warn!(%queue, %error, "the keys of a queue could not be looked at");
+            tracing::warn!(%queue, %error, "the keys of a queue could not be examined");
             Ok(healed)
         }
         Ok(()) => Ok(healed),

@@ -43,7 +43,7 @@ pub(crate) async fn put_aside(core: &Core, queue: &QueueName, id: &[u8], kind: P
             true
         }
         Err(error) => {
-            tracing::warn!(%queue, %id, %kind, %error, "a task cannot be used, and not be put aside either");
+            tracing::warn!(%queue, %id, %kind, %error, "a task can neither be used nor put aside");
             false
         }
     }

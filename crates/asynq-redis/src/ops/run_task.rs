@@ -51,7 +51,7 @@ pub(crate) fn refusal(
         None => {
             let state: TaskState = state
                 .parse()
-                .map_err(|_| protocol(operation, format!("{:?} is no state", Excerpt(&state))))?;
+                .map_err(|_| protocol(operation, format!("{:?} is not a state", Excerpt(&state))))?;
             BrokerError::WrongState { queue, id, state }
         }
     })

@@ -21,7 +21,7 @@ pub(crate) fn parse(
             return Err(fault("a node of a cluster is reached by TCP"));
         }
         if node.db != 0 {
-            return Err(fault("a cluster has no database but 0"));
+            return Err(fault("a cluster has only database 0"));
         }
         if let Some(first) = &first {
             if node.uses_tls() != first.uses_tls() {

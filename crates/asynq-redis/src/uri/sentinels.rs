@@ -64,7 +64,7 @@ pub(crate) fn parse(
             other => other,
         })?;
         if node.uses_tls() {
-            return Err(fault("TLS to sentinels is not to be had yet"));
+            return Err(fault("TLS to sentinels is not supported yet"));
         }
         if node.db != 0 {
             return Err(fault("a sentinel has no databases; say that of the master with `db`"));

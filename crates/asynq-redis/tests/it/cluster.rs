@@ -473,7 +473,7 @@ async fn what_a_cluster_cannot_do_is_said() {
         Err(Error::Broker(BrokerError::InvalidConnection { reason })) => reason,
         other => panic!("{other:?}"),
     };
-    assert_eq!(fault(to(&cluster).db(1)).await, "db: a cluster has no database but 0");
+    assert_eq!(fault(to(&cluster).db(1)).await, "db: a cluster has only database 0");
     let alone = RedisServer::start().await;
     let reason = fault(RedisConnectionType::cluster([alone.url()]).unwrap()).await;
     assert!(reason.contains("is no node of a cluster"), "{reason}");
@@ -515,7 +515,7 @@ fn faults_of_addresses_name_their_place() {
             &["redis-socket:///run/s"],
             "nodes[0]: a node of a cluster is reached by TCP",
         ),
-        (&["a:1", "redis://b/2"], "nodes[1]: a cluster has no database but 0"),
+        (&["a:1", "redis://b/2"], "nodes[1]: a cluster has only database 0"),
         (
             &["redis://:pw@a", "redis://:hunter2@b"],
             "nodes[1]: all nodes have the same user and password",

@@ -112,7 +112,7 @@ fn faults_are_named_with_their_limit() {
             "unknown parameter \"database\"; there are `db` and `protocol`",
         ),
         ("redis://host?protocol=4", "the protocol must be 2 or 3"),
-        ("redis://::1", "an IPv6 address must stand in brackets"),
+        ("redis://::1", "an IPv6 address must be in brackets"),
         ("redis://[::1", "the '[' of an IPv6 address is not closed"),
         ("redis://[host]", "between '[' and ']' there must be an IPv6 address"),
         ("redis://[::1]x", "only a port may follow"),
