@@ -16,7 +16,7 @@ pub use asynq_core::{MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskCo
 
 use crate::life::Life;
 
-/// How often a [`PeriodicTaskManager`] asks where nothing else is said.
+/// Interval at which a [`PeriodicTaskManager`] asks its provider by default.
 const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);
 
 /// Enqueues tasks at the times of cron specs (Go: `asynq.Scheduler`).

@@ -60,7 +60,7 @@ impl Server {
         })
     }
 
-    /// What makes one task out of the tasks of a group. To be set before the start.
+    /// Sets the aggregator, which makes one task out of the tasks of a group. Call it before the start.
     pub fn set_group_aggregator(&mut self, aggregator: impl GroupAggregator) {
         self.aggregator = Some(Arc::new(aggregator));
     }
@@ -189,7 +189,7 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Nothing set.
+    /// Makes a builder with nothing set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -91,7 +91,7 @@ pub use enqueued::{EnqueuedTask, Found};
 pub use run::{End, Ran};
 pub use storage::{EnqueueFault, TestConnector};
 
-/// How many tasks one [`drain`](TestKit::drain) runs at most.
+/// Largest number of tasks that one [`drain`](TestKit::drain) runs.
 pub const MAX_DRAINED: usize = 10_000;
 
 /// A storage in memory with a clock of its own, a client on it, and what a test wants to know of both.
@@ -157,8 +157,8 @@ impl TestKit {
         &self.client
     }
 
-    /// For code under test that makes its own client, server or system. A server on a clock that stands
-    /// still takes tasks, and waits for ever where it waits for a time.
+    /// Returns a connector for code under test that makes its own client, server or system. A server on a clock
+    /// that stands still takes tasks, and waits for ever where it waits for a time.
     #[must_use]
     pub fn connector(&self) -> TestConnector {
         TestConnector(Arc::clone(&self.shared))
@@ -236,7 +236,7 @@ impl TestKit {
         );
     }
 
-    /// Nothing is [enqueued](Self::enqueued).
+    /// Asserts that nothing is [enqueued](Self::enqueued).
     ///
     /// # Panics
     /// When something is; shows it.

@@ -42,7 +42,7 @@ pub(crate) type Lent = Option<Arc<dyn Storage>>;
 #[derive(Clone)]
 pub struct BrokerHandle {
     lent: watch::Receiver<Lent>,
-    /// Why it cannot be opened now.
+    /// The reason why the storage cannot be opened now.
     outage: watch::Receiver<Option<Outage>>,
     closed: CancellationToken,
 }
@@ -97,7 +97,7 @@ impl BrokerHandle {
         lending.handle()
     }
 
-    /// Why there is no storage.
+    /// Returns the error of a storage that is not there.
     pub(crate) fn unreachable(&self) -> BrokerError {
         self.outage.borrow().clone().map_or_else(late, BrokerError::from)
     }
@@ -113,16 +113,15 @@ impl fmt::Debug for BrokerHandle {
     }
 }
 
-/// Where the broker actor puts the storage, and handles take it. It outlives the actor: when all actors
-/// have ended, what is in flight is settled through the storage that was lent last, and only then is
-/// that closed.
+/// The place in which the broker actor lends the storage to handles. It outlives the actor: when all actors have
+/// ended, tasks in flight are settled through the storage that was lent last, and only then is that closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Lending(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     lent: watch::Sender<Lent>,
-    /// Why it cannot be opened now.
+    /// The reason why the storage cannot be opened now.
     outage: watch::Sender<Option<Outage>>,
     closed: CancellationToken,
     kept: Mutex<Kept>,
@@ -176,7 +175,7 @@ impl Lending {
         }
     }
 
-    /// All actors have ended: what was lent last is lent on, until [`close`](Self::close).
+    /// Marks that all actors have ended: the storage that was lent last stays lent until [`close`](Self::close).
     pub(crate) fn leave(&self) {
         let mut kept = self.kept();
         kept.left = true;
@@ -227,7 +226,7 @@ pub(crate) struct Broker;
 #[derive(Clone, Debug)]
 pub(crate) struct BrokerArgs {
     pub(crate) connector: Arc<dyn Connector>,
-    /// Where it connects to, for the log.
+    /// Address of the storage, for the log.
     pub(crate) target: String,
     pub(crate) env: Env,
     pub(crate) lending: Lending,
@@ -242,7 +241,7 @@ pub(crate) enum BrokerMsg {
     Open,
     /// Time to see whether it answers.
     Check,
-    /// It did, or did not.
+    /// The result of a check.
     Checked(Result<(), BrokerError>),
 }
 crate::message!(BrokerMsg);
@@ -253,7 +252,7 @@ pub(crate) struct BrokerState {
     storage: Lent,
     retry: Duration,
     healthy: bool,
-    /// When failed attempts to connect are next worth a word, and how long after that.
+    /// Time at which failed attempts to connect are next logged, and the pause after that.
     tell: Option<(Instant, Duration)>,
     io: JoinSet<()>,
 }

@@ -47,7 +47,7 @@ use crate::{
     supervision::shutdown_budget::Ending,
 };
 
-/// How much later a handle gives up an actor that does not answer.
+/// Time after a deadline at which a handle gives up an actor that does not answer.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 
 /// Batches of first attempts in flight at most, of each queue.
@@ -66,14 +66,14 @@ pub struct EnqueueMsg {
     pub task: Task,
     /// Options that take the place of the task's own.
     pub options: TaskOptions,
-    /// Who is told how it went. A cast has none: failures are then logged, and what is under way
-    /// when the client actor crashes is lost.
+    /// Receives the answer. A cast has none: failures are then logged, and requests under way when the client actor
+    /// crashes are lost.
     pub reply: Option<RpcReplyPort<Answer>>,
 }
 crate::message!(EnqueueMsg);
 
 impl EnqueueMsg {
-    /// For a cast: nobody is told.
+    /// Makes a cast, whose answer nobody receives.
     #[must_use]
     pub fn new(task: Task) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl EnqueueMsg {
         }
     }
 
-    /// For a call.
+    /// Makes a call, whose answer goes to `reply`.
     #[must_use]
     pub fn call(task: Task, reply: RpcReplyPort<Answer>) -> Self {
         Self {
@@ -123,7 +123,7 @@ pub(crate) struct Queued {
     request: Arc<EnqueueRequest>,
     reply: Reply,
     deadline: Instant,
-    /// Whether an attempt may have taken effect.
+    /// `true` if an attempt may have taken effect.
     ambiguous: bool,
     /// Its place among those that came to this incarnation of the actor.
     order: u64,
@@ -193,7 +193,7 @@ pub(crate) struct ClientState {
     /// The enqueues that wait for their first attempt, by queue: each call goes to one queue, so that one without
     /// an answer holds up no other.
     lines: HashMap<String, Line>,
-    /// What failed and is tried again.
+    /// Requests that failed and are retried.
     lanes: Lanes,
     order: u64,
     /// Ends with the actor: what is in flight is then sent again by its callers.

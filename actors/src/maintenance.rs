@@ -35,7 +35,7 @@ use crate::{
 /// The path of the branch in the tree.
 pub(crate) const PATH: &str = "system/maintenance";
 
-/// What the branch is made of.
+/// The parts of the branch.
 pub(crate) struct Maintenance<'s> {
     /// `None` where nothing is kept in order here, and only periodic tasks are enqueued.
     pub(crate) settings: Option<&'s Settings>,

@@ -27,11 +27,11 @@ use crate::{
 
 const ROOT: &str = "system";
 
-/// How a system ended.
+/// The end of a system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
-    /// It was stopped, and its children in order.
+    /// The system was stopped, and its children in order.
     Stopped,
     /// A supervisor gave up.
     Failed(SupervisorError),
@@ -129,7 +129,7 @@ impl AsynqSystem {
         self.tree.snapshot()
     }
 
-    /// Where to watch the tree.
+    /// Returns the events of the tree from now on.
     #[must_use]
     pub fn tree_events(&self) -> tokio::sync::broadcast::Receiver<crate::supervision::tree::TreeEvent> {
         self.tree.events()

@@ -33,7 +33,7 @@ use crate::{
 /// The path of the branch in the tree.
 const PATH: &str = "system/work";
 
-/// What the branch is made of.
+/// The parts of the branch.
 pub(crate) struct Work<'s> {
     pub(crate) settings: &'s Settings,
     pub(crate) handler_actors: &'s [HandlerActorSpec],

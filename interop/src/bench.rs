@@ -1,4 +1,4 @@
-//! How fast Go asynq is, measured by itself.
+//! The speed of Go asynq, measured by itself.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::process::{PATIENCE, Process, parse};
 
-/// What [`bench_enqueue`] measured.
+/// The measurements of [`bench_enqueue`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct GoFill {
     /// Tasks enqueued.
     pub n: u64,
     /// Goroutines that enqueued, one task at a time each.
     pub callers: u64,
-    /// How long it took.
+    /// Duration in seconds.
     pub seconds: f64,
     /// Tasks in a second.
     pub per_second: f64,
 }
 
-/// What [`bench_drain`] measured. The last three count from the start of the server.
+/// The measurements of [`bench_drain`]. The last three count from the start of the server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct GoDrain {
     /// Tasks run.
@@ -38,7 +38,7 @@ pub struct GoDrain {
     pub total_seconds: f64,
 }
 
-/// How long enqueueing may take.
+/// Time that enqueueing may take.
 const FILL_LIMIT: Duration = Duration::from_secs(600);
 
 /// Enqueues `n` tasks of the type `bench:noop` to the queue `default`.

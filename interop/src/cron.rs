@@ -1,4 +1,4 @@
-//! What the cron library of Go's scheduler makes of generated specs.
+//! The results of Go's cron library for generated specs.
 
 use crate::process::{PATIENCE, Process};
 

@@ -15,9 +15,9 @@ use crate::{
 pub struct DumpedKey {
     /// Its name.
     pub key: String,
-    /// How long it lives, in milliseconds; `None`: for ever.
+    /// Time to live, in milliseconds; `None`: for ever.
     pub ttl_ms: Option<i64>,
-    /// What it holds.
+    /// The value.
     pub value: DumpedValue,
 }
 

@@ -1,4 +1,4 @@
-//! What a server tells of its runs, and how a test waits for it.
+//! Events that a server reports of its runs, and the wait for them.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{base64_bytes, process::PATIENCE};
 
-/// What a Go server tells.
+/// An event of a Go server.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum GoEvent {
@@ -43,15 +43,15 @@ pub struct GoRun {
     pub retried: i64,
     /// Retries it may have.
     pub max_retry: i64,
-    /// When the run must have ended.
+    /// Time by which the run must have ended.
     pub deadline_unix_nanos: i64,
-    /// What the handler did; empty at the start.
+    /// The action of the handler; empty at the start.
     #[serde(default)]
     pub outcome: String,
     /// The text of its error; empty if there is none.
     #[serde(default)]
     pub error: String,
-    /// When.
+    /// Time of the event.
     pub at_unix_nanos: i64,
 }
 
@@ -63,7 +63,7 @@ pub struct GoAggregation {
     /// The payloads of its tasks, oldest first.
     #[serde(with = "base64_bytes::list")]
     pub payloads: Vec<Vec<u8>>,
-    /// When.
+    /// Time of the event.
     pub at_unix_nanos: i64,
 }
 

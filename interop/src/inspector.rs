@@ -23,7 +23,7 @@ pub struct GoQueueInfo {
     pub queue: String,
     /// About how many bytes its tasks take.
     pub memory_usage: i64,
-    /// How long the next task has been waiting.
+    /// Time for which the next task has been waiting.
     pub latency_nanos: i64,
     /// All tasks.
     pub size: u64,
@@ -51,9 +51,9 @@ pub struct GoQueueInfo {
     pub processed_total: u64,
     /// Tasks ever failed.
     pub failed_total: u64,
-    /// Whether nothing is taken from it.
+    /// `true` if the queue is paused: nothing is taken from it.
     pub paused: bool,
-    /// When this was read.
+    /// Time of this reading.
     pub timestamp_unix_nanos: i64,
 }
 
@@ -63,7 +63,7 @@ pub struct GoQueueInfo {
 pub struct GoGroup {
     /// Its name.
     pub group: String,
-    /// How many tasks wait in it.
+    /// Number of tasks that wait in the group.
     pub size: u64,
 }
 
@@ -77,17 +77,17 @@ pub struct GoServerInfo {
     pub host: String,
     /// The process id.
     pub pid: u32,
-    /// How many tasks it runs at once.
+    /// Number of tasks that it runs at once.
     pub concurrency: u64,
     /// Its queues and their priorities.
     pub queues: BTreeMap<String, i32>,
-    /// Whether priorities are strict.
+    /// `true` if priorities are strict.
     pub strict_priority: bool,
-    /// When it started.
+    /// Time of its start.
     pub started_unix_nanos: i64,
     /// `active`, `stopped` …
     pub status: String,
-    /// What it is running.
+    /// The tasks that it is running.
     pub active_workers: Vec<GoWorker>,
 }
 
@@ -104,9 +104,9 @@ pub struct GoWorker {
     pub task_payload: Option<Vec<u8>>,
     /// Its queue.
     pub queue: String,
-    /// When this run began.
+    /// Start of this run.
     pub started_unix_nanos: i64,
-    /// When it must have ended.
+    /// Time by which the run must have ended.
     pub deadline_unix_nanos: i64,
 }
 
@@ -125,9 +125,9 @@ pub struct GoSchedulerEntry {
     pub task_payload: Option<Vec<u8>>,
     /// The options that the library could read, as texts.
     pub options: Vec<String>,
-    /// When it fires next; 0: never.
+    /// Time of its next tick; 0: never.
     pub next_unix_nanos: i64,
-    /// When it fired last; 0: never.
+    /// Time of its last tick; 0: never.
     pub prev_unix_nanos: i64,
 }
 
@@ -137,7 +137,7 @@ pub struct GoSchedulerEntry {
 pub struct GoEnqueueEvent {
     /// The task.
     pub task_id: String,
-    /// When it was enqueued.
+    /// Time of the enqueue.
     pub enqueued_at_unix_nanos: i64,
 }
 

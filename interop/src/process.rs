@@ -19,14 +19,14 @@ use tokio::{
 
 use crate::program::program;
 
-/// How long the program may be silent when it is expected to say something. Far more than it needs: tests
+/// Time for which the program may be silent when it is expected to report something. Far more than it needs: tests
 /// share the machine with builds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the Go library refused.
+/// An error of the Go library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoError {
-    /// Which of the library's errors it is.
+    /// The kind of error.
     pub kind: GoErrorKind,
     /// Its text.
     pub text: String,

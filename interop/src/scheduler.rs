@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct GoScheduler {
     process: Process,
-    /// What was enqueued while other answers were waited for.
+    /// Tasks that were enqueued while other answers were waited for.
     enqueued: VecDeque<Result<GoTaskInfo, String>>,
 }
 

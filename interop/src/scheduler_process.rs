@@ -9,9 +9,9 @@ use crate::process::{PATIENCE, Process};
 /// A tick that a scheduler enqueued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToldTick {
-    /// Which scheduler tells it: the number that it was started with.
+    /// Number of the scheduler, with which it was started.
     pub by: usize,
-    /// When it was due, Unix seconds.
+    /// Due time, Unix seconds.
     pub at: i64,
     /// The id of its task.
     pub task: String,

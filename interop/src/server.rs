@@ -10,7 +10,7 @@ use crate::{
     process::{Complaints, PATIENCE, Process, parse},
 };
 
-/// What runs as a server.
+/// The program of a server.
 #[derive(Clone, Debug)]
 enum Program {
     /// `serve` of the Go program.
@@ -19,7 +19,7 @@ enum Program {
     Worker(PathBuf),
 }
 
-/// How a server is to be started. What is not set takes the default of its library.
+/// A builder of servers. Settings that are not given take the default of the server's library.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ServerProcessBuilder {

@@ -162,7 +162,7 @@ pub struct GoTaskInfo {
     pub retried: i64,
     /// The text of its last failure.
     pub last_err: String,
-    /// When it last failed, Unix nanoseconds.
+    /// Time of the last failure, Unix nanoseconds.
     pub last_failed_at: i64,
     /// Its timeout.
     pub timeout_ms: i64,
@@ -170,15 +170,15 @@ pub struct GoTaskInfo {
     pub deadline_unix: i64,
     /// Its group.
     pub group: String,
-    /// When it runs next.
+    /// Time of the next run.
     pub next_process_at_unix: i64,
     /// Active, and its lease is over.
     pub is_orphaned: bool,
-    /// How long it is kept after success.
+    /// Time for which it is kept after success.
     pub retention_ms: i64,
-    /// When it succeeded.
+    /// Time of its success.
     pub completed_at_unix: i64,
-    /// What its handler wrote.
+    /// The result that its handler wrote.
     #[serde(with = "base64_bytes")]
     pub result: Option<Vec<u8>>,
 }

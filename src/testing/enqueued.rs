@@ -1,4 +1,4 @@
-//! What is enqueued, and statements about it.
+//! Enqueued tasks, and assertions about them.
 
 use std::{fmt, time::Duration};
 
@@ -14,9 +14,9 @@ const SHOWN: usize = 200;
 pub struct EnqueuedTask {
     /// The answer to its enqueue.
     pub info: TaskInfo,
-    /// How long others of its type, payload and queue are refused, from when it is due; `None`: not unique.
+    /// Time for which others of its type, payload and queue are refused, from when it is due; `None`: not unique.
     pub unique_ttl: Option<Duration>,
-    /// When it was enqueued, by the kit's clock.
+    /// Time of the enqueue, by the kit's clock.
     pub enqueued_at: DateTime<Utc>,
 }
 
@@ -101,7 +101,7 @@ impl Found {
         start.matching(format!("type {task_type:?}"), |task| task.info.task_type == task_type)
     }
 
-    /// It fits a rule of your own; `what` names the rule when nothing does.
+    /// Requires a rule of your own; `what` names the rule when no task fits.
     ///
     /// # Panics
     /// When none fits.
@@ -120,7 +120,7 @@ impl Found {
         self
     }
 
-    /// Its payload is these bytes.
+    /// Requires this payload.
     ///
     /// # Panics
     /// When none fits.
@@ -131,7 +131,7 @@ impl Found {
         self.matching(what, |task| task.info.payload == payload)
     }
 
-    /// Its payload is JSON with this value; the order of fields and white space do not count.
+    /// Requires a JSON payload of this value; the order of fields and white space do not count.
     ///
     /// # Panics
     /// When none fits, and when the value cannot be written as JSON.
@@ -144,7 +144,7 @@ impl Found {
         })
     }
 
-    /// It is in this queue.
+    /// Requires this queue.
     ///
     /// # Panics
     /// When none fits.
@@ -153,7 +153,7 @@ impl Found {
         self.matching(format!("queue {queue:?}"), |task| task.info.queue.as_str() == queue)
     }
 
-    /// It has this id.
+    /// Requires this id.
     ///
     /// # Panics
     /// When none fits.
@@ -162,7 +162,7 @@ impl Found {
         self.matching(format!("id {id:?}"), |task| task.info.id.as_str() == id)
     }
 
-    /// It runs as soon as a server is free: neither delayed nor in a group.
+    /// Requires a task that runs as soon as a server is free: neither delayed nor in a group.
     ///
     /// # Panics
     /// When none fits.
@@ -171,7 +171,8 @@ impl Found {
         self.matching("no delay", |task| task.info.state == TaskState::Pending)
     }
 
-    /// It runs so long after its enqueue. Times are floored to seconds, so less than one second less fits too.
+    /// Requires a task that runs this long after its enqueue. Times are floored to seconds, so less than one second
+    /// less fits too.
     ///
     /// # Panics
     /// When none fits.
@@ -184,7 +185,7 @@ impl Found {
         })
     }
 
-    /// It is to run at this time, to the second.
+    /// Requires a task that is to run at this time, to the second.
     ///
     /// # Panics
     /// When none fits.
@@ -195,7 +196,7 @@ impl Found {
         })
     }
 
-    /// It waits in this group.
+    /// Requires a task that waits in this group.
     ///
     /// # Panics
     /// When none fits.
@@ -206,7 +207,7 @@ impl Found {
         })
     }
 
-    /// It is unique for this time.
+    /// Requires a task that is unique for this time.
     ///
     /// # Panics
     /// When none fits.
@@ -215,7 +216,7 @@ impl Found {
         self.matching(format!("unique TTL {ttl:?}"), |task| task.unique_ttl == Some(ttl))
     }
 
-    /// It is tried again so often at most.
+    /// Requires this largest number of retries.
     ///
     /// # Panics
     /// When none fits.
@@ -224,7 +225,7 @@ impl Found {
         self.matching(format!("max retry {retries}"), |task| task.info.max_retry == retries)
     }
 
-    /// One run of it may take so long, in whole seconds.
+    /// Requires this timeout of a run, in whole seconds.
     ///
     /// # Panics
     /// When none fits.
@@ -235,7 +236,7 @@ impl Found {
         })
     }
 
-    /// It must have ended by this time, to the second.
+    /// Requires this deadline, to the second.
     ///
     /// # Panics
     /// When none fits.
@@ -246,7 +247,7 @@ impl Found {
         })
     }
 
-    /// It is kept so long after success, in whole seconds.
+    /// Requires this retention, in whole seconds.
     ///
     /// # Panics
     /// When none fits.
@@ -257,7 +258,7 @@ impl Found {
         })
     }
 
-    /// It has this header.
+    /// Requires this header.
     ///
     /// # Panics
     /// When none fits.
@@ -268,7 +269,7 @@ impl Found {
         })
     }
 
-    /// So many fit, no more and no fewer.
+    /// Asserts that exactly this number of tasks fit.
     ///
     /// # Panics
     /// When it is another number.
@@ -284,7 +285,7 @@ impl Found {
         self
     }
 
-    /// Exactly one fits.
+    /// Asserts that exactly one task fits.
     ///
     /// # Panics
     /// When more do.
@@ -293,14 +294,14 @@ impl Found {
         self.times(1)
     }
 
-    /// Those that fit, in the order in which they were enqueued.
+    /// Returns the tasks that fit, in the order in which they were enqueued.
     #[must_use]
     pub fn tasks(self) -> Vec<EnqueuedTask> {
         self.fitting
     }
 }
 
-/// All tasks, one a line.
+/// Lists all tasks, one a line.
 pub(super) fn shown(all: &[EnqueuedTask]) -> String {
     if all.is_empty() {
         return "nothing is enqueued".to_owned();

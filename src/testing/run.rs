@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use super::storage::{KitStorage, Shared};
 use crate::client::Client;
 
-/// How long a task that no handler is for is put off at least, and how much longer at most; a server's.
+/// Least delay of a task that no handler is for, and the most that is added to it; as in a server.
 const GIVEN_BACK: Duration = Duration::from_secs(5);
 
 /// A task that was run, and how that ended.
@@ -38,24 +38,24 @@ const GIVEN_BACK: Duration = Duration::from_secs(5);
 pub struct Ran {
     /// The task as it was taken: active, and `retried` counts the runs before.
     pub task: TaskInfo,
-    /// How the run ended.
+    /// The end of the run.
     pub end: End,
 }
 
-/// How a run ended, and so what became of the task.
+/// The end of a run, and so the fate of the task.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum End {
     /// The handler succeeded. The task is gone, or kept for its retention.
     Done,
-    /// It failed, and is tried again.
+    /// The run failed, and the task is retried.
     Retried {
-        /// When, in whole seconds.
+        /// Time of the next run, in whole seconds.
         at: DateTime<Utc>,
         /// The failure; a panic is [`Error::Panic`], a timeout [`Error::DeadlineExceeded`].
         error: Error,
     },
-    /// It failed for good: no retry was left, or [`Error::skip_retry`].
+    /// The run failed for good: no retry was left, or [`Error::skip_retry`].
     Archived {
         /// The failure.
         error: Error,
@@ -68,7 +68,7 @@ pub enum End {
     /// Put off without using up a retry: [`Error::snooze`], or no handler knows its type and
     /// [`UnknownTask::GiveBack`] is set.
     Snoozed {
-        /// Until when, in whole seconds.
+        /// Time until which it is kept, in whole seconds.
         until: DateTime<Utc>,
     },
 }
@@ -228,7 +228,7 @@ async fn outcome(
     (end, outcome)
 }
 
-/// As the storage keeps it.
+/// Cuts fractions of a second, as the storage does.
 fn whole_second(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at)
 }

@@ -1,5 +1,5 @@
-//! What the kit's clients and servers are connected to: the embedded broker, and a record of what is
-//! enqueued. It can be told to fail.
+//! The storage of the kit's clients and servers: the embedded broker, and a record of what is enqueued. It can be
+//! told to fail.
 
 use std::{
     collections::VecDeque,
@@ -26,23 +26,23 @@ use bytes::Bytes;
 
 use super::EnqueuedTask;
 
-/// How one enqueue fails; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue). A scheduler that
-/// gets no answer tries the same tick again.
+/// A failure of one enqueue; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue). A scheduler
+/// that gets no answer tries the same tick again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnqueueFault {
     /// The storage refuses it: [`BrokerError::OutOfMemory`] in [`Error::Broker`](crate::Error::Broker). The
     /// task is not enqueued.
     Refused,
-    /// It never arrives, and the caller cannot know: [`EnqueueError::Unknown`] in
+    /// The request never arrives, and the caller cannot know: [`EnqueueError::Unknown`] in
     /// [`Error::Enqueue`](crate::Error::Enqueue). The task is not enqueued.
     TimedOut,
-    /// It arrives, and the caller cannot know: the same [`EnqueueError::Unknown`]. The task is enqueued, so
-    /// a caller who tries again with another id doubles it.
+    /// The request arrives, and the caller cannot know: the same [`EnqueueError::Unknown`]. The task is enqueued,
+    /// so a caller who tries again with another id doubles it.
     AnswerLost,
 }
 
-/// What all connections of a kit share.
+/// State that all connections of a kit share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) env: Env,

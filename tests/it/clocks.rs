@@ -18,7 +18,7 @@ use asynq_testing::{
 use chrono::{TimeDelta, Utc};
 use tokio::sync::Notify;
 
-/// How many passes of a recoverer show that it leaves a task alone.
+/// Number of passes of a recoverer that show that it leaves a task alone.
 const PASSES: u64 = 4;
 const OFTEN: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ struct Host {
     system: AsynqSystem,
 }
 
-/// What the handlers of both did.
+/// Observations of the handlers of both.
 #[derive(Default)]
 struct Seen {
     begun: AtomicU32,

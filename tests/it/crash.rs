@@ -1,6 +1,5 @@
-//! What a crash may cost, on Redis, in real time: each actor is crashed under load, in each
-//! way; every task is settled, no attempt runs twice, the tree shows the restarts, and the raw keys
-//! contradict themselves nowhere.
+//! The cost of a crash, on Redis, in real time: each actor is crashed under load, in each way; every task is
+//! settled, no attempt runs twice, the tree shows the restarts, and the raw keys contradict themselves nowhere.
 
 use asynq::{Crash, Env, redis::RedisConnectionType};
 use asynq_testing::{RedisServer, invariants};

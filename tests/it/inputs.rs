@@ -1,4 +1,4 @@
-//! What users give is looked at wherever it comes in, and shown in errors up to a length.
+//! Inputs of users are checked wherever they come in, and shown in errors up to a length.
 
 use std::sync::Arc;
 

@@ -271,7 +271,7 @@ async fn a_run_enqueues_until_the_shutdown_drops_it_on_redis() {
     enqueues_at_the_shutdown(asynq::redis::RedisConnectionType::single(redis.url()).unwrap()).await;
 }
 
-/// Where the system ended at once, what was kept of it answers, and nothing waits.
+/// After the system has ended at once, its clients still answer, and nothing waits.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_outlives_its_system_is_closed() {
     let (began, mut runs) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! How large messages and results may be.
+//! Limits of messages and results.
 
 use std::{
     sync::{

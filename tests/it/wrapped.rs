@@ -1,4 +1,4 @@
-//! What a handler says of its task is heard through the error types that applications use.
+//! Directives of a handler's error, heard through the error types that applications use.
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What an app carries that depends on the library: how many crates, and which of them twice.
+//! Limits on what an app carries that depends on the library: the number of crates, and the crates in two versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace::Workspace;
 
-/// How many crates the facade with its default features may come to, itself, build scripts and macros included.
+/// Largest number of crates of the facade with its default features, itself, build scripts and macros included.
 const MOST: usize = 125;
 
 /// Crates that may be there in two versions: macros of some dependencies are written for the older one.

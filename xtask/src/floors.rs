@@ -11,7 +11,7 @@ struct Room {
     name: &'static str,
     /// It may depend on crates of lower floors only.
     floor: u8,
-    /// What must not come in, not even through others.
+    /// Crates that must not come in, not even through others.
     never: &'static [&'static str],
 }
 
@@ -161,7 +161,7 @@ impl House {
 }
 
 impl Room {
-    /// Why this crate must not know another crate of the workspace; none if it may.
+    /// Returns why this crate must not know another crate of the workspace, if so.
     fn refuses(&self, known: &str) -> Option<String> {
         if SIDEWAYS.contains(&(self.name, known)) {
             return None;

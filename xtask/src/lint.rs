@@ -11,7 +11,7 @@ use crate::run;
 use crate::workspace::Workspace;
 use crate::{carry, codegen, features, floors, msrv, package, surface, tidy};
 
-/// How long one command may take.
+/// Longest time that one command may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! Whether the crates can be published as they stand: what their manifests say, and what Cargo would pack.
+//! Checks that the crates can be published as they stand: their manifests, and the files that Cargo would pack.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

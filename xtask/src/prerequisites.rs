@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use crate::run;
 use crate::workspace::Workspace;
 
-/// How long one command of an installation may take.
+/// Longest time that one command of an installation may take.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// A program that tests run, and are told the path of.
@@ -29,14 +29,14 @@ struct Prerequisite {
     source: Source,
 }
 
-/// When a program is needed.
+/// The steps for which a program is needed.
 enum Needed {
     Always,
     /// Only by the tests of this crate.
     ByMember(&'static str),
 }
 
-/// Where a program comes from.
+/// The source of a program.
 enum Source {
     /// Packages of Debian and its kin.
     Apt(&'static [&'static str]),

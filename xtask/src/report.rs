@@ -1,4 +1,4 @@
-//! What each step came to, and the summary at the end.
+//! Results of the steps, and the summary at the end.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -63,7 +63,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// How a step ended.
+/// The result of a step.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Passed,

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// How long output may go on after the program itself has ended.
+/// Longest time that output may go on after the program itself has ended.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The process group that runs now, for the signal handler; 0 for none.
 static RUNNING: AtomicI32 = AtomicI32::new(0);
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Debug)]
 pub(crate) enum End {
     Exited(ExitStatus),

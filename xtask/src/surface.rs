@@ -1,4 +1,5 @@
-//! What users of the facade see: all of it has a path that begins with `asynq::`, and examples show no other crate.
+//! The public surface of the facade: all of it has a path that begins with `asynq::`, and examples show no other
+//! crate.
 //!
 //! Reads the sources of the facade and of the crates that it is made of, follows `pub use` and `pub mod` from
 //! its root, and looks at the signatures and the documentation of what it comes to. Every feature counts as on.

@@ -12,10 +12,10 @@ use crate::report::{Counts, Outcome, Report};
 use crate::run;
 use crate::workspace::Workspace;
 
-/// How long one step may take.
+/// Longest time that one step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
 
-/// How long one example may run.
+/// Longest time that one example may run.
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The modes of ractor beside its plain one, which the tests of the runtime pass too. Without the long

@@ -18,6 +18,11 @@ const OUTAGES: &str = "docs/outages.md";
 /// Macros for code that is not done yet, or that was only a look.
 const UNFINISHED: &[&str] = &["dbg", "todo", "unimplemented"];
 
+/// First words of a description that asks instead of naming: an item is described by a noun or a verb.
+const ASKING: &[&str] = &[
+    "How", "What", "When", "Where", "Whether", "Which", "Who", "Whom", "Whose", "Why",
+];
+
 /// First folders of paths that exist on one machine only.
 const MACHINE_FOLDERS: &[&str] = &["Users", "builds", "home", "root", "work", "workspace"];
 
@@ -74,7 +79,19 @@ fn file(name: &str, text: &str) -> Vec<String> {
             "{name}: {length} lines: split it by responsibility, {MAX_LINES} are the most"
         ));
     }
+    let mut described = false;
     for (number, line) in (1..).zip(text.lines()) {
+        let description = description(line);
+        if name.ends_with(".rs")
+            && !generated
+            && !described
+            && let Some(word) = description.and_then(asking)
+        {
+            breaches.push(format!(
+                "{name}:{number}: begins with `{word}`: say what it is or does, noun or verb first"
+            ));
+        }
+        described = description.is_some();
         if let Some(path) = machine_path(line) {
             breaches.push(format!("{name}:{number}: `{path}` exists on one machine only"));
         }
@@ -86,6 +103,19 @@ fn file(name: &str, text: &str) -> Vec<String> {
         }
     }
     breaches
+}
+
+/// The text of a documentation comment.
+fn description(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))?;
+    Some(text.trim_start())
+}
+
+/// The first word of a description, if it asks.
+fn asking(description: &str) -> Option<&str> {
+    let (word, _) = description.split_once(' ')?;
+    ASKING.contains(&word).then_some(word)
 }
 
 /// The names of the functions in a source.
@@ -223,6 +253,16 @@ mod tests {
             assert_eq!(file("src/lib.rs", &format!("    let {name} = 1;\n")).len(), 0);
             assert_eq!(file("notes.md", &format!("{name}!()\n")).len(), 0);
         }
+    }
+
+    #[test]
+    fn descriptions_that_ask_are_found() {
+        let asks = "    /// Whether it is open.\n    open: bool,\n\n//! How it works.\n";
+        assert_eq!(file("src/lib.rs", asks).len(), 2);
+        let names = "/// Number of lines.\n/// Which ones: all.\n//\n/// Whatever it takes.\n// Why not?\n";
+        assert_eq!(file("src/lib.rs", names).len(), 0);
+        assert_eq!(file("src/generated/lib.rs", asks).len(), 0);
+        assert_eq!(file("docs/guide.md", asks).len(), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use asynq_core::{
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Of what may wait, the part that a queue in trouble may hold: one half.
+/// Divisor for the part of the waiting requests that a queue in trouble may hold: one half.
 const SHARE: usize = 2;
 
 type Permits = [OwnedSemaphorePermit; 2];

@@ -20,14 +20,14 @@ const PART: u32 = 8;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Waited {
-    /// It succeeded, and is kept for its [retention](asynq_core::TaskOptions::retention):
+    /// The task succeeded, and is kept for its [retention](asynq_core::TaskOptions::retention):
     /// [`result`](TaskInfo::result) is what its handler wrote.
     Completed(Box<TaskInfo>),
-    /// It failed for good and is archived: [`last_error`](TaskInfo::last_error) says why. Somebody may
+    /// The task failed for good and is archived: [`last_error`](TaskInfo::last_error) says why. An operator may
     /// still have it run again.
     Archived(Box<TaskInfo>),
-    /// It is not stored, and nothing else is known: it succeeded without retention or its retention is
-    /// over, was revoked, deleted or aggregated with others of its group, or it never was there.
+    /// The task is not stored, and nothing else is known: it succeeded without retention or its retention is over,
+    /// was revoked, deleted or aggregated with others of its group, or it never existed.
     Gone,
     /// The time is over before it ended: where it stands now, and what its last run came to.
     NotYet(Box<TaskInfo>),

@@ -26,10 +26,11 @@ use crate::{
     per_queue::health::{Ended, RETRY, Roads, unless_late},
 };
 
-/// When to look again for the effect of a lost call that cannot be ended (rules.md#calls-outlive-actors).
+/// Delays after which the effect of a lost call that cannot be ended is looked for again
+/// (rules.md#calls-outlive-actors).
 const ADOPT_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(25)];
 
-/// What an exchange needs; cheap to clone.
+/// The means of an exchange; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) table: Arc<Table>,
@@ -57,7 +58,7 @@ struct CallGuard {
     items: Vec<Settlement>,
     report: Report,
     began: Instant,
-    /// Until there is an answer, it failed.
+    /// Result of the call; a failure until there is an answer.
     ended: Ended,
     told: Option<oneshot::Sender<()>>,
 }
@@ -86,9 +87,9 @@ struct Lost {
     items: Vec<Settlement>,
     answers: Vec<Result<(), SettleError>>,
     permits: Option<OwnedSemaphorePermit>,
-    /// What was entered already: a later look must not bring back what has ended meanwhile.
+    /// Tasks that were entered already: a later look must not bring back a task that has ended meanwhile.
     entered: HashSet<TaskId>,
-    /// Whether the end of it was told to the table.
+    /// `true` once the table was told of its end.
     over: bool,
 }
 

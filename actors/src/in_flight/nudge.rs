@@ -12,7 +12,7 @@ use ractor::ActorRef;
 
 use crate::supervision::supervised_ref::Slot;
 
-/// What the processor is told.
+/// A message to the processor.
 pub(crate) enum ProcessorMsg {
     /// Something ended or may be taken: look.
     Pump,
@@ -20,7 +20,7 @@ pub(crate) enum ProcessorMsg {
     Wake {
         /// Older generations are void.
         generation: u64,
-        /// Whether a watch said that there is something.
+        /// `true` if a watch reported something.
         watched: bool,
     },
 }
@@ -47,8 +47,8 @@ impl Nudge {
         }
     }
 
-    /// From now on this incarnation is told. Before its first look at the table: what ended until
-    /// then it sees there, what ends later it hears of.
+    /// Attaches an incarnation of the processor, before its first look at the table: it sees there what ended until
+    /// then, and is told of what ends later.
     pub(crate) fn attach(&self, processor: ActorRef<ProcessorMsg>) {
         self.slot.publish(processor);
     }

@@ -44,7 +44,7 @@ pub(crate) use self::{
     validity::Validity,
 };
 
-/// How many entries stand in each step.
+/// Numbers of entries in each step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) leased: usize,
@@ -58,7 +58,7 @@ impl Counts {
     }
 }
 
-/// What the end of a call told about its queue.
+/// The report of an ended call about its queue.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// The queue, if it had less than was wanted.
@@ -251,7 +251,7 @@ impl Table {
         Self::give_back(&mut state, keys);
     }
 
-    /// In the order of the take, as they come; the last one goes back first.
+    /// Gives entries back in the order of the take; the last one goes back first.
     fn give_back(state: &mut State, keys: Vec<Key>) {
         for key in keys.into_iter().rev() {
             if let Some(entry) = state.entries.get_mut(&key)

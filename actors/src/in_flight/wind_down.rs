@@ -17,7 +17,7 @@ use crate::{
     supervision::shutdown_budget::{Ending, GRACE, SETTLE},
 };
 
-/// How long aborted handlers may take to be gone.
+/// Longest time that aborted handlers may take to end.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Winds down what is in flight.

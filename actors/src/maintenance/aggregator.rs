@@ -45,7 +45,7 @@ use failures::Failures;
 pub(crate) use run::AggregatorRef;
 use run::{Job, OpenSets};
 
-/// How long aborted runs may take to be gone; they are at their next await point.
+/// Longest time that aborted runs may take to end; they end at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The longest that one look at the groups of a queue may take. It waits for runs, so for users' code.
@@ -55,7 +55,7 @@ pub(crate) struct Aggregator {
     looks: Arc<Looks>,
     broker: BrokerHandle,
     queues: Vec<QueueName>,
-    /// How long a stop waits for runs.
+    /// Time for which a stop waits for runs.
     wait_for_runs: Duration,
     ending: Ending,
     rounds: Rounds<()>,

@@ -21,7 +21,7 @@ use crate::{
     supervision::{chore::Chore, tree::Tree},
 };
 
-/// How many tasks of one state one call moves (Go: 100).
+/// Number of tasks of one state that one call moves (Go: 100).
 const BATCH: u32 = 100;
 /// Spread over the servers of a fleet at the due second.
 const JITTER: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ const LEAST_WAIT: Duration = Duration::from_millis(250);
 /// Never look more often than this since a task is due: tasks may be due at any millisecond.
 const LEAST_UNTIL_DUE: Duration = Duration::from_millis(100);
 
-/// How long the calls for one queue may take.
+/// Longest time that the calls for one queue may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Forwarder {
@@ -38,7 +38,7 @@ pub(crate) struct Forwarder {
     queues: Vec<QueueName>,
     tree: Tree,
     path: String,
-    /// Without a watch.
+    /// Interval without a watch.
     interval: Duration,
     clock: Clock,
     entropy: Entropy,

@@ -14,7 +14,7 @@ use crate::{
     supervision::chore::Chore,
 };
 
-/// How long the calls for one queue may take.
+/// Longest time that the calls for one queue may take.
 const WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Janitor {

@@ -28,7 +28,7 @@ use crate::{
     supervision::{chore::Chore, tree::Tree},
 };
 
-/// How long the provider may take; never longer than the sync interval.
+/// Longest time that the provider may take; never longer than the sync interval.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(3 * 60);
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(crate) fn check_interval(interval: Duration) -> Option<ConfigFault> {
     outside("sync_interval", interval, LEAST_INTERVAL, MOST_INTERVAL)
 }
 
-/// Why the entries stay as they are. The words are Go's where it has some.
+/// A reason why the entries stay as they are. The texts are Go's where it has some.
 #[derive(Debug, thiserror::Error)]
 enum SyncError {
     #[error("{0}")]
@@ -70,7 +70,7 @@ pub(crate) struct Manager {
     past: Mutex<Past>,
 }
 
-/// What was before; the same for all incarnations.
+/// State from before; the same for all incarnations.
 #[derive(Default)]
 struct Past {
     synced: Option<Instant>,

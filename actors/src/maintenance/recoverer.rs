@@ -26,17 +26,16 @@ use crate::{
     supervision::chore::Chore,
 };
 
-/// How many tasks one call recovers.
+/// Number of tasks that one call recovers.
 const BATCH: u32 = 100;
-/// How many keys one pass looks at for damage, and entries of `active` and `lease`: some 60 ms of
-/// Redis in a minute, of which one server takes its millisecond after the other. So a million keys are
-/// seen in 100 passes.
+/// Number of keys, and of entries of `active` and `lease`, that one pass examines for damage: some 60 ms of Redis
+/// in a minute, spread over calls of a millisecond. A million keys are thus examined in 100 passes.
 const HEAL: u32 = 10_000;
 /// Tasks whose leases have ended are taken over at the second look, so much later, if the storage has
 /// answered both times. After an outage that ended the leases of a whole fleet, their owners, who have no
 /// lease either, give them back meanwhile, which uses no retry.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// How long the calls for one queue may take.
+/// Longest time that the calls for one queue may take.
 const WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Recoverer {
@@ -46,7 +45,7 @@ pub(crate) struct Recoverer {
     rounds: Rounds<Option<QueueName>>,
 }
 
-/// What is done for a queue.
+/// The work for one queue.
 struct Medic {
     settings: Settings,
     env: Env,
@@ -148,8 +147,8 @@ impl Medic {
         }
     }
 
-    /// As Go's recoverer: a crash uses up a retry, unless `is_failure` says otherwise. But a task that may
-    /// never have been started goes back as it was.
+    /// Returns the outcome of an expired task. As in Go's recoverer, a crash uses a retry, unless `is_failure` says
+    /// otherwise; a task that may never have been started goes back as it was.
     fn outcome(&self, expired: &ExpiredTask) -> Outcome {
         if expired.unstarted {
             return Outcome::Requeue;

@@ -45,13 +45,13 @@ pub use handle::SchedulerHandle;
 pub(crate) use setup::{Ready, Setup};
 use work::Worker;
 
-/// How long it sleeps at most.
+/// Longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// How long a stop waits for ticks under way.
+/// Time for which a stop waits for ticks under way.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
-/// How long aborted tasks may take to be gone; they are at their next await point.
+/// Longest time that aborted tasks may take to end; they end at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_millis(500);
-/// How long the last act may take.
+/// Longest time that the last act may take.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -72,13 +72,13 @@ pub(crate) enum SchedulerMsg {
     Tick,
     /// Entries were registered or unregistered.
     Changed,
-    /// What was stored of entries is known.
+    /// The stored ticks of entries are known.
     Anchored,
     /// The work for an entry ended, by a panic where there is a text.
     Worked { entry: u64, panic: Option<String> },
     /// Time to show the entries.
     Beat,
-    /// They were shown, or not.
+    /// The result of showing the entries.
     Shown(Result<(), BrokerError>),
 }
 crate::message!(SchedulerMsg);
@@ -90,7 +90,7 @@ pub(crate) struct SchedulerState {
     /// Entries that are worked for.
     busy: HashSet<u64>,
     anchoring: bool,
-    /// When the timer is set for, and the timer.
+    /// The time that the timer is set for, and the timer.
     next: Option<(DateTime<Utc>, Timer)>,
     beat: Option<Timer>,
     showing: bool,

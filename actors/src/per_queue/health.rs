@@ -28,7 +28,7 @@ pub(crate) const LATE: Duration = Duration::from_millis(500);
 /// A call that was answered within this ends the trouble of its queue.
 pub(crate) const PROMPT: Duration = Duration::from_millis(250);
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// There was nothing to send.
@@ -46,7 +46,7 @@ struct Road {
     /// Calls that failed since the last that was answered.
     failures: u32,
     closed_until: Option<Instant>,
-    /// In trouble: how many tasks one call may take.
+    /// Number of tasks that one call may take while the queue is in trouble.
     share: Option<u32>,
 }
 
@@ -61,16 +61,16 @@ impl Road {
     }
 }
 
-/// How a queue can be reached now.
+/// The way in which a queue can be reached now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Way {
     /// Calls in flight.
     pub(crate) calls: usize,
-    /// It failed a moment ago and is left alone until then.
+    /// Time until which the queue is left alone after a failure.
     pub(crate) closed: Option<Instant>,
-    /// What a lost call took is looked for: nothing more is taken before that has ended.
+    /// `true` while the tasks of a lost call are looked for: no others are taken before that has ended.
     pub(crate) adopting: bool,
-    /// In trouble: how many tasks one call may take.
+    /// Number of tasks that one call may take while the queue is in trouble.
     pub(crate) share: Option<u32>,
 }
 

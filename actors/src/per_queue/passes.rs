@@ -28,9 +28,9 @@ struct Line {
     /// Its job is under way, and over by then.
     open_until: Option<Instant>,
     failures: u32,
-    /// What the last failure was.
+    /// The last failure.
     error: String,
-    /// When its next job is due; at once, if there is none.
+    /// Due time of its next job; `None`: at once.
     due: Option<Instant>,
 }
 
@@ -40,37 +40,37 @@ struct State<T> {
     jobs: JoinSet<End<T>>,
 }
 
-/// How often, and how long.
+/// The interval of passes, and their limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// From a job of a queue that ended well to its next.
+    /// Time from a job of a queue that succeeded to its next.
     pub(crate) interval: Duration,
     /// The longest wait for the next after one that failed.
     pub(crate) longest_retry: Duration,
-    /// How long a job may take. It is then given up, so it must be one that may be dropped.
+    /// Longest time that a job may take. It is then dropped, so it must be one that may be dropped.
     pub(crate) within: Duration,
-    /// Whether a job that is still under way after a moment is worth a word.
+    /// `true` if a job that is still under way after a moment is logged.
     pub(crate) tells: bool,
 }
 
 /// The passes of one chore. They outlive its actor.
 #[derive(Debug)]
 pub(crate) struct Rounds<T> {
-    /// In words, for the log.
+    /// Name of the work, for the log.
     what: &'static str,
     pace: Pace,
     entropy: Entropy,
     state: Mutex<State<T>>,
 }
 
-/// What came of a pass.
+/// The result of a pass.
 #[derive(Debug)]
 pub(crate) struct Round<T> {
-    /// What jobs gave that ended well, those of earlier passes included.
+    /// Results of the jobs that succeeded, those of earlier passes included.
     pub(crate) done: Vec<T>,
-    /// How many queues have no answer yet, or failed.
+    /// Number of queues that have no answer yet, or failed.
     pub(crate) troubled: usize,
-    /// How long to wait before the next pass; `None`: whatever pleases.
+    /// Time until the next pass; `None`: at the caller's choice.
     pub(crate) wait: Option<Duration>,
 }
 

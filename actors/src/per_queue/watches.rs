@@ -18,18 +18,18 @@ use crate::per_queue::health::LATE;
 
 /// With a watch that holds, look all the same so often.
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
-/// How long a queue that could not be watched, where others could, is left out.
+/// Time for which a queue that could not be watched, where others could, is left out.
 const BLIND: Duration = Duration::from_secs(30);
 
 /// Sets watches, and remembers which queues cannot be watched. Cheap to clone; clones are one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watcher(Arc<Mutex<HashMap<QueueName, Instant>>>);
 
-/// What could be watched of some queues.
+/// Watches on some queues.
 #[derive(Debug)]
 pub(crate) struct Watches {
     watches: Vec<Watch>,
-    /// Whether every queue is watched.
+    /// `true` if every queue is watched.
     all: bool,
 }
 

@@ -9,7 +9,7 @@ use super::{
     tree::Tree,
 };
 
-/// How much longer than its children's deadlines a supervisor may take to stop.
+/// Time that a supervisor may take to stop beyond its children's deadlines.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// The settings that all supervisors of a system share.

@@ -21,13 +21,13 @@ use crate::supervision::{
     tree::Tree,
 };
 
-/// How long most chores may take to stop.
+/// Time that most chores may take to stop.
 pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// How long an aborted pass may take to be gone; it is at its next await point.
+/// Longest time that an aborted pass may take to end; it ends at its next await point.
 const ABORT_WITHIN: Duration = Duration::from_millis(500);
 
-/// What a periodic actor does.
+/// The work of a periodic actor.
 #[async_trait]
 pub(crate) trait Chore: Send + Sync + 'static {
     /// The wait before the first pass.
@@ -40,7 +40,7 @@ pub(crate) trait Chore: Send + Sync + 'static {
     }
     /// One pass; how long to wait before the next.
     async fn pass(&self) -> Result<Duration, BrokerError>;
-    /// What is left to do when the actor is stopped; `until` then it is to be over.
+    /// Does the work that is left when the actor is stopped, until `until` at the latest.
     async fn last(&self, until: Instant) {
         let _ = until;
     }

@@ -1,5 +1,5 @@
-//! What every supervised actor is wrapped in: a span with its path, and crashes on request, by
-//! which a system shows, under load, that it survives them.
+//! The wrapper of every supervised actor: a span with its path, and crashes on request, by which a system shows,
+//! under load, that it survives them.
 
 use std::sync::{
     Arc,
@@ -9,14 +9,14 @@ use std::sync::{
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tracing::{Instrument as _, Span};
 
-/// How an actor is to crash.
+/// A way to crash an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Crash {
-    /// It is killed, at its next await point.
+    /// Kills the actor at its next await point.
     Kill = 1,
-    /// It panics while it handles its next message.
+    /// Makes the actor panic while it handles its next message.
     Panic = 2,
     /// The handling of its next message ends in an error.
     Error = 3,

@@ -15,35 +15,35 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How long cancelled handlers may go on.
+/// Time for which cancelled handlers may go on.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
-/// How long outcomes, enqueues and entries may take to be written once no handler runs.
+/// Time that outcomes, enqueues and entries may take to be written once no handler runs.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
-/// What is left for closing connections when all actors have ended.
+/// Time that is left for closing connections when all actors have ended.
 pub(crate) const CLOSE: Duration = Duration::from_millis(400);
-/// What an end may take beyond the shutdown timeout.
+/// Time that a shutdown may take beyond the shutdown timeout.
 pub(crate) const REST: Duration = Duration::from_secs(6);
-/// What an end at once may take.
+/// Time that a shutdown at once may take.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// What is left of it for actors that do not stop by themselves, and for closing connections.
+/// Part of it that is left for actors that do not stop by themselves, and for closing connections.
 const AT_ONCE_REST: Duration = Duration::from_millis(300);
-/// What a supervisor keeps for each child that is stopped after another.
+/// Time that a supervisor keeps for each child that is stopped after another.
 const SLICE: Duration = Duration::from_millis(50);
-/// What an actor may take for its last call even where the time for such calls is over.
+/// Time that an actor may take for its last call even where the time for such calls is over.
 const LEAST: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 struct State {
-    /// How long what runs may go on; `None` where there is no budget.
+    /// Time for which runs may go on; `None` where there is no budget.
     timeout: Option<Duration>,
-    /// How long they may go on at most, and from when on.
+    /// The longest time for which they may go on, and its beginning.
     hurry: Option<(Duration, Instant)>,
     began: Option<Instant>,
-    /// Since when nothing that runs is waited for.
+    /// Time since which no run is waited for.
     at_once: Option<Instant>,
     runs_ended: Option<Instant>,
     wound_down: bool,
-    /// By when actors below the root must have ended, by their paths.
+    /// Times by which actors below the root must have ended, by their paths.
     told: HashMap<String, Instant>,
 }
 
@@ -58,7 +58,7 @@ impl State {
     }
 }
 
-/// What is known of the end of a system. Cheap to clone; clones are one.
+/// The state of a system's shutdown. Cheap to clone; clones share one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ending(Arc<Inner>);
 
@@ -78,27 +78,27 @@ impl Ending {
         self.0.changed.notify_waiters();
     }
 
-    /// What runs may go on for so long once the system is told to end.
+    /// Lets runs go on for so long once the system is told to end.
     pub(crate) fn set_timeout(&self, timeout: Duration) {
         self.change(|state| state.timeout = Some(timeout));
     }
 
-    /// What runs may go on for less than that, from now on or from the beginning of the end.
+    /// Lets runs go on for less than that, from now on or from the beginning of the shutdown.
     pub(crate) fn set_hurry(&self, timeout: Duration) {
         self.change(|state| state.hurry = Some((timeout, Instant::now())));
     }
 
-    /// Nothing that runs is waited for from now on. Told again, it ends no later.
+    /// Ends the wait for runs, from now on. Called again, it ends no later.
     pub(crate) fn set_at_once(&self) {
         self.change(|state| state.at_once = state.at_once.or_else(|| Some(Instant::now())));
     }
 
-    /// Until when what runs is waited for, where that would be until `until`.
+    /// Returns the time until which runs are waited for, where that would be until `until`.
     pub(crate) fn patience(&self, until: Instant) -> Instant {
         self.lock().at_once.map_or(until, |at_once| until.min(at_once))
     }
 
-    /// Until when outcomes may be written, where that would be until `until`.
+    /// Returns the time until which outcomes may be written, where that would be until `until`.
     pub(crate) fn settled_by(&self, until: Instant) -> Instant {
         let at_once = self.lock().at_once;
         at_once.map_or(until, |at_once| until.min(at_once + (AT_ONCE - AT_ONCE_REST)))
@@ -122,7 +122,7 @@ impl Ending {
         self.change(|state| state.runs_ended = state.runs_ended.or_else(|| Some(Instant::now())));
     }
 
-    /// All was done for what was in flight that could be.
+    /// Marks that all that could be done was done for tasks in flight.
     pub(crate) fn wound_down(&self) {
         self.lock().wound_down = true;
     }
@@ -131,19 +131,20 @@ impl Ending {
         self.lock().wound_down
     }
 
-    /// By when what runs is to end by itself; `None` before the system ends, or without a budget.
+    /// Returns the time until which runs may end by themselves; `None` before the system ends, or without a budget.
     pub(crate) fn runs_until(&self) -> Option<Instant> {
         self.lock().runs_until()
     }
 
-    /// By when all must have ended; `None` before the system ends, or without a budget.
+    /// Returns the time by which all must have ended; `None` before the system ends, or without a budget.
     pub(crate) fn until(&self) -> Option<Instant> {
         let state = self.lock();
         let until = state.runs_until()? + REST;
         Some(state.at_once.map_or(until, |at_once| until.min(at_once + AT_ONCE)))
     }
 
-    /// By when the actor, or the root if the path is none, must have ended, where it was told to end.
+    /// Returns the time by which the actor, or the root if the path is none, must have ended, where it was told to
+    /// end.
     pub(crate) fn told(&self, path: Option<&str>) -> Option<Instant> {
         match path {
             Some(path) => self.lock().told.get(path).copied(),
@@ -193,7 +194,7 @@ impl Ending {
         }
     }
 
-    /// By when an actor must have done all it does when it is stopped; at most `own` from now.
+    /// Returns the time by which an actor must have finished when it is stopped; at most `own` from now.
     pub(crate) fn last_moment(&self, path: &str, own: Duration) -> Instant {
         let now = Instant::now();
         // A moment earlier, so that the actor need not be killed.
@@ -201,7 +202,8 @@ impl Ending {
         told.map_or(now + own, |told| told.min(now + own)).max(now)
     }
 
-    /// By when the last act of an actor that needs the storage must be over; at most `own` from now.
+    /// Returns the time by which the last act of an actor that needs the storage must be over; at most `own` from
+    /// now.
     pub(crate) fn last_act(&self, path: &str, own: Duration) -> Instant {
         let now = Instant::now();
         let until = self.settled_by(self.last_moment(path, own));
@@ -216,7 +218,8 @@ impl Ending {
     }
 }
 
-/// By when a child must have ended whose supervisor must have by `told`, with so many to be stopped after it.
+/// Returns the time by which a child must have ended whose supervisor must have by `told`, with `after` children to
+/// be stopped after it.
 pub(crate) fn share(told: Instant, after: usize) -> Instant {
     let left = told.saturating_duration_since(Instant::now());
     let count = u32::try_from(after + 1).unwrap_or(u32::MAX);

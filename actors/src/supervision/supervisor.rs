@@ -25,12 +25,12 @@ use crate::supervision::{
     tree::{ActorState, Branch, Tree, child_path},
 };
 
-/// How long a killed child may take to be gone; it then is not waited for any longer.
+/// Longest time that a killed child may take to end; after that it is no longer waited for.
 const KILL_WAIT: Duration = Duration::from_secs(1);
-/// How long it may at least, where there is no time left.
+/// Least time for which a killed child is waited for, where no time is left.
 const LEAST_KILL_WAIT: Duration = Duration::from_millis(10);
 
-/// Why a supervisor ended by itself.
+/// A reason why a supervisor ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SupervisorError {
@@ -41,7 +41,7 @@ pub enum SupervisorError {
         supervisor: String,
         /// The child that ended last.
         child: String,
-        /// How it ended.
+        /// The failure of the child.
         failure: String,
         /// The limit.
         restarts: u32,
@@ -55,7 +55,7 @@ pub enum SupervisorError {
         supervisor: String,
         /// The child.
         child: String,
-        /// Why.
+        /// The reason.
         failure: String,
     },
     /// Two children have the same name. Nothing was started.
@@ -68,43 +68,43 @@ pub enum SupervisorError {
     },
 }
 
-/// Where a supervisor leaves word of how it ended; empty after a kill.
+/// A cell in which a supervisor stores how it ended; empty after a kill.
 pub type ExitCell = Arc<OnceLock<Result<(), SupervisorError>>>;
 
 /// The actor.
 #[derive(Debug)]
 pub struct Supervisor;
 
-/// What a supervisor is started with.
+/// The arguments of a supervisor.
 #[derive(Clone, Debug)]
 pub struct SupervisorArgs {
     /// Its path in the tree.
     pub path: String,
     /// Its children, in start order.
     pub children: Vec<ChildSpec>,
-    /// Who is restarted with whom.
+    /// The children that are restarted together.
     pub strategy: Strategy,
-    /// How many restarts are normal.
+    /// The number of restarts that are normal.
     pub intensity: Intensity,
-    /// How long to wait before a restart.
+    /// The delay before a restart.
     pub backoff: Backoff,
-    /// Where it records what becomes of its children.
+    /// The record of its children.
     pub tree: Tree,
-    /// For jitter.
+    /// Source of jitter.
     pub entropy: Entropy,
-    /// Where it leaves word of its end.
+    /// The cell for its end.
     pub exit: ExitCell,
 }
 
-/// What a supervisor tells itself: the back-off of a child is over, start it and all others that
-/// were stopped with it.
+/// A message of a supervisor to itself: the back-off of a child is over, start it and all others that were stopped
+/// with it.
 #[derive(Debug)]
 pub struct SupervisorMsg {
     /// The index of the first of them.
     first: usize,
     /// The index of the last.
     last: usize,
-    /// Which end of the first this belongs to; older ones are void.
+    /// Generation of the end that this belongs to; older ones are void.
     generation: u64,
 }
 crate::message!(SupervisorMsg);

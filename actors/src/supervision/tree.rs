@@ -21,11 +21,11 @@ pub struct TreeEvent {
     /// The names from the root to the actor, joined by `/`. Within a name, `/` stands as `%2F` and
     /// `%` as `%25`.
     pub path: String,
-    /// What it does now.
+    /// The new state.
     pub state: ActorState,
-    /// How it crashed, where that is the change.
+    /// The failure, if this change is one.
     pub failure: Option<String>,
-    /// What it says of itself now; a change of this alone is a change too.
+    /// The new note; a change of this alone is a change too.
     pub note: Option<String>,
 }
 
@@ -54,9 +54,9 @@ struct Node {
     restarts: u64,
     last_failure: Option<String>,
     note: Option<String>,
-    /// Whether it ever ran.
+    /// `true` once it has run.
     ran: bool,
-    /// Of a supervisor: how often it entered.
+    /// Number of incarnations, of a supervisor.
     incarnation: u64,
     cell: Option<ActorCell>,
     fuse: Fuse,
@@ -66,16 +66,16 @@ type Gauge = Box<dyn Fn() -> usize + Send + Sync>;
 
 struct Inner {
     clock: Clock,
-    /// How much waits for an actor, by its path.
+    /// Backlogs of actors, by their paths.
     backlogs: Mutex<Vec<(String, Gauge)>>,
     /// A supervisor stands before its children, and they in start order.
     nodes: Mutex<Vec<Node>>,
     events: broadcast::Sender<TreeEvent>,
-    /// Whether the root stops its children, and will not start them again; and by when.
+    /// The shutdown of the root, during which it does not start its children again.
     ending: Ending,
 }
 
-/// Where supervisors record what becomes of their children. Cheap to clone.
+/// The record of a tree, kept by its supervisors. Cheap to clone.
 #[derive(Clone)]
 pub struct Tree(Arc<Inner>);
 
@@ -229,7 +229,7 @@ impl Tree {
         self.0.ending.has_begun()
     }
 
-    /// By when the actor must have ended, where it was told to end, and by when.
+    /// Returns the time by which the actor must have ended, where it was told to end.
     pub(crate) fn ends_by(&self, path: &str) -> Option<Instant> {
         self.0.ending.told((!self.is_root(path)).then_some(path))
     }
@@ -268,7 +268,7 @@ impl Tree {
         Some((meant.path.clone(), meant.cell.clone()?))
     }
 
-    /// What the actor says of itself. The same again is no change.
+    /// Sets the actor's note about itself. The same text again is no change.
     pub(crate) fn note(&self, path: &str, note: Option<&str>) {
         let mut nodes = self.lock();
         let node = self.node(&mut nodes, path);
@@ -292,7 +292,7 @@ impl Tree {
         Some(Self::assemble(nodes.first()?, &nodes, &backlogs))
     }
 
-    /// From now on the actor's backlog is shown.
+    /// Shows the actor's backlog from now on.
     pub(crate) fn set_backlog(&self, path: &str, gauge: impl Fn() -> usize + Send + Sync + 'static) {
         let mut backlogs = self.0.backlogs.lock().unwrap_or_else(PoisonError::into_inner);
         backlogs.push((path.to_owned(), Box::new(gauge)));

@@ -1,4 +1,4 @@
-//! What a system is made of, before it runs.
+//! A builder of systems.
 
 use std::{sync::Arc, time::Duration};
 
@@ -179,10 +179,10 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Who says which periodic tasks there are, besides those registered; asked before the system
-    /// starts, and then every `sync_interval`, 1 s to 24 h, or every 3 min where there is none (Go:
-    /// `PeriodicTaskManager`). Entries that are new are registered, those that are gone
-    /// unregistered; the others keep their ids, times and histories.
+    /// Sets the provider of periodic tasks, besides those registered. It is asked before the system starts, and
+    /// then every `sync_interval`, 1 s to 24 h, or every 3 min where there is none (Go: `PeriodicTaskManager`). New
+    /// entries are registered, those that are gone are unregistered; the others keep their ids, times and
+    /// histories.
     ///
     /// A provider that fails, panics or does not answer within 30 s, or within the interval where that is
     /// shorter, changes nothing; nor does an answer with an empty spec. An entry that is wrong
@@ -198,7 +198,7 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Where time and randomness come from. Default: what the [connector](Connector::env) says.
+    /// Sets the source of time and randomness. Default: that of the [connector](Connector::env).
     #[must_use]
     pub fn env(mut self, env: Env) -> Self {
         self.env = env;
@@ -240,7 +240,7 @@ impl AsynqSystemBuilder {
         self.start(Some(supervisor)).await
     }
 
-    /// All that is wrong with the settings, and with how the handlers were put together.
+    /// Returns all faults of the settings and of the handlers.
     fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
         let handler = (self.plain()).map_or(Ok(()), |handler| handler.0.check_with(self.config.states()));
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);

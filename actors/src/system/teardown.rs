@@ -1,5 +1,5 @@
-//! What is left to do when the root has ended, however that came: nobody is left to do it, so it is done
-//! by a task that belongs to no actor.
+//! The work that is left when the root has ended, in whatever way. No actor is left to do it, so it is done by a
+//! task that belongs to no actor.
 //!
 //! A user's actor that ends kills the system below it, and ractor gives nobody a last word then. The in-flight
 //! table and the storage outlive the actors: what still runs is cancelled and given back, outcomes are
@@ -25,12 +25,12 @@ use crate::{
     system::watchdog::Watchdog,
 };
 
-/// How much longer than all should take the root may take before it is killed.
+/// Time beyond its budget after which the root is killed.
 const OVERTIME: Duration = Duration::from_secs(1);
-/// How long runs may go on at a shutdown when nobody extends their leases any longer.
+/// Time for which runs may go on at a shutdown when nobody extends their leases any longer.
 const UNATTENDED: Duration = Duration::from_secs(10);
 
-/// What outlives the actors of a system.
+/// The state that outlives the actors of a system.
 pub(super) struct Last {
     pub(super) root: ActorCell,
     pub(super) ending: Ending,
@@ -40,7 +40,7 @@ pub(super) struct Last {
     pub(super) exit: ExitCell,
     /// Watches for as long as something may run.
     pub(super) watchdog: Option<Watchdog>,
-    /// Whether it took tasks.
+    /// `true` if it took tasks.
     pub(super) takes: bool,
 }
 

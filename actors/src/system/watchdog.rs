@@ -31,22 +31,22 @@ use tracing::Dispatch;
 
 use crate::{in_flight::table::Table, supervision::tree::Tree};
 
-/// How long a connection of its own may take to be made.
+/// Longest time that a connection of its own may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The wait after a connection that failed.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
-/// How long one extension may take.
+/// Longest time that one extension may take.
 const EXTEND_WITHIN: Duration = Duration::from_secs(8);
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// When it does what.
+/// The times of the watchdog.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// How often it asks.
+    /// Interval at which it asks.
     ask_every: Duration,
     /// A runtime that has not answered for so long stands still.
     notice_after: Duration,
-    /// From then on it extends leases. A lease is worth 30 s, of which a beat may be over.
+    /// Silence after which it extends leases. A lease is worth 30 s, of which a beat may be over.
     extend_after: Duration,
     extend_every: Duration,
 }
@@ -62,18 +62,18 @@ impl Default for Patience {
     }
 }
 
-/// What the thread works with.
+/// The means of the thread.
 pub(crate) struct Watched {
     pub(crate) table: Arc<Table>,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) env: Env,
     pub(crate) tree: Tree,
-    /// Where in the tree stalls are shown.
+    /// Path in the tree at which stalls are shown.
     pub(crate) path: &'static str,
     pub(crate) patience: Patience,
 }
 
-/// How often the runtime stood still.
+/// Number of times that the runtime was blocked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stalls(Arc<AtomicU64>);
 

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use asynq_core::Result;
 
-/// What came of giving a task to its handler.
+/// The result of giving a task to its handler.
 #[derive(Debug)]
 pub(crate) enum Handled {
-    /// It was run.
+    /// The task was run.
     Ended(Result<()>),
-    /// It was not, and nobody is to blame: it is to come back, and no retry is used up.
+    /// The task was not run, which is no failure: it is to come back, and no retry is used.
     PutBack(PutBack),
 }
 
-/// When a task is to come back, and why.
+/// The time at which a task is to come back, and the reason.
 #[derive(Debug)]
 pub(crate) struct PutBack {
     pub(crate) after: Duration,

@@ -174,8 +174,8 @@ impl HandlerActorSpec {
         self
     }
 
-    /// After so many crashes in a row, of all instances together and without an answered task
-    /// between, the task type is suspended; 1 to 1000. Default: 5.
+    /// Sets the number of crashes in a row, of all instances together and without an answered task between, after
+    /// which the task type is suspended; 1 to 1000. Default: 5.
     #[must_use]
     pub fn suspend_after(mut self, crashes: u32) -> Self {
         self.suspend_after = crashes;

@@ -25,16 +25,16 @@ use crate::{
 
 /// The wait after a failure never exceeds this (rules.md#leases-first).
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// How long one extension may take; a lease is worth three of them.
+/// Longest time that one extension may take; a lease is worth three of them.
 const EXTEND_WITHIN: Duration = Duration::from_secs(8);
-/// How long the server's entry may take to be written.
+/// Longest time that the server's entry may take to be written.
 const SHOW_WITHIN: Duration = Duration::from_secs(5);
-/// How much of a payload is shown of a running task. It is written with every beat.
+/// Largest part of a running task's payload that is shown. It is written with every beat.
 const SHOWN_BYTES: usize = 64 << 10;
-/// How long the last act may take.
+/// Longest time that the last act may take.
 const LAST_WITHIN: Duration = Duration::from_secs(2);
 
-/// Who this server is.
+/// The identity of this server.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) host: String,

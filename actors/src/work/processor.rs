@@ -35,11 +35,11 @@ use queues::Queues;
 
 /// A second exchange with a queue is worth its round trip from so many items on; fewer gather meanwhile.
 const WORTH_A_SECOND: usize = 32;
-/// How long a queue that gave less than it was asked for is not asked on its own account.
+/// Time for which a queue that gave less than it was asked for is not asked on its own account.
 const EMPTY: Duration = Duration::from_millis(250);
 /// The longest pause before the next watch after wake-ups that brought nothing (rules.md#calm-wake-ups).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
-/// What the processor may take to stop beyond the shutdown timeout.
+/// Time that the processor may take to stop beyond the shutdown timeout.
 const STOP_WITHIN: Duration = Duration::from_millis(5500);
 
 #[derive(Debug)]
@@ -59,10 +59,10 @@ pub(crate) struct ProcessorState {
     queues: Queues,
     /// The watch or timer that wakes us; one at most.
     sleep: JoinSet<()>,
-    /// What it watches.
+    /// The queues that it watches.
     watched: Vec<QueueName>,
     watcher: Watcher,
-    /// When a queue that is left alone may be tried again.
+    /// Time at which a queue that is left alone may be tried again.
     opening: Option<(Instant, Timer)>,
     generation: u64,
     asleep: bool,

@@ -1,4 +1,4 @@
-//! Who runs a task: a handler actor, the plain handler, or nobody.
+//! The choice of a task's handler: a handler actor, the plain handler, or none.
 
 use std::{
     collections::HashSet,
@@ -16,7 +16,7 @@ use crate::work::{
 
 /// A task of a type that is unknown here comes back after this, up to twice as long.
 const RETURN: Duration = Duration::from_secs(5);
-/// So many unknown types are warned of, each once.
+/// Number of unknown types that are warned of, each once.
 const WARNINGS: usize = 100;
 
 /// The handler of all tasks that no handler actor is for.

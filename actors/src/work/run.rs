@@ -39,10 +39,10 @@ use crate::{
     },
 };
 
-/// How long an error handler may take; it holds the slot and the lease meanwhile.
+/// Longest time that an error handler may take; it holds the slot and the lease meanwhile.
 const ERROR_HANDLER_WITHIN: Duration = Duration::from_secs(30);
 
-/// What runs need; shared by all of one system.
+/// The means of runs; shared by all of one system.
 #[derive(Debug)]
 pub(crate) struct Runner {
     pub(crate) router: Router,
@@ -55,7 +55,7 @@ pub(crate) struct Runner {
     pub(crate) client: Arc<dyn Any + Send + Sync>,
 }
 
-/// How a run came to its end.
+/// The end of a run.
 enum Verdict {
     Returned(Handled),
     Deadline,
@@ -94,7 +94,7 @@ impl Drop for Ending {
     }
 }
 
-/// What a run works with.
+/// The means of one run.
 struct Work {
     message: Arc<TaskMessage>,
     cancel: Cancel,
@@ -168,7 +168,7 @@ impl Results {
         }
     }
 
-    /// As it is once the storage is there: it may have been extended while it was waited for.
+    /// Returns the lease as it is once the storage is there: it may have been extended in the meantime.
     fn lease(&self) -> Result<LeaseRef, SettleError> {
         self.table.lease_of(&self.key, &self.token).ok_or(SettleError::NotOurs)
     }
@@ -343,7 +343,7 @@ impl Runner {
         verdict
     }
 
-    /// Nobody ran it: it comes back, and it is no failure.
+    /// Returns the outcome of a task that was not run: it comes back, and that is no failure.
     fn put_back(&self, PutBack { after, why }: PutBack) -> Outcome {
         tracing::debug!(?after, why, "task put back");
         Outcome::Retry {
@@ -427,12 +427,12 @@ impl Runner {
     }
 }
 
-/// When a run must have ended.
+/// The time by which a run must have ended.
 #[derive(Debug)]
 enum Limit {
-    /// At the time that the task names.
+    /// The deadline that the task names.
     Deadline(DateTime<Utc>),
-    /// After its timeout, whatever becomes of the clock meanwhile: at this reading of the steady time.
+    /// The timeout, whatever becomes of the clock meanwhile: at this reading of the steady time.
     Timeout(Duration),
 }
 

@@ -1,4 +1,4 @@
-//! What a lost call took is found once, whenever it is found (rules.md#calls-outlive-actors).
+//! Adoption: the tasks of a lost call are found once, whenever they are found (rules.md#calls-outlive-actors).
 
 use std::{
     sync::{

@@ -113,7 +113,7 @@ async fn what_is_tried_again_counts_among_what_waits_until_its_time_is_over() {
     bench.system.shutdown().await;
 }
 
-/// What is tried again is given its time when the system is stopped.
+/// Retries are given their time when the system is stopped.
 #[tokio::test(start_paused = true)]
 async fn a_stop_waits_for_what_is_tried_again() {
     let bench = Bench::new(ClientConfig::new()).await;

@@ -1,5 +1,5 @@
-//! What a crash may cost: each actor is crashed under load, again and again, in each
-//! way; every task is settled, no attempt runs twice, and the tree shows the restarts.
+//! The cost of a crash: each actor is crashed under load, again and again, in each way; every task is settled, no
+//! attempt runs twice, and the tree shows the restarts.
 
 use std::time::Duration;
 

@@ -22,10 +22,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// The default of the shutdown timeout.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// What a shutdown may take beyond that, as its documentation says.
+/// Time that a shutdown may take beyond that, as its documentation says.
 const REST: Duration = Duration::from_secs(6);
 
-/// What the storage does from the shutdown on.
+/// The behaviour of the storage from the shutdown on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Storage {
     Works,

@@ -1,4 +1,4 @@
-//! What a deploy and an outage cost a fleet under load: no task a retry, none its end.
+//! The cost of a deploy and of an outage for a fleet under load: no retry, and no task.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ const ROUNDS: usize = 20;
 /// Kinds of handlers, by how they take a cancel.
 const KINDS: [&str; 6] = ["heeds", "errs", "panics", "ignores", "spawns", "actor"];
 
-/// What the runs saw.
+/// Observations of the runs.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     runs: Arc<AtomicUsize>,

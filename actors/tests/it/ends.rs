@@ -1,4 +1,4 @@
-//! How a system ends: at once, in its own time, or when a signal says so.
+//! The end of a system: at once, in its own time, or on a signal.
 
 use std::{future::pending, time::Duration};
 

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// At least so many tasks.
 const TASKS: usize = 1000;
 const CHUNK: usize = 50;
-/// How soon a crash must have happened and been mended.
+/// Time within which a crash must have happened and been mended.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
 const QUEUES: [&str; 2] = ["default", "low"];
 /// Instances of the handler actor, where one serves the load.
@@ -223,7 +223,7 @@ macro_rules! crash_table {
 }
 pub(crate) use crash_table;
 
-/// Who crashes where handler actors serve the load.
+/// The actors that crash where handler actors serve the load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Crashing {
     /// One instance, with a task in its hands.

@@ -49,7 +49,7 @@ impl Actor for Boss {
     }
 }
 
-/// How a system ends that nobody shuts down.
+/// The end of a system that nobody shuts down.
 #[derive(Clone, Copy, Debug)]
 enum End {
     ParentStops,
@@ -262,7 +262,7 @@ async fn an_end_without_a_storage_is_an_end_all_the_same() {
     }
 }
 
-/// What a handler meets while the system ends is not the task's failure.
+/// Errors that a handler meets while the system ends are not the task's failure.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_fails_because_the_system_ends_uses_no_retry() {
     let (began, mut runs) = mpsc::unbounded_channel();

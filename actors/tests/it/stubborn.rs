@@ -122,7 +122,7 @@ impl Drop for BadEnd {
     }
 }
 
-/// What it holds panics when it is dropped at the deadline.
+/// A value that the handler holds panics when it is dropped at the deadline.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_when_it_is_dropped_is_a_failure_like_any_other() {
     let (system, runs) = counting(MemoryStore::new(), config(), || async {
@@ -247,7 +247,7 @@ fn a_shutdown_does_not_hammer_a_storage_that_refuses() {
     });
 }
 
-/// When more outcomes wait than go into one call.
+/// More outcomes wait than go into one call.
 #[test]
 fn the_syncer_does_not_hammer_a_storage_that_refuses() {
     in_real_time(|| async {
@@ -326,7 +326,7 @@ async fn a_connector_that_panics_is_tried_again() {
     system.shutdown().await;
 }
 
-/// Who enqueues while the system ends is told so, not kept for ten seconds.
+/// An enqueue while the system ends is answered at once, not after ten seconds.
 #[tokio::test(start_paused = true)]
 async fn an_enqueue_after_the_client_has_ended_is_closed_at_once() {
     let faults = Faults::new();

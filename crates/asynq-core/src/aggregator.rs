@@ -1,4 +1,4 @@
-//! What the user provides to make one task out of the tasks of a group.
+//! The aggregator that a user provides: it makes one task out of the tasks of a group.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::{blocking, error::Result, task::Task};
 
-/// How many sets of tasks one server aggregates at once (Go: `maxConcurrentAggregations`).
+/// Number of sets of tasks that one server aggregates at once (Go: `maxConcurrentAggregations`).
 pub const MAX_AGGREGATIONS: usize = 3;
 
 /// Makes one task out of the tasks of a group.

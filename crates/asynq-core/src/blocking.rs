@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
-/// What the threads are called in debuggers and lists of threads.
+/// Name of the threads in debuggers and lists of threads.
 pub(crate) const THREAD_NAME: &str = "asynq-blocking";
 
 /// The most threads. No limit to speak of: servers run as many handlers at once as their `concurrency` says.

@@ -2,23 +2,23 @@
 
 use std::{fmt, str::FromStr};
 
-/// What becomes of a task whose run is cancelled on request, unless the run succeeds or revokes its task.
+/// The fate of a task whose run is cancelled on request, unless the run succeeds or revokes its task.
 ///
 /// Only servers of ours read it: a Go server retries the task, whatever was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Then {
-    /// It is retried as after any failure, and archived if it has no retries left. Go knows no other end.
+    /// The task is retried as after any failure, and archived if it has no retries left. Go knows no other end.
     #[default]
     Retry,
-    /// It is archived, whatever retries it has left.
+    /// The task is archived, whatever retries it has left.
     Archive,
-    /// It is deleted, and its unique lock is freed.
+    /// The task is deleted, and its unique lock is freed.
     Delete,
 }
 
 impl Then {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 3] = [Self::Retry, Self::Archive, Self::Delete];
 
     /// The name in the storage.
@@ -68,7 +68,7 @@ impl FromStr for Then {
     }
 }
 
-/// How far a cancel request has come.
+/// The answer to a cancel request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cancelled {

@@ -15,7 +15,7 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 pub use self::jumps::Jumps;
 
-/// Where `now` comes from. Cheap to clone; clones share one clock.
+/// A source of the current time. Cheap to clone; clones share one clock.
 ///
 /// The [system's](Self::system) clock shows the host's wall clock until a storage that keeps time of its own,
 /// as Redis does, is connected. From then on it runs on the host's monotonic clock and is corrected by the
@@ -43,7 +43,7 @@ type Wall = Box<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 struct Host {
     wall: Wall,
     origin: Instant,
-    /// What the clock showed at `origin`, in Unix nanoseconds, or [`FOLLOWS_THE_WALL`].
+    /// Reading of the clock at `origin`, in Unix nanoseconds, or [`FOLLOWS_THE_WALL`].
     base: AtomicI64,
     /// The sum of the corrections, in nanoseconds.
     offset: AtomicI64,
@@ -79,12 +79,12 @@ impl Host {
     }
 }
 
-/// What a clock showed at one moment; see [`Clock::read`].
+/// A reading of a clock; see [`Clock::read`].
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     /// The time.
     pub now: DateTime<Utc>,
-    /// How long the clock had run.
+    /// Time for which the clock had run.
     pub steady: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! From a task and its options to the request that a broker takes; all checks are here.
+//! Composition: makes the request that a broker takes from a task and its options; all checks are here.
 //!
 //! Order of checks and defaults as in Go's `client.go`; the limits that Go lacks are ours.
 

@@ -19,17 +19,16 @@ use crate::{
     shared_state::States,
 };
 
-/// What becomes of a task that no handler is registered for.
+/// The treatment of a task that no handler is registered for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownTask {
-    /// It fails with [`Error::HandlerNotFound`](crate::Error::HandlerNotFound), as in Go: a retry
-    /// is used up, and when none is left it is archived.
+    /// The task fails with [`Error::HandlerNotFound`](crate::Error::HandlerNotFound), as in Go: a retry is used,
+    /// and when none is left it is archived.
     #[default]
     Fail,
-    /// It is put back for 5 to 10 s, so that another server that knows the type can take it. No
-    /// retry is used up, and it is no failure: it goes round until somebody knows it, or it is
-    /// deleted.
+    /// The task is put back for 5 to 10 s, so that another server that knows the type can take it. No retry is
+    /// used, and it is no failure: it is put back until a server knows the type, or it is deleted.
     GiveBack,
 }
 
@@ -231,9 +230,9 @@ impl ServerConfig {
         self
     }
 
-    /// With how many tasks a group is full: so many, the oldest, are then aggregated at once, and
-    /// never more together. 0, the default: 10,000, which is also the most; the rest stays in the group
-    /// and is aggregated next. (Go has no such limit.)
+    /// Sets the size at which a group is full: that many tasks, the oldest, are then aggregated at once, and never
+    /// more together. 0, the default: 10,000, which is also the most; the rest stays in the group and is aggregated
+    /// next. (Go has no such limit.)
     #[must_use]
     pub fn group_max_size(mut self, tasks: u32) -> Self {
         self.group_max_size = tasks;
@@ -271,14 +270,14 @@ impl ServerConfig {
         self
     }
 
-    /// Who is told of failed runs. Default: nobody.
+    /// Sets the error handler, which is called after every failed run. Default: none.
     #[must_use]
     pub fn error_handler(mut self, handler: impl ErrorHandler) -> Self {
         self.error_handler = Some(Arc::new(handler));
         self
     }
 
-    /// Who is told at intervals whether the storage answers. Default: nobody.
+    /// Sets a health check, which is called at intervals with the answer of the storage. Default: none.
     #[must_use]
     pub fn health_check(mut self, check: HealthCheck) -> Self {
         self.health_check = Some(check);

@@ -1,4 +1,4 @@
-//! What a handler can see and do besides its task: the run it is part of.
+//! The context of a handler's run: facts about the run, and calls that it may make.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use crate::{
     shared_state::States,
 };
 
-/// Where a handler's result goes. The runtime implements it over the broker.
+/// A destination for a handler's result. The runtime implements it over the broker.
 #[async_trait]
 pub trait ResultSink: Send + Sync + 'static {
     /// Stores the bytes with the task.
@@ -69,7 +69,7 @@ impl fmt::Debug for Hold {
     }
 }
 
-/// What a [`TaskContext`] is made of.
+/// The parts of a [`TaskContext`].
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "a bag of parts that is taken apart at once")]
 pub struct ContextParts {
@@ -81,15 +81,15 @@ pub struct ContextParts {
     pub retried: u32,
     /// Retries allowed.
     pub max_retry: u32,
-    /// When the run must have ended.
+    /// Time by which the run must have ended.
     pub deadline: DateTime<Utc>,
     /// Cancelled when the run is to end.
     pub cancel: CancellationToken,
-    /// Where results go.
+    /// Destination of results.
     pub results: Arc<dyn ResultSink>,
     /// Values that handlers share.
     pub states: States,
-    /// What the run waits for.
+    /// Reference that keeps the run going while a [`Hold`] of it exists.
     pub hold: Weak<dyn Any + Send + Sync>,
     /// A value of the runtime, found again through [`TaskContext::of_runtime`].
     pub runtime: Option<Arc<dyn Any + Send + Sync>>,

@@ -22,8 +22,8 @@ pub use error::MAX_SPEC;
 pub use self::error::{CronError, CronField, DurationFault, FieldFault};
 use self::fields::Fields;
 
-/// When a periodic task is due, with the grammar and the meaning of Go's robfig/cron v3 (standard parser),
-/// which Go asynq has.
+/// A cron spec: the times at which a periodic task is due. Grammar and meaning are those of Go's robfig/cron v3
+/// (standard parser), which Go asynq uses.
 ///
 /// ```
 /// use asynq::cron::{CronSpec, Tz};

@@ -17,7 +17,7 @@ use rand::{
 pub struct Entropy(Arc<Mutex<Source>>);
 
 enum Source {
-    /// Nobody can guess an id that was drawn from here by others.
+    /// Randomness of the operating system: nobody can guess an id drawn from it by others.
     System(BlockRng<Blocks>),
     Seeded(SmallRng),
 }
@@ -96,7 +96,7 @@ impl Entropy {
             .to_string()
     }
 
-    /// Any 64 bits.
+    /// Returns 64 random bits.
     #[must_use]
     pub fn bits(&self) -> u64 {
         self.with(|rng| rng.random())

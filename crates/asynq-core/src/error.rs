@@ -35,7 +35,7 @@ pub struct ConfigError {
 pub struct ConfigFault {
     /// The setting.
     pub field: &'static str,
-    /// What is wrong and what the limit is.
+    /// The fault and the limit.
     pub problem: String,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// How many characters of a text an error shows at most.
+/// Largest number of characters of a text that an error shows.
 pub const MAX_SHOWN: usize = 100;
 
 /// A text as errors show it: all of up to [`MAX_SHOWN`] characters, of a longer one the first of them and how many

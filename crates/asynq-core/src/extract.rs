@@ -12,7 +12,7 @@ use crate::{
     task::Task,
 };
 
-/// Why an argument could not be made.
+/// A reason why an argument could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -144,7 +144,7 @@ impl FromTask for TaskId {
     }
 }
 
-/// What a task handler may return: nothing, or a result with any error that can be boxed.
+/// A value that a task handler may return: nothing, or a result with any error that can be boxed.
 ///
 /// [`Error::skip_retry`], [`Error::revoke`] and [`Error::snooze`] keep their meaning inside such an error: see
 /// [`Error::directive`].
@@ -185,7 +185,7 @@ pub type Routed = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 pub trait Route<Args>: Send + Sync + 'static {
     /// The task type that one of the arguments stands for.
     const TASK_TYPE: Option<&'static str>;
-    /// How many of the arguments stand for a task type.
+    /// Number of arguments that stand for a task type.
     const PAYLOADS: usize;
 
     /// Makes the arguments and calls the function.

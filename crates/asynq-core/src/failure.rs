@@ -1,4 +1,4 @@
-//! What becomes of a task whose run failed: one rule for servers, recoverers and the test kit.
+//! The fate of a task whose run failed: one rule for servers, recoverers and the test kit.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

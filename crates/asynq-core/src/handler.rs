@@ -1,4 +1,4 @@
-//! What the user provides: handlers and the hooks around them.
+//! Handlers, and the hooks around them.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -77,7 +77,7 @@ impl<H: Handler + ?Sized> Handler for Arc<H> {
     }
 }
 
-/// Told of every failed run, revoked ones included, before the outcome is written (Go:
+/// A hook that is called after every failed run, revoked ones included, before the outcome is written (Go:
 /// `ErrorHandler`; like Go's, it is not called by the recoverer).
 #[async_trait]
 pub trait ErrorHandler: Send + Sync + 'static {
@@ -88,7 +88,7 @@ pub trait ErrorHandler: Send + Sync + 'static {
 
 type DelayFn = dyn Fn(u32, &Error, &Task) -> Option<Duration> + Send + Sync;
 
-/// How long to wait before the next attempt: (retries used so far, the error, the task).
+/// The delay before the next attempt, as a function of the retries used so far, the error and the task.
 #[derive(Clone)]
 pub struct RetryDelay(Arc<DelayFn>);
 
@@ -140,7 +140,7 @@ pub fn default_retry_delay(retried: u32, entropy: &Entropy) -> Duration {
     Duration::from_secs(secs).min(crate::options::MAX_DURATION)
 }
 
-/// Whether an error counts as a failure: uses up a retry and is counted (Go: `IsFailure`).
+/// A test whether an error counts as a failure, which uses a retry and is counted (Go: `IsFailure`).
 #[derive(Clone)]
 pub struct IsFailure(Arc<dyn Fn(&Error) -> bool + Send + Sync>);
 
@@ -165,7 +165,7 @@ impl fmt::Debug for IsFailure {
 
 type HealthFn = dyn Fn(Option<&BrokerError>) + Send + Sync;
 
-/// Told at intervals how the storage is: `None` when it answers, else why not (Go:
+/// A hook that is called at intervals with the state of the storage: `None` when it answers, else the reason (Go:
 /// `HealthCheckFunc`).
 #[derive(Clone)]
 pub struct HealthCheck(Arc<HealthFn>);

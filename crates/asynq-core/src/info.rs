@@ -1,4 +1,4 @@
-//! What tools show of tasks, queues, servers and schedulers.
+//! Values that tools show: tasks, queues, servers and schedulers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,37 +29,37 @@ pub struct TaskInfo {
     pub payload: Bytes,
     /// Its headers (Go 0.26 and later).
     pub headers: BTreeMap<String, String>,
-    /// Where it stands.
+    /// State of the task.
     pub state: TaskState,
-    /// How many retries it has at most.
+    /// Largest number of retries.
     pub max_retry: u32,
-    /// How many retries it has used.
+    /// Number of retries used.
     pub retried: u32,
     /// The text of its last failure; empty: none.
     pub last_error: String,
-    /// When it last failed.
+    /// Time of the last failure.
     pub last_failed_at: Option<DateTime<Utc>>,
-    /// How long one run may take; `None`: no own timeout. Negative values of foreign writers show
+    /// Longest time that one run may take; `None`: no timeout of its own. Negative values of foreign writers show
     /// as zero.
     pub timeout: Option<Duration>,
-    /// By when it must have ended.
+    /// Time by which it must have ended.
     pub deadline: Option<DateTime<Utc>>,
     /// The group it was enqueued for.
     pub group: Option<GroupKey>,
-    /// When it runs next; `now` for pending tasks, `None` where there is no such time.
+    /// Time of the next run; `now` for pending tasks, `None` where there is none.
     pub next_process_at: Option<DateTime<Utc>>,
     /// Active, and its lease is over.
     pub is_orphaned: bool,
-    /// How long it is kept after success; zero: not at all.
+    /// Time for which it is kept after success; zero: not at all.
     pub retention: Duration,
-    /// When it succeeded.
+    /// Time of its success.
     pub completed_at: Option<DateTime<Utc>>,
-    /// What its handler wrote.
+    /// The result that its handler wrote.
     pub result: Option<Bytes>,
-    /// How far its run has come, or the last one had, if its handler said so.
+    /// Progress of its run, or of the last one, if its handler reported any.
     pub progress: Option<Progress>,
-    /// Why nothing else is known of it but id, queue and state: its data cannot be read, or are gone. `None` for
-    /// nearly all tasks.
+    /// The damage of a task whose data cannot be read, or are gone; nothing else is known of it but id, queue and
+    /// state. `None` for nearly all tasks.
     pub damage: Option<PoisonKind>,
 }
 
@@ -143,13 +143,13 @@ pub struct QueueInfo {
     pub processed_total: u64,
     /// Tasks ever failed.
     pub failed_total: u64,
-    /// Whether nothing is taken from it.
+    /// `true` if the queue is paused: nothing is taken from it.
     pub paused: bool,
-    /// How long the next task has been waiting.
+    /// Time for which the next task has been waiting.
     pub latency: Duration,
     /// About how many bytes its tasks take; `None` where the storage cannot say.
     pub memory_usage: Option<u64>,
-    /// When this was read.
+    /// Time of this reading.
     pub timestamp: DateTime<Utc>,
 }
 
@@ -178,7 +178,7 @@ impl QueueInfo {
         }
     }
 
-    /// All tasks, whatever their state.
+    /// Returns the number of all tasks, whatever their state.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.pending + self.active + self.scheduled + self.retry + self.archived + self.completed + self.aggregating
@@ -190,10 +190,10 @@ impl QueueInfo {
 pub struct GroupInfo {
     /// Its name.
     pub group: GroupKey,
-    /// How many tasks wait in it.
+    /// Number of tasks that wait in the group.
     pub size: u64,
-    /// How many tasks were taken from it and are being aggregated, or will be handed back to it since that has
-    /// failed. Go shows none of them.
+    /// Number of tasks that were taken from the group and are being aggregated, or will be handed back since that
+    /// has failed. Go shows none of them.
     pub in_sets: u64,
 }
 
@@ -217,25 +217,25 @@ pub struct ServerInfo {
     pub pid: i32,
     /// A UUID v4 for each server object.
     pub server_id: String,
-    /// How many tasks it runs at once.
+    /// Number of tasks that the server runs at once.
     pub concurrency: i32,
     /// Its queues and their priorities as configured.
     pub queues: BTreeMap<String, i32>,
-    /// Whether priorities are strict.
+    /// `true` if priorities are strict.
     pub strict_priority: bool,
-    /// What it is doing.
+    /// Status of the server.
     pub status: ServerStatus,
-    /// When it started.
+    /// Time of its start.
     pub start_time: DateTime<Utc>,
-    /// How many tasks it is running.
+    /// Number of tasks that it is running.
     pub active_worker_count: i32,
 }
 
-/// What a server is doing, in Go's words.
+/// The status of a server, in Go's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerStatus {
-    /// Not started.
+    /// The server is not started.
     New,
     /// Taking tasks.
     Active,
@@ -286,9 +286,9 @@ pub struct WorkerInfo {
     pub payload: Bytes,
     /// Its queue.
     pub queue: QueueName,
-    /// When this run began.
+    /// Start of this run.
     pub start_time: DateTime<Utc>,
-    /// When it must have ended.
+    /// Time by which the run must have ended.
     pub deadline: DateTime<Utc>,
 }
 
@@ -305,10 +305,10 @@ pub struct SchedulerEntry {
     pub payload: Bytes,
     /// The options given at registration, in Go's text form, each `Name(argument)`.
     pub options: Vec<String>,
-    /// When it is due next; `None`: never.
+    /// Next due time; `None`: never.
     pub next: Option<DateTime<Utc>>,
-    /// When its last tick was due, whoever enqueued it or if it was refused; `None`: none since its
-    /// scheduler started.
+    /// Due time of the last tick, whoever enqueued it or if it was refused; `None`: none since its scheduler
+    /// started.
     pub prev: Option<DateTime<Utc>>,
 }
 
@@ -326,6 +326,6 @@ impl SchedulerEntry {
 pub struct SchedulerEnqueueEvent {
     /// The task enqueued.
     pub task_id: TaskId,
-    /// When.
+    /// Time of the enqueue.
     pub enqueued_at: DateTime<Utc>,
 }

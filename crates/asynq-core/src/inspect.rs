@@ -13,7 +13,7 @@ use crate::{
     tree::PublishedTree,
 };
 
-/// Which page of a list. Pages count from 1; out-of-range values are clamped (differences.md#page-numbers).
+/// A page of a list. Pages count from 1; out-of-range values are clamped (differences.md#page-numbers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     number: u32,
@@ -49,12 +49,12 @@ impl Default for PageRequest {
     }
 }
 
-/// Which tasks to list.
+/// A choice of tasks to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListFilter {
-    /// All of one state other than aggregating.
+    /// All tasks of one state other than aggregating.
     State(TaskState),
-    /// Those waiting in one group.
+    /// The tasks that wait in one group.
     Group(GroupKey),
 }
 
@@ -78,7 +78,7 @@ impl TaskPage {
     }
 }
 
-/// Where an audit goes on. Opaque; start with the default.
+/// The place where an audit continues. Opaque; start with the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(pub Option<String>);
 
@@ -87,7 +87,7 @@ pub struct Cursor(pub Option<String>);
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Where to go on; `None`: that was all.
+    /// The place where the next page begins; `None`: this was the last one.
     pub next: Option<Cursor>,
 }
 
@@ -101,7 +101,7 @@ pub enum Breach {
         container: String,
         /// The id.
         id: TaskId,
-        /// What is wrong.
+        /// The kind of damage.
         kind: String,
     },
     /// The hash says another state than the container it stands in.
@@ -148,7 +148,7 @@ pub enum Breach {
     GroupIndex {
         /// The group.
         group: String,
-        /// Whether it has tasks.
+        /// `true` if it has tasks.
         has_tasks: bool,
     },
     /// An aggregation set is not listed.
@@ -167,7 +167,7 @@ pub enum Breach {
     Counter {
         /// The counter's key.
         key: String,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
     /// The queue has keys but is missing from the index of queues.

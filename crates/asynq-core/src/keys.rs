@@ -139,7 +139,7 @@ pub mod field {
     pub const UNIQUE_KEY: &str = "unique_key";
     /// The group that a forwarded task goes to.
     pub const GROUP: &str = "group";
-    /// What the handler wrote as its result.
+    /// The result that the handler wrote.
     pub const RESULT: &str = "result";
 }
 
@@ -211,9 +211,9 @@ pub mod own {
         of_queue(queue, "x:healer")
     }
 
-    /// Where the next repair of a queue goes on, with a lifetime: index in `active`, rank in `lease`, cursor of
-    /// `SCAN`, and ranks in `scheduled`, `retry`, `archived` and `completed`, separated by spaces. None means
-    /// the start.
+    /// The place where the next repair of a queue continues, with a lifetime: index in `active`, rank in `lease`,
+    /// cursor of `SCAN`, and ranks in `scheduled`, `retry`, `archived` and `completed`, separated by spaces. None
+    /// means the start.
     #[must_use]
     pub fn heal_place(queue: &QueueName) -> String {
         of_queue(queue, "x:heal")

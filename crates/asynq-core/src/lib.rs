@@ -65,7 +65,7 @@ pub use task::Task;
 pub use task_state::{TaskState, UnknownState};
 pub use tree::{ActorState, PublishedTree, ServerIdentity, TreeNode};
 
-/// What the macros write; no part of the public interface.
+/// Items that the macros' output refers to; no part of the public interface.
 #[doc(hidden)]
 #[cfg(feature = "json")]
 pub mod __private {

@@ -51,7 +51,7 @@ pub fn failed(message: &TaskMessage, error: &str, at_secs: i64, counts: bool) ->
     message
 }
 
-/// Until when a task that succeeds now is kept, in Unix seconds.
+/// Returns the time until which a task that succeeds now is kept, in Unix seconds.
 #[must_use]
 pub fn kept_until(message: &TaskMessage, now_secs: i64) -> i64 {
     now_secs.saturating_add(message.retention).min(MAX_SCORE)

@@ -16,14 +16,14 @@ use crate::{
     task::Task,
 };
 
-/// What becomes of a task whose payload a routed handler cannot read.
+/// The treatment of a task whose payload a routed handler cannot read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadPayload {
-    /// It is archived with the reason: it will not be readable the next time either.
+    /// The task is archived with the reason: its payload will not be readable the next time either.
     #[default]
     Archive,
-    /// It fails as with any other error, and is tried again while retries are left.
+    /// The task fails as with any other error, and is retried while retries are left.
     Retry,
 }
 
@@ -50,7 +50,7 @@ where
     }
 }
 
-/// What comes after a middleware: the next one, at last the handler.
+/// The rest of a chain of middleware: the next one, or at last the handler.
 pub struct Next {
     around: Arc<[Arc<dyn Middleware>]>,
     passed: usize,
@@ -87,7 +87,7 @@ trait Endpoint: Send + Sync {
     /// The handler of one task.
     fn handler(&self, states: States) -> Arc<dyn Handler>;
 
-    /// Why its arguments can never be made.
+    /// Returns the reasons why its arguments can never be made.
     fn check(&self, states: &States) -> Vec<Rejection>;
 }
 
@@ -250,8 +250,8 @@ impl ServeMux {
         self.handlers.is_empty() && self.otherwise.is_none()
     }
 
-    /// All that is wrong: with the registration, with the handlers in here, and with what routes lack of the values
-    /// that they share, where those of the server are known.
+    /// Returns all faults: of the registration, of the handlers in here, and of routes that lack values which they
+    /// share, where those of the server are known.
     fn faults(&self, of_server: Option<&States>) -> Vec<ConfigFault> {
         let states = of_server.map(|states| self.states.or(states));
         let mut faults = self.faults.clone();

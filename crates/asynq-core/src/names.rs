@@ -10,7 +10,7 @@ use crate::excerpt::Excerpt;
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
-/// What errors call the name of a queue.
+/// Name of a queue's name in errors.
 const QUEUE: &str = "queue";
 
 /// A name that cannot be used.
@@ -18,17 +18,17 @@ const QUEUE: &str = "queue";
 #[error("{field} {fault}")]
 #[non_exhaustive]
 pub struct NameError {
-    /// Which name it was, in words: `queue`, `task id`, `group` …
+    /// The kind of name, in words: `queue`, `task id`, `group` …
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The fault of the name.
     pub fault: NameFault,
 }
 
-/// What is wrong with a name.
+/// A fault of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameFault {
-    /// It is empty or only white space. The text is Go's.
+    /// The name is empty or only white space. The text is Go's.
     #[error("must contain one or more characters")]
     Blank,
     /// A queue's name that begins with `}`. The keys of a queue share the hash tag `{name}`, which this would

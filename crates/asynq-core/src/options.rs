@@ -22,15 +22,15 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// The highest limit of an encoded message that can be set: 510 MiB. Redis takes 512 MiB as one value, unless
 /// its `proto-max-bulk-len` says otherwise, and the text of an error must still fit in.
 pub const MAX_MESSAGE_BYTES: usize = 510 << 20;
-/// How much of the text of a task's error is kept with the task, in bytes; what is longer is cut.
+/// Largest part of the text of a task's error that is kept with the task, in bytes; a longer text is cut.
 pub const MAX_ERROR_BYTES: usize = 1 << 20;
 
-/// When a task is to run.
+/// The time at which a task is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessAt {
     /// At this time, to the millisecond. A time not in the future means at once.
     At(DateTime<Utc>),
-    /// So long after the task is enqueued.
+    /// At this time after the enqueue.
     In(Duration),
 }
 
@@ -90,9 +90,9 @@ impl TaskOptions {
         self
     }
 
-    /// By when the task must have ended, to the millisecond; a Go server cuts fractions of a second, and inspectors
-    /// show whole seconds. With a timeout too, the earlier one counts. A deadline in the past is accepted, and
-    /// the task then fails without being run, as in Go. Default: none.
+    /// Sets the time by which the task must have ended, to the millisecond; a Go server cuts fractions of a second,
+    /// and inspectors show whole seconds. With a timeout too, the earlier one counts. A deadline in the past is
+    /// accepted, and the task then fails without being run, as in Go. Default: none.
     #[must_use]
     pub fn deadline(mut self, deadline: DateTime<Utc>) -> Self {
         self.deadline = Some(deadline);
@@ -147,7 +147,7 @@ impl TaskOptions {
         self
     }
 
-    /// These options, with those that `call` sets taking their place. Headers add up by name.
+    /// Returns these options, overridden by those that `call` sets. Headers add up by name.
     #[must_use]
     pub fn merged(&self, call: &TaskOptions) -> TaskOptions {
         let mut headers = self.headers.clone();

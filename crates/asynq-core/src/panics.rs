@@ -38,8 +38,8 @@ fn text_of(panic: &dyn Any) -> String {
     }
 }
 
-/// From now on the process remembers where its last panics were, for [`panic_report`]. The panic hook that
-/// was there is called as before; one that is set later takes this away, and no harm is done.
+/// Makes the process remember where its last panics were, for [`panic_report`]. The panic hook that was there is
+/// called as before; one that is set later takes this away, and no harm is done.
 pub fn remember_panics() {
     static ONCE: Once = Once::new();
     // A thread that panics may not set a hook.

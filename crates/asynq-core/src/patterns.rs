@@ -5,11 +5,11 @@ use std::{
     ops::Bound::{Included, Unbounded},
 };
 
-/// Why a pattern was refused. The texts are those of Go's `ServeMux`.
+/// A reason why a pattern is refused. The texts are those of Go's `ServeMux`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
-    /// It is empty or only white space.
+    /// The pattern is empty or only white space.
     #[error("asynq: invalid pattern")]
     Blank,
     /// There is a value for this pattern.
@@ -92,7 +92,7 @@ impl<T> Patterns<T> {
         }
     }
 
-    /// All patterns in the order of their bytes, with their values.
+    /// Iterates over all patterns, in the order of their bytes, with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().map(|(pattern, value)| (pattern.as_str(), value))
     }

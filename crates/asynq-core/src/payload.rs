@@ -1,5 +1,5 @@
-//! From a value of the user's own to a task: [`IntoTask`], and [`TaskPayload`] for types that are the
-//! payload of one task type.
+//! Payloads: [`IntoTask`] makes a task from a value, and [`TaskPayload`] is for types that are the payload of one
+//! task type.
 
 #[cfg(feature = "json")]
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,7 +12,7 @@ use crate::{
     shared_state::States,
 };
 
-/// What a task can be made of: a [`Task`] itself, and every `TaskPayload` (feature `json`).
+/// A value that a task can be made of: a [`Task`] itself, and every `TaskPayload` (feature `json`).
 #[diagnostic::on_unimplemented(
     message = "a task cannot be made of `{Self}`",
     note = "derive `TaskPayload` for the type, or make a `Task` with `Task::new_with_json`"

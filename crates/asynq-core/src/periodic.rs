@@ -13,8 +13,8 @@ use crate::{
     task::Task,
 };
 
-/// What becomes of ticks that fell while no scheduler of the name was running, and of those that a running
-/// one could not enqueue within five minutes.
+/// The treatment of ticks that fell while no scheduler of the name was running, and of those that a running one
+/// could not enqueue within five minutes.
 ///
 /// Ticks of a running scheduler that are less late (its storage was away, its actor was restarted) are
 /// always caught up. An entry none of whose ticks was decided yet has missed nothing. The storage remembers
@@ -23,21 +23,21 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {
-    /// They are dropped, as Go does.
+    /// Missed ticks are dropped, as in Go.
     #[default]
     Skip,
     /// The newest one is enqueued.
     Once,
-    /// All are enqueued, oldest first; of more than a thousand the newest thousand.
+    /// All missed ticks are enqueued, oldest first; of more than a thousand the newest thousand.
     All,
 }
 
-/// What becomes of a tick whose task has a fixed id that another task in the queue has, in whatever state.
+/// The treatment of a tick whose task has a fixed id that another task in the queue has, in whatever state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// It enqueues nothing, as in Go. An archived task, and a completed one within its retention, keeps its id, so
-    /// that no tick enqueues anything until it is deleted.
+    /// The tick enqueues nothing, as in Go. An archived task, and a completed one within its retention, keeps its
+    /// id, so that no tick enqueues anything until it is deleted.
     #[default]
     Skip,
     /// If the other task is archived or completed, it is deleted, with its result and its unique lock, and the
@@ -150,7 +150,7 @@ impl PeriodicTaskConfig {
 /// again; entries that are new are registered, those that are gone unregistered.
 #[async_trait]
 pub trait PeriodicTaskConfigProvider: Send + Sync + 'static {
-    /// All periodic tasks that are to be. The order does not matter.
+    /// Returns all periodic tasks that are to exist. The order does not matter.
     ///
     /// # Errors
     /// Whatever went wrong. The set that was given last stays in force.
@@ -212,19 +212,19 @@ impl EntryKey {
     }
 }
 
-/// What a storage remembers of the last tick of an entry that was decided; see
-/// [`own::tick`](crate::keys::own::tick). Its text is `<Unix second> <token> <outcome>`.
+/// The stored mark of the last tick of an entry that was decided; see [`own::tick`](crate::keys::own::tick). Its
+/// text is `<Unix second> <token> <outcome>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TickMark {
-    /// When the tick was due, Unix seconds.
+    /// Due time of the tick, in Unix seconds.
     pub at: i64,
     /// The token of the request that decided it.
     pub token: u64,
-    /// How it was decided.
+    /// The decision.
     pub outcome: TickOutcome,
 }
 
-/// How a tick was decided.
+/// The decision on a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TickOutcome {
     /// `1`: the task was enqueued.

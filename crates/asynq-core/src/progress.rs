@@ -1,4 +1,4 @@
-//! How far a run has come, as its handler says.
+//! Progress of a run, as its handler reports it.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -9,15 +9,15 @@ use crate::error::TaskError;
 /// The longest note, in bytes: it is shown in lists.
 pub const MAX_PROGRESS_NOTE: usize = 1024;
 
-/// How far a run has come. Stored with the task in a field of our own that Go asynq does not see; a
-/// later run begins without, and it goes with the task.
+/// Progress of a run. It is stored with the task, in a field of our own that Go asynq does not see; a later run
+/// begins without any, and it is deleted with the task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// In per cent, 0 to 100.
+    /// Progress in per cent, 0 to 100.
     pub percent: u8,
-    /// In words, at most [`MAX_PROGRESS_NOTE`] bytes; may be empty.
+    /// Progress in words, at most [`MAX_PROGRESS_NOTE`] bytes; may be empty.
     pub note: String,
-    /// When it was said.
+    /// Time of the report.
     pub at: DateTime<Utc>,
 }
 

@@ -1,4 +1,4 @@
-//! What servers and schedulers publish about themselves, as protobuf bytes.
+//! Records that servers and schedulers publish about themselves, as protobuf bytes.
 //!
 //! Encoding always writes every time (Go 0.24 refuses a message that lacks one); "never" is the
 //! first instant of year 1, as Go's unset time. Decoding trusts nothing: a reader skips what gives

@@ -131,7 +131,7 @@ impl Task {
         &self.options
     }
 
-    /// Inside a handler: the run this is part of. `None` elsewhere.
+    /// Returns the run that this task is part of, inside a handler; `None` elsewhere.
     #[must_use]
     pub fn context(&self) -> Option<&TaskContext> {
         self.context.as_ref()

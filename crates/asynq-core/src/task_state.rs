@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::excerpt::Excerpt;
 
-/// Where a task stands. The names are those of the hash field `state` and of the container keys.
+/// The state of a task. The names are those of the hash field `state` and of the container keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::info::ServerInfo;
 
-/// What an actor of the tree is doing.
+/// The state of an actor of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -18,7 +18,7 @@ pub enum ActorState {
     Running,
     /// Crashed, waiting for its restart.
     Restarting,
-    /// Not started yet, or ended and not to be restarted.
+    /// The actor is not started yet, or ended and is not restarted.
     Stopped,
     /// A supervisor that gave up, or could not start.
     Failed,
@@ -30,20 +30,20 @@ pub enum ActorState {
 pub struct TreeNode {
     /// Its name among its siblings.
     pub name: String,
-    /// What it is doing.
+    /// State of the actor.
     pub state: ActorState,
-    /// Since when.
+    /// Time since which it is in that state.
     pub since: DateTime<Utc>,
-    /// How often it was restarted.
+    /// Number of restarts.
     #[serde(default)]
     pub restarts: u64,
-    /// How it last crashed.
+    /// Its last failure.
     #[serde(default)]
     pub last_failure: Option<String>,
-    /// What it says of itself: `connecting`, `polling` …
+    /// A note of the actor about itself: `connecting`, `polling` …
     #[serde(default)]
     pub note: Option<String>,
-    /// How many items of work wait for it; `None`: it does not say.
+    /// Number of items of work that wait for the actor; `None` if it does not count any.
     #[serde(default)]
     pub backlog: Option<u64>,
     /// Its children, in the order they are started.
@@ -100,7 +100,7 @@ impl fmt::Display for TreeNode {
     }
 }
 
-/// Which server something belongs to: what its keys are named after.
+/// The identity of a server, which its keys are named after.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerIdentity {
     /// The machine.

@@ -14,7 +14,7 @@ use crate::faults::Faults;
 /// The most arguments of an async handler: `asynq::extract::Route` is implemented for so many.
 const MAX_ARGUMENTS: usize = 8;
 
-/// Which of the two attributes.
+/// The two attributes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sync,
@@ -72,10 +72,10 @@ fn beside(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Token
     })
 }
 
-/// What stands in the attribute.
+/// The arguments of the attribute.
 struct Arguments {
     pattern: LitStr,
-    /// Where `asynq` is found.
+    /// Path of `asynq`.
     asynq: Path,
 }
 

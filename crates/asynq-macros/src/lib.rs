@@ -38,7 +38,7 @@ pub fn task_handler(pattern: TokenStream, item: TokenStream) -> TokenStream {
     handler::expand(handler::Kind::Sync, pattern.into(), item.into()).into()
 }
 
-/// As `#[task_handler]`, for async functions; `register_async_handlers!` registers them.
+/// Like `#[task_handler]`, for async functions; `register_async_handlers!` registers them.
 ///
 /// The arguments are the `Task` and what can be made from it: up to eight types that are `FromTask`,
 /// such as a payload with `#[derive(TaskPayload)]`, `Json<T>`, `State<T>` and `TaskContext`. The

@@ -53,12 +53,12 @@ impl Args {
         self.0.push(value);
     }
 
-    /// All of `more`, behind what is there.
+    /// Appends all of `more`.
     pub(crate) fn append(&mut self, mut more: Self) {
         self.0.append(&mut more.0);
     }
 
-    /// All of them.
+    /// Returns the arguments.
     pub(crate) fn done(self) -> Vec<Vec<u8>> {
         self.0
     }

@@ -46,17 +46,17 @@ pub struct RedisBroker {
     core: Arc<Core>,
 }
 
-/// What the operations work with.
+/// State that all operations share.
 pub(crate) struct Core {
     pub(crate) link: Links,
-    /// In front of each token.
+    /// Prefix of each token.
     id: String,
     calls: AtomicU64,
     kept: Mutex<Vec<Owned>>,
     freshness: Freshness,
     jumps: Mutex<Jumps>,
     pub(crate) unpublished: Unpublished,
-    /// Whether connections may be killed, as far as is known.
+    /// `true` while connections may be killed, as far as is known.
     pub(crate) may_kill: AtomicBool,
     pub(crate) cancel_requests: Subscriptions,
 }

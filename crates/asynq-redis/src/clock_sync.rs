@@ -15,25 +15,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use redis::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Who tells the time of the server.
+/// A source of the server's time.
 pub(crate) trait Timekeeper: Sync {
     /// Returns what TIME answers; `None` if it does not.
     fn time(&self) -> impl Future<Output = Option<Value>> + Send;
 }
 
-/// How often the server is asked at least.
+/// Longest time between two questions to the server.
 const EVERY: Duration = Duration::from_secs(60);
-/// How often the wall clock is compared with monotonic time.
+/// Interval at which the wall clock is compared with monotonic time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An answer that took longer says only on which side of it the clock is.
 const LONGEST_TRIP: Duration = Duration::from_secs(1);
 /// An answer that came so lately is good for another pass.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a pass waits for the time. One that must not wait for a silent node goes on with the clock it has.
+/// Time for which a pass waits for the time. A pass that must not wait for a silent node goes on with the clock it
+/// has.
 const WITHIN: Duration = Duration::from_secs(1);
-/// How long a server that did not tell its time in time is not asked before a pass.
+/// Time for which a server that did not answer in time is not asked before a pass.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// From here on the clock is corrected.
+/// Difference from which the clock is corrected.
 const THRESHOLD: TimeDelta = TimeDelta::seconds(1);
 
 /// Asks for the time and corrects a system clock by it. Other clocks are left alone, and so is one whose
@@ -76,7 +77,7 @@ fn wall_ahead(clock: &Clock) -> TimeDelta {
     (clock.wall() - DateTime::<Utc>::UNIX_EPOCH) - steady
 }
 
-/// When the server was asked last before a pass.
+/// Time at which the server was last asked before a pass.
 #[derive(Debug, Default)]
 pub(crate) struct Freshness(Mutex<Option<Asked>>);
 

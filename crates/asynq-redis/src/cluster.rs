@@ -50,9 +50,9 @@ use crate::{
     pubsub::Subscriptions,
 };
 
-/// How often a call is redirected. Go's limit is 8.
+/// Number of times that a call is redirected. Go's limit is 8.
 const REDIRECTS: u32 = 8;
-/// How many addresses are remembered at which nodes were. Those of living nodes are never forgotten.
+/// Number of former addresses of nodes that are remembered. Those of living nodes are never forgotten.
 const MOST_ADDRESSES: usize = 1000;
 
 /// A handle to a cluster. Cheap to clone; clones share the connections. The last one dropped closes them.
@@ -62,18 +62,18 @@ pub(crate) struct Cluster {
     keeper: Arc<Owned>,
 }
 
-/// What the handles and the keeper share.
+/// State that the handles and the keeper share.
 struct Core {
-    /// What all nodes have in common.
+    /// Settings that all nodes have in common.
     common: Settings,
-    /// Those that were named.
+    /// Addresses that the user named.
     seeds: Vec<Address>,
     env: Env,
     /// Unlike that of any other one. Never 0.
     number: u64,
     /// `None`: closed.
     slots: watch::Sender<Option<Arc<Slots>>>,
-    /// Told when the slots should be asked for.
+    /// Notified when the slots should be asked for.
     doubt: Arc<Notify>,
     /// Outlives the nodes.
     sent: Mutex<HashMap<At, Arc<Sent>>>,
@@ -100,16 +100,16 @@ pub(crate) fn describe(common: &Settings, seeds: &[Address]) -> String {
     names.join(",")
 }
 
-/// Where a command belongs.
+/// The destination of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
-    /// To the master of a slot.
+    /// The master of a slot.
     Slot(u16),
     /// There too, or, as long as that one does not answer, to any other one.
     Rather(u16),
-    /// To any master.
+    /// Any master.
     Any,
-    /// To each.
+    /// All masters.
     All,
 }
 
@@ -118,8 +118,8 @@ impl Target {
         Self::Slot(slot_of(key))
     }
 
-    /// All that we send begin with their key, but for the few that have none. A channel counts as a key, so
-    /// that messages of one publisher take one way and keep their order.
+    /// Returns the target of a command. All commands begin with their key, but for the few that have none. A
+    /// channel counts as a key, so that messages of one publisher take one way and keep their order.
     fn of(cmd: &Cmd) -> Self {
         let mut words = cmd.args_iter().filter_map(|word| match word {
             redis::Arg::Simple(word) => Some(word),
@@ -148,7 +148,8 @@ impl Target {
 struct Place {
     node: Arc<Node>,
     wire: Arc<Wire>,
-    /// Not the main one. Takes are never sent there, so [`Cluster::kill`] need not end it.
+    /// `true` for a connection beside the main one. Takes are never sent there, so [`Cluster::kill`] need not end
+    /// it.
     beside: bool,
 }
 
@@ -335,7 +336,7 @@ impl Cluster {
         node.settle_sent(&wire).await
     }
 
-    /// On any node: in a cluster each passes messages on to all.
+    /// Subscribes on any node: in a cluster each passes messages on to all.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
         let is_closed = || self.core.slots().is_err();
         let is_closed = &is_closed;
@@ -387,8 +388,8 @@ impl Core {
         self.slots.borrow().clone().ok_or(BrokerError::Closed)
     }
 
-    /// Where a command goes. Waits for a node that does not answer, or for another one in its place, until it has
-    /// not answered for the wait timeout.
+    /// Returns the connection for a command. Waits for a node that does not answer, or for another one in its
+    /// place, until it has not answered for the wait timeout.
     async fn place(&self, target: Target) -> Result<Place, BrokerError> {
         self.place_of(|slots| target.find(slots).cloned()).await
     }
@@ -431,7 +432,7 @@ impl Core {
         answer.map_err(Into::into)
     }
 
-    /// To each master; the answer is one of theirs, or what went wrong with any.
+    /// Sends a command to each master; the answer is one of theirs, or the failure of any.
     async fn ask_all(&self, cmd: &Cmd, way: Option<Way>) -> Result<Value, BrokerError> {
         let slots = self.slots()?;
         let name = CallName::from(name_of(cmd));
@@ -584,8 +585,8 @@ impl Core {
         }
     }
 
-    /// Where to ask for the slots, or to listen: the nodes that answer, in some order, with their connections,
-    /// and then those that were named.
+    /// Returns the nodes to ask for the slots, or to listen to: those that answer, in some order, with their
+    /// connections, and then those that were named.
     fn in_some_order(&self, slots: &Slots) -> Vec<(At, Option<Place>)> {
         let ready = slots.nodes().iter().filter_map(|node| {
             let (node, wire) = (Arc::clone(node), node.ready()?);

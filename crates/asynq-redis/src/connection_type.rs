@@ -1,4 +1,4 @@
-//! What a program says about its Redis.
+//! Connection settings of a program.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::{
     uri,
 };
 
-/// Which Redis to connect to, and how. A [`Connector`]: give it to a client, a server or
-/// an actor system. `Debug` and [`describe`](Connector::describe) show no password.
+/// A Redis to connect to: its address or addresses, credentials and limits. A [`Connector`]: give it to a client, a
+/// server or an actor system. `Debug` and [`describe`](Connector::describe) show no password.
 ///
 /// ```
 /// use asynq::redis::RedisConnectionType;
@@ -40,7 +40,7 @@ enum Topology {
     Single(Settings),
     #[cfg(feature = "cluster")]
     Cluster {
-        /// What all nodes have in common; its address is that of the first one.
+        /// Settings that all nodes have in common; the address is that of the first one.
         common: Settings,
         nodes: Vec<crate::link::settings::Address>,
     },

@@ -1,4 +1,4 @@
-//! What a failure of Redis or of the way to it means for the caller.
+//! Failures of Redis, or of the way to it, and their meaning for the caller.
 //!
 //! The one question that matters is whether the operation may have taken effect. An error reply
 //! is a definite refusal. A connection that ends without a reply leaves it open once the command
@@ -17,7 +17,7 @@ use redis::{ErrorKind, RedisError, ServerError, Value};
 pub(crate) struct ErrorReply {
     /// The first word.
     pub(crate) code: String,
-    /// What follows.
+    /// The rest of the line.
     pub(crate) text: String,
 }
 

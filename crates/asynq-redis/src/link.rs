@@ -59,12 +59,12 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MOST: Duration = Duration::from_secs(2);
 /// A connection that stood so long was a good one: waits begin anew.
 pub(crate) const STOOD_WELL: Duration = Duration::from_secs(10);
-/// How often a lasting outage is reported.
+/// Interval at which a lasting outage is reported.
 pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(30);
-/// How soon sentinels are asked again while a connection is silent.
+/// Time after which sentinels are asked again while a connection is silent.
 #[cfg(feature = "sentinel")]
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(300);
-/// How often a script is loaded for one call. More means that somebody flushes all the time.
+/// Number of times that a script is loaded for one call. A larger number means that somebody flushes all the time.
 pub(crate) const LOADS: u32 = 3;
 
 /// A handle to one Redis. Cheap to clone; clones share the connection, and all follow when it is
@@ -75,7 +75,7 @@ pub(crate) struct Link {
     keeper: Arc<Owned>,
 }
 
-/// What the handles and the keeper share.
+/// State that the handles and the keeper share.
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) env: Env,
@@ -97,7 +97,7 @@ impl fmt::Debug for Link {
 }
 
 impl fmt::Display for Link {
-    /// Where it leads to, without user and password.
+    /// Writes the address, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.core.settings.fmt(f)
     }
@@ -433,7 +433,7 @@ pub(crate) fn name_of(cmd: &Cmd) -> String {
     }
 }
 
-/// All that goes on in the background for as long as the link lives.
+/// Does the background work of a connection for as long as the link lives.
 async fn attend(core: Arc<Core>, wire: Arc<Wire>) {
     #[cfg(feature = "sentinel")]
     if let Address::Master(sentinels) = &core.settings.address {
@@ -444,7 +444,7 @@ async fn attend(core: Arc<Core>, wire: Arc<Wire>) {
     keep(&core, wire).await;
 }
 
-/// Why a connection is replaced.
+/// A reason to replace a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     Lost,

@@ -1,4 +1,4 @@
-//! What the operations talk to: one server, or the nodes of a cluster. They need not know which.
+//! The links of a broker: one server, or the nodes of a cluster. Operations need not know which.
 
 use asynq_core::{
     broker::{Env, Watch},

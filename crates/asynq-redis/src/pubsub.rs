@@ -99,7 +99,7 @@ async fn open(settings: &Settings, peer: Option<&Peer>, channel: &str) -> Result
     Ok((pubsub, pulse))
 }
 
-/// Until the connection is lost, is dead, or nobody listens any more.
+/// Passes messages on until the connection is lost, is dead, or nobody listens any more.
 async fn carry(pubsub: PubSub, messages: mpsc::Sender<Vec<u8>>, pulse: Pulse) {
     let (sink, stream) = pubsub.split();
     tokio::select! {

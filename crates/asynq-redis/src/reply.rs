@@ -234,7 +234,7 @@ pub(crate) fn bytes(operation: &'static str, value: Value) -> Result<Vec<u8>, Br
     }
 }
 
-/// As text, with what is not UTF-8 replaced.
+/// Converts to text, replacing bytes that are not UTF-8.
 pub(crate) fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -20,7 +20,7 @@ macro_rules! scripts {
             );
         )*
 
-        /// All of them, with the includes of each.
+        /// All scripts, with the includes of each.
         #[cfg(test)]
         pub(crate) const ALL: &[(&Script, &[&str])] = &[$((&$name, &[$($include),*])),*];
     };
@@ -37,7 +37,7 @@ scripts! {
     RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "exact" "settle"];
     /// One task whose message cannot be decoded.
     QUARANTINE = "quarantine" ["container" "aside"];
-    /// What a lost call took.
+    /// Adopts the tasks of a lost call.
     ADOPT = "adopt" ["container" "aside"];
     /// Lease extension.
     EXTEND_LEASES = "extend_leases" ["container"];
@@ -87,7 +87,7 @@ scripts! {
     WRITE_TREE = "write_tree" [];
     /// The history of a scheduler entry.
     RECORD_EVENT = "record_event" ["container"];
-    /// Whether a task may be taken.
+    /// Answers whether a task may be taken.
     PROBE_PENDING = "probe_pending" [];
     /// The sets of delayed tasks.
     PROBE_DELAYED = "probe_delayed" [];
@@ -105,7 +105,7 @@ scripts! {
     CANCEL = "cancel" ["aside"];
     /// The ids of a container against their tasks.
     AUDIT_CONTAINER = "audit_container" ["container" "aside" "places"];
-    /// Where tasks stand.
+    /// Answers where tasks are.
     AUDIT_PLACES = "audit_places" ["container" "places"];
     /// Leases against active tasks.
     AUDIT_LEASES = "audit_leases" ["container" "places"];

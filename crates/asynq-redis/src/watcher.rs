@@ -26,11 +26,11 @@ use crate::{
 
 mod board;
 
-/// How soon the proof must come once all that was sent before has been answered.
+/// Time within which the proof must come once all that was sent before has been answered.
 const PROOF_LIMIT: Duration = Duration::from_secs(1);
-/// How long a server that failed the proof is not asked again.
+/// Time for which a server that failed the proof is not asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// How often a script is loaded for one probe.
+/// Number of times that a script is loaded for one probe.
 const LOADS: u32 = 3;
 
 /// A look that finds nothing (0) or something (any other number).
@@ -38,7 +38,7 @@ const LOADS: u32 = 3;
 pub(crate) struct Probe {
     /// Only reads, and declares exactly the keys it reads.
     pub(crate) script: &'static Script,
-    /// What is watched.
+    /// The watched keys.
     pub(crate) keys: Vec<Vec<u8>>,
     /// Passed on.
     pub(crate) args: Vec<Vec<u8>>,

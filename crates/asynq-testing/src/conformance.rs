@@ -55,7 +55,7 @@ pub use backend::{RedisBackend, RedisHarness};
 pub use cluster::{ClusterHarness, ClusterPool};
 pub use fixture::{Backend, Fixture, Q, Raw, audit};
 
-/// How long a case may take. Only a storage that hangs takes so long.
+/// Longest time that a case may take. Only a storage that hangs takes so long.
 const CASE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Opens a fresh storage for each case.

@@ -17,7 +17,7 @@ struct Case {
     error: Option<String>,
 }
 
-/// Where ours and a line of `asynq-interop cron` differ, in words; `None` if they agree.
+/// Returns the difference between this library and a line of `asynq-interop cron`, in words; `None` if they agree.
 ///
 /// They agree if both refuse the spec for the same reason, or find the same time, with the same offset.
 #[must_use]

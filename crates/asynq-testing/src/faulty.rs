@@ -90,7 +90,7 @@ pub enum Op {
     Audit,
 }
 
-/// What happens to one call.
+/// The fault of one call.
 #[derive(Clone, Copy)]
 pub enum Fault {
     /// It fails with this error and is not executed.
@@ -148,7 +148,7 @@ struct Script {
     no_barrier: bool,
 }
 
-/// What a [`Faults`] has seen.
+/// The record of a [`Faults`].
 #[derive(Clone, Debug, Default)]
 struct Seen {
     calls: HashMap<Op, u64>,
@@ -183,7 +183,7 @@ impl Default for Faults {
     }
 }
 
-/// What a call is to do.
+/// The instruction for a call.
 enum Verdict {
     Execute,
     Fail(BrokerError),
@@ -407,7 +407,7 @@ impl Faults {
         self.script().late.push(LateCall { connection, run });
     }
 
-    /// What was sent on this connection and did not arrive will never arrive.
+    /// Makes sure that requests which were sent on this connection and did not arrive never will.
     fn barrier(&self, connection: u64) {
         let mut script = self.script();
         if !script.no_barrier {

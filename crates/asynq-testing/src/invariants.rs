@@ -208,7 +208,7 @@ impl Look<'_> {
             .unwrap_or_default())
     }
 
-    /// Where each id stands; in passing invariant 1.
+    /// Returns the containers of each id; in passing checks invariant 1.
     fn places(&mut self) -> BTreeMap<TaskId, Vec<String>> {
         let states = TaskState::ALL.iter().filter(|state| **state != TaskState::Aggregating);
         let mut containers: Vec<(String, TaskState)> = states.map(|state| (state.as_str().into(), *state)).collect();

@@ -15,16 +15,16 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 pub use arena::Arena;
 
-/// How many queues there are.
+/// Number of queues.
 pub(crate) const QUEUES: usize = 2;
-/// How many ids tasks choose from; few, so that they meet.
+/// Number of ids that tasks choose from; few, so that they meet.
 const IDS: usize = 8;
-/// How many groups there are.
+/// Number of groups.
 pub(crate) const GROUPS: usize = 2;
-/// How many workers, each with a connection of its own, there are.
+/// Number of workers, each with a connection of its own.
 pub(crate) const WORKERS: usize = 3;
 
-/// What becomes of a call on its way.
+/// The fate of a call on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// It arrives, and so does its answer.
@@ -50,7 +50,7 @@ pub struct NewTask {
     pub(crate) retention: i64,
 }
 
-/// Where a new task goes.
+/// The place of a new task.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     /// To the end of its queue.
@@ -61,7 +61,7 @@ pub enum Place {
     Group(usize),
 }
 
-/// How a run ends.
+/// The end of a run.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
     /// Success.
@@ -136,7 +136,7 @@ pub enum Step {
         limit: u32,
         delivery: Delivery,
     },
-    /// What [`Step::Recover`] acts on.
+    /// The task of [`Step::Recover`].
     Expired {
         worker: usize,
         queue: usize,

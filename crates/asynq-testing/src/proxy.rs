@@ -27,7 +27,7 @@ use crate::redis::RedisServer;
 
 type Matcher = Box<dyn Fn(&[Bytes]) -> bool + Send>;
 
-/// What happens to a request.
+/// The fault of a request.
 #[derive(Debug)]
 enum Fault {
     LoseReply,
@@ -47,17 +47,17 @@ enum Mode {
     Refuse,
 }
 
-/// What the proxy and its connections share.
+/// State that the proxy and its connections share.
 struct Shared {
     upstream: String,
     armed: Mutex<VecDeque<Armed>>,
     struck: watch::Sender<u64>,
     mode: watch::Sender<Mode>,
-    /// How many connections there have been.
+    /// Number of connections so far.
     count: AtomicU64,
     /// Connections with a lower number carry nothing any more.
     dead_below: watch::Sender<u64>,
-    /// How fast bytes move.
+    /// Speed at which bytes move.
     pace: Option<slow::Pace>,
 }
 
@@ -311,7 +311,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Mut
 struct Caught {
     request: Bytes,
     server: TcpStream,
-    /// How many replies to earlier requests the server still owes.
+    /// Number of replies to earlier requests that the server still owes.
     owed: usize,
 }
 

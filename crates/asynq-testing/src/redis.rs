@@ -27,9 +27,9 @@ use crate::{
 /// The environment variable that names another `redis-server` program.
 pub const BINARY_ENV: &str = "ASYNQ_REDIS_SERVER";
 
-/// How long a server may take to come up.
+/// Time that a server may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How many ports are tried when others take them first.
+/// Number of ports that are tried when others take them first.
 const PORT_ATTEMPTS: u32 = 10;
 /// The longest path of a unix socket that every system takes.
 const SOCKET_PATH_LIMIT: usize = 100;
@@ -37,7 +37,7 @@ const SOCKET_PATH_LIMIT: usize = 100;
 mod cluster;
 mod sentinel;
 
-/// What a server is.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
     #[default]
@@ -47,7 +47,7 @@ enum Mode {
     Sentinel,
 }
 
-/// How a server is to be started.
+/// A builder of servers.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisServerBuilder {

@@ -30,31 +30,31 @@ struct Args {
     /// Strict priority.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t)]
     strict: bool,
-    /// How many tasks run at once.
+    /// Number of tasks that run at once.
     #[arg(long)]
     concurrency: Option<usize>,
     /// The pause when all queues are empty and Redis cannot wake us.
     #[arg(long)]
     task_check_interval: Option<Millis>,
-    /// How often due tasks are looked for.
+    /// Interval at which due tasks are looked for.
     #[arg(long)]
     delayed_check_interval: Option<Millis>,
-    /// How long running tasks may go on after a shutdown began.
+    /// Time for which running tasks may go on after a shutdown began.
     #[arg(long)]
     shutdown_timeout: Option<Millis>,
     /// The same delay before every retry.
     #[arg(long)]
     retry_delay_ms: Option<Millis>,
-    /// How often tasks of dead servers are looked for.
+    /// Interval at which tasks of dead servers are looked for.
     #[arg(long)]
     recoverer_interval: Option<Millis>,
-    /// How long a lease must have been over before its task is taken from its owner.
+    /// Time for which a lease must have been over before its task is taken from its owner.
     #[arg(long)]
     recover_grace: Option<Millis>,
-    /// How often leases are extended.
+    /// Interval at which leases are extended.
     #[arg(long)]
     heartbeat_interval: Option<Millis>,
-    /// What is logged to the standard error.
+    /// Level of the log on standard error.
     #[arg(long, default_value_t = Level::ERROR)]
     log_level: Level,
 }

@@ -134,7 +134,7 @@ fn assert_as_expected(mut seen: GoTaskInfo, task: &GoTask, now: i64) {
     assert_eq!(seen, expected);
 }
 
-/// What a handler must have seen.
+/// Asserts that a handler saw the task as it was enqueued.
 #[track_caller]
 fn assert_run(run: &GoRun, task: &GoTask, id: &str) {
     let seen = (

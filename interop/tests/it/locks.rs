@@ -1,4 +1,4 @@
-//! What one side holds, the other side respects: unique locks and task ids.
+//! Unique locks and task ids: each side respects those of the other.
 
 use asynq::TaskState;
 use asynq_interop::GoTask;

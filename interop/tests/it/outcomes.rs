@@ -1,4 +1,4 @@
-//! What becomes of a task, run by either side: both inspectors read it, and either side goes on with it.
+//! Outcomes of tasks, run by either side: both inspectors read them, and either side goes on with the task.
 
 use std::time::Duration;
 

@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::translate;
 
-/// How long others may take to do what they are expected to do. Far more than they need: tests share the
-/// machine with builds.
+/// Time that others may take to do what they are expected to do. Far more than they need: tests share the machine
+/// with builds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Pair {

@@ -67,7 +67,7 @@ async fn take(pair: &Pair) -> LeasedTask {
     taken.leased.remove(0)
 }
 
-/// What the silent server says when it comes back.
+/// Asserts that the silent server is refused when it comes back.
 async fn is_refused(pair: &Pair, task: &LeasedTask, outcome: Outcome) {
     let settlement = Settlement {
         lease: task.lease.clone(),

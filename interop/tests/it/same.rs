@@ -1,4 +1,4 @@
-//! Whether two databases are the same to the byte, but for what depends on the moment of writing.
+//! Comparison of two databases, to the byte, but for values that depend on the moment of writing.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use asynq_interop::{DumpedKey, DumpedValue, ScoredMember, dump};
 use asynq_testing::RedisServer;
 use bytes::Bytes;
 
-/// How far apart two programs may be that do the same at about the same time.
+/// Largest difference between the times of two programs that do the same at about the same time.
 const APART_SECS: i64 = 60;
 
-/// What of a task may differ between us and Go.
+/// A part of a task that may differ between us and Go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Difference {
     /// The bytes of the message, not what it says.

@@ -247,7 +247,7 @@ fn event_in_gos_shape(event: &SchedulerEnqueueEvent) -> GoEnqueueEvent {
     }
 }
 
-/// What Go can read of an option string is what we read, if our options can hold it.
+/// Option strings that Go can read are read alike here, if our options can hold them.
 #[tokio::test]
 async fn options_are_read_as_go_reads_them() {
     let mut pair = Pair::start().await;

@@ -30,7 +30,7 @@ impl Side {
     }
 }
 
-/// Why a task was not enqueued.
+/// A reason why a task was not enqueued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Duplicate,
@@ -91,7 +91,7 @@ pub(crate) fn worker(url: &str) -> ServerProcessBuilder {
     ServerProcess::worker(env!("CARGO_BIN_EXE_asynq-interop-worker"), url)
 }
 
-/// How a server is to be started.
+/// The settings of a server.
 pub(crate) struct Settings {
     pub(crate) queues: Vec<(&'static str, i32)>,
     pub(crate) strict: bool,

@@ -1,4 +1,4 @@
-//! What our client writes is what the Go client writes, to the byte.
+//! Vectors: our client writes what the Go client writes, to the byte.
 
 use asynq_core::raw::{RawState, RawValue};
 use asynq_interop::{DumpedValue, GoTask, VECTORS, dump};
@@ -11,7 +11,7 @@ use crate::{
     sides::{Producer, Refusal, Side},
 };
 
-/// What Go takes and our types or our client refuse, and why.
+/// Tasks that Go accepts and our types or our client refuse, each with its reason.
 const REFUSED_BY_US: &[(&str, &str)] = &[
     ("max-retry-negative", "max retry of -3 cannot be expressed"),
     ("timeout-sub-second", "timeout of 500ms is below the limit of 1s"),

@@ -1,4 +1,4 @@
-//! What a reader takes, and what it refuses.
+//! Messages that a reader accepts, and those that it refuses.
 
 use asynq_proto::{Message as _, ServerInfo, TaskMessage};
 

@@ -26,7 +26,7 @@ impl fmt::Display for Def {
     }
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Module(Place),
@@ -56,7 +56,7 @@ struct Module {
 /// Some crates, read.
 pub(super) struct Library(BTreeMap<Place, Module>);
 
-/// How many `use` a path goes through at most.
+/// Largest number of `use` that a path goes through.
 const MAX_USES: usize = 16;
 
 impl Library {
@@ -255,7 +255,7 @@ impl Library {
     }
 }
 
-/// Where the source of a module is.
+/// Returns the file of a module's source.
 fn source_of(folder: &Path, name: &str) -> PathBuf {
     let file = folder.join(format!("{name}.rs"));
     if file.is_file() {

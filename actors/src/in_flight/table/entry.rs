@@ -16,9 +16,9 @@ use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
 
 use super::{cancel::Cancel, validity::Validity};
 
-/// How far above the lease that stands an extension on its way may have written. A settle that
-/// overtakes the answer of an extension must not be taken for a zombie's. Below the earliest
-/// lease of another owner, which is written 30 s after ours ended at the soonest.
+/// Largest distance by which an extension under way may exceed the lease that is known. A settle that overtakes the
+/// answer of an extension must not be taken for a zombie's. It is below the earliest lease of another owner, which
+/// is written 30 s after ours ended at the soonest.
 const FENCE_SLACK: Duration = Duration::from_secs(15);
 
 /// The queue and the id of a task.
@@ -57,7 +57,7 @@ pub(super) enum Phase {
         outcome: Outcome,
         at: Instant,
         attempts: u32,
-        /// With which it was sent.
+        /// Lease with which it was sent.
         fence: LeaseUntil,
     },
 }

@@ -9,7 +9,7 @@ use asynq_core::{
 
 use super::{CancelReason, Entry, Key, Phase, Table};
 
-/// How long the lease of an ended task is renewed while its outcome cannot be written.
+/// Time for which the lease of an ended task is renewed while its outcome cannot be written.
 const RENEW_ENDED: Duration = Duration::from_secs(120);
 
 impl Table {

@@ -11,7 +11,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{CancelReason, Entry, Key, Phase, Table};
 
-/// How a run ended, as the table is told.
+/// The end of a run, as reported to the table.
 #[derive(Debug)]
 pub(crate) enum End {
     /// With an outcome that is to be written.

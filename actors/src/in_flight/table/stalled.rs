@@ -1,4 +1,4 @@
-//! What is asked of the table while the runtime stands still.
+//! Queries of the table while the runtime is blocked.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use asynq_core::broker::LeaseRef;
 
 use super::{Phase, Table};
 
-/// How many task types are named at most.
+/// Largest number of task types that are named.
 const NAMED: usize = 10;
 
 impl Table {

@@ -1,4 +1,4 @@
-//! Until when something is known to be ours.
+//! Validity: the time until which a task is known to be ours.
 
 use std::{
     sync::{
@@ -11,8 +11,8 @@ use std::{
 use asynq_core::{Clock, broker::LeaseUntil, clock::Reading};
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Until when a lease is known to stand. It counts on the clock's steady time: once the lease is known, no step
-/// of a clock ends it sooner or keeps it longer. Clones share one.
+/// The time until which a lease is known to be valid. It counts on the clock's steady time: once the lease is
+/// known, no step of a clock ends it sooner or keeps it longer. Clones share one.
 #[derive(Clone, Debug)]
 pub(crate) struct Validity {
     clock: Clock,
@@ -21,7 +21,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// From now on until `end`.
+    /// Makes a validity from now until `end`.
     pub(crate) fn until(end: DateTime<Utc>, clock: &Clock) -> Self {
         Self::new(end, clock, &clock.read())
     }
@@ -38,7 +38,7 @@ impl Validity {
         }
     }
 
-    /// It stands until `end` at least.
+    /// Extends it until `end` at least.
     pub(crate) fn extend_until(&self, end: DateTime<Utc>) {
         self.end.fetch_max(nanos_at(end, &self.clock.read()), Ordering::Relaxed);
     }

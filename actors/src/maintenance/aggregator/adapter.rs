@@ -38,14 +38,14 @@ impl AggregateGroup {
     }
 }
 
-/// Why an actor gave no answer.
+/// A reason why an actor gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AggregatorActorError {
     /// There is no live actor.
     #[error("the aggregator actor is not alive")]
     NotAlive,
-    /// It ended, or dropped the request.
+    /// The actor ended, or dropped the request.
     #[error("the aggregator actor gave no answer")]
     NoAnswer,
 }

@@ -21,7 +21,7 @@ type Rows = HashMap<(QueueName, GroupKey), u32>;
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     rows: Mutex<Rows>,
-    /// When the last set of a queue is to be handed back.
+    /// Time at which the last set of a queue is handed back.
     due: Mutex<HashMap<QueueName, Instant>>,
 }
 
@@ -66,8 +66,8 @@ impl Failures {
         *last = at.max(*last);
     }
 
-    /// Until when the queue is to be asked to hand back its sets, at each look at its groups: some are due
-    /// before the last one. `None` where there are none, and from the first look after that time on.
+    /// Returns the time until which the queue is asked to hand back its sets at each look at its groups, since some
+    /// are due before the last one. `None` where there are none, and from the first look after that time on.
     pub(super) fn take_due(&self, queue: &QueueName) -> Option<Instant> {
         let mut due = self.due();
         let last = *due.get(queue)?;

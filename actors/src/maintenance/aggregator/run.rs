@@ -21,7 +21,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Seat, failures::Failures};
 use crate::{broker::BrokerHandle, in_flight::table::Validity, per_queue::health::unless_late};
 
-/// How often a set is extended while the user's code runs: three may fail and it is still ours.
+/// Interval at which a set is extended while the user's code runs: three extensions may fail and the set is still
+/// ours.
 const EXTEND_EVERY: Duration = Duration::from_secs(AGGREGATION_SET_LIFETIME.as_secs() / 4);
 /// The wait after an extension that failed.
 const EXTEND_AGAIN: Duration = Duration::from_secs(1);
@@ -40,13 +41,13 @@ impl fmt::Debug for AggregatorRef {
     }
 }
 
-/// What runs need; shared by all of one system.
+/// The means of runs; shared by all of one system.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) aggregator: AggregatorRef,
     pub(super) broker: BrokerHandle,
     pub(super) limits: GroupLimits,
-    /// How long the user's code may take for one set.
+    /// Longest time that the user's code may take for one set.
     pub(super) timeout: Duration,
     pub(super) env: Env,
     pub(super) max_message_bytes: usize,
@@ -65,7 +66,7 @@ impl OpenSets {
     }
 }
 
-/// Why a set was not aggregated.
+/// A reason why a set was not aggregated.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error("the aggregator failed")]

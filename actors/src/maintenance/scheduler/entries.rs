@@ -29,7 +29,7 @@ use crate::host::host;
 
 /// A clock that goes back by this much was set back.
 const SET_BACK: TimeDelta = TimeDelta::seconds(1);
-/// How many entries that were unregistered are remembered, about.
+/// Approximate number of unregistered entries that are remembered.
 const MOST_UNREGISTERED: usize = 10_000;
 
 #[derive(Default)]
@@ -38,7 +38,7 @@ struct State {
     numbers: u64,
     /// Entries whose history is to be deleted.
     obsolete: BTreeSet<EntryId>,
-    /// What was unregistered, and until when the storage may remember a tick of it.
+    /// Unregistered entries, each with the time until which the storage may remember a tick of it.
     unregistered: HashMap<EntryKey, Time>,
     started: bool,
     /// The latest time seen.
@@ -51,10 +51,10 @@ pub(crate) struct Entries {
     pub(super) env: Env,
     /// `<host>:<pid>:<uuid>`, as Go's.
     pub(super) scheduler_id: String,
-    /// By which the storage knows what this scheduler decided.
+    /// Name by which the storage knows what this scheduler decided.
     name: Arc<str>,
     state: Mutex<State>,
-    /// Whether a system has them.
+    /// `true` once a system has them.
     taken: AtomicBool,
 }
 
@@ -183,7 +183,7 @@ impl Entries {
             .collect()
     }
 
-    /// Where the period of an entry starts of which nothing is stored; `None` if it has none.
+    /// Returns the start of the period of an entry of which nothing is stored; `None` if it has none.
     pub(super) fn start_of(&self, number: u64) -> Option<TickStart> {
         self.lock().entries.get(&number)?.start()
     }
@@ -321,7 +321,7 @@ impl Entries {
         Some((entry.subject.id.clone(), entry.unrecorded.first()?.clone()))
     }
 
-    /// It was added, or could not be.
+    /// Notes that an event was added to the history, or could not be.
     pub(super) fn recorded(&self, number: u64, event: &SchedulerEnqueueEvent) {
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&number) else {
@@ -334,8 +334,8 @@ impl Entries {
         }
     }
 
-    /// It could not be added, and is kept for later: of an entry no more than its history would hold, and nothing
-    /// of one that is gone. Whether this is the first failure of a row.
+    /// Keeps an event that could not be added, for later: for each entry no more than its history would hold, and
+    /// nothing of one that is gone. Returns whether this is the first failure in a row.
     pub(super) fn not_recorded(&self, number: u64, event: &SchedulerEnqueueEvent, wait: Duration) -> bool {
         let now = self.env.clock.now();
         if let Some(entry) = self.lock().entries.get_mut(&number).filter(|entry| !entry.removed) {
@@ -352,12 +352,12 @@ impl Entries {
         self.lock().obsolete.iter().cloned().collect()
     }
 
-    /// It is deleted.
+    /// Notes that a history is deleted.
     pub(super) fn deleted(&self, id: &EntryId) {
         self.lock().obsolete.remove(id);
     }
 
-    /// All entries that may have a history.
+    /// Returns all entries that may have a history.
     pub(super) fn with_history(&self) -> Vec<EntryId> {
         let state = self.lock();
         let present = state.entries.values().map(|entry| entry.subject.id.clone());
@@ -412,8 +412,8 @@ impl State {
         id
     }
 
-    /// Of too many that were unregistered, as where a provider says something new each time, forgets those
-    /// that the storage has forgotten too, or will first.
+    /// Forgets unregistered entries when there are too many, as where a provider returns something new each time:
+    /// those that the storage has forgotten too, or will first.
     fn prune(&mut self, now: Time) {
         if self.unregistered.len() <= MOST_UNREGISTERED {
             return;

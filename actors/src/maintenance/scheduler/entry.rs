@@ -29,9 +29,9 @@ pub(super) type Time = DateTime<Utc>;
 
 /// Ticks that are late by no more than this are caught up, whatever the policy is.
 pub(super) const CATCH_UP: TimeDelta = TimeDelta::minutes(5);
-/// So many ticks are caught up at most.
+/// Largest number of ticks that are caught up.
 const MOST_MISSED: usize = 1000;
-/// How long a tick is remembered at least.
+/// Least time for which a tick is remembered.
 const KEEP: TimeDelta = TimeDelta::days(7);
 
 /// The id of an entry of one scheduler: a UUID v4, new at each registration.
@@ -64,7 +64,7 @@ impl fmt::Debug for EntryId {
     }
 }
 
-/// What a tick enqueues; what hooks are shown.
+/// The task that a tick enqueues, as hooks are shown it.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) id: EntryId,
@@ -80,9 +80,9 @@ pub(super) struct Run {
     pub(super) tick: Tick,
     pub(super) following: Option<Time>,
     pub(super) subject: Arc<Subject>,
-    /// Whether the pre-enqueue hook was called.
+    /// `true` once the pre-enqueue hook was called.
     pub(super) announced: AtomicBool,
-    /// Whether an attempt may have decided the tick without our knowing.
+    /// `true` if an attempt may have decided the tick although its answer was lost.
     pub(super) unsure: AtomicBool,
 }
 
@@ -107,29 +107,29 @@ impl Run {
     }
 }
 
-/// What is to be done for an entry.
+/// Work to be done for an entry.
 pub(super) enum Work {
-    /// Nothing now.
+    /// Nothing to do now.
     Nothing,
-    /// To see a tick through.
+    /// A tick to enqueue.
     Run(Arc<Run>),
     /// The task of the tick cannot be sent at all; the tick is over.
     Invalid(Arc<Subject>, TaskError),
 }
 
-/// How a tick ended.
+/// The end of a tick.
 pub(super) enum Ended {
     /// Its task was enqueued.
     Enqueued(SchedulerEnqueueEvent),
-    /// It, or a later one, had been decided.
+    /// The tick, or a later one, had been decided.
     Taken(Time),
     /// Its task cannot be enqueued.
     Failed,
-    /// It is too late for it.
+    /// The tick is too late.
     TooLate,
 }
 
-/// Whether a tick is to be tried again.
+/// Decides whether a tick is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
     Yes,
@@ -149,11 +149,11 @@ pub(super) struct Entry {
     pub(super) on_conflict: OnConflict,
     /// Registered by the manager, and the manager's to unregister.
     pub(super) managed: bool,
-    /// From when on this scheduler answers for its ticks: the registration, or the start of the scheduler.
+    /// Time from which this scheduler answers for its ticks: the registration, or the start of the scheduler.
     pub(super) since: Time,
     /// The same entry had been unregistered before: what fell meanwhile was not wanted.
     pub(super) again: bool,
-    /// Whether the stored tick was looked at.
+    /// `true` once the stored tick was read.
     pub(super) anchored: bool,
     /// The next tick to be decided; `None`: never.
     pub(super) next: Option<Time>,
@@ -164,7 +164,7 @@ pub(super) struct Entry {
     ahead: Option<Time>,
     pub(super) running: Option<Arc<Run>>,
     pub(super) unrecorded: Vec<SchedulerEnqueueEvent>,
-    /// When what is unrecorded is to be written, after a failure; `None`: now.
+    /// Time at which unrecorded events are written, after a failure; `None`: now.
     pub(super) record_at: Option<Time>,
     pub(super) removed: bool,
 }
@@ -267,8 +267,7 @@ impl Entry {
         kept.filter(|kept| *kept <= now)
     }
 
-    /// Where the period of an entry without a tick starts, to be remembered. A cron spec says itself when it
-    /// is due.
+    /// Returns the start of the period of an entry without a tick, to be remembered. A cron spec is due by itself.
     pub(super) fn start(&self) -> Option<TickStart> {
         self.timetable.period()?;
         Some(TickStart {
@@ -362,7 +361,7 @@ impl Entry {
         );
     }
 
-    /// Until when the storage may remember a tick that was decided up to now.
+    /// Returns the time until which the storage may remember a tick that was decided up to now.
     pub(super) fn remembered(&self, now: Time) -> Time {
         let ahead = self.next.map(|next| keep(next, self.timetable.after(next)));
         let last = self.prev.map(|prev| keep(prev, self.next));

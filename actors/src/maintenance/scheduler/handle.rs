@@ -1,4 +1,4 @@
-//! What registers and unregisters periodic tasks.
+//! A handle, which registers and unregisters periodic tasks.
 
 use std::{fmt, sync::Arc};
 

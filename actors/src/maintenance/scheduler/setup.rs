@@ -1,4 +1,4 @@
-//! What a system is told about its scheduler before it runs.
+//! The settings of a system's scheduler, before it runs.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -31,10 +31,10 @@ pub(crate) struct Ready {
 }
 
 impl Setup {
-    /// How often a provider is asked where nothing else is said.
+    /// Interval at which a provider is asked by default.
     pub(crate) const SYNC_INTERVAL: Duration = DEFAULT_INTERVAL;
 
-    /// All that is wrong with it.
+    /// Returns all faults of the settings.
     pub(crate) fn faults(&self) -> Vec<ConfigFault> {
         let config = self.config.as_ref().and_then(|config| config.validate().err());
         let mut faults = config.map_or_else(Vec::new, |error| error.faults);

@@ -74,7 +74,7 @@ async fn a_year_of_mixed_entries() {
     ended.await.unwrap();
 }
 
-/// What was unregistered is remembered, but not without end.
+/// Unregistered entries are remembered, up to a limit.
 #[test]
 fn entries_that_are_ever_new() {
     let start: DateTime<Utc> = "2024-01-01T00:00:00Z".parse().unwrap();

@@ -6,12 +6,12 @@ use chrono_tz::Tz;
 
 type Time = DateTime<Utc>;
 
-/// When the ticks of an entry are. For `@every` a known tick gives the phase of all others.
+/// The times of an entry's ticks. For `@every` a known tick gives the phase of all others.
 #[derive(Clone, Debug)]
 pub(super) struct Timetable {
     spec: CronSpec,
     zone: Tz,
-    /// Of `@every`.
+    /// Period of an `@every`.
     period: Option<TimeDelta>,
 }
 

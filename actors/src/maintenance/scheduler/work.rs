@@ -1,4 +1,4 @@
-//! What the scheduler does against the storage: sees ticks through, shows entries, keeps histories.
+//! Calls of the scheduler to the storage: they enqueue ticks, show entries and keep histories.
 //!
 //! All of it runs in tasks of the actor, and may be broken off at any await point: what is under way is
 //! in the [`Entries`].
@@ -25,13 +25,13 @@ use super::{
 };
 use crate::broker::BrokerHandle;
 
-/// How long one call may take before it is made again.
+/// Longest time that one call may take before it is repeated.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// How many ticks are sent at once.
+/// Number of ticks that are sent at once.
 const CALLS: usize = 256;
-/// How many histories are deleted at once.
+/// Number of histories that are deleted at once.
 const DELETIONS: usize = 64;
 
 /// Works for one incarnation of the actor.

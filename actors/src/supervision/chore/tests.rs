@@ -19,7 +19,7 @@ use crate::supervision::{
 const SECOND: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// How a pass goes; when the list is over, well.
+/// The course of a pass; once the list is over, it succeeds.
 #[derive(Clone, Copy, Debug)]
 enum Pass {
     Well,

@@ -1,4 +1,4 @@
-//! What a supervisor is told about its children, in OTP's terms.
+//! The specification of a supervisor's children, in OTP's terms.
 
 use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use asynq_core::{
     panics::{drop_quietly, panic_text},
 };
 
-/// When a child that ended is started again.
+/// The ends after which a child is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// Always.
@@ -27,7 +27,7 @@ pub enum Restart {
     Temporary,
 }
 
-/// Who is restarted together with a child that is restarted on its own account.
+/// The children that are restarted together with a child that is restarted on its own account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// Only the child.
@@ -35,11 +35,11 @@ pub enum Strategy {
     OneForOne,
     /// The child and those started after it.
     RestForOne,
-    /// All children.
+    /// All children are restarted.
     OneForAll,
 }
 
-/// How a child is ended, and how long that may take before it is killed.
+/// The way in which a child is ended, and the time that this may take before it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// Stop: what is queued is dropped, `post_stop` runs.
@@ -50,11 +50,11 @@ pub enum Shutdown {
     Kill,
 }
 
-/// How many restarts are normal. One more, and the supervisor stops its children in order and
-/// fails upward. See also [`UNLIMITED`](Self::UNLIMITED).
+/// The number of restarts that are normal. One more, and the supervisor stops its children in order and fails
+/// upward. See also [`UNLIMITED`](Self::UNLIMITED).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
-    /// So many restarts …
+    /// Number of restarts …
     pub restarts: u32,
     /// … within this time.
     pub within: Duration,
@@ -85,11 +85,11 @@ impl Default for Intensity {
     }
 }
 
-/// How long to wait before a restart: doubling from `first` to `most` with each restart of the
-/// same child within the intensity's time, half of it random.
+/// The delay before a restart: doubling from `first` to `most` with each restart of the same child within the
+/// intensity's time, half of it random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// Before the first restart.
+    /// Delay before the first restart.
     pub first: Duration,
     /// The longest wait.
     pub most: Duration,
@@ -119,7 +119,7 @@ type OwnWait = Arc<dyn Fn(&str) -> Duration + Send + Sync>;
 type Hear = Arc<dyn Fn() + Send + Sync>;
 type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
 
-/// Where in the tree a child is started.
+/// The place in the tree at which a child is started.
 pub(crate) struct Place<'p> {
     pub(crate) path: &'p str,
     pub(crate) fuse: Fuse,
@@ -208,7 +208,7 @@ impl ChildSpec {
         self
     }
 
-    /// Who is told when the supervisor has heard that it ended by itself.
+    /// Calls `hear` when the supervisor has heard that the child ended by itself.
     #[must_use]
     pub(crate) fn heard_by(mut self, hear: impl Fn() + Send + Sync + 'static) -> Self {
         self.heard = Some(Arc::new(hear));

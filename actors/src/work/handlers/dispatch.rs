@@ -17,7 +17,7 @@ use super::{
 };
 use crate::work::handled::{Handled, PutBack};
 
-/// How often a task may be dropped unstarted before it is put back.
+/// Number of times that a task may be dropped unstarted before it is put back.
 const DROPS: u32 = 8;
 /// The wait after the second drop; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -149,7 +149,7 @@ impl Pool {
     }
 }
 
-/// What came of offering a task to an instance.
+/// The result of offering a task to an instance.
 enum Offered {
     Answered(asynq_core::Result<()>),
     /// The instance was dead.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{incarnation::Live, pool::Credit};
 
-/// Nobody has it yet.
+/// No one has the task yet.
 const OPEN: u8 = 0;
 /// The actor won it, and its run waits for the answer.
 const STARTED: u8 = 1;
@@ -25,21 +25,21 @@ const ABANDONED: u8 = 3;
 /// The actor answered, or let go of it.
 const ENDED: u8 = 4;
 
-/// Whose the task is; shared by its run and the actor. Each step is taken once.
+/// The owner of a task; shared by its run and the actor. Each step is taken once.
 #[derive(Debug)]
 pub(super) struct Ticket {
     state: AtomicU8,
     live: Arc<Live>,
 }
 
-/// What a run that gives up finds.
+/// The step that a run finds when it gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Withdrawal {
-    /// It was not started, and never will be.
+    /// The task was not started, and never will be.
     Unstarted,
-    /// It was started; the actor works on it.
+    /// The task was started; the actor works on it.
     Started,
-    /// It was withdrawn before.
+    /// The task was withdrawn before.
     Before,
     /// The actor has let go of it.
     Ended,
@@ -167,8 +167,8 @@ impl fmt::Debug for HandleTask {
     }
 }
 
-/// Where the answer to a started task goes. While it is held the instance has one task more to
-/// answer; it may be kept in the actor's state, or be moved to a task of the actor's own.
+/// The reply to a started task. While it is held the instance has one task more to answer; it may be kept in the
+/// actor's state, or be moved to a task of the actor's own.
 ///
 /// Dropped without an answer, the task fails as by a panic.
 #[must_use = "dropped, it fails the task"]

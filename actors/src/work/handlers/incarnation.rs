@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle_task::HandleTask;
 
-/// How long to wait for the last words of an instance that let go of a task.
+/// Time for which the failure of an instance that dropped a task is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// How long a supervisor may take to hear of an end. It may be busy, or gone itself.
+/// Time that a supervisor may take to hear of an end. It may be busy, or gone itself.
 const MOURNING: Duration = Duration::from_secs(1);
 
 type Deliver = Box<dyn Fn(HandleTask) -> bool + Send + Sync>;
@@ -30,7 +30,7 @@ pub(super) struct Live {
     deliver: Deliver,
     /// Started tasks whose runs wait for their answers.
     working: AtomicUsize,
-    /// How it came to its end.
+    /// The failure with which it ended.
     words: OnceLock<String>,
     gone: CancellationToken,
     /// Its supervisor knows of its end.
@@ -79,7 +79,7 @@ impl Live {
         let _ = self.words.set(words);
     }
 
-    /// It came to its end.
+    /// Notes that the incarnation ended.
     pub(super) fn leaves(&self) {
         self.gone.cancel();
     }
@@ -104,7 +104,7 @@ impl Live {
         self.cell.kill();
     }
 
-    /// Why a task that was started is not answered any more.
+    /// Returns why a task that was started will not be answered.
     pub(super) async fn last_words(&self) -> String {
         // One that crashes lets go of its tasks a moment before it can say why.
         let crashed = timeout(LAST_WORDS, self.gone()).await.is_ok();

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{supervision::tree::Tree, work::handled::PutBack};
 
-/// How long the type may be without any instance before its tasks are put back.
+/// Time for which the type may be without any instance before its tasks are put back.
 const DESERTED: Duration = Duration::from_secs(5);
 /// Tasks that found no instance come back after this, up to twice as long.
 const RETURN: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(super) struct Credit(Option<Given>);
 struct Given {
     pool: Arc<Pool>,
     live: Arc<Live>,
-    /// Whether it is the one task that shows if the type works again.
+    /// `true` for the one task that shows whether the type works again.
     trial: bool,
     started: bool,
     answered: bool,
@@ -84,7 +84,7 @@ impl Drop for Credit {
 struct Seat {
     live: Arc<Live>,
     free: usize,
-    /// When it was last given a task, as a count.
+    /// Count at which it was last given a task.
     used: u64,
 }
 
@@ -99,23 +99,23 @@ struct State {
     /// Runs that wait, the first first.
     waiting: VecDeque<oneshot::Sender<Answer>>,
     health: Health,
-    /// Who has the trial's task.
+    /// The instance that has the task of the trial.
     on_trial: Option<ActorId>,
-    /// What the tree shows while the type is suspended or on trial.
+    /// The note in the tree while the type is suspended or on trial.
     note: Option<String>,
-    /// Since when there is no instance.
+    /// Time since which there is no instance.
     deserted: Option<Instant>,
     used: u64,
 }
 
-/// What a pool is made of.
+/// The parts of a pool.
 pub(super) struct PoolParts {
     pub(super) pattern: Arc<str>,
     pub(super) concurrency: usize,
     pub(super) rate_limit: Option<(u32, Duration)>,
     pub(super) kill_after: Duration,
     pub(super) suspend_after: u32,
-    /// Of each instance, in the tree.
+    /// Paths of the instances in the tree.
     pub(super) paths: Vec<String>,
     pub(super) tree: Tree,
     pub(super) env: Env,

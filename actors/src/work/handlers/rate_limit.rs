@@ -11,12 +11,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// then, or another server free.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What asking for a token gives.
+/// The answer to a request for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// It is taken, and may be used after this wait.
+    /// A token is taken, and may be used after this wait.
     After(Duration),
-    /// None is taken: ask again after this time.
+    /// No token is taken: ask again after this time.
     Later(Duration),
 }
 
@@ -25,11 +25,11 @@ pub(super) enum Token {
 pub(super) struct Bucket {
     /// One token more each.
     every: Duration,
-    /// How far the bucket may run ahead of `every`.
+    /// Largest distance by which the bucket may run ahead of `every`.
     burst: Duration,
-    /// When it is full again.
+    /// Time at which it is full again.
     full_at: Instant,
-    /// When the last task that was put back may ask again; they are told to come one by one.
+    /// Time at which the last task that was put back may ask again; they are told to come one by one.
     put_back: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! When a task type is suspended: after crashes in a row, with no task answered between.
+//! Suspension of a task type after crashes in a row, with no task answered between.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ const RESTART: Backoff = Backoff {
     first: Duration::from_millis(10),
     most: Duration::from_secs(30),
 };
-/// How long the type is suspended, by suspensions in a row; up to a quarter is added.
+/// Duration of a suspension, by suspensions in a row; up to a quarter is added.
 const SUSPENSION: Backoff = Backoff {
     first: Duration::from_secs(30),
     most: Duration::from_secs(600),
 };
 
-/// Whether tasks of the type are run.
+/// The standing of a type: its tasks are run, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// All are.
+    /// All tasks are run.
     Good,
-    /// None is for so long.
+    /// No task is run for this time.
     Suspended(Duration),
     /// A suspension is over: one is, to see.
     Trial,
 }
 
-/// What follows from a crash.
+/// The consequence of a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Consequence {
     /// The instance is restarted after this.
@@ -40,7 +40,7 @@ pub(super) struct Consequence {
 
 #[derive(Debug)]
 pub(super) struct Health {
-    /// So many crashes in a row suspend the type.
+    /// Number of crashes in a row that suspend the type.
     limit: u32,
     /// Crashes since the last answer.
     crashes: u32,

@@ -1,4 +1,4 @@
-//! Which queue a free slot asks: by weight, or strictly in order (rules.md#weighted-queues).
+//! The choice of the queue that a free slot asks: by weight, or strictly in order (rules.md#weighted-queues).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -76,7 +76,7 @@ impl Queues {
         }
     }
 
-    /// These are empty, and nobody need ask until [`wake`](Self::wake).
+    /// Marks queues as empty: they are not asked until [`wake`](Self::wake).
     pub(crate) fn rest(&mut self, queues: &[QueueName]) {
         for line in &mut self.lines {
             line.resting = queues.contains(&line.name);

@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::kit::*;
 
-/// What a clerk does with a request.
+/// A clerk's treatment of a request.
 #[derive(Clone, Copy, Debug)]
 enum Order {
     Answer,
@@ -27,7 +27,7 @@ enum Order {
 enum ClerkMsg {
     Group(AggregateGroup),
     Obey(Order),
-    /// Whether nobody waits any longer, for each request that is kept.
+    /// Answers, for each request that is kept, `true` if nobody waits for it any longer.
     Kept(RpcReplyPort<Vec<bool>>),
 }
 #[cfg(feature = "ractor-cluster")]

@@ -163,7 +163,7 @@ async fn a_shutdown_breaks_off_what_does_not_end_and_the_next_server_takes_over(
     system.shutdown().await;
 }
 
-/// What hangs then is not waited for, and nothing is lost.
+/// Calls that hang then are not waited for, and nothing is lost.
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_in_time_though_no_set_can_be_handed_back() {
     for op in [Op::ReleaseAggregation, Op::ReclaimAggregationSets] {

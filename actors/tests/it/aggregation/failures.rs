@@ -1,4 +1,4 @@
-//! What becomes of a set for which there is no result, or whose result cannot be written.
+//! Sets for which there is no result, or whose result cannot be written.
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// After so long a set that nobody extends is back in its group and aggregated anew.
 pub(super) const HANDED_BACK: Duration = Duration::from_secs(120 + 60 + 5);
 
-/// How a call of the aggregator goes; when the list is over, well.
+/// The course of a call of the aggregator; once the list is over, it succeeds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Well,
@@ -259,8 +259,7 @@ impl World {
         self.store.open(self.env.clone())
     }
 
-    /// Where the members are. No member is in two places, and nothing in the store contradicts
-    /// itself.
+    /// Returns the places of the members. No member is in two places, and nothing in the store contradicts itself.
     pub(super) async fn books(&self) -> Books {
         let storage = self.look();
         let mut books = Books::default();
@@ -329,7 +328,7 @@ impl World {
     }
 }
 
-/// Where the members are; those that are nowhere are in a set.
+/// The places of the members; those that are nowhere are in a set.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Books {
     /// The members of each aggregated task.

@@ -1,4 +1,4 @@
-//! When a group is aggregated, what becomes of it, and how many at once.
+//! Limits of groups: when one is aggregated, its fate, and how many are aggregated at once.
 
 use std::time::Duration;
 

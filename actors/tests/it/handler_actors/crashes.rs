@@ -177,7 +177,7 @@ async fn who_is_not_restarted_leaves_its_tasks_to_come_back() {
     house.close().await;
 }
 
-/// What cannot be made into the actor's message is a failure of that task.
+/// A task that cannot be made into the actor's message fails.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_made_fails_its_task() {
     let stage = Stage::new();

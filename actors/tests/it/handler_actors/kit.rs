@@ -25,7 +25,7 @@ pub(super) struct Deed {
     pub(super) order: String,
     /// Counts the starts of instances.
     pub(super) incarnation: usize,
-    /// How many tasks its state has seen.
+    /// Number of tasks that its state has seen.
     pub(super) seen: usize,
     pub(super) retried: u32,
     pub(super) at: Instant,
@@ -45,7 +45,7 @@ struct Record {
 pub(super) struct Stage {
     record: Arc<Mutex<Record>>,
     news: Arc<watch::Sender<usize>>,
-    /// What `gate` waits for.
+    /// The gate that `gate` waits for.
     gate: Arc<watch::Sender<bool>>,
 }
 
@@ -65,7 +65,7 @@ pub(super) enum Cue {
     Nothing,
 }
 
-/// What never arrived: of each task whose type says so, the first message.
+/// Messages that never arrived: the first one of each task whose type says so.
 static LOST: Mutex<Vec<HandleTask>> = Mutex::new(Vec::new());
 #[cfg(feature = "ractor-cluster")]
 impl ractor::Message for Cue {}

@@ -13,7 +13,7 @@ use asynq_core::{
 
 use super::kit::{House, MINUTE, Stage, config, task};
 
-/// What middleware saw, in order.
+/// Observations of middleware, in order.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<String>>>);
 
@@ -120,7 +120,7 @@ async fn a_task_that_is_put_back_comes_back() {
     house.close().await;
 }
 
-/// What ends a run early takes the task back from the instance, which hears of it.
+/// Middleware that ends a run early takes the task back from the instance, which is told.
 #[tokio::test(start_paused = true)]
 async fn one_that_gives_up_takes_the_task_back() {
     let stage = Stage::new();

@@ -1,4 +1,4 @@
-//! Which handler runs a task, and what becomes of those that have none.
+//! Routing: the handler that runs a task, and tasks that have none.
 
 use std::time::Duration;
 

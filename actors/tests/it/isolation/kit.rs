@@ -30,7 +30,7 @@ pub(super) fn config() -> ServerConfig {
     ServerConfig::new().concurrency(10).queues([(SICK, 1), (WELL, 1)])
 }
 
-/// How often each task began to run and came to its end, by queue and id.
+/// Number of times that each task began to run and came to its end, by queue and id.
 type Counts = HashMap<(String, String), [u32; 2]>;
 
 #[derive(Clone, Default)]
@@ -74,7 +74,7 @@ pub(super) struct Bench {
     pub(super) sick: QueueFaults,
     pub(super) runs: Runs,
     pub(super) system: AsynqSystem,
-    /// What no fault touches.
+    /// A storage without faults.
     pub(super) storage: Arc<dyn Storage>,
 }
 

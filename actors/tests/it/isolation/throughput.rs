@@ -21,15 +21,15 @@ fn refused() -> Fault {
     Fault::Fail(|| BrokerError::Refused { source: "no".into() })
 }
 
-/// What happens to the sick queue.
+/// The trouble of the sick queue.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     exchange: Fault,
     adopt: Option<Fault>,
-    /// How long a storage waits for a part.
+    /// Time for which a storage waits for a part.
     late_after: Option<Duration>,
     barrier: bool,
-    /// Whether tasks of the sick queue run all the same, and take slots.
+    /// `true` if tasks of the sick queue run all the same, and take slots.
     runs: bool,
     windows: usize,
 }
@@ -185,7 +185,7 @@ async fn one_slot_and_strict_priority() {
     }
 }
 
-/// What runs when its queue falls silent keeps its outcome until the queue is back.
+/// A task that runs when its queue falls silent keeps its outcome until the queue is back.
 #[tokio::test(start_paused = true)]
 async fn outcomes_of_a_silent_queue_wait_and_pile_up_no_calls() {
     let bench = Bench::new(config().concurrency(40), 5 * SECOND).await;

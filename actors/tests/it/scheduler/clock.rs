@@ -129,7 +129,7 @@ async fn a_clock_that_was_wrong_until_the_storage_came() {
     system.shutdown().await;
 }
 
-/// Where a log is written to.
+/// The destination of a log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

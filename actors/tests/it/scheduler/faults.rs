@@ -105,7 +105,7 @@ async fn an_error_that_stays_is_not_tried_again() {
     system.shutdown().await;
 }
 
-/// What is stored of an entry is asked for until there is an answer.
+/// The stored tick of an entry is asked for until there is an answer.
 #[tokio::test(start_paused = true)]
 async fn a_start_without_a_storage() {
     let (store, env, book, faults) = (MemoryStore::new(), env(), Book::default(), Faults::new());

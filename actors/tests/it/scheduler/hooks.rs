@@ -114,7 +114,7 @@ async fn a_crash_and_a_tick_that_is_too_late() {
     system.shutdown().await;
 }
 
-/// Who loses a tick to another scheduler is not told that it enqueued it.
+/// A scheduler that loses a tick to another one does not report that it enqueued it.
 #[tokio::test(start_paused = true)]
 async fn a_tick_of_another_scheduler_is_not_told() {
     let (store, env) = (MemoryStore::new(), env());

@@ -20,7 +20,7 @@ use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 
 use super::kit::{MINUTE, SECOND, builder, env, histories, task, tasks, until};
 
-/// What the provider does when it is asked; the last for ever.
+/// The provider's behaviour when it is asked; the last one repeats.
 #[derive(Clone)]
 enum Act {
     Gives(Vec<PeriodicTaskConfig>),

@@ -206,7 +206,7 @@ async fn a_storage_that_comes_long_after_the_start() {
     an_outage_at_the_start(None).await;
 }
 
-/// What fell while an entry was unregistered is not wanted, however long that was.
+/// Ticks that fell while an entry was unregistered are not wanted, however long that was.
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_comes_back_after_weeks() {
     let (store, book) = (MemoryStore::new(), Book::default());

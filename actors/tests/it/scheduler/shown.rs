@@ -1,4 +1,4 @@
-//! What the tools see: entries from the first second on, and histories.
+//! Entries, which tools see from the first second on, and their histories.
 
 use async_trait::async_trait;
 use asynq_actors::{Crash, SchedulerConfig, supervisor::Intensity};

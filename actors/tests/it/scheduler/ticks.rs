@@ -1,4 +1,4 @@
-//! When tasks are enqueued.
+//! Times at which tasks are enqueued.
 
 use std::future::pending;
 

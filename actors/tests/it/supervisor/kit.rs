@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 /// Long enough for everything that is under way to have happened; virtual.
 pub(crate) const DUST: Duration = Duration::from_secs(600);
 
-/// What a probe is told.
+/// An order to a probe.
 #[derive(Debug)]
 pub(crate) enum Order {
     Panic,
@@ -42,7 +42,7 @@ pub(crate) enum Order {
 #[cfg(feature = "ractor-cluster")]
 impl ractor::Message for Order {}
 
-/// How a start goes wrong.
+/// A failure of a start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Boot {
     Fail,

@@ -1,4 +1,4 @@
-//! How children are ended: in reverse order, each in its own way and time.
+//! The ends of children: in reverse order, each in its own way and time.
 
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ async fn a_stop_while_a_restart_is_waited_for_starts_nothing_any_more() {
     }
 }
 
-/// What crashes while its supervisor drains is not restarted, and does not make it give up.
+/// A child that crashes while its supervisor drains is not restarted, and does not make it give up.
 #[tokio::test(start_paused = true)]
 async fn a_crash_while_the_supervisor_drains() {
     let world = World::new();

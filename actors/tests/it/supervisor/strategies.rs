@@ -1,4 +1,4 @@
-//! Who is restarted, for every strategy, restart type and kind of end.
+//! The children that are restarted, for every strategy, restart type and kind of end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What opens a storage.
+//! Connectors, which open a storage.
 
 use super::Storage;
 use crate::{clock::Clock, entropy::Entropy, error::BrokerError};
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a storage is opened with.
+/// The environment that a storage is opened with.
 #[derive(Clone, Debug, Default)]
 pub struct Env {
     /// The source of `now`.
@@ -28,10 +28,10 @@ pub trait Connector: Send + Sync + fmt::Debug + 'static {
     /// Safe: dropping the future drops the half-open connection.
     async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError>;
 
-    /// Where it connects to, without secrets; for logs and the tree.
+    /// The address that it connects to, without secrets; for logs and the tree.
     fn describe(&self) -> String;
 
-    /// Where a system on it takes time and randomness from, unless that is told otherwise. Default: from
+    /// The source of time and randomness for a system on this storage, unless the system is given another. Default:
     /// the operating system.
     fn env(&self) -> Env {
         Env::default()

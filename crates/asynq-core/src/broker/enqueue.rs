@@ -1,22 +1,22 @@
-//! What is enqueued, and where it goes.
+//! Requests to enqueue a task, and the place that it goes to.
 
 use crate::{message::TaskMessage, names::GroupKey};
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 use std::time::Duration;
 
-/// How many bytes of messages one call carries at most, the first item excepted.
+/// Largest number of bytes of messages in one call, the first item excepted.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// From so many bytes on, a message or a result may travel apart from smaller ones, so that these do not wait for
-/// its bytes; it may then be carried out after what was sent later.
+/// Size from which a message or a result may travel apart from smaller ones, so that these do not wait for its
+/// bytes; it may then be carried out after later requests.
 pub const LARGE_BYTES: usize = 256 << 10;
 
-/// Where a new task goes.
+/// The place of a new task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// To the end of its queue.
+    /// The end of its queue.
     Pending,
-    /// To wait until then, to the millisecond; the score is floored to seconds.
+    /// The set of tasks that wait for this time, kept to the millisecond; the score is floored to seconds.
     Scheduled(DateTime<Utc>),
     /// Into a group.
     Group(GroupKey),
@@ -27,9 +27,9 @@ pub enum Placement {
 pub struct EnqueueRequest {
     /// The task. Its `unique_key` is set exactly if `unique_ttl` is.
     pub message: TaskMessage,
-    /// Where it goes.
+    /// The place of the task.
     pub placement: Placement,
-    /// How long the lock lives, counted from the moment the task is due.
+    /// Lifetime of the unique lock, counted from the moment the task is due.
     pub unique_ttl: Option<Duration>,
     /// The deadline, where it has a fraction of a second: that of the message is floored. Kept to the
     /// millisecond.

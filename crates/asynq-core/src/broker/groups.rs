@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an aggregation set belongs to the server that made it.
+/// Time for which an aggregation set belongs to the server that made it.
 pub const AGGREGATION_SET_LIFETIME: Duration = Duration::from_secs(120);
-/// How many tasks an aggregation set has at most, also where no size was asked for. What is more stays in
-/// its group, for the next set.
+/// Largest number of tasks in an aggregation set, also where no size was asked for. Further tasks stay in their
+/// group, for the next set.
 pub const MAX_AGGREGATION_SET: u32 = 10_000;
 
-/// When a group is full or old enough.
+/// Limits at which a group is aggregated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
     /// Quiet time after the newest task; truncated to seconds.
@@ -46,7 +46,7 @@ pub struct AggregationSet {
     pub id: String,
     /// The tasks, oldest first.
     pub tasks: Vec<Arc<TaskMessage>>,
-    /// When the set is handed back to its group unless extended.
+    /// Time at which the set is handed back to its group unless it is extended.
     pub until: LeaseUntil,
 }
 

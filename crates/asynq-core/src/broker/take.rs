@@ -10,15 +10,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a lease lasts, at the take and after each extension (Go: `LeaseDuration`).
+/// Duration of a lease, from the take and from each extension (Go: `LeaseDuration`).
 pub const LEASE: Duration = Duration::from_secs(30);
-/// How many tasks one call moves at most, whatever was asked for (rules.md#bounded-calls).
+/// Largest number of tasks that one call moves, whatever was asked for (rules.md#bounded-calls).
 pub const MAX_BATCH: u32 = 200;
-/// How many tasks of one queue a server archives at most; older ones are trimmed.
+/// Largest number of tasks that a server keeps archived for each queue; older ones are trimmed.
 pub const MAX_ARCHIVED: u32 = 10_000;
-/// How long archived tasks are kept.
+/// Time for which archived tasks are kept.
 pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long daily counters are kept, from their first increment.
+/// Time for which daily counters are kept, from their first increment.
 pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// The token of one call of [`Broker::exchange`](super::Broker::exchange): `<server uuid>-<seq>@<lease>`. It is
@@ -56,13 +56,12 @@ impl fmt::Debug for CallToken {
     }
 }
 
-/// What must be known of a call before it is sent, so that its effect can be found again when
-/// the answer is lost.
+/// The record of a call, made before it is sent, so that its effect can be found again when the answer is lost.
 #[derive(Clone, Debug)]
 pub struct CallRecord {
     /// Written on each task taken.
     pub token: CallToken,
-    /// Which connection it goes out on; the number is the storage's own (0: none).
+    /// The connection that the call goes out on; the number is the storage's own (0: none).
     pub connection: u64,
     /// The lease that the call writes, Unix seconds.
     pub lease_until: LeaseUntil,
@@ -110,7 +109,7 @@ pub struct LeasedTask {
     pub deadline: Option<DateTime<Utc>>,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Success, or a revoked task: deleted, or kept as completed where `retain` is set and the
@@ -121,11 +120,12 @@ pub enum Outcome {
     },
     /// Failure: try again at `at`.
     Retry {
-        /// When; its score is floored to seconds, and we keep it back until then, to the millisecond.
+        /// The time of the next run. Its score is floored to seconds; our servers keep the task back until then, to
+        /// the millisecond.
         at: DateTime<Utc>,
         /// The text stored in the task.
         error: String,
-        /// Whether it counts as a failure: `retried` + 1 and the counters.
+        /// `true` if the run counts as a failure: `retried` + 1 and the counters.
         is_failure: bool,
     },
     /// Failure for good.
@@ -133,7 +133,7 @@ pub enum Outcome {
         /// The text stored in the task.
         error: String,
     },
-    /// Not run to an end: back to the front of its queue, nothing counted.
+    /// The run did not end: the task goes back to the front of its queue, and nothing is counted.
     Requeue,
 }
 
@@ -144,16 +144,16 @@ pub struct Settlement {
     pub lease: LeaseRef,
     /// The message as it was taken.
     pub message: Arc<TaskMessage>,
-    /// How the run ended.
+    /// The end of the run.
     pub outcome: Outcome,
 }
 
-/// How many tasks are wanted from a queue.
+/// A request for tasks of one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// The queue.
     pub queue: QueueName,
-    /// At most so many; more than [`MAX_BATCH`] are never given in one call.
+    /// Largest number of tasks; more than [`MAX_BATCH`] are never given in one call.
     pub max: u32,
 }
 
@@ -164,7 +164,7 @@ pub struct Poison {
     pub queue: QueueName,
     /// The id.
     pub id: TaskId,
-    /// What is wrong.
+    /// The kind of damage.
     pub kind: PoisonKind,
 }
 
@@ -176,7 +176,7 @@ pub struct Exchanged {
     /// The tasks that are now ours, in the order they are to be started: queue by queue as they were
     /// wanted, within a queue in the order of the take, longest waiting first.
     pub leased: Vec<LeasedTask>,
-    /// What lay in the way and was put aside.
+    /// Damaged entries that were found and put aside.
     pub poisoned: Vec<Poison>,
     /// Queues that had less than was wanted (empty or paused).
     pub exhausted: Vec<QueueName>,

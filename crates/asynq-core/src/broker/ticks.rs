@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many enqueue events are kept for a scheduler entry.
+/// Number of enqueue events that are kept for a scheduler entry.
 pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
-/// How long a scheduler that lost the answer to a tick can still hear how it was decided.
+/// Time for which a scheduler that lost the answer to a tick can still learn how it was decided.
 pub const TICK_RECEIPT: Duration = Duration::from_secs(3600);
 
 /// One time at which a periodic task is due.
@@ -20,36 +20,36 @@ pub const TICK_RECEIPT: Duration = Duration::from_secs(3600);
 pub struct Tick {
     /// The periodic task.
     pub entry: EntryKey,
-    /// When it is due; floored to seconds.
+    /// Due time; floored to seconds.
     pub at: DateTime<Utc>,
-    /// How far it must be from the last tick at least, rounded up to whole seconds; less than a second
-    /// counts as one. Zero for a cron spec; for `@every` its period, so that schedulers that started
-    /// at different seconds agree on one tick in each period.
+    /// Least distance from the last tick, rounded up to whole seconds; less than a second counts as one. Zero for a
+    /// cron spec; for `@every` its period, so that schedulers that started at different seconds agree on one tick
+    /// in each period.
     pub gap: Duration,
-    /// How long the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
+    /// Time for which the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
     /// longer.
     pub keep: Duration,
     /// The scheduler that asks, by a name of its own. The last tick of the entry that it decided is remembered
     /// for [`TICK_RECEIPT`], so that it hears of it when the answer was lost, whatever
     /// became of the task and of later ticks.
     pub by: Arc<str>,
-    /// What an id that is taken means.
+    /// Policy for a task id that is taken.
     pub on_conflict: OnConflict,
-    /// Whether the tick may still be decided. Otherwise the answer only tells whether this request decided it
+    /// `true` if the tick may still be decided. Otherwise the answer only tells whether this request decided it
     /// before, and nothing is written.
     pub decide: bool,
 }
 
-/// Where the period of an entry starts that had no tick yet.
+/// Start of the period of an entry that had no tick yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickStart {
     /// Its queue.
     pub queue: QueueName,
     /// The periodic task.
     pub entry: EntryKey,
-    /// From when on its period counts; floored to seconds.
+    /// Time from which its period counts; floored to seconds.
     pub at: DateTime<Utc>,
-    /// How long that is remembered, as [`Tick::keep`].
+    /// Time for which the start is remembered, as [`Tick::keep`].
     pub keep: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What maintenance finds and does: tasks to recover, to forward, to repair.
+//! Values of maintenance: tasks to recover, to forward, to repair.
 
 use super::take::{LeaseUntil, Outcome, Poison};
 use crate::{
@@ -10,13 +10,13 @@ use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an expired lease is left alone before its task is recovered (Go: recoverer.go).
+/// Time between the end of a lease and the recovery of its task (Go: recoverer.go).
 pub const RECOVER_GRACE: Duration = Duration::from_secs(30);
-/// How long something is left alone that cannot be moved as long as another key is damaged: a due task, or
+/// Time until the next attempt to move something that cannot be moved while another key is damaged: a due task, or
 /// an old aggregation set, whose group's key holds another type.
 pub const PUT_OFF: Duration = Duration::from_secs(60);
-/// How often a task that may never have been started is given back without counting a failure. One that ends
-/// its process as soon as it runs looks the same, so there is an end to it.
+/// Number of times that a task which may never have been started is given back without counting a failure. A task
+/// that ends its process as soon as it runs looks the same, hence the limit.
 pub const MAX_UNSTARTED: u32 = 3;
 
 /// A task whose lease ended [`RECOVER_GRACE`] ago.
@@ -28,23 +28,23 @@ pub struct ExpiredTask {
     pub message: Arc<TaskMessage>,
     /// The score that was seen; recovery is refused when it has changed.
     pub until: LeaseUntil,
-    /// Whether the task may never have been started: a server of this library took it and its lease is still
-    /// that of the take, so that it was held for less than a heartbeat before its owner stood still or died;
-    /// and it was given back for that fewer than [`MAX_UNSTARTED`] times. False for tasks
-    /// that Go servers took.
+    /// `true` if the task may never have been started: a server of this library took it, its lease is still that
+    /// of the take (so that it was held for less than a heartbeat before its owner hung or died), and it was given
+    /// back for that reason fewer than [`MAX_UNSTARTED`](super::MAX_UNSTARTED) times. `false` for tasks that Go
+    /// servers took.
     pub unstarted: bool,
 }
 
-/// What [`Broker::expired`](super::Broker::expired) found.
+/// The answer of [`Broker::expired`](super::Broker::expired).
 #[derive(Debug, Default)]
 pub struct Expired {
     /// Tasks to recover.
     pub tasks: Vec<ExpiredTask>,
     /// Undecodable ones, quarantined in passing.
     pub poisoned: Vec<Poison>,
-    /// Whether there are more behind those that were looked at.
+    /// `true` if there are more behind those that were looked at.
     pub more: bool,
-    /// Where to go on.
+    /// The place to continue from.
     pub next: ExpiredPlace,
 }
 
@@ -67,7 +67,7 @@ impl ExpiredPlace {
     }
 }
 
-/// What is to become of an expired task.
+/// A request to recover an expired task.
 #[derive(Clone, Debug)]
 pub struct Recovery {
     /// The task as found.
@@ -77,14 +77,14 @@ pub struct Recovery {
     pub outcome: Outcome,
 }
 
-/// What [`Broker::forward`](super::Broker::forward) did.
+/// The answer of [`Broker::forward`](super::Broker::forward).
 #[derive(Debug, Default)]
 pub struct Forwarded {
-    /// How many tasks became pending or joined their group.
+    /// Number of tasks that became pending or joined their group.
     pub moved: u32,
-    /// Whether the call's bound was reached and more are due.
+    /// `true` if the call's bound was reached and more are due.
     pub more: bool,
-    /// When the next task of the queue is due: to the millisecond for those of this second, else to the second.
+    /// Due time of the next task of the queue: to the millisecond for those of this second, else to the second.
     pub next_due: Option<DateTime<Utc>>,
     /// Ids that lay in the way and were put aside.
     pub poisoned: Vec<Poison>,
@@ -93,7 +93,7 @@ pub struct Forwarded {
     pub put_off: Vec<TaskId>,
 }
 
-/// What [`Broker::heal`](super::Broker::heal) repaired.
+/// The answer of [`Broker::heal`](super::Broker::heal): what was repaired.
 #[derive(Debug, Default)]
 pub struct Healed {
     /// Active tasks without a lease; they got one that ends now (differences.md#active-without-a-lease).

@@ -4,7 +4,7 @@ use super::take::LeaseRef;
 use crate::names::TaskId;
 use tokio::sync::{mpsc, watch};
 
-/// What a [`Watch`] looks at.
+/// The subject of a [`Watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchKind {
     /// A task may be taken from one of the queues: pushed, or the queue was unpaused.
@@ -13,7 +13,7 @@ pub enum WatchKind {
     Delayed,
 }
 
-/// How a [`Watch`] ended.
+/// The end of a [`Watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// Something changed, or was there already when the watch was set.

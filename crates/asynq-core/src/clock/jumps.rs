@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Clock;
 use crate::broker::{LEASE, RECOVER_GRACE};
 
-/// From here on a difference is a jump and not the running of two clocks.
+/// Difference between two clocks from which it is a jump, and not their drift.
 const JUMP: TimeDelta = TimeDelta::seconds(1);
 /// Clocks may be slewed: one in a thousand is more than any does.
 const SLEW: i32 = 1000;

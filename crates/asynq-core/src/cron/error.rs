@@ -1,23 +1,23 @@
-//! Why a cron spec was refused.
+//! Errors of cron specs.
 
 use std::{fmt, ops::RangeInclusive};
 
 use crate::excerpt::Excerpt;
 
-/// How many bytes a cron spec has at most. One that names each minute, hour, day and month has some 500.
+/// Largest length of a cron spec, in bytes. One that names each minute, hour, day and month has some 500.
 pub const MAX_SPEC: usize = 1024;
 
-/// Why a cron spec was refused.
+/// A reason why a cron spec is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CronError {
     /// There is nothing.
     #[error("the cron spec is empty")]
     Empty,
-    /// It is longer than any that says something; Go has no limit.
+    /// The spec is longer than any that is useful; Go has no limit.
     #[error("cron spec of {length} bytes is above the limit of {MAX_SPEC}")]
     TooLong {
-        /// How many bytes it has.
+        /// Its length in bytes.
         length: usize,
     },
     /// A `CRON_TZ=` or `TZ=` prefix without a blank after the name of the zone, on which Go's parser
@@ -33,7 +33,7 @@ pub enum CronError {
         /// The name.
         name: String,
     },
-    /// Not five fields.
+    /// The number of fields is not five.
     #[error(
         "cron spec `{}`: {found} fields instead of 5 (minute, hour, day of month, month, day of week)",
         Excerpt(.spec)
@@ -41,17 +41,17 @@ pub enum CronError {
     FieldCount {
         /// The spec without its time zone.
         spec: String,
-        /// How many there are.
+        /// The number of fields found.
         found: usize,
     },
     /// A field that cannot be read, or is out of range.
     #[error("{field} `{}`: {fault} (allowed: {})", Excerpt(.term), field.allowed())]
     Field {
-        /// Which.
+        /// The field.
         field: CronField,
         /// The part of its list at fault.
         term: String,
-        /// What is wrong with it.
+        /// The fault of the field.
         fault: FieldFault,
     },
     /// A word after `@` that has no meaning.
@@ -67,9 +67,9 @@ pub enum CronError {
     /// The duration of an `@every`.
     #[error("@every `{}`: {fault} (allowed: as 90s, 1h30m or 1.5h; units ns, us, ms, s, m, h)", Excerpt(.duration))]
     Every {
-        /// What was to be a duration.
+        /// The text in place of a duration.
         duration: String,
-        /// What is wrong with it.
+        /// The fault of the duration.
         fault: DurationFault,
     },
 }
@@ -135,7 +135,7 @@ impl fmt::Display for CronField {
     }
 }
 
-/// What is wrong with a field.
+/// A fault of a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldFault {
@@ -157,28 +157,28 @@ pub enum FieldFault {
     /// More than one step.
     #[error("more than one slash")]
     TooManySlashes,
-    /// It begins too early.
+    /// A value is too small.
     #[error("{number} is below {minimum}")]
     BelowMinimum {
-        /// Where it begins.
+        /// The first value of the range.
         number: u64,
         /// The lowest of the field.
         minimum: u32,
     },
-    /// It ends too late.
+    /// A value is too large.
     #[error("{number} is above {maximum}")]
     AboveMaximum {
-        /// Where it ends.
+        /// The last value of the range.
         number: u64,
         /// The highest of the field.
         maximum: u32,
     },
-    /// It ends before it begins.
+    /// A range ends before it begins.
     #[error("{first} is beyond {last}")]
     Reversed {
-        /// Where it begins.
+        /// The first value of the range.
         first: u64,
-        /// Where it ends.
+        /// The last value of the range.
         last: u64,
     },
     /// A step of zero.
@@ -186,7 +186,7 @@ pub enum FieldFault {
     ZeroStep,
 }
 
-/// What is wrong with the duration of an `@every`.
+/// A fault in the duration of an `@every`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurationFault {

@@ -7,14 +7,14 @@ use cron::{Schedule, TimeUnitSpec as _};
 
 use super::{CronError, CronField, FieldFault};
 
-/// Which times of the day on which days.
+/// The times of the day, and the days, at which a spec is due.
 pub(super) struct Fields {
-    /// What cannot be said in that crate's grammar, an empty field, is a star there.
+    /// The fields in the grammar of the `cron` crate. An empty field, which that grammar cannot express, is a star.
     schedule: Schedule,
     days: DayRule,
 }
 
-/// How the two fields for days go together.
+/// The combination of the two fields for days.
 #[derive(Clone, Copy)]
 enum DayRule {
     /// One of them has an unrestricted star.
@@ -109,7 +109,7 @@ impl DayRule {
 struct Field {
     /// Empty if the field is.
     terms: String,
-    /// Whether it has a star that no step above one restricts.
+    /// `true` if it has a star that no step above one restricts.
     star: bool,
 }
 

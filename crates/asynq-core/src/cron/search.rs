@@ -14,7 +14,7 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// How many years after its own the search goes on.
+/// Number of years that a search covers after the year of its start.
 const YEARS: i32 = 5;
 
 /// The first time after `after` (Unix seconds) that the fields match in the zone.
@@ -78,7 +78,7 @@ struct Walk<'a, Z> {
     fields: &'a Fields,
     zone: &'a Z,
     at: Moment,
-    /// Whether the start was left, so that all smaller units stand at their beginning.
+    /// `true` once the search has left its start, so that all smaller units stand at their beginning.
     snapped: bool,
 }
 
@@ -94,7 +94,7 @@ impl<Z: TimeZone> Walk<'_, Z> {
         None
     }
 
-    /// On to the first match, by looking at each minute of so many seconds. `Some(false)`: there is none.
+    /// Moves on to the first match, by looking at each minute of so many seconds. `Some(false)`: there is none.
     fn by_minutes(&mut self, seconds: i64) -> Option<bool> {
         let end = self.at.unix.checked_add(seconds)?;
         while self.at.unix < end {
@@ -203,7 +203,7 @@ impl<Z: TimeZone> Walk<'_, Z> {
         Some(())
     }
 
-    /// On, or back, by so many seconds.
+    /// Moves on, or back, by so many seconds.
     fn skip(&mut self, seconds: i64) -> Option<()> {
         self.at = Moment::of_unix(self.zone, self.at.unix.checked_add(seconds)?)?;
         Some(())

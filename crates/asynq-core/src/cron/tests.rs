@@ -1,4 +1,4 @@
-//! What the comparison with Go in `tests/cron.rs` does not show.
+//! Cases that the comparison with Go in `tests/cron.rs` does not cover.
 
 use std::{collections::HashSet, ops::RangeInclusive};
 

@@ -2,10 +2,10 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-/// Any error of the user's own.
+/// An error of the user's own.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
-/// What becomes of a task whose handler returned an error.
+/// The fate of a task whose handler returned an error.
 ///
 /// [`Error::directive`] finds it, however the error was wrapped on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! What an error of a handler tells the server to do with the task, read through its wrapping.
+//! Directives in the errors of handlers, found through any wrapping.
 
 use std::error::Error as StdError;
 
 use super::{Directed, Directive, Error};
 
-/// How many errors of a chain are looked at; a chain may be endless by mistake.
+/// Largest number of errors of a chain that are looked at; a chain may be endless by mistake.
 const DEEPEST: usize = 100;
 
 impl Error {
@@ -54,7 +54,7 @@ impl Error {
         self.chain().find_map(|error| error.downcast_ref())
     }
 
-    /// This error, what is boxed in it, and so on along the sources.
+    /// Iterates over this error, errors boxed in it, and so on along the sources.
     fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
         let mut next: Option<&(dyn StdError + 'static)> = Some(self);
         std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Why a storage cannot be reached.
+//! Outages: a storage that cannot be reached.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{BrokerError, text::report};
 
-/// Why a storage cannot be reached: which one, what happened, since when, and how often it was tried.
+/// An outage: the storage that cannot be reached, the last failure, its beginning and the number of attempts.
 ///
 /// The source of [`BrokerError::Unavailable`] and [`BrokerError::Refused`] where a call found no connection.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Outage {
         }
     }
 
-    /// Where the storage is, without secrets.
+    /// The address of the storage, without secrets.
     #[must_use]
     pub fn storage(&self) -> &str {
         &self.storage

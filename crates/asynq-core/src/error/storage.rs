@@ -1,4 +1,4 @@
-//! What goes wrong between a program and the storage, by what was asked of it.
+//! Failures between a program and the storage, by operation.
 
 use super::{directed::BoxError, task::TaskError};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     task_state::TaskState,
 };
 
-/// What went wrong between us and the storage.
+/// A failure between this library and the storage.
 ///
 /// [`is_ambiguous`](Self::is_ambiguous) tells whether the operation may have taken effect.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum BrokerError {
         /// The cause, where there is one.
         source: Option<BoxError>,
     },
-    /// It was sent, and the answer never came: it may have taken effect or may still do so.
+    /// The request was sent, and the answer never came: it may have taken effect or may still do so.
     #[error("the answer of the storage was lost, the operation may have taken effect")]
     Ambiguous {
         /// The cause, where there is one.
@@ -40,7 +40,7 @@ pub enum BrokerError {
     /// The storage refused for good: credentials, permissions, a wrong command.
     #[error("storage refused the operation")]
     Refused {
-        /// What it said.
+        /// The message of the storage.
         source: BoxError,
     },
     /// A key holds another type than the layout says. Nothing took effect.
@@ -78,7 +78,7 @@ pub enum BrokerError {
         queue: QueueName,
         /// The id.
         id: TaskId,
-        /// What is wrong with it.
+        /// The kind of damage.
         kind: PoisonKind,
     },
     /// The state of the task does not allow it. Nothing took effect.
@@ -117,16 +117,16 @@ pub enum BrokerError {
         /// The group.
         group: GroupKey,
     },
-    /// This storage cannot do it; the caller has another way (polling instead of a watch).
+    /// The storage cannot do this; the caller has another way (polling instead of a watch).
     #[error("storage does not support {what}")]
     Unsupported {
-        /// What it cannot do.
+        /// The operation that is not supported.
         what: &'static str,
     },
     /// The connection string or its options are wrong.
     #[error("invalid connection: {reason}")]
     InvalidConnection {
-        /// What is wrong, without any password.
+        /// The fault, without any password.
         reason: String,
     },
     /// The broker was closed.
@@ -134,13 +134,13 @@ pub enum BrokerError {
     Closed,
 }
 
-/// What a caller can do about a [`BrokerError`].
+/// A class of [`BrokerError`]s by what a caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Try again later: the storage is away or busy.
     Transient,
-    /// It may have happened: find out before doing it again.
+    /// The operation may have taken effect: find out before repeating it.
     Ambiguous,
     /// Trying again gives the same answer.
     Permanent,
@@ -200,7 +200,7 @@ impl BrokerError {
     }
 }
 
-/// Why a task's data cannot be used.
+/// A reason why a task's data cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoisonKind {
@@ -227,7 +227,7 @@ pub enum PoisonKind {
     Misplaced,
 }
 
-/// Why a task was not enqueued.
+/// A reason why a task was not enqueued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
@@ -258,7 +258,7 @@ pub enum EnqueueError {
     Broker(#[from] BrokerError),
 }
 
-/// Why an outcome or an extension was not written.
+/// A reason why an outcome or an extension was not written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettleError {

@@ -1,4 +1,4 @@
-//! What is wrong with a task before it is sent.
+//! Faults of a task before it is sent.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub enum TaskError {
     /// The value could not be written as the payload.
     #[error("payload could not be encoded: {reason}")]
     Encode {
-        /// What the encoder said.
+        /// The message of the encoder.
         reason: String,
     },
 }

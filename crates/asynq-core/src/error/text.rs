@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use super::directed::Directed;
 use crate::panics::drop_quietly;
 
-/// So many causes of an error are shown.
+/// Number of causes of an error that are shown.
 const CAUSES: usize = 32;
 
 /// An error with its causes, on one line. A cause whose text stands there already, since the error shows

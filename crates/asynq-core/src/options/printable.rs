@@ -1,11 +1,11 @@
-//! Which characters Go prints as they are: `strconv.IsPrint` of the Go releases with Unicode 15.0.
+//! Characters that Go prints as they are: `strconv.IsPrint` of the Go releases with Unicode 15.0.
 
 /// Returns whether `strconv.Quote` leaves the character as it is.
 pub(super) fn is_print(c: char) -> bool {
     BOUNDS.partition_point(|bound| *bound <= u32::from(c)) % 2 == 1
 }
 
-/// Where printable characters begin and end, in turn.
+/// Bounds of the ranges of printable characters: begin and end, in turn.
 const BOUNDS: &[u32] = &[
     0x20, 0x7f, 0xa1, 0xad, 0xae, 0x378, 0x37a, 0x380, 0x384, 0x38b, 0x38c, 0x38d, 0x38e, 0x3a2, 0x3a3, 0x530, 0x531,
     0x557, 0x559, 0x58b, 0x58d, 0x590, 0x591, 0x5c8, 0x5d0, 0x5eb, 0x5ef, 0x5f5, 0x606, 0x61c, 0x61d, 0x6dd, 0x6de,

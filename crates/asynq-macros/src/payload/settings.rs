@@ -1,4 +1,4 @@
-//! What `#[task(…)]` says.
+//! The arguments of `#[task(…)]`.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -23,9 +23,9 @@ const MAX_RETRIES: u32 = i32::MAX as u32;
 /// The attribute as it is meant to look.
 const EXAMPLE: &str = "`#[task(type = \"email:send\", queue = \"critical\")]`";
 
-/// What an implementation is made of.
+/// The parts of an implementation.
 pub(super) struct Settings {
-    /// Where `asynq` is found.
+    /// Path of `asynq`.
     pub(super) asynq: Path,
     /// The task type.
     pub(super) task_type: LitStr,

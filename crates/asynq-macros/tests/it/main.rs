@@ -1,4 +1,4 @@
-//! What the macros accept, and what they say to what they refuse: a file in `tests/ui` for each.
+//! Uses that the macros accept, and their messages for those that they refuse: a file in `tests/ui` for each.
 //!
 //! After a change of a text, `TRYBUILD=overwrite` writes the expected ones anew: read the difference.
 

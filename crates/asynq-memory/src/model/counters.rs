@@ -14,7 +14,7 @@ pub(crate) struct Counters(BTreeMap<String, Counter>);
 pub(crate) struct Counter {
     /// Its value.
     pub value: i64,
-    /// When it ends; totals never do.
+    /// End of its lifetime; `None` for totals.
     pub expires: Option<DateTime<Utc>>,
 }
 

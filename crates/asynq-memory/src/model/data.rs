@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{Published, Queue, ZSet};
 
-/// All keys, and who listens.
+/// The data: all keys, and all subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Data {
     /// `asynq:queues`.
@@ -40,7 +40,7 @@ pub(crate) struct Data {
 pub(crate) struct Subscriber {
     /// The connection that it belongs to.
     pub connection: u64,
-    /// Where requests go.
+    /// Destination of requests.
     pub requests: mpsc::Sender<CancelRequest>,
 }
 

@@ -1,4 +1,4 @@
-//! What the storage holds, with types. Each structure names the Redis keys that it stands for.
+//! The content of the storage, with types. Each structure names the Redis keys that it stands for.
 
 mod counters;
 mod data;

@@ -1,4 +1,4 @@
-//! What servers and schedulers publish about themselves: an index by expiry and values that expire.
+//! Records that servers and schedulers publish about themselves: an index by expiry and values that expire.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! All that belongs to one queue, and the few moves that every transition is made of.
+//! A queue, and the few moves that every transition is made of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -68,7 +68,7 @@ pub(crate) struct Queue {
     lock_prefix: String,
 }
 
-/// What a task key held when it was put aside.
+/// The content of a task key that was put aside.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Quarantined {
     /// A task hash.
@@ -89,9 +89,9 @@ pub(crate) enum End {
 /// A sorted set of tasks that wait for their time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delay {
-    /// For the first run.
+    /// The set of tasks that wait for their first run.
     Scheduled,
-    /// For the next attempt.
+    /// The set of tasks that wait for their next attempt.
     Retry,
 }
 

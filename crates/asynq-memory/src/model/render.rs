@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use super::{Data, Published, Quarantined, Queue, StateField, TICK_PREFIX, TaskHash, ZSet};
 
 impl Data {
-    /// All keys as Redis would show them at this time. Empty containers do not exist.
+    /// Returns all keys as Redis would show them at this time. Empty containers do not exist.
     pub(crate) fn raw(&self, now: DateTime<Utc>) -> RawState {
         let mut state = RawState::new();
         let names = self.names.iter().map(|name| text(name.as_str())).collect();

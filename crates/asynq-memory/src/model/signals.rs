@@ -1,4 +1,4 @@
-//! Who is to be woken when a queue changes.
+//! Signals, which wake those that watch a queue when it changes.
 
 use asynq_core::broker::Wake;
 use tokio::sync::watch;

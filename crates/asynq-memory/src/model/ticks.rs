@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-/// In front of the entry in the suffix of a key.
+/// Prefix of the entry in the suffix of a key.
 pub(crate) const PREFIX: &str = "x:tick:";
 
 /// Marks by entry. One whose time is over is absent.

@@ -44,7 +44,8 @@ pub(crate) fn audit(data: &Data, name: &QueueName, now: DateTime<Utc>) -> Vec<Br
     breaches
 }
 
-/// Where each id stands. In passing: each id in a container has a usable task of the right state.
+/// Returns the containers that each id is in. In passing: each id in a container has a usable task of the right
+/// state.
 fn places<'q>(queue: &'q Queue, breaches: &mut Vec<Breach>) -> BTreeMap<&'q TaskId, Vec<String>> {
     let mut places: BTreeMap<&TaskId, Vec<String>> = BTreeMap::new();
     let mut look = |suffix: &str, state: TaskState, id: &'q TaskId| {

@@ -103,7 +103,7 @@ pub(crate) fn info(queue: &Queue, request: &EnqueueRequest, now: DateTime<Utc>) 
     (id, info)
 }
 
-/// What stands against a new task.
+/// An obstacle to a new task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conflict {
     /// The same request, which took effect before.

@@ -126,7 +126,7 @@ fn wrong_type(key: &str) -> BrokerError {
     BrokerError::WrongType { key: key.to_owned() }
 }
 
-/// What came out of one queue.
+/// The tasks taken from one queue.
 #[derive(Default)]
 struct Taken {
     leased: Vec<LeasedTask>,

@@ -12,7 +12,8 @@ use chrono::{DateTime, Utc};
 
 use crate::model::{Delay, End, Queue, number};
 
-/// How many of this second are looked at for one that may be moved, so that those held back hide no others.
+/// Number of tasks of this second that are looked at for one that may be moved, so that those held back hide no
+/// others.
 const LOOK_AT: usize = 10;
 
 /// Moves due tasks, scheduled first, then retry, at most `limit` of each and no

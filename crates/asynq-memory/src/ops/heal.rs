@@ -1,5 +1,5 @@
-//! What crashed writers left behind. The whole queue is looked at in one step, and at most so many
-//! entries of each kind are repaired; Redis, which must not be held up, looks at a part in each call.
+//! Repair of the damage that crashed writers leave behind. The whole queue is looked at in one step, and a limited
+//! number of entries of each kind is repaired; Redis, which must not be held up, looks at a part in each call.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -54,15 +54,15 @@ pub(crate) fn heal(queue: &mut Queue, limit: u32, now: DateTime<Utc>) -> Result<
     Ok(healed)
 }
 
-/// What is wrong with an id in `active`.
+/// A fault of an id in `active`.
 enum Fault {
-    /// Nothing can be done with it.
+    /// Entry that cannot be used.
     Unusable(PoisonKind),
-    /// It runs and has no lease (differences.md#active-without-a-lease).
+    /// Active task without a lease (differences.md#active-without-a-lease).
     NoLease,
-    /// It stands where its state says, too.
+    /// Task that is also where its state says.
     Stray,
-    /// It stands here alone, and its state says something else.
+    /// Task that is here alone, although its state says something else.
     WrongState,
 }
 

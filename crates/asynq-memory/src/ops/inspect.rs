@@ -1,4 +1,4 @@
-//! What an operator sees and does.
+//! Operations of an operator.
 
 use std::time::Duration;
 

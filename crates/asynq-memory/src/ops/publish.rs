@@ -1,4 +1,4 @@
-//! What servers and schedulers tell about themselves, and cancel requests.
+//! Records that servers and schedulers publish about themselves, and cancel requests.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{Data, Subscriber};
 
-/// How many cancel requests wait for a slow subscriber before it is cut off.
+/// Number of cancel requests that wait for a slow subscriber before it is cut off.
 const CANCEL_BACKLOG: usize = 4096;
 
 /// Whole seconds, at least one (layout.md#whole-seconds).

@@ -1,4 +1,4 @@
-//! How a run ends: the outcomes of an active task.
+//! Outcomes of active tasks.
 
 use asynq_core::{
     TaskMessage, TaskState, Then,

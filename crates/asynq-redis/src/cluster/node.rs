@@ -30,13 +30,13 @@ use crate::{
     },
 };
 
-/// How many connections of a node are remembered on which calls may still be on their way.
+/// Number of a node's former connections that are remembered, since calls may still be on their way there.
 const MOST_FORMER: usize = 64;
 
 /// The shortest node timeout that counts.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Where a node is.
+/// The address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct At {
     pub(super) host: String,
@@ -67,7 +67,7 @@ impl At {
     }
 }
 
-/// Whether a node answers.
+/// The health of a node: it answers or it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Health {
     Well,
@@ -99,7 +99,7 @@ impl Sent {
         }
     }
 
-    /// Nothing runs any more that was sent there.
+    /// Forgets a connection, on which nothing runs any more.
     fn forget(&self, number: u64) {
         self.numbers().retain(|known| *known != number);
     }
@@ -177,7 +177,7 @@ impl Node {
         }
     }
 
-    /// Since when it does not answer.
+    /// Returns the time since which it does not answer.
     pub(super) fn unwell_since(&self) -> Option<Instant> {
         match *self.health.borrow() {
             Health::Well => None,
@@ -185,7 +185,7 @@ impl Node {
         }
     }
 
-    /// Why nothing can be sent to it.
+    /// Returns why nothing can be sent to it.
     pub(super) async fn refusal(&self) -> BrokerError {
         let silent = matches!(*self.health.borrow(), Health::Silent(_));
         match self.link.wait(Duration::ZERO).await {

@@ -1,4 +1,4 @@
-//! Which node serves which slot.
+//! The map of slots to nodes.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::node::{At, Node};
 
-/// How many slots a cluster has.
+/// Number of slots of a cluster.
 pub(super) const SLOTS: u16 = 16384;
 /// The longest host name that DNS has.
 const LONGEST_HOST: usize = 253;
@@ -39,7 +39,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Of what a node told. `node` finds the node at an address.
+    /// Makes the map of a node's answer. `node` finds the node at an address.
     pub(super) fn new(told: &[Range], mut node: impl FnMut(&At) -> Arc<Node>) -> Self {
         let mut slots = Self::default();
         for range in told {
@@ -76,7 +76,7 @@ impl Slots {
         self.nodes.iter().find(|node| node.at() == at)
     }
 
-    /// All masters, and what calls were sent on to since.
+    /// Returns all masters, and nodes that calls were sent on to since.
     pub(super) fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
     }
@@ -135,7 +135,7 @@ fn at(host: &str, port: u16, asked: &At) -> Option<At> {
     })
 }
 
-/// Where a node sends a call on to: `slot host:port`, as in `MOVED` and `ASK`.
+/// Reads the node that a call is sent on to: `slot host:port`, as in `MOVED` and `ASK`.
 pub(super) fn read_redirect(text: &str, asked: &At) -> Option<(u16, At)> {
     let (slot, address) = text.split_once(' ')?;
     let slot = slot.parse().ok().filter(|slot| *slot < SLOTS)?;

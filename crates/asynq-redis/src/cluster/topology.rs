@@ -24,16 +24,16 @@ use crate::{
     },
 };
 
-/// How long one node is asked alone before the next one is asked too.
+/// Time for which one node is asked alone before the next one is asked too.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// How often the slots are asked for.
+/// Interval at which the slots are asked for.
 const EVERY: Duration = Duration::from_secs(15);
-/// How often while a node does not answer, or slots have no node.
+/// Interval while a node does not answer, or slots have no node.
 const EVERY_UNWELL: Duration = Duration::from_millis(500);
-/// At most so often.
+/// Least time between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a node told.
+/// The answer of a node.
 #[derive(Debug)]
 pub(super) struct Told {
     /// The cluster's epoch as that node knows it; it grows with each change of a master. 0 if it was not told.

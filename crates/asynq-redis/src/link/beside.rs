@@ -12,7 +12,7 @@ use super::{
     socket::{self, Opened, Peer},
 };
 
-/// What the server said of the silent connection.
+/// The server's answer about the silent connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The server answers, and has no reason to be silent on the other connection.
@@ -23,7 +23,7 @@ pub(crate) enum Verdict {
     Mute,
 }
 
-/// How to ask.
+/// A way to ask about a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Beside {
     pub(crate) settings: Arc<Settings>,

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What is written about a call.
+/// The name of a call, for logs.
 pub(crate) type CallName = Cow<'static, str>;
 
 /// The open calls of a connection.

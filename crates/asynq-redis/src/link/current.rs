@@ -5,17 +5,17 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::error::BrokerError;
 use tokio::{sync::watch, time::timeout};
 
-/// What may end.
+/// A connection that may end.
 pub(crate) trait Mortal {
     /// Returns whether it has ended.
     fn is_over(&self) -> bool;
 }
 
-/// What is known of the connection.
+/// The state of the connection.
 #[derive(Debug)]
 pub(crate) enum State<W> {
     Up(Arc<W>),
-    /// With what the last attempt said.
+    /// Down, with the error of the last attempt.
     Down(Option<Arc<BrokerError>>),
     Closed,
 }
@@ -98,7 +98,7 @@ impl<W: Mortal> Current<W> {
         });
     }
 
-    /// For good. Gives the connection that was live, if one was.
+    /// Closes it for good. Returns the connection that was live, if one was.
     pub(crate) fn close(&self) -> Option<Arc<W>> {
         match self.0.send_replace(State::Closed) {
             State::Up(live) => Some(live),
@@ -106,7 +106,7 @@ impl<W: Mortal> Current<W> {
         }
     }
 
-    /// In a word.
+    /// Returns the state in a word.
     pub(crate) fn describe(&self) -> &'static str {
         match &*self.0.borrow() {
             State::Up(_) => "up",

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-/// When the peer of a connection last showed that it is there.
+/// Signs of life of the peer of a connection.
 #[derive(Debug)]
 pub(crate) struct Life {
     begun: Instant,

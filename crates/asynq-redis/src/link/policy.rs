@@ -1,4 +1,4 @@
-//! Whether the server may throw tasks away.
+//! The server's eviction policy, which may throw tasks away.
 
 use redis::Value;
 

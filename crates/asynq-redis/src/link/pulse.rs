@@ -24,9 +24,9 @@ pub(crate) struct Pulse {
     pub(crate) life: Arc<Life>,
     pub(crate) beside: Beside,
     pub(crate) pace: Pace,
-    /// For logs.
+    /// Name of the peer, for logs.
     pub(crate) to: String,
-    /// Told while the connection is in doubt.
+    /// Set while the connection is in doubt.
     pub(crate) doubt: watch::Sender<bool>,
 }
 

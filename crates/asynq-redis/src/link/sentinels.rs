@@ -1,4 +1,4 @@
-//! Who the master is, told by sentinels.
+//! The master, as sentinels name it.
 //!
 //! All of them are asked at once before a connection is made, and while a connection is silent. What they
 //! publish when they have changed the master is listened to on each of them. So a connection follows a
@@ -24,17 +24,17 @@ use super::{
 };
 use crate::{failure::classify, pubsub::Subscriptions};
 
-/// How long one sentinel may take.
+/// Longest time that one sentinel may take.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
-/// How long the others are waited for once one has answered: one may know of a newer failover.
+/// Time for which the others are waited for once one has answered: one may know of a newer failover.
 const OTHERS_WITHIN: Duration = Duration::from_millis(200);
-/// Where sentinels tell of a failover.
+/// Channel on which sentinels publish a failover.
 const SWITCHES: &str = "+switch-master";
 
 /// The sentinels that watch a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sentinels {
-    /// What they call the master.
+    /// The sentinels' name of the master.
     pub(crate) master: String,
     /// Hosts (IPv6 without brackets) and ports, at least one.
     pub(crate) nodes: Vec<(String, u16)>,
@@ -43,7 +43,7 @@ pub(crate) struct Sentinels {
     pub(crate) password: Option<Secret>,
 }
 
-/// What one sentinel says.
+/// The answer of one sentinel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Opinion {
     /// Grows with each failover.
@@ -197,7 +197,7 @@ fn unsent(error: RedisError) -> BrokerError {
     classify(error, false)
 }
 
-/// In RESP2, which every server speaks, and without a name of the library.
+/// Returns the settings of a login in RESP2, which every server speaks, without a name of the library.
 fn with_login(login: Option<(&str, &str)>) -> RedisConnectionInfo {
     let info = RedisConnectionInfo::default().set_skip_set_lib_name();
     match login {

@@ -1,4 +1,4 @@
-//! Where and how to connect.
+//! Settings of a connection.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -24,23 +24,23 @@ pub(crate) enum Address {
     Master(std::sync::Arc<super::sentinels::Sentinels>),
 }
 
-/// When a connection counts as slow, silent and dead.
+/// Times after which a connection counts as slow, silent and dead.
 ///
 /// Silence of a connection counts from the last byte that moved, or from when the oldest call was sent that
 /// has no answer, whichever is later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// How often a connection is looked at.
+    /// Interval at which a connection is looked at.
     pub(crate) tick: Duration,
-    /// From when on a call without answer is reported.
+    /// Time after which a call without answer is reported.
     pub(crate) slow: Duration,
-    /// How long nothing may move on an idle connection before a PING is sent on it.
+    /// Time without traffic on an idle connection after which a PING is sent on it.
     pub(crate) ping_after: Duration,
-    /// After how much silence the server is asked on another connection.
+    /// Silence after which the server is asked on another connection.
     pub(crate) beside_after: Duration,
-    /// After how much silence the connection is given up if the server answers on another one.
+    /// Silence after which the connection is given up if the server answers on another one.
     pub(crate) dead_after: Duration,
-    /// After how much silence the connection is given up if the server answers on none.
+    /// Silence after which the connection is given up if the server answers on none.
     pub(crate) ping_timeout: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Default for Pace {
     }
 }
 
-/// What a [`Link`](super::Link) needs to know of one server.
+/// The settings of a [`Link`](super::Link) to one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) address: Address,
@@ -65,16 +65,16 @@ pub(crate) struct Settings {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) db: u32,
-    /// What `CLIENT LIST` shows.
+    /// Name in `CLIENT LIST`.
     pub(crate) client_name: Option<String>,
     /// Ask for RESP3. Without it there are no watches.
     pub(crate) resp3: bool,
     /// The limit for making a connection, greeting included.
     pub(crate) connect_timeout: Duration,
-    /// How long a call waits for a connection while there is none.
+    /// Time for which a call waits for a connection while there is none.
     pub(crate) wait_timeout: Duration,
     pub(crate) pace: Pace,
-    /// How long a node of a cluster may leave calls without answer.
+    /// Time for which a node of a cluster may leave calls without answer.
     #[cfg(feature = "cluster")]
     pub(crate) node_timeout: Duration,
     #[cfg(feature = "tls")]
@@ -124,7 +124,7 @@ pub(crate) fn login_of<'s>(username: Option<&'s str>, password: Option<&'s Secre
 }
 
 impl fmt::Display for Settings {
-    /// As a URI without user and password.
+    /// Writes a URI without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.uses_tls() { "rediss" } else { "redis" };
         match &self.address {

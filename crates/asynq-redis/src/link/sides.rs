@@ -21,12 +21,12 @@ use super::{Core, current::Mortal as _, owned::Owned, settings::Settings, socket
 
 /// Up to so many bytes of arguments, a call is small.
 const SMALL: usize = 64 << 10;
-/// How long a call waits for a connection that is being made. It then takes the main one.
+/// Time for which a call waits for a connection that is being made. It then takes the main one.
 const WAIT: Duration = Duration::from_secs(2);
-/// How soon after one attempt the next one begins.
+/// Least time between the beginnings of two attempts.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How a call travels.
+/// The way in which a call travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// A small call must not wait behind data.
@@ -46,7 +46,7 @@ impl Way {
     }
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// Small calls that must not be late.
@@ -77,7 +77,7 @@ struct Side {
     live: Option<Arc<Wire>>,
     /// Makes the connection, whoever waits for it.
     opening: Option<Owned>,
-    /// When that last began.
+    /// Beginning of the last attempt.
     tried: Option<Instant>,
 }
 

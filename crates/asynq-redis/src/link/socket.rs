@@ -14,24 +14,24 @@ use super::{
     settings::{Address, Settings},
 };
 
-/// How long a TCP connection may be silent before the kernel asks the peer.
+/// Time for which a TCP connection may be silent before the kernel asks the peer.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
-/// How often it asks.
+/// Interval at which it asks.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-/// How many questions may stay unanswered.
+/// Number of questions that may stay unanswered.
 const KEEPALIVE_TRIES: u32 = 3;
-/// How many bytes may wait in the kernel to be sent. Those that have left it are a sign of life, so what a
-/// slow way has yet to take must not hide there; a full window is not affected.
+/// Number of bytes that may wait in the kernel to be sent. Bytes that have left it are a sign of life, so bytes
+/// that a slow network has yet to take must not hide there; a full window is not affected.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const UNSENT: u32 = 128 << 10;
-/// How long sent bytes may stay unacknowledged.
+/// Time for which sent bytes may stay unacknowledged.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A byte stream to a server.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Sync {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync> Duplex for T {}
 
-/// Where a stream leads to: one address, even where a name has several.
+/// The peer of a stream: one address, even where a name has several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// With the name by which it was called.

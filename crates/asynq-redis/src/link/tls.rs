@@ -16,7 +16,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Whom to trust and who we are.
+/// The trusted certificates, and the client's own.
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
     /// Empty: the certificates that the system trusts.

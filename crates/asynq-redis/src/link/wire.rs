@@ -32,8 +32,7 @@ const ID_MASK: u64 = (1 << ID_BITS) - 1;
 /// Marks the number of a connection whose client id the server does not tell.
 const ANONYMOUS: u64 = 1 << 63;
 
-/// What is done with pushes; called in the reading task, so it must not wait. It is dropped with
-/// the connection.
+/// A callback for pushes. It is called in the reading task, so it must not wait. It is dropped with the connection.
 pub(crate) type OnPush = Box<dyn Fn(PushInfo) + Send + Sync>;
 
 /// A connection; dropping it closes it.
@@ -47,8 +46,8 @@ pub(crate) struct Wire {
     #[cfg(feature = "cluster")]
     life: Arc<super::life::Life>,
     peer: Peer,
-    /// Which connection it is: the server's run id (15 bits of it) and the client id. So a number
-    /// holds for all links of a process, and never names a stranger on a restarted server.
+    /// Number of the connection: the server's run id (15 bits of it) and the client id. So a number holds for all
+    /// links of a process, and never names a stranger on a restarted server.
     number: u64,
     resp3: bool,
     driver: Owned,
@@ -299,7 +298,7 @@ impl Wire {
         self.resp3
     }
 
-    /// Where it leads to.
+    /// Returns the peer.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -412,14 +411,14 @@ pub(crate) fn client_id(number: u64, on: u64) -> ClientId {
     }
 }
 
-/// What is known about a connection from its number.
+/// The client that a connection's number names, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientId {
     /// The server's id of it.
     Known(u64),
     /// The server did not tell.
     Unknown,
-    /// It led to a server process that is not there any more.
+    /// A connection to a server process that has ended.
     OtherServer,
 }
 

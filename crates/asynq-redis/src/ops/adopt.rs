@@ -1,4 +1,4 @@
-//! What a call without answer took.
+//! Adoption of the tasks that a call without answer took.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -22,9 +22,9 @@ use crate::{
 };
 
 const OPERATION: &str = "adopt";
-/// How many entries of `active` one call looks at: about a millisecond of Redis.
+/// Number of entries of `active` that one call looks at: about a millisecond of Redis.
 const ENTRIES: i64 = 500;
-/// How often the walk may lose its place before it is given up; the caller begins another one.
+/// Number of times that the walk may lose its place before it is given up; the caller begins another one.
 const RESTARTS: u32 = 20;
 
 /// A task as it was found: its id, its message, its lease, and its deadline in ms where that is no whole second.

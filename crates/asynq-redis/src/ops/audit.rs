@@ -26,21 +26,21 @@ use crate::{
     scripts,
 };
 
-/// How many keys of the database, leases or groups one call looks at.
+/// Number of keys of the database, leases or groups that one call looks at.
 const KEYS: i64 = 100;
-/// How many ids of a container one call looks at: a millisecond or two of Redis.
+/// Number of ids of a container that one call looks at: a millisecond or two of Redis.
 const IDS: i64 = 100;
 
 /// One look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// At the ids of a container, from an index on.
+    /// The ids of a container, from an index on.
     Container { key: String, state: TaskState, from: i64 },
-    /// At the leases, from a rank on.
+    /// The leases, from a rank on.
     Leases { from: i64 },
-    /// At the index of groups.
+    /// The index of groups.
     Groups { cursor: String },
-    /// At the keys; whether it is known that the queue is in the index of queues.
+    /// The keys; `listed` once the queue was found in the index of queues.
     Keys { cursor: String, listed: bool },
 }
 
@@ -157,21 +157,21 @@ async fn container(
     })
 }
 
-/// Where a task stands, of all the places there are.
+/// The places of a task, of all the places there are.
 struct Whereabouts {
     id: TaskId,
     state: String,
-    /// It has a key, and could be looked for everywhere.
+    /// `true` if the task has a key, and could be looked for everywhere.
     is_sure: bool,
-    /// Where its hash leads to, once for each time.
+    /// The places that its hash leads to, once for each time.
     known: Vec<String>,
     /// Groups and sets beyond those.
     others: Vec<String>,
 }
 
 impl Whereabouts {
-    /// All places, if there are several; told once, by the first container whose look at the task
-    /// shows that something is wrong.
+    /// Returns all places, if there are several, for the first container whose look at the task shows that
+    /// something is wrong.
     fn told_by(&self, container: &str, groups: &str) -> Option<Vec<String>> {
         let teller = if self.known.len() > 1 {
             &self.known

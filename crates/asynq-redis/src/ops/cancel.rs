@@ -22,7 +22,7 @@ use crate::{
 
 const OPERATION: &str = "cancel";
 
-/// How many requests wait for a slow reader.
+/// Number of requests that wait for a slow reader.
 const BACKLOG: usize = 1024;
 
 /// The subscriptions of a broker, which are told of a request again for as long as it is kept with its task.

@@ -55,9 +55,9 @@ pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Resu
     in_order(OPERATION, batch.len(), answers.into_iter().flatten())
 }
 
-/// How many names wait for the index at most. Those of a program are few.
+/// Largest number of names that wait for the index. Those of a program are few.
 const MOST_UNPUBLISHED: usize = 1000;
-/// How often a lasting failure is reported.
+/// Interval at which a lasting failure is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// Names of queues that could not be put into the index. In a cluster it may be on a node that is away while

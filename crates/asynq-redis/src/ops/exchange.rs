@@ -29,11 +29,11 @@ use crate::{
 };
 
 const OPERATION: &str = "exchange";
-/// By how many seconds our clock may differ from the server's when a call is carried out, so that it still
-/// takes tasks. Its lease, of 30 s, is worth extending then.
+/// Largest difference, in seconds, between our clock and the server's at which a call still takes tasks. Its lease,
+/// of 30 s, is worth extending then.
 const MOST_ASKEW: i64 = 10;
 
-/// What concerns one queue.
+/// The part of an exchange that concerns one queue.
 struct Part {
     queue: QueueName,
     /// Places in the list of settlements.
@@ -41,7 +41,7 @@ struct Part {
     want: u32,
 }
 
-/// What became of it.
+/// The answer to a part.
 #[derive(Default)]
 struct Outcomes {
     settled: Vec<(usize, Result<(), SettleError>)>,
@@ -49,7 +49,7 @@ struct Outcomes {
     failed: Vec<BrokerError>,
 }
 
-/// What a take gave.
+/// The answer to a take.
 #[derive(Default)]
 struct Taken {
     leased: Vec<LeasedTask>,

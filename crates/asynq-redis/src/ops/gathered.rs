@@ -1,5 +1,5 @@
-//! Where a task may stand that is not found where its hash leads to: all groups and aggregation sets.
-//! Looked for only when something is wrong, since all keys of the database must be walked.
+//! The places where a task may be that is not found where its hash leads to: all groups and aggregation sets. They
+//! are searched only when something is wrong, since all keys of the database must be walked.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use crate::{
     scripts,
 };
 
-/// How many keys of the database one call looks at.
+/// Number of keys of the database that one call looks at.
 const KEYS: i64 = 500;
-/// How many groups and sets a task is looked for in at most.
+/// Largest number of groups and sets that a task is looked for in.
 const MOST: usize = 10_000;
-/// How many looks (a task in a group) one call takes: a millisecond or two of Redis.
+/// Number of looks (a task in a group) that one call takes: a millisecond or two of Redis.
 const LOOKS: usize = 2500;
-/// So many groups are looked into without a choice among them.
+/// Number of groups up to which all are looked into.
 const FEW: usize = 50;
-/// How many tasks one search for groups is about.
+/// Number of tasks of one search for groups.
 const IDS: usize = 50;
 
 /// The keys of the groups and aggregation sets of a queue that may hold any of these tasks, sorted; `None`

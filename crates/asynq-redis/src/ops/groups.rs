@@ -30,15 +30,15 @@ use crate::{
     scripts,
 };
 
-/// How many groups or sets one call looks at.
+/// Number of groups or sets that one call looks at.
 const GROUPS: i64 = 250;
-/// How many sets one call hands back.
+/// Number of sets that one call hands back.
 const SETS: i64 = 100;
-/// How many tasks one call moves between a group and a set: a millisecond or so of Redis.
+/// Number of tasks that one call moves between a group and a set: a millisecond or so of Redis.
 const MOVED: i64 = 500;
-/// How many tasks of a finished set one call deletes.
+/// Number of tasks of a finished set that one call deletes.
 const DELETED: i64 = 250;
-/// How many locks one call frees.
+/// Number of locks that one call frees.
 const LOCKS: usize = 250;
 
 /// The groups that have tasks, waiting or in aggregation sets, sorted. In one step where there are so few that

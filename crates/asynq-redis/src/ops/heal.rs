@@ -1,4 +1,4 @@
-//! What crashed writers left behind.
+//! Repair of the damage that crashed writers leave behind.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,33 +22,33 @@ use crate::{
     scripts,
 };
 
-/// How many entries of one container, and keys of the database, one call looks at: about a
-/// millisecond of Redis.
+/// Number of entries of one container, and keys of the database, that one call looks at: about a millisecond of
+/// Redis.
 const ENTRIES: u32 = 250;
-/// Where ids without a task stay for long.
+/// Containers in which ids without a task stay for long.
 const SETS: [&str; 4] = ["scheduled", "retry", "archived", "completed"];
-/// How many groups one call looks at, whether they have tasks.
+/// Number of groups that one call looks at, whether they have tasks.
 const GROUPS: i64 = 50;
-/// How many entries of a list one call searches: about a millisecond of Redis.
+/// Number of entries of a list that one call searches: about a millisecond of Redis.
 const SEARCHED: i64 = 2000;
-/// With so many tasks that are not where they should be, a look ends; the next one goes on behind it.
+/// Number of tasks that are not where they should be at which a look ends; the next one continues behind it.
 const MOST_DOUBTFUL: usize = 100;
-/// How often a search may lose its place.
+/// Number of times that a search may lose its place.
 const RESTARTS: u32 = 3;
-/// How much longer than the tasks next to run another one waits before it is looked for: the clocks of
-/// those who enqueue may differ.
+/// Time by which a task waits longer than the tasks next to run before it is looked for: the clocks of clients may
+/// differ.
 const OVERTAKEN: Duration = Duration::from_secs(60);
-/// How long a place is remembered, in seconds.
+/// Time for which a place is remembered, in seconds.
 const PLACE_LIVES: i64 = 24 * 3600;
 
-/// Where the next look at a queue begins. Kept in Redis, so that a look goes on where another server's
-/// ended.
+/// The place where the next look at a queue begins. It is kept in Redis, so that a look continues where another
+/// server's ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     active: i64,
     lease: i64,
     scan: String,
-    /// Of [`SETS`].
+    /// Ranks in [`SETS`].
     sets: [i64; SETS.len()],
 }
 

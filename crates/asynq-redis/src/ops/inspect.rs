@@ -1,4 +1,4 @@
-//! What an operator sees and does.
+//! Operations of an operator.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{
     scripts,
 };
 
-/// How many tasks one call lists: about a millisecond of Redis.
+/// Number of tasks that one call lists: about a millisecond of Redis.
 const TASKS: u32 = 200;
 
 pub(crate) async fn queues(core: &Core) -> Result<Vec<QueueName>, BrokerError> {

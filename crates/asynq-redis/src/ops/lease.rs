@@ -17,7 +17,7 @@ use crate::{
 };
 
 const OPERATION: &str = "extend_leases";
-/// How many leases one call extends.
+/// Number of leases that one call extends.
 const MOST: usize = 500;
 
 pub(crate) async fn extend(core: &Core, batch: Vec<LeaseRef>) -> Vec<Result<LeaseUntil, SettleError>> {

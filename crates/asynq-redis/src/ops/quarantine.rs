@@ -1,4 +1,4 @@
-//! What cannot be decoded is put aside, where neither we nor Go look at it again.
+//! Quarantine: entries that cannot be decoded are put aside, where neither this library nor Go looks at them again.
 
 use asynq_core::{
     broker::{CallToken, LeaseUntil},
@@ -9,14 +9,14 @@ use asynq_core::{
 
 use crate::{args::Args, broker::Core, scripts};
 
-/// What tells that the task is still as it was seen.
+/// Evidence that the task is still as it was seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fence<'f> {
     /// Active and taken by this call.
     Take(&'f CallToken),
     /// Its lease is this one.
     Lease(LeaseUntil),
-    /// It stands in the set of this key.
+    /// The task is in the set of this key.
     Member(&'f str),
 }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 const OPERATION: &str = "recover";
-/// How many entries of `active` one call passes to put damaged ids aside: a millisecond or two of Redis.
+/// Number of entries of `active` that one call passes to put damaged ids aside: a millisecond or two of Redis.
 const MOST_PASSED: i64 = 50_000;
 
 pub(crate) async fn expired(

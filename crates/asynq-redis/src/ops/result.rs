@@ -1,4 +1,4 @@
-//! What handlers call their result, and how far they have come.
+//! Results and progress, which handlers write.
 
 use asynq_core::{
     broker::LeaseRef,

@@ -1,4 +1,4 @@
-//! What schedulers tell about themselves.
+//! Records that schedulers publish about themselves.
 
 use std::time::Duration;
 

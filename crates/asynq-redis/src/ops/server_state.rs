@@ -1,4 +1,4 @@
-//! What servers tell about themselves.
+//! Records that servers publish about themselves.
 
 use std::{collections::HashSet, time::Duration};
 

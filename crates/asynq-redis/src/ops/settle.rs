@@ -13,10 +13,10 @@ use chrono::{DateTime, Utc};
 
 use crate::args::{Args, keys_of};
 
-/// How many archived tasks one call deletes at most to make room: more than the 200 outcomes that a
-/// call can archive, so the archive shrinks; 500 of them took Redis 5 ms.
+/// Largest number of archived tasks that one call deletes to make room: more than the 200 outcomes that a call can
+/// archive, so the archive shrinks; 500 of them took Redis 5 ms.
 const MOST_TRIMMED: i64 = 250;
-/// How many entries of `active` one call searches at most: a millisecond or two of Redis.
+/// Largest number of entries of `active` that one call searches: a millisecond or two of Redis.
 const MOST_STEPS: i64 = 100_000;
 
 /// KEYS 1 to 10.
@@ -105,7 +105,7 @@ fn lock_of<'m>(queue: &QueueName, message: &'m TaskMessage) -> &'m str {
     }
 }
 
-/// What became of one outcome.
+/// The answer to one outcome.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Settled(Result<(), SettleError>),

@@ -24,7 +24,7 @@ use crate::{
 };
 
 const OPERATION: &str = "enqueue_tick";
-/// How many marks one command reads.
+/// Number of marks that one command reads.
 const MARKS: usize = 500;
 
 pub(crate) async fn enqueue(core: &Core, request: EnqueueRequest, tick: &Tick) -> Result<Ticked, EnqueueError> {

@@ -1,4 +1,4 @@
-//! Who waits for which key.
+//! The board of watches: who waits for which key.
 
 use std::{
     collections::HashMap,

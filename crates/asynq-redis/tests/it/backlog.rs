@@ -7,7 +7,7 @@ use asynq_testing::request::request;
 
 use crate::support::{Bench, DONE, connect, key, q, settlement};
 
-/// What the recoverer looks at in one pass.
+/// Number of entries that the recoverer looks at in one pass.
 const PASS: u32 = 10_000;
 const MINUTE: Duration = Duration::from_secs(60);
 

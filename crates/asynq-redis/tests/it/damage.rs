@@ -413,7 +413,7 @@ async fn a_lease_with_a_fraction_is_recovered() {
     assert_eq!(bench.audit(&q()).await, []);
 }
 
-/// What is no number where one belongs is none, and hides nothing.
+/// A text in place of a number counts as none, and hides nothing.
 #[tokio::test]
 async fn a_pending_since_that_is_no_number_is_no_latency() {
     let mut bench = Bench::start().await;

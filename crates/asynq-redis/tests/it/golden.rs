@@ -1,4 +1,4 @@
-//! What is stored is what Go stores, to the byte, apart from our own `x:` fields.
+//! Golden bytes: stored tasks are those of Go, to the byte, apart from our own `x:` fields.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -74,7 +74,7 @@ async fn fill(bench: &mut Bench) {
     }
 }
 
-/// What the server did for an operation.
+/// Work of the server for an operation.
 struct Work {
     runs: usize,
     /// Microseconds of its processor.

@@ -29,7 +29,7 @@ use super::values::{DONE, archive, retry, settlement};
 /// The queue that cases use if one will do.
 pub const Q: &str = "q";
 
-/// What is behind a storage under test: the way to its raw keys and to more connections.
+/// The means behind a storage under test: access to its raw keys and more connections.
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Opens one more connection to the same data.

@@ -45,7 +45,7 @@ pub(super) async fn scheduled_comes_before_retry(fx: &Fixture) {
     assert_eq!(raw.task("r").names(), ["msg", "pending_since", "state", "x:enq"]);
 }
 
-/// What is next is told to the second, of both sets.
+/// The next due time is told to the second, of both sets.
 pub(super) async fn the_next_due_time_is_told(fx: &Fixture) {
     assert_eq!(forward(fx, 100).await.next_due, None);
     fx.task_in("r", TaskState::Retry).await;

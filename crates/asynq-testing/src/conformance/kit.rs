@@ -1,4 +1,4 @@
-//! What every topic needs.
+//! Helpers of all topics.
 
 pub(super) use std::{sync::Arc, time::Duration};
 

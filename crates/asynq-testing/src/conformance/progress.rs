@@ -1,4 +1,4 @@
-//! How far runs have come, as their handlers say: a field of our own in the task hash.
+//! Progress of runs, as their handlers report it: a field of our own in the task hash.
 
 use asynq_core::{
     Progress,
@@ -78,7 +78,7 @@ pub(super) async fn progress_is_written_only_while_the_task_is_ours(fx: &Fixture
     }
 }
 
-/// What is beyond the limits is refused and changes nothing.
+/// Values beyond the limits are refused and change nothing.
 pub(super) async fn progress_beyond_the_limits_is_refused(fx: &Fixture) {
     let task = fx.running(request(Q, "a")).await;
     let longest = "x".repeat(MAX_PROGRESS_NOTE);

@@ -1,4 +1,4 @@
-//! What handlers write as their result (transitions.md#write-a-result).
+//! Results that handlers write (transitions.md#write-a-result).
 
 use super::kit::*;
 

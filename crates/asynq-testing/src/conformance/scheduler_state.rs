@@ -1,4 +1,4 @@
-//! What schedulers tell about themselves (transitions.md#publish-a-scheduler).
+//! Records that schedulers publish about themselves (transitions.md#publish-a-scheduler).
 
 use asynq_core::{
     broker::MAX_SCHEDULER_EVENTS,

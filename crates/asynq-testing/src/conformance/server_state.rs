@@ -1,5 +1,5 @@
-//! What servers tell about themselves (transitions.md#publish-a-server, transitions.md#withdraw-a-server,
-//! transitions.md#servers-and-workers).
+//! Records that servers publish about themselves (transitions.md#publish-a-server,
+//! transitions.md#withdraw-a-server, transitions.md#servers-and-workers).
 
 use std::collections::BTreeMap;
 

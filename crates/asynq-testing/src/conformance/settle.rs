@@ -1,5 +1,5 @@
-//! How runs end: done, complete, retry, requeue (transitions.md#done to transitions.md#retry). The archive has
-//! a topic of its own.
+//! Ends of runs: done, complete, retry, requeue (transitions.md#done to transitions.md#retry). The archive has a
+//! topic of its own.
 
 use asynq_core::keys;
 

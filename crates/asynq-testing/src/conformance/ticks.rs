@@ -547,8 +547,8 @@ pub(super) async fn a_tick_may_enqueue_to_any_place(fx: &Fixture) {
     assert_eq!(raw.state[&lock], string("a"));
 }
 
-/// What is no mark counts as none and is written over: no tick is lost. It is not audited as damage of
-/// the queue unless it is of the wrong type.
+/// A value that is no mark counts as none and is written over: no tick is lost. It is not audited as damage of the
+/// queue unless it is of the wrong type.
 pub(super) async fn a_damaged_mark_is_replaced(fx: &Fixture) {
     let key = mark_key(&entry("e"));
     let year = fx.secs() + 366 * 24 * 3600;

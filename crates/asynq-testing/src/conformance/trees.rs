@@ -53,7 +53,7 @@ pub(super) async fn a_tree_is_stored_as_json_with_an_end(fx: &Fixture) {
     assert!((5..=10).contains(&ttl), "{ttl}");
 }
 
-/// What was written is read, by host, process and server; the last tree of a server counts.
+/// Written trees are read, by host, process and server; the last tree of a server counts.
 pub(super) async fn trees_are_read_as_written(fx: &Fixture) {
     assert!(fx.storage.trees().await.unwrap().is_empty());
     write(fx, &server("b", "s1"), 1).await;

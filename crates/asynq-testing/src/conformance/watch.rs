@@ -31,7 +31,7 @@ async fn sleeps(watch: &mut Watch) {
     );
 }
 
-/// What is there already is told at once.
+/// Tasks that are there already are reported at once.
 pub(super) async fn what_is_there_is_told_at_once(fx: &Fixture) {
     fx.enqueue_ids(&["a"]).await;
     if let Some(mut watch) = watch(fx, &["other", Q], WatchKind::Pending).await {

@@ -35,7 +35,7 @@ pub(super) fn each<T, E: From<BrokerError>>(count: usize, error: &BrokerError) -
     (0..count).map(|_| Err(again(error).into())).collect()
 }
 
-/// What a part of a call comes to.
+/// The result of a part of a call.
 enum Part<R> {
     Answered(R),
     Failed(BrokerError),

@@ -4,7 +4,7 @@ use asynq_core::Entropy;
 
 use super::{Fault, Op};
 
-/// How often which fault strikes, in tenths of a per cent of the calls.
+/// The share of calls that each fault strikes, in tenths of a per cent.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Plan {

@@ -9,7 +9,7 @@ use asynq_core::QueueName;
 
 use super::{Fault, Faults, Op};
 
-/// What is ordered for the calls of all queues, or of one.
+/// Orders for the calls of all queues, or of one.
 #[derive(Default)]
 pub(super) struct Orders {
     next: HashMap<Op, VecDeque<Fault>>,

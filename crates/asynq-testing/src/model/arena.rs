@@ -78,7 +78,7 @@ impl std::fmt::Debug for Arena {
     }
 }
 
-/// What one step answered, in words, for each storage.
+/// The answers to one step, in words, for each storage.
 pub(super) type Answers = Vec<String>;
 
 impl Arena {

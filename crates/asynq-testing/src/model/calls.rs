@@ -20,7 +20,7 @@ use crate::{
 
 /// Longer than any sequence.
 const UNIQUE_TTL: Duration = Duration::from_secs(20 * 24 * 3600);
-/// How many tasks that were settled are remembered.
+/// Number of settled tasks that are remembered.
 const STALE: usize = 40;
 
 impl Subject {

@@ -1,4 +1,5 @@
-//! What a Go server does, as changes of the raw keys (transitions.md#take, transitions.md#retry without a count).
+//! The operations of a Go server, as changes of the raw keys (transitions.md#take, transitions.md#retry without a
+//! count).
 
 use asynq_core::{
     QueueName, TaskId,

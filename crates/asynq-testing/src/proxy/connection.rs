@@ -19,7 +19,7 @@ use super::{
     frame::{self, Request},
 };
 
-/// What becomes of the reply to a request that is under way.
+/// The fate of the reply to a request that is under way.
 enum Fate {
     Forward,
     Lose(Armed),

@@ -1,4 +1,4 @@
-//! Where one request or reply ends and the next begins, in RESP2 and RESP3.
+//! The bounds of requests and replies, in RESP2 and RESP3.
 
 use bytes::{Buf, Bytes, BytesMut};
 

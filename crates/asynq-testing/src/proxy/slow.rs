@@ -9,7 +9,7 @@ use tokio::{
     time::sleep,
 };
 
-/// How many bytes pass in one turn.
+/// Number of bytes that pass in one turn.
 const TURN: usize = 8 << 10;
 
 /// The turns of all connections; the lock is handed on in the order in which it was asked for.

@@ -10,7 +10,7 @@ use super::{Mode, RedisServer, RedisServerBuilder, START_LIMIT};
 use crate::resp::Resp;
 
 const NODES: u16 = 3;
-/// How many slots a cluster has.
+/// Number of slots of a cluster.
 const SLOTS: u16 = 16384;
 
 /// A running cluster of three masters. Its servers are killed when it is dropped.

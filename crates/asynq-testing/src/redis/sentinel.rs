@@ -15,7 +15,7 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// What the sentinel calls the master.
+    /// The sentinel's name of the master.
     pub const MASTER: &'static str = "asynq-test";
 
     /// Starts both, without passwords, and waits until the sentinel knows the master.

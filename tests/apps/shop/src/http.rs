@@ -1,4 +1,4 @@
-//! What the service answers to its callers.
+//! The routes of the service, and its answers to callers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tasks::{Event, Mail, PlaceOrder};
 
-/// What the routes share.
+/// State that the routes share.
 #[derive(Clone)]
 pub struct App {
     client: Client,
@@ -49,9 +49,9 @@ async fn place(State(app): State<App>, Json(order): Json<PlaceOrder>) -> Result<
 /// A mail that is to be sent later, once.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Reminder {
-    /// To whom.
+    /// Address of the mail.
     pub to: String,
-    /// What of.
+    /// Subject of the mail.
     pub subject: String,
     /// After how many seconds.
     pub seconds: u64,
@@ -75,14 +75,14 @@ async fn tell(State(app): State<App>, what: String) -> Result<StatusCode, Failur
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// `pending`, `completed` and so on.
     pub state: String,
     /// The receipt, once it is paid.
     pub receipt: Option<String>,
-    /// Why it was refused, or is tried again.
+    /// The reason why it was refused, or is retried.
     pub error: Option<String>,
 }
 

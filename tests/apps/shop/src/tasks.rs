@@ -1,4 +1,4 @@
-//! What is enqueued.
+//! The payloads of the service's tasks.
 
 use asynq::TaskPayload;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct PlaceOrder {
     /// The order's number.
     pub order: String,
-    /// To whom the mails go.
+    /// Address for the mails.
     pub email: String,
-    /// What is to be paid.
+    /// Price in cents.
     pub cents: u64,
 }
 
@@ -25,9 +25,9 @@ pub struct PlaceOrder {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, TaskPayload)]
 #[task(type = "mail:send")]
 pub struct Mail {
-    /// To whom.
+    /// Address of the mail.
     pub to: String,
-    /// What it is about.
+    /// Subject of the mail.
     pub subject: String,
 }
 
@@ -35,7 +35,7 @@ pub struct Mail {
 #[derive(Debug, Serialize, Deserialize, TaskPayload)]
 #[task(type = "label:print")]
 pub struct Label {
-    /// What is on it.
+    /// Text on the label.
     pub text: String,
 }
 
@@ -43,7 +43,7 @@ pub struct Label {
 #[derive(Debug, Serialize, Deserialize, TaskPayload)]
 #[task(type = "ledger:add")]
 pub struct Booking {
-    /// What was paid.
+    /// Price paid, in cents.
     pub cents: u64,
 }
 
@@ -51,7 +51,7 @@ pub struct Booking {
 #[derive(Debug, Serialize, Deserialize, TaskPayload)]
 #[task(type = "audit:event")]
 pub struct Event {
-    /// What.
+    /// Text of the event.
     pub what: String,
 }
 

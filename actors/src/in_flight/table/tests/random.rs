@@ -33,7 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the table promises, kept by hand.
+/// The promises of the table, kept by hand.
 #[derive(Default)]
 struct Model {
     takes: u64,

@@ -179,7 +179,7 @@ fn what_cannot_be_read_is_left_out() {
     assert_eq!(twice, TaskOptions::new().queue("b"));
 }
 
-/// What Go's JSON escapes.
+/// Characters that Go's JSON escapes.
 #[test]
 fn headers_are_written_as_json_for_html() {
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What a call answers.
+//! Answers of calls.
 
 use asynq_core::{broker::Env, error::BrokerError};
 use asynq_testing::{Proxy, RedisServer};

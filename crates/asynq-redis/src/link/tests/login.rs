@@ -1,4 +1,4 @@
-//! How a connection begins.
+//! The beginning of a connection.
 
 use asynq_core::{broker::Env, clock::Clock, error::BrokerError};
 use asynq_testing::RedisServer;

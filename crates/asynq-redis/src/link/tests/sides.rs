@@ -1,4 +1,4 @@
-//! What must be timely waits behind no data, and no small call behind a large one.
+//! Timely calls, which wait behind no data, and small calls, which wait behind no large one.
 
 use asynq_core::broker::{Env, LARGE_BYTES};
 use asynq_testing::{Proxy, RedisServer};
