@@ -195,7 +195,7 @@ impl TaskContext {
     /// must reach the storage while the lease stands that the task has when it is sent, 30 s at the least.
     ///
     /// # Errors
-    /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) inside [`Error::Invalid`], without any effect,
+    /// [`TaskError::TooLarge`] inside [`Error::Invalid`], without any effect,
     /// for a result beyond [`max_message_bytes`](crate::ServerConfig::max_message_bytes);
     /// [`Error::Canceled`] when the run is to end; [`Error::Settle`] when the task is no longer
     /// ours or the storage failed.
@@ -217,7 +217,7 @@ impl TaskContext {
     /// it. Each call is a write to the storage: once a second is plenty.
     ///
     /// # Errors
-    /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) inside [`Error::Invalid`], without any effect,
+    /// [`TaskError::TooLarge`] inside [`Error::Invalid`], without any effect,
     /// for values beyond the limits; [`Error::Canceled`] when the run is to end; [`Error::Settle`] when
     /// the task is no longer ours or the storage failed.
     ///

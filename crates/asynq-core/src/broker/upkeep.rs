@@ -30,7 +30,7 @@ pub struct ExpiredTask {
     pub until: LeaseUntil,
     /// `true` if the task may never have been started: a server of this library took it, its lease is still that
     /// of the take (so that it was held for less than a heartbeat before its owner hung or died), and it was given
-    /// back for that reason fewer than [`MAX_UNSTARTED`](super::MAX_UNSTARTED) times. `false` for tasks that Go
+    /// back for that reason fewer than [`MAX_UNSTARTED`] times. `false` for tasks that Go
     /// servers took.
     pub unstarted: bool,
 }

@@ -7,23 +7,23 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The fate of a task whose handler returned an error.
 ///
-/// [`Error::directive`] finds it, however the error was wrapped on its way.
+/// [`Error::directive`](crate::Error::directive) finds it, however the error was wrapped on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Directive {
     /// The run failed: the task is retried while retries are left, then archived. Any error that says
     /// nothing else.
     Fail,
-    /// The task is archived now ([`Error::skip_retry`]).
+    /// The task is archived now ([`Error::skip_retry`](crate::Error::skip_retry)).
     SkipRetry,
-    /// The task is dropped ([`Error::revoke`]).
+    /// The task is dropped ([`Error::revoke`](crate::Error::revoke)).
     Revoke,
-    /// The task is run again after this time, and no retry is used up ([`Error::snooze`]).
+    /// The task is run again after this time, and no retry is used up ([`Error::snooze`](crate::Error::snooze)).
     Snooze(Duration),
 }
 
-/// The content of [`Error::SkipRetry`], [`Error::Revoke`] and [`Error::Snooze`], and their
-/// [`source`](StdError::source).
+/// The content of [`Error::SkipRetry`](crate::Error::SkipRetry), [`Error::Revoke`](crate::Error::Revoke) and
+/// [`Error::Snooze`](crate::Error::Snooze), and their [`source`](StdError::source).
 ///
 /// It stands in the chain of sources for its own sake: error types that keep only the chain of what they
 /// were made from (`anyhow::Error` turned into a `Box<dyn Error>`, for example) keep the directive with it.
@@ -67,7 +67,7 @@ impl Directed {
         self.error.as_deref()
     }
 
-    /// The text of the [`Error`] that holds this: that of the reason.
+    /// The text of the [`Error`](crate::Error) that holds this: that of the reason.
     pub(super) fn text(&self) -> &dyn fmt::Display {
         match &self.error {
             Some(error) => error,
@@ -76,7 +76,7 @@ impl Directed {
     }
 }
 
-/// The directive itself, in a few words: the reason is the text of the [`Error`] in front of this one.
+/// The directive itself, in a few words: the reason is the text of the [`Error`](crate::Error) in front of this one.
 impl fmt::Display for Directed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.directive {
