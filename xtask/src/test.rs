@@ -1,7 +1,10 @@
 //! All tests, doc tests and examples of all crates.
 
+use std::env;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -26,6 +29,12 @@ const RACTOR_MODES: [&str; 3] = [
     "ractor-async-trait,ractor-cluster",
 ];
 const NOT_IN_MODES: [&str; 2] = ["crash::", "faults::"];
+
+/// How many tests of a program run at once, for each processor. Most tests wait, for a server or for a time, rather than
+/// compute: on two processors the whole takes half the time that it takes with one test for each.
+const TESTS_PER_PROCESSOR: usize = 4;
+/// The variable by which the test harness is told how many.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// Runs everything; or, given arguments for the test programs, only these. The last line of output is the total.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
@@ -79,6 +88,10 @@ fn ractor_mode(workspace: &Workspace, mode: &str) -> (Outcome, Counts) {
 }
 
 fn counted(cargo: &mut Command) -> (Outcome, Counts) {
+    if env::var_os(TEST_THREADS).is_none() {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        cargo.env(TEST_THREADS, (processors * TESTS_PER_PROCESSOR).to_string());
+    }
     let mut counts = Counts::default();
     let end = run::run_reading(cargo, STEP_LIMIT, |line| {
         run::write_out(line);
