@@ -73,8 +73,8 @@ end
 
 -- Deletes the task with the id if it is finished, and its lock.
 local function make_room()
-  local key, width = prefix .. 't:' .. id, WIDTH[ARGV[FIRST + 1]]
-  local lock = width > 5 and ARGV[FIRST + width - 2] or nil
+  local key, width = prefix .. 't:' .. id, WIDTH[create_kind(FIRST)]
+  local lock = width > 4 and ARGV[FIRST + width - 2] or nil
   local owner = lock and redis.pcall('GET', lock)
   if owner and owner ~= id then
     return

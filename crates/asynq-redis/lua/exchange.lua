@@ -1,18 +1,21 @@
 -- exchange: writes the outcomes of finished tasks and takes new ones, in one step (transitions.md#take to
 -- transitions.md#archive).
 --
--- KEYS  1 to 10 as in include/settle.lua, 11 paused
--- ARGV  1 to 8 as in include/settle.lua,
---       9 most tasks to take, 10 most bytes of messages to take (the first excepted),
---       11 token of this take, 12 lease of this take in s,
---       13 by how much the clock of this server may differ from 2 in s ('' it does not count),
---       14 number of fences, then for each: token, highest lease written in s
---       then number of items, then the items; an item's fence is the number of one, from 1
--- returns {codes, tasks taken: id, msg ... in starting order, put aside: id, kind ...,
---       1 if pending had fewer than were wanted (or is paused) else 0, note on counters,
+-- KEYS  1 pending; the others are of the same queue, by their prefix
+-- ARGV  1 to 4 as in include/settle.lua,
+--       5 most tasks to take, 6 most bytes of messages to take (the first excepted),
+--       7 token of this take, 8 lease of this take in s,
+--       9 by how much the clock of this server may differ from 2 in s ('' it does not count),
+--       10 number of fences, then for each: token, highest lease written in s, number of ids,
+--          then the ids of tasks that are done and have no lock
+--       then, if there are other outcomes, what include/settle.lua calls more; an item's fence is the number of one, from 1
+-- returns {codes, 1 if pending had fewer than were wanted (or is paused) else 0, note on counters,
+--       number of tasks taken, then for each, in starting order: id, msg
+--       then, if there is something in one of them: put aside: id, kind ...,
 --       '' or, if nothing was taken since the clocks differ, the time here: seconds, microseconds,
 --       deadlines that are no whole seconds: number of the task among those taken from 1, ms ...}
---       kinds: n no key, h not a hash, m no message; codes as in include/settle.lua
+--       kinds: n no key, h not a hash, m no message; codes as in include/settle.lua, of the ids behind the
+--       fences first, then of the items
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A task is ours if x:take is the token of our take and its lease is absent or not above the
@@ -20,50 +23,80 @@
 -- could be looked at, nothing is taken. A lease by a wrong clock, as after a suspend of the caller's
 -- host, would have ended before it began, or keep a dead owner's task for too long.
 
-local prefix = ARGV[1]
-local pending, active, lease, paused = KEYS[1], KEYS[2], KEYS[3], KEYS[11]
+local ARGV, prefix, pending = ARGV, ARGV[1], KEYS[1]
+local want = tonumber(ARGV[5])
 
-local want = tonumber(ARGV[9])
-if want > 0 then
-  local bad = misfit({ pending, 'list', active, 'list', lease, 'zset' })
-  if bad then
-    return wrong_type(bad)
+-- The items, and where in ARGV the fence of each stands.
+local ids, kinds, at, fence, fences, lowest, pos = {}, {}, {}, {}, {}, nil, 11
+for number = 1, tonumber(ARGV[10]) do
+  local until_s = tonumber(ARGV[pos + 1])
+  lowest = math.min(lowest or until_s, until_s)
+  fences[number] = pos
+  local n, first = #ids, pos + 2
+  for i = 1, tonumber(ARGV[first]) do
+    ids[n + i], kinds[n + i], fence[n + i] = ARGV[first + i], 'd', pos
+  end
+  pos = first + 1 + #ids - n
+end
+local more = ARGV[pos] and pos
+if more then
+  local n = #ids
+  read_items(more, ids, kinds, at)
+  for i = n + 1, #ids do
+    fence[i] = fences[tonumber(ARGV[at[i] + 1])]
   end
 end
 
-local fences = tonumber(ARGV[14])
-local first = 15 + 2 * fences
-local codes, later, _, note = settle(first + 1, tonumber(ARGV[first]), function(fence, take, score)
-  local token = 13 + 2 * tonumber(fence)
-  return take == ARGV[token] and (not score or score <= tonumber(ARGV[token + 1]))
-end)
-if not codes then
-  return wrong_type(later)
+local waiting = nil
+if want > 0 then
+  waiting = try('LRANGE', pending, -want, -1)
+  if waiting.err then
+    return wrong_type(pending)
+  end
+  if type(try('LLEN', prefix .. 'active')) ~= 'number' then
+    return wrong_type(prefix .. 'active')
+  elseif #ids == 0 and type(try('ZCARD', prefix .. 'lease')) ~= 'number' then
+    return wrong_type(prefix .. 'lease')
+  end
+end
+
+local codes, later, note = '', false, ''
+if #ids > 0 then
+  codes, later, note = settle(ids, kinds, at, more, function(i, take, score)
+    local of = fence[i]
+    return take == ARGV[of] and (not score or score <= tonumber(ARGV[of + 1]))
+  end, lowest and string.format('%d', lowest))
+  if not codes then
+    return wrong_type(later)
+  end
 end
 if want == 0 or later then
-  return { codes, {}, {}, 0, note, '', {} }
+  return { codes, 0, note, 0 }
 end
-if ARGV[13] ~= '' then
-  local time = redis.pcall('TIME')
-  if not time.err and math.abs(tonumber(time[1]) - tonumber(ARGV[2])) > tonumber(ARGV[13]) then
-    return { codes, {}, {}, 0, note, time, {} }
+if ARGV[9] ~= '' then
+  local time = try('TIME')
+  if not time.err and math.abs(tonumber(time[1]) - tonumber(ARGV[2])) > tonumber(ARGV[9]) then
+    return { codes, 0, note, 0, {}, time, {} }
   end
 end
-if redis.call('EXISTS', paused) == 1 then
-  return { codes, {}, {}, 1, note, '', {} }
+if call('EXISTS', prefix .. 'paused') == 1 then
+  return { codes, 1, note, 0 }
+end
+if more then
+  -- Outcomes may have put tasks back.
+  waiting = call('LRANGE', pending, -want, -1)
 end
 
 -- From the tail. Ids without a usable task make room for others, up to a bound.
-local most, bytes, full, looked_at = tonumber(ARGV[10]), 0, false, 0
-local ready, taken, leases, aside, deadlines = {}, {}, {}, {}, {}
-local missing = want
-while missing > 0 and not full and looked_at < 1000 do
-  local ids = redis.call('LRANGE', pending, -missing, -1)
+local most, bytes, full, looked_at, missing, exhausted = tonumber(ARGV[6]), 0, false, 0, want, false
+local reply = { codes, 0, note, 0 }
+local ready, keys, leases, aside, deadlines = {}, {}, {}, {}, {}
+while true do
   local looked = 0
-  for i = #ids, 1, -1 do
-    local id = ids[i]
+  for i = #waiting, 1, -1 do
+    local id = waiting[i]
     local key = prefix .. 't:' .. id
-    local task = redis.pcall('HMGET', key, 'msg', 'x:deadline')
+    local task = try('HMGET', key, 'msg', 'x:deadline')
     local msg = not task.err and task[1]
     if msg then
       bytes = bytes + #msg
@@ -71,40 +104,55 @@ while missing > 0 and not full and looked_at < 1000 do
         full = true
         break
       end
-      ready[#ready + 1] = id
-      taken[#taken + 1] = id
-      taken[#taken + 1] = msg
+      local n = #ready + 1
+      ready[n], keys[n] = id, key
+      reply[2 * n + 3], reply[2 * n + 4] = id, msg
+      leases[2 * n - 1], leases[2 * n] = ARGV[8], id
       if task[2] then
-        deadlines[#deadlines + 1] = #ready
+        deadlines[#deadlines + 1] = n
         deadlines[#deadlines + 1] = task[2]
       end
-      leases[#leases + 1] = ARGV[12]
-      leases[#leases + 1] = id
     else
       aside[#aside + 1] = id
       aside[#aside + 1] = damage(key)
     end
     looked = looked + 1
   end
-  if looked == 0 then
+  if looked > 0 then
+    call('LTRIM', pending, 0, -looked - 1)
+    looked_at = looked_at + looked
+  end
+  exhausted = not full and #waiting < missing
+  missing = want - #ready
+  if missing == 0 or full or exhausted or looked_at >= 1000 then
     break
   end
-  redis.call('RPOP', pending, looked)
-  looked_at = looked_at + looked
-  missing = want - #ready
+  waiting = call('LRANGE', pending, -missing, -1)
 end
 for i = 1, #aside, 2 do
   put_aside(prefix, aside[i], ARGV[2])
 end
-if #ready > 0 then
-  for _, id in ipairs(ready) do
-    local key = prefix .. 't:' .. id
-    redis.call('HSET', key, 'state', 'active', 'x:take', ARGV[11])
-    redis.call('HDEL', key, 'pending_since', 'x:adopt', 'x:cancel', 'x:progress', 'x:at')
+local n = #ready
+if n > 0 then
+  for i = 1, n do
+    call('HDEL', keys[i], 'pending_since', 'x:adopt', 'x:cancel', 'x:progress', 'x:at')
+    call('HSET', keys[i], 'state', 'active', 'x:take', ARGV[7])
   end
   -- The order that as many single takes leave behind: the last one at the head.
-  redis.call('LPUSH', active, unpack(ready))
-  redis.call('ZADD', lease, unpack(leases))
+  call('LPUSH', prefix .. 'active', unpack(ready))
+  if n < 16 then
+    call('ZADD', prefix .. 'lease', unpack(leases))
+  else
+    -- A small sorted set is searched from its start for each member, unless one is longer than Redis keeps so.
+    local long = string.rep('x', 65)
+    leases[2 * n + 1], leases[2 * n + 2] = leases[1], leases[2]
+    leases[1], leases[2] = ARGV[8], long
+    call('ZADD', prefix .. 'lease', unpack(leases))
+    call('ZREM', prefix .. 'lease', long)
+  end
 end
-local exhausted = missing > 0 and not full and redis.call('EXISTS', pending) == 0
-return { codes, taken, aside, exhausted and 1 or 0, note, '', deadlines }
+reply[2], reply[4] = exhausted and 1 or 0, n
+if #aside + #deadlines > 0 then
+  reply[2 * n + 5], reply[2 * n + 6], reply[2 * n + 7] = aside, '', deadlines
+end
+return reply

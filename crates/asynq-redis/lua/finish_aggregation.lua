@@ -15,8 +15,8 @@ local bad = create_misfit(4) or misfit({ set, 'zset', sets, 'zset', KEYS[6], 'zs
 if bad then
   return wrong_type(bad)
 end
-local width = WIDTH[ARGV[5]]
-local code = create_conflict(4, width > 5 and ARGV[4 + width - 2] or nil)
+local width = WIDTH[create_kind(4)]
+local code = create_conflict(4, width > 4 and ARGV[4 + width - 2] or nil)
 local listed = redis.call('ZSCORE', sets, set)
 if not listed then
   return code == '2' and '2' or 'g'

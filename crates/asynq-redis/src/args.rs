@@ -53,6 +53,11 @@ impl Args {
         self.0.push(value);
     }
 
+    /// Returns the number of arguments.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Appends all of `more`.
     pub(crate) fn append(&mut self, mut more: Self) {
         self.0.append(&mut more.0);

@@ -32,9 +32,9 @@ scripts! {
     /// The task of a tick.
     ENQUEUE_TICK = "enqueue_tick" ["container" "exact" "lock" "create"];
     /// Outcomes, then a take.
-    EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "exact" "settle"];
+    EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "exact" "active" "settle"];
     /// Outcomes in the stead of dead owners.
-    RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "exact" "settle"];
+    RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "exact" "active" "settle"];
     /// One task whose message cannot be decoded.
     QUARANTINE = "quarantine" ["container" "aside"];
     /// Adopts the tasks of a lost call.

@@ -1,8 +1,10 @@
 -- include: the types of keys are looked at before anything is written.
 
+local call, try = redis.call, redis.pcall
+
 -- Whether a key is absent or holds the type that the layout says.
 local function holds(key, want)
-  local found = redis.call('TYPE', key).ok
+  local found = call('TYPE', key).ok
   return found == want or found == 'none'
 end
 

@@ -3,8 +3,8 @@
 --
 -- KEYS  1 pending, 2 scheduled, 3 groups
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns
--- items id, kind, x:enq token (16 digits; behind a space the deadline in ms, where it is no whole
---       second), msg and what belongs to the kind:
+-- items id, kind and x:enq token in one (1 and 16 characters; behind a space the deadline in ms, where it is no
+--       whole second), msg and what belongs to the kind:
 --       p -                pending
 --       s process-at       scheduled; as in include/exact.lua
 --       g group            into a group
@@ -12,7 +12,12 @@
 -- codes one character an item: 1 created, 2 the same request created it before, d the lock is taken,
 --       0 the id is taken, w the place for it holds another type, i the index of groups does
 
-local WIDTH = { p = 4, s = 5, g = 5, P = 6, S = 7, G = 7 }
+local WIDTH = { p = 3, s = 4, g = 4, P = 5, S = 6, G = 6 }
+
+-- The kind of the item at ARGV[pos].
+local function create_kind(pos)
+  return string.sub(ARGV[pos + 1], 1, 1)
+end
 
 -- Which places hold another type, of those that `n` items from ARGV[first] on would be written to: their
 -- keys by kind, and by `g:` and a group. Nil if all are well.
@@ -28,7 +33,7 @@ local function create_misfits(first, n)
     end
   end
   for _ = 1, n do
-    local kind = ARGV[pos + 1]
+    local kind = create_kind(pos)
     local where = string.lower(kind)
     if where == 'p' then
       look(where, KEYS[1], 'list')
@@ -36,7 +41,7 @@ local function create_misfits(first, n)
       look(where, KEYS[2], 'zset')
     else
       look(where, KEYS[3], 'set')
-      local group = ARGV[pos + 4]
+      local group = ARGV[pos + 3]
       look('g:' .. group, ARGV[1] .. 'g:' .. group, 'zset')
     end
     pos = pos + WIDTH[kind]
@@ -46,11 +51,11 @@ end
 
 -- What refuses the item at ARGV[pos]: i for the index of groups, w for the place itself, or nil.
 local function create_refusal(misfits, pos)
-  local where = string.lower(ARGV[pos + 1])
+  local where = string.lower(create_kind(pos))
   if misfits[where] then
     return where == 'g' and 'i' or 'w'
   end
-  return where == 'g' and misfits['g:' .. ARGV[pos + 4]] and 'w' or nil
+  return where == 'g' and misfits['g:' .. ARGV[pos + 3]] and 'w' or nil
 end
 
 -- The key that refuses the one item at ARGV[first], or nil.
@@ -61,7 +66,7 @@ end
 
 -- The token of the item at ARGV[pos].
 local function create_token(pos)
-  return string.sub(ARGV[pos + 2], 1, 16)
+  return string.sub(ARGV[pos + 1], 2, 17)
 end
 
 -- What stands against an item: 2, d, 0, or nil if nothing does. The lock comes before the id.
@@ -83,9 +88,9 @@ end
 local function create(first, n, misfits)
   local prefix, codes, pushed, pos = ARGV[1], {}, {}, first
   for i = 1, n do
-    local id, kind, token, msg = ARGV[pos], ARGV[pos + 1], create_token(pos), ARGV[pos + 3]
+    local id, kind, token, msg = ARGV[pos], create_kind(pos), create_token(pos), ARGV[pos + 2]
     local width = WIDTH[kind]
-    local lock = width > 5 and ARGV[pos + width - 2] or nil
+    local lock = width > 4 and ARGV[pos + width - 2] or nil
     local code = misfits and create_refusal(misfits, pos) or create_conflict(pos, lock)
     if not code then
       code = '1'
@@ -95,20 +100,20 @@ local function create(first, n, misfits)
         redis.call('HSET', key, 'msg', msg, 'state', 'pending', 'pending_since', ARGV[3], 'x:enq', token)
         pushed[#pushed + 1] = id
       elseif where == 's' then
-        local score, exact = time_sent(ARGV[pos + 4])
+        local score, exact = time_sent(ARGV[pos + 3])
         redis.call('HSET', key, 'msg', msg, 'state', 'scheduled', 'x:enq', token)
         if exact then
           redis.call('HSET', key, 'x:at', exact)
         end
         redis.call('ZADD', KEYS[2], score, id)
       else
-        local group = ARGV[pos + 4]
+        local group = ARGV[pos + 3]
         redis.call('HSET', key, 'msg', msg, 'state', 'aggregating', 'group', group, 'x:enq', token)
         redis.call('ZADD', prefix .. 'g:' .. group, ARGV[2], id)
         redis.call('SADD', KEYS[3], group)
       end
-      if #ARGV[pos + 2] > 16 then
-        redis.call('HSET', key, 'x:deadline', string.sub(ARGV[pos + 2], 18))
+      if #ARGV[pos + 1] > 17 then
+        redis.call('HSET', key, 'x:deadline', string.sub(ARGV[pos + 1], 19))
       end
       if lock then
         redis.call('HSET', key, 'unique_key', lock)
@@ -122,4 +127,36 @@ local function create(first, n, misfits)
     redis.call('LPUSH', KEYS[1], unpack(pushed))
   end
   return table.concat(codes), pos
+end
+
+-- Creates `n` tasks from ARGV[first] to the last one, if all go to pending and have neither lock nor conflict, as most
+-- do: they are tested and pushed together. Returns the codes, or nil if they are not such tasks and nothing was written, or the
+-- error of Redis that refused the first write.
+local function create_pending(first, n)
+  if #ARGV ~= first - 1 + 3 * n then
+    return nil
+  end
+  local prefix, ids, keys, seen = ARGV[1], {}, {}, {}
+  for i = 1, n do
+    local pos = first + 3 * (i - 1)
+    local id = ARGV[pos]
+    if #ARGV[pos + 1] ~= 17 or seen[id] then
+      return nil
+    end
+    seen[id], ids[i], keys[i] = true, id, prefix .. 't:' .. id
+  end
+  if n == 0 or call('EXISTS', unpack(keys)) > 0 then
+    return nil
+  end
+  local length = try('LPUSH', KEYS[1], unpack(ids))
+  if type(length) == 'table' then
+    return string.sub(length.err, 1, 9) == 'WRONGTYPE' and string.rep('w', n) or length
+  end
+  for i = 1, n do
+    local pos = first + 3 * (i - 1)
+    call(
+      'HSET', keys[i], 'msg', ARGV[pos + 2], 'state', 'pending', 'pending_since', ARGV[3], 'x:enq', create_token(pos)
+    )
+  end
+  return string.rep('1', n)
 end

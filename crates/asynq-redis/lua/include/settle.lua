@@ -1,11 +1,9 @@
 -- include: outcomes. Shared by exchange.lua and recover.lua, which differ in the fence alone.
--- Needs chunks.lua, lock.lua, archive.lua, count.lua, exact.lua.
+-- Needs container.lua, chunks.lua, lock.lua, active.lua, archive.lua, count.lua, exact.lua.
 --
--- KEYS  1 pending, 2 active, 3 lease, 4 retry, 5 archived, 6 completed,
---       7 processed:<day>, 8 failed:<day>, 9 processed, 10 failed
--- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 when new day counters end in s,
---       5 archive cut-off in s, 6 archive limit, 7 most tasks trimmed from the archive,
---       8 most list entries searched by LREM (rules.md#bounded-calls)
+-- ARGV  1 queue prefix, 2 now in s, 3 when new day counters end in s, 4 the day, as in processed:<day>
+-- more  what only some outcomes need, from ARGV[more] on: now in ns, archive cut-off in s, archive limit,
+--       most tasks trimmed from the archive, number of items, then the items:
 -- items id, fence, kind and what belongs to the kind:
 --       d lock             done: delete the task, free the lock
 --       c lock, score, msg completed: keep it until score
@@ -17,176 +15,177 @@
 -- codes one character an item: 1 written, 0 not ours, h the task key is not a hash, s its state is
 --       missing or unknown, + not looked at, offer it again (the call's bound was reached)
 
--- How an outcome is written, by its kind: as it is, as `a`, or as `x`, deleted.
-local ASKED = { archive = 'a', delete = 'x' }
+-- How an outcome other than d and c is written: as its kind says, as `a`, or as `x`, deleted.
 local function as_asked(kind, request, take)
-  if not request or not take or kind == 'd' or kind == 'c' then
+  local what, of = string.match(request, '^(%a+) (.*)$')
+  if of ~= take then
     return kind
   end
-  local what, of = string.match(request, '^(%a+) (.*)$')
-  return of == take and ASKED[what] or kind
+  return what == 'archive' and 'a' or what == 'delete' and 'x' or kind
 end
 
-local WIDTH = { d = 4, c = 6, r = 6, a = 4, q = 3 }
-local STATES = {
-  active = true, pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
-}
+-- Whether a text is the name of a state.
+local function is_state(text)
+  return text == 'active' or text == 'pending' or text == 'scheduled' or text == 'retry' or text == 'archived'
+    or text == 'completed' or text == 'aggregating'
+end
 
--- Writes the outcomes of `n` items that begin at ARGV[first]. `holds_fence(fence, take, score)` says
--- whether an active task is the caller's; score is nil where there is no lease.
--- Returns the codes, whether some were not looked at, where the items end, and a note on counters.
--- On a container of the wrong type it returns nil and the key, and has written nothing.
-local function settle(first, n, holds_fence)
-  local prefix, active, lease = ARGV[1], KEYS[2], KEYS[3]
-  if n == 0 then
-    return '', false, first, ''
+-- Adds the items from ARGV[more + 5] on to lists of their ids, their kinds and where their arguments begin.
+local function read_items(more, ids, kinds, at)
+  local width = { d = 4, c = 6, r = 6, a = 4, q = 3 }
+  local n, pos = #ids, more + 5
+  for i = n + 1, n + tonumber(ARGV[more + 4]) do
+    ids[i], kinds[i], at[i] = ARGV[pos], ARGV[pos + 2], pos
+    pos = pos + width[kinds[i]]
   end
+end
+
+-- The first container that some kinds are written to and that holds another type, or nil.
+local function refuser(kinds)
+  local used = {}
+  for i = 1, #kinds do
+    used[kinds[i]] = true
+  end
+  local prefix = ARGV[1]
+  return used.q and misfit({ KEYS[1], 'list' }) or used.r and misfit({ prefix .. 'retry', 'zset' })
+    or used.a and misfit({ prefix .. 'archived', 'zset' }) or used.c and misfit({ prefix .. 'completed', 'zset' })
+    or nil
+end
+
+-- Writes the outcomes of items. `of_caller(i, take, score)` says whether an active task is the caller's; score is nil
+-- where there is no lease, or where none of the leases is above `lowest`, which may be nil.
+-- Returns the codes, whether some were not looked at, and a note on counters. On a container of the wrong type it
+-- returns nil and the key, and has written nothing.
+local function settle(ids, kinds, at, more, of_caller, lowest)
+  local n, prefix = #ids, ARGV[1]
+  local active, lease = prefix .. 'active', prefix .. 'lease'
 
   -- Look: at the containers that will be written to, and at each item's fence.
-  local length = redis.pcall('LLEN', active)
-  if type(length) == 'table' then
-    return nil, active
-  end
-  local at, ids, used, pos = {}, {}, {}, first
-  for i = 1, n do
-    local kind = ARGV[pos + 2]
-    at[i], ids[i] = pos, ARGV[pos]
-    used[kind] = true
-    pos = pos + WIDTH[kind]
-  end
-  local bad = (used.q and misfit({ KEYS[1], 'list' })) or (used.r and misfit({ KEYS[4], 'zset' }))
-    or (used.a and misfit({ KEYS[5], 'zset' })) or (used.c and misfit({ KEYS[6], 'zset' }))
+  local bad = more and refuser(kinds)
   if bad then
     return nil, bad
   end
-  local scores = redis.pcall('ZMSCORE', lease, unpack(ids))
+  -- Most often all are below, and one number tells it.
+  local above = lowest and try('ZCOUNT', lease, '(' .. lowest, '+inf')
+  local scores = above ~= 0 and try('ZMSCORE', lease, unpack(ids)) or {}
   if scores.err then
     return nil, lease
   end
-  local codes, kinds, archives = {}, {}, false
+  local codes, keys, wanted, found, archives = {}, {}, {}, 0, false
   for i = 1, n do
-    local task = redis.pcall('HMGET', prefix .. 't:' .. ids[i], 'x:take', 'state', 'x:cancel')
+    local id = ids[i]
+    local key, kind = prefix .. 't:' .. id, kinds[i]
+    local task
+    if kind == 'd' or kind == 'c' then
+      task = try('HMGET', key, 'x:take', 'state')
+    else
+      task = try('HMGET', key, 'x:take', 'state', 'x:cancel')
+    end
     if task.err then
       codes[i] = 'h'
-    elseif not holds_fence(ARGV[at[i] + 1], task[1], scores[i] and tonumber(scores[i])) then
+    elseif not of_caller(i, task[1], scores[i] and tonumber(scores[i])) then
       codes[i] = '0'
-    elseif task[2] == 'active' then
-      codes[i] = '1'
-      kinds[i] = as_asked(ARGV[at[i] + 2], task[3], task[1])
-      archives = archives or kinds[i] == 'a'
+    elseif task[2] ~= 'active' then
+      codes[i] = task[1] and not (task[2] and is_state(task[2])) and 's' or '0'
+    elseif wanted[id] then
+      -- An id that comes twice is ended once.
+      codes[i] = '0'
     else
-      codes[i] = task[1] and not STATES[task[2]] and 's' or '0'
+      wanted[id] = i
+      keys[i] = key
+      found = found + 1
+      if task[3] and task[1] then
+        kinds[i] = as_asked(kind, task[3], task[1])
+        archives = archives or kinds[i] == 'a'
+      end
     end
   end
-  if archives and misfit({ KEYS[5], 'zset' }) then
-    return nil, KEYS[5]
+  if found == 0 then
+    return table.concat(codes), false, ''
+  end
+  if archives and misfit({ prefix .. 'archived', 'zset' }) then
+    return nil, prefix .. 'archived'
   end
 
   -- Write: out of active first. It frees memory, so it runs under maxmemory too, and it shows
   -- whether the id stood there at all; if not, nothing else of the item is touched.
-  -- An id that stands there twice is ended once.
-  local left, ended, steps, later = {}, {}, 0, false
-  for i = 1, n do
-    if codes[i] == '1' and ended[ids[i]] then
-      codes[i] = '0'
-    elseif codes[i] == '1' then
-      local id, from = ids[i], -1
-      if steps > tonumber(ARGV[8]) then
-        codes[i], later = '+', true
-      else
-        if length > 512 then
-          -- Oldest first is usual; but old long tasks may fill the tail.
-          local index = redis.call('LPOS', active, id, 'RANK', -1, 'MAXLEN', 256)
-          local head = not index and redis.call('LPOS', active, id, 'MAXLEN', 256)
-          if index then
-            steps = steps + 2 * (length - #left - index)
-          elseif head then
-            from, steps = 1, steps + 256 + 2 * head
-          else
-            steps = steps + length
-          end
-        end
-        if redis.call('LREM', active, from, id) == 0 then
-          codes[i] = '0'
-        else
-          left[#left + 1] = id
-          ended[id] = true
-        end
-      end
-    end
+  local out, later = take_out(active, wanted, found, ids, codes)
+  if not out then
+    return nil, active
   end
-  if #left == 0 then
-    return table.concat(codes), later, pos, ''
+  if #out == 0 then
+    return table.concat(codes), later, ''
   end
-  redis.call('ZREM', lease, unpack(left))
+  call('ZREM', lease, unpack(out))
 
   local gone, ends, pending, retry, archived, completed = {}, {}, {}, {}, {}, {}
-  local function write(id, state, msg)
-    local key = prefix .. 't:' .. id
-    redis.call('HSET', key, 'state', state)
+  local function write(key, state, msg)
     if msg then
-      redis.call('HSET', key, 'msg', msg)
+      call('HSET', key, 'state', state, 'msg', msg)
+    else
+      call('HSET', key, 'state', state)
     end
-    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:unstarted', 'x:at')
+    call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:unstarted', 'x:at')
   end
   for i = 1, n do
     if codes[i] == '1' then
-      local p, id, kind = at[i], ids[i], kinds[i]
+      local p, id, key, kind = at[i], ids[i], keys[i], kinds[i]
       if kind == 'd' then
-        gone[#gone + 1] = prefix .. 't:' .. id
+        gone[#gone + 1] = key
         ends[#ends + 1] = false
-        free_lock(prefix, ARGV[p + 3], id)
+        if p then
+          free_lock(prefix, ARGV[p + 3], id)
+        end
       elseif kind == 'c' then
         completed[#completed + 1] = ARGV[p + 4]
         completed[#completed + 1] = id
-        write(id, 'completed', ARGV[p + 5])
+        write(key, 'completed', ARGV[p + 5])
         ends[#ends + 1] = false
         free_lock(prefix, ARGV[p + 3], id)
       elseif kind == 'r' then
         local score, exact = time_sent(ARGV[p + 4])
         retry[#retry + 1] = score
         retry[#retry + 1] = id
-        write(id, 'retry', ARGV[p + 5])
+        write(key, 'retry', ARGV[p + 5])
         if exact then
-          redis.call('HSET', prefix .. 't:' .. id, 'x:at', exact)
+          call('HSET', key, 'x:at', exact)
         end
         if ARGV[p + 3] == '1' then
           ends[#ends + 1] = true
         end
       elseif kind == 'x' then
-        local key = prefix .. 't:' .. id
         gone[#gone + 1] = key
         ends[#ends + 1] = false
-        free_lock(prefix, redis.call('HGET', key, 'unique_key'), id)
+        free_lock(prefix, call('HGET', key, 'unique_key'), id)
       elseif kind == 'a' then
         archived[#archived + 1] = ARGV[2]
         archived[#archived + 1] = id
         -- One that was given back keeps the message that it has.
         local sent = ARGV[p + 2]
-        write(id, 'archived', sent == 'r' and ARGV[p + 5] or sent == 'a' and ARGV[p + 3])
+        write(key, 'archived', sent == 'r' and ARGV[p + 5] or sent == 'a' and ARGV[p + 3])
         ends[#ends + 1] = true
       else
-        local key = prefix .. 't:' .. id
         pending[#pending + 1] = id
-        redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-        redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
+        call('HSET', key, 'state', 'pending', 'pending_since', ARGV[more])
+        call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
       end
     end
   end
   unlink_all(gone)
   if #completed > 0 then
-    redis.call('ZADD', KEYS[6], unpack(completed))
+    call('ZADD', prefix .. 'completed', unpack(completed))
   end
   if #retry > 0 then
-    redis.call('ZADD', KEYS[4], unpack(retry))
+    call('ZADD', prefix .. 'retry', unpack(retry))
   end
   if #pending > 0 then
-    redis.call('RPUSH', KEYS[1], unpack(pending))
+    call('RPUSH', KEYS[1], unpack(pending))
   end
   if #archived > 0 then
-    redis.call('ZADD', KEYS[5], unpack(archived))
-    trim_archive(prefix, KEYS[5], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]))
+    call('ZADD', prefix .. 'archived', unpack(archived))
+    trim_archive(
+      prefix, prefix .. 'archived', ARGV[more + 1], tonumber(ARGV[more + 2]), tonumber(ARGV[more + 3])
+    )
   end
-  local note = count({ KEYS[7], KEYS[8], KEYS[9], KEYS[10] }, ends, ARGV[4])
-  return table.concat(codes), later, pos, note
+  return table.concat(codes), later, count(prefix, ARGV[4], ends, ARGV[3])
 end

@@ -186,18 +186,18 @@ pub(crate) fn push(
         return Err(BrokerError::Refused { source: reason.into() });
     }
     args.push(&message.id);
-    args.push(match (placement, lock.is_some()) {
-        (Placement::Pending, false) => "p",
-        (Placement::Pending, true) => "P",
-        (Placement::Scheduled(_), false) => "s",
-        (Placement::Scheduled(_), true) => "S",
-        (Placement::Group(_), false) => "g",
-        (Placement::Group(_), true) => "G",
+    let kind = match (placement, lock.is_some()) {
+        (Placement::Pending, false) => 'p',
+        (Placement::Pending, true) => 'P',
+        (Placement::Scheduled(_), false) => 's',
+        (Placement::Scheduled(_), true) => 'S',
+        (Placement::Group(_), false) => 'g',
+        (Placement::Group(_), true) => 'G',
+    };
+    args.push_owned(match deadline.and_then(exact_millis) {
+        Some(millis) => format!("{kind}{token:016x} {millis}").into_bytes(),
+        None => format!("{kind}{token:016x}").into_bytes(),
     });
-    match deadline.and_then(exact_millis) {
-        Some(millis) => args.push(format!("{token:016x} {millis}")),
-        None => args.push(format!("{token:016x}")),
-    }
     args.push_owned(message::encode(message).into());
     match placement {
         Placement::Pending => {}

@@ -1,6 +1,6 @@
 //! Outcomes and takes, one script call for each queue, all in one write.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use asynq_core::{
     broker::{
@@ -12,13 +12,13 @@ use asynq_core::{
     names::{QueueName, TaskId},
 };
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use redis::Value;
 
 use super::{
     batch::{self, cut, in_order},
     quarantine::{self, Fence},
-    settle::{self, Answer, Head},
+    settle::{self, Answer},
 };
 use crate::{
     args::{Args, bound, keys_of},
@@ -113,17 +113,18 @@ async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[S
         }
         // All are written at once; the last one takes.
         let last = calls.len() - 1;
-        let sent = calls.iter().enumerate().map(|(nth, items)| {
+        let sent = calls.into_iter().enumerate().map(|(nth, items)| {
             let want = if nth == last { want } else { 0 };
-            let (keys, args) = render(core, call, &part.queue, items.iter().map(|index| &settle[*index]), want);
-            core.link.eval_on(call.connection, &scripts::EXCHANGE, keys, args)
+            let (keys, args, asked) = render(core, call, &part.queue, items, settle, want);
+            let reply = core.link.eval_on(call.connection, &scripts::EXCHANGE, keys, args);
+            reply.map(|reply| (reply, asked))
         });
         let clock = &core.link.env().clock;
         let asked_at = clock.steady();
         let replies = join_all(sent).await;
         let answered_at = clock.steady();
         let mut took = true;
-        for (nth, (reply, asked)) in replies.into_iter().zip(calls).enumerate() {
+        for (nth, (reply, asked)) in replies.into_iter().enumerate() {
             match reply.and_then(|value| read(value, &part.queue, asked.len())) {
                 Ok(read) => {
                     settle::report_counters(&part.queue, &read.note);
@@ -163,58 +164,88 @@ async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[S
     outcomes
 }
 
-/// The arguments of one call. `now` is that of the moment it is written.
-fn render<'s>(
+/// The settlements of one call that share a fence.
+struct Fenced<'s> {
+    token: &'s CallToken,
+    until: i64,
+    /// Places in the list of settlements.
+    plain: Vec<usize>,
+}
+
+/// The keys and arguments of one call, and the places of the settlements in the order of its answers. `now` is that
+/// of the moment it is written.
+fn render(
     core: &Core,
     call: &CallRecord,
     queue: &QueueName,
-    settlements: impl ExactSizeIterator<Item = &'s Settlement>,
+    items: Vec<usize>,
+    settle: &[Settlement],
     want: u32,
-) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<usize>) {
     let now = core.now();
-    let mut fences: Vec<(&CallToken, i64)> = Vec::new();
-    let count = settlements.len();
-    let mut items = Args::with_capacity(4 * count);
-    for Settlement {
-        lease,
-        message,
-        outcome,
-    } in settlements
-    {
-        let fence = (&lease.token, lease.until.0);
-        let number = fences.iter().rposition(|known| *known == fence).unwrap_or_else(|| {
-            fences.push(fence);
+    let is_plain = |index: &usize| settle::is_plain(queue, &settle[*index].message, &settle[*index].outcome);
+    // Of two outcomes for one task the first counts, so then all keep their order.
+    let apart = items.iter().all(is_plain) || !has_twice(items.iter().map(|index| &settle[*index].lease.id));
+    let mut fences: Vec<Fenced<'_>> = Vec::new();
+    let mut others = Args::default();
+    let mut order = Vec::with_capacity(items.len());
+    let count = items.len();
+    for index in items {
+        let Settlement {
+            lease,
+            message,
+            outcome,
+        } = &settle[index];
+        let (token, until) = (&lease.token, lease.until.0);
+        let known = fences
+            .iter()
+            .rposition(|fence| fence.until == until && fence.token == token);
+        let number = known.unwrap_or_else(|| {
+            let plain = Vec::with_capacity(count);
+            fences.push(Fenced { token, until, plain });
             fences.len() - 1
         });
-        items.push(lease.id.as_str());
-        items.push_count(number + 1);
-        settle::push(&mut items, queue, message, outcome, now);
+        if apart && is_plain(&index) {
+            fences[number].plain.push(index);
+        } else {
+            order.push(index);
+            others.push(lease.id.as_str());
+            others.push_count(number + 1);
+            settle::push(&mut others, queue, message, outcome, now);
+        }
     }
-    let mut args = Head {
-        queue,
-        now,
-        more: 8 + 2 * fences.len() + 4 * count,
-    }
-    .render()
-    .int(i64::from(want))
-    .int(bound(MAX_BATCH_BYTES))
-    .text(call.token.as_str())
-    .int(call.lease_until.0);
+    let mut args = settle::head(queue, now, 6 + 3 * fences.len() + count + 5 + others.len())
+        .int(i64::from(want))
+        .int(bound(MAX_BATCH_BYTES))
+        .text(call.token.as_str())
+        .int(call.lease_until.0);
     if core.link.tells_one_time() {
         args.push_int(MOST_ASKEW);
     } else {
         args.push("");
     }
     args.push_count(fences.len());
-    for (token, until) in fences {
-        args.push(token.as_str());
-        args.push_int(until);
+    let mut answers = Vec::with_capacity(count);
+    for fence in fences {
+        args.push(fence.token.as_str());
+        args.push_int(fence.until);
+        args.push_count(fence.plain.len());
+        for index in &fence.plain {
+            args.push(settle[*index].lease.id.as_str());
+        }
+        answers.extend(fence.plain);
     }
-    args.push_count(count);
-    args.append(items);
-    let mut keys = settle::keys_for(queue, now);
-    keys.extend(keys_of(queue, &["paused"]));
-    (keys, args.done())
+    if !order.is_empty() {
+        settle::push_more(&mut args, now, order.len());
+        args.append(others);
+        answers.extend(order);
+    }
+    (keys_of(queue, &["pending"]), args.done(), answers)
+}
+
+fn has_twice<'i>(ids: impl Iterator<Item = &'i TaskId>) -> bool {
+    let mut seen = HashSet::new();
+    !ids.into_iter().all(|id| seen.insert(id))
 }
 
 /// A task as it was taken: its id, its message, and its deadline in ms where that is no whole second.
@@ -236,27 +267,28 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
     let codes = check_codes(OPERATION, reply.bytes()?, items)?;
     let answers: Option<Vec<_>> = codes.iter().map(|code| Answer::read(*code)).collect();
     let answers = answers.ok_or_else(|| protocol(OPERATION, "an unknown code".to_owned()))?;
-    let mut tasks = reply.list()?;
-    let mut taken = Vec::with_capacity(tasks.len() / 2);
-    while !tasks.is_empty() {
-        taken.push((tasks.bytes()?, tasks.bytes()?, None));
+    let (exhausted, note, count) = (reply.int()? == 1, reply.text()?, reply.int()?);
+    let count = usize::try_from(count).unwrap_or(0).min(reply.len());
+    let mut taken = Vec::with_capacity(count);
+    for _ in 0..count {
+        taken.push((reply.bytes()?, reply.bytes()?, None));
     }
-    let aside = reply.list()?.damaged()?;
-    let aside = aside
-        .into_iter()
-        .map(|(id, kind)| Poison {
+    let (mut aside, mut time) = (Vec::new(), None);
+    if !reply.is_empty() {
+        let damaged = reply.list()?.damaged()?.into_iter();
+        aside.extend(damaged.map(|(id, kind)| Poison {
             queue: queue.clone(),
             id,
             kind,
-        })
-        .collect();
-    let (exhausted, note, time) = (reply.int()? == 1, reply.text()?, reply.time()?);
-    let mut deadlines = reply.list()?;
-    while !deadlines.is_empty() {
-        let number = usize::try_from(deadlines.int()?).unwrap_or(0);
-        let millis = deadlines.millis()?;
-        if let Some(task) = number.checked_sub(1).and_then(|index| taken.get_mut(index)) {
-            task.2 = millis;
+        }));
+        time = reply.time()?;
+        let mut deadlines = reply.list()?;
+        while !deadlines.is_empty() {
+            let number = usize::try_from(deadlines.int()?).unwrap_or(0);
+            let millis = deadlines.millis()?;
+            if let Some(task) = number.checked_sub(1).and_then(|index| taken.get_mut(index)) {
+                task.2 = millis;
+            }
         }
     }
     Ok(Answered {

@@ -19,7 +19,7 @@ use super::{
     batch::{by_queue, cut, in_order},
     exchange::decode,
     quarantine::{self, Fence},
-    settle::{self, Answer, Head},
+    settle::{self, Answer},
 };
 use crate::{
     args::{Args, bound, keys_of},
@@ -154,20 +154,15 @@ async fn recover_queue(
 
 fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let now = core.now();
-    let mut args = Head {
-        queue,
-        now,
-        more: 1 + 6 * items.len(),
-    }
-    .render();
-    args.push_count(items.len());
+    let mut args = settle::head(queue, now, 5 + 6 * items.len());
+    settle::push_more(&mut args, now, items.len());
     for index in items {
         let Recovery { task, outcome } = &batch[*index];
         args.push(&task.message.id);
         args.push_int(task.until.0);
         settle::push(&mut args, queue, &task.message, outcome, now);
     }
-    (settle::keys_for(queue, now), args.done())
+    (keys_of(queue, &["pending"]), args.done())
 }
 
 fn read(value: Value, items: usize) -> Result<(Vec<Answer>, String), BrokerError> {

@@ -11,48 +11,34 @@ use asynq_core::{
 use asynq_proto::Message as _;
 use chrono::{DateTime, Utc};
 
-use crate::args::{Args, keys_of};
+use crate::args::Args;
 
 /// Largest number of archived tasks that one call deletes to make room: more than the 200 outcomes that a call can
 /// archive, so the archive shrinks; 500 of them took Redis 5 ms.
 const MOST_TRIMMED: i64 = 250;
-/// Largest number of entries of `active` that one call searches: a millisecond or two of Redis.
-const MOST_STEPS: i64 = 100_000;
-
-/// KEYS 1 to 10.
-pub(crate) fn keys_for(queue: &QueueName, now: DateTime<Utc>) -> Vec<Vec<u8>> {
-    let mut found = keys_of(queue, &["pending", "active", "lease", "retry", "archived", "completed"]);
-    let day = keys::day(now);
-    for suffix in [
-        format!("processed:{day}"),
-        format!("failed:{day}"),
-        "processed".into(),
-        "failed".into(),
-    ] {
-        found.push(keys::of_queue(queue, &suffix).into_bytes());
-    }
-    found
+/// ARGV 1 to 4, in front of what `more` other arguments say.
+pub(crate) fn head(queue: &QueueName, now: DateTime<Utc>, more: usize) -> Args {
+    Args::with_capacity(4 + more)
+        .text(&keys::queue_prefix(queue))
+        .int(now.timestamp())
+        .int((now + STATS_TTL).timestamp())
+        .text(&keys::day(now))
 }
 
-/// ARGV 1 to 8.
-pub(crate) struct Head<'q> {
-    pub(crate) queue: &'q QueueName,
-    pub(crate) now: DateTime<Utc>,
-    /// About how many more arguments follow.
-    pub(crate) more: usize,
+/// Adds what `include/settle.lua` calls more, up to the number of items.
+pub(crate) fn push_more(args: &mut Args, now: DateTime<Utc>, items: usize) {
+    args.push_int(unix_nanos(now));
+    args.push_int((now - ARCHIVED_AGE).timestamp());
+    args.push_int(i64::from(MAX_ARCHIVED));
+    args.push_int(MOST_TRIMMED);
+    args.push_count(items);
 }
 
-impl Head<'_> {
-    pub(crate) fn render(self) -> Args {
-        Args::with_capacity(8 + self.more)
-            .text(&keys::queue_prefix(self.queue))
-            .int(self.now.timestamp())
-            .int(unix_nanos(self.now))
-            .int((self.now + STATS_TTL).timestamp())
-            .int((self.now - ARCHIVED_AGE).timestamp())
-            .int(i64::from(MAX_ARCHIVED))
-            .int(MOST_TRIMMED)
-            .int(MOST_STEPS)
+/// Returns whether an outcome is one whose id alone is sent: done, with nothing to keep and no lock to free.
+pub(crate) fn is_plain(queue: &QueueName, message: &TaskMessage, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Done { retain } => !(*retain && message.retention > 0) && lock_of(queue, message).is_empty(),
+        _ => false,
     }
 }
 

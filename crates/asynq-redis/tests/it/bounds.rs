@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use asynq_core::{
     TaskState,
     broker::{GroupLimits, RECOVER_GRACE},
+    error::SettleError,
     info::{SchedulerEntry, ServerInfo, ServerStatus, WorkerInfo},
     inspect::{ListFilter, PageRequest},
 };
@@ -74,6 +75,83 @@ async fn outcomes_at_either_end_of_a_long_active_list_need_one_call() {
             .await;
         assert!(answer.settled.iter().all(Result::is_ok));
         assert_eq!(scripts_run(&mut bench).await - before, 1, "{command}");
+    }
+}
+
+/// Puts `of` at the places of `list` that are a multiple of `every`, behind `front` strangers, and returns the strangers.
+async fn interleave(bench: &mut Bench, of: &[String], front: usize, every: usize, behind: usize) -> Vec<String> {
+    let strangers = numbered("stranger", front + of.len() * (every - 1) + behind);
+    let mut rest = strangers.iter();
+    let mut list: Vec<&String> = rest.by_ref().take(front).collect();
+    for id in of {
+        list.push(id);
+        list.extend(rest.by_ref().take(every - 1));
+    }
+    list.extend(rest);
+    let active = key("active");
+    bench.raw(&["DEL", &active]).await;
+    let words = ["RPUSH", &active]
+        .into_iter()
+        .chain(list.into_iter().map(String::as_str));
+    bench.raw(&words.collect::<Vec<_>>()).await;
+    strangers
+}
+
+#[tokio::test]
+async fn other_tasks_keep_their_order_when_outcomes_leave_the_active_list() {
+    // Strangers before, between and behind: at the tail, at the head, in the middle, close together and far apart.
+    for (count, front, every, behind) in [
+        (1, 0, 1, 0),
+        (1, 5, 1, 0),
+        (1, 0, 1, 5),
+        (2, 300, 40, 300),
+        (20, 0, 1, 0),
+        (20, 0, 2, 0),
+        (20, 9, 3, 0),
+        (20, 500, 2, 3),
+        (20, 3, 2, 500),
+        (20, 50, 9, 50),
+        (20, 500, 60, 500),
+        (150, 4000, 2, 4000),
+    ] {
+        let mut bench = Bench::start().await;
+        let names = numbered("id", count);
+        enqueue_all(&bench, &names).await;
+        let taken = bench.take(u32::try_from(count).unwrap()).await;
+        let strangers = interleave(&mut bench, &names, front, every, behind).await;
+        let before = scripts_run(&mut bench).await;
+        let answer = bench
+            .exchange(taken.iter().rev().map(|task| settlement(task, DONE)).collect(), 0)
+            .await;
+        let case = (count, front, every, behind);
+        assert!(answer.settled.iter().all(Result::is_ok), "{case:?}");
+        assert_eq!(scripts_run(&mut bench).await - before, 1, "{case:?}");
+        assert_eq!(bench.list("active").await, strangers, "{case:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_active_twice_is_ended_once() {
+    for count in [1, 30] {
+        let mut bench = Bench::start().await;
+        let names = numbered("id", count);
+        enqueue_all(&bench, &names).await;
+        let taken = bench.take(u32::try_from(count).unwrap()).await;
+        let active = key("active");
+        bench.raw(&["LPUSH", &active, "id00000"]).await;
+        bench.raw(&["RPUSH", &active, "id00000"]).await;
+        let twice = taken.iter().chain(&taken[..1]);
+        let settled = bench
+            .exchange(twice.map(|task| settlement(task, DONE)).collect(), 0)
+            .await
+            .settled;
+        assert!(settled[..count].iter().all(Result::is_ok), "{settled:?}");
+        assert!(matches!(settled[count], Err(SettleError::NotOurs)), "{settled:?}");
+        assert_eq!(bench.list("active").await, ["id00000", "id00000"]);
+        assert_eq!(
+            bench.raw_int(&["GET", &key("processed")]).await,
+            i64::try_from(count).unwrap()
+        );
     }
 }
 

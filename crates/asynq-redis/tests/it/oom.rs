@@ -222,6 +222,30 @@ async fn outcomes_are_written_and_tasks_taken() {
 }
 
 #[tokio::test]
+async fn outcomes_leave_the_active_list_wherever_they_stand() {
+    // Others are pushed back when they stand between, and are walked over when they are many.
+    for every in [2, 20] {
+        let mut bench = Bench::start().await;
+        let names: Vec<String> = (0..10 * every).map(|n| format!("id{n}")).collect();
+        bench
+            .enqueue_ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
+        let tasks = bench.take(u32::try_from(names.len()).unwrap()).await;
+        fill(&mut bench).await;
+        let ended = tasks.iter().step_by(every).map(|task| settlement(task, DONE)).collect();
+        let settled = bench.exchange(ended, 0).await.settled;
+        assert_eq!(settled.len(), 10);
+        assert!(settled.iter().all(Result::is_ok), "{settled:?}");
+        let others = (0..names.len())
+            .rev()
+            .filter(|n| n % every != 0)
+            .map(|n| names[n].clone());
+        assert_eq!(bench.list("active").await, others.collect::<Vec<_>>());
+        assert_eq!(bench.audit(&q()).await, []);
+    }
+}
+
+#[tokio::test]
 async fn leases_are_kept() {
     let mut bench = Bench::start().await;
     bench.enqueue_ids(&["a", "b"]).await;

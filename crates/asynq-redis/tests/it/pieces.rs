@@ -144,8 +144,7 @@ async fn a_set_that_was_finished_in_part_never_runs_again() {
         now.as_bytes(),
         nanos.as_bytes(),
         b"sum",
-        b"p",
-        b"0000000000000007",
+        b"p0000000000000007",
         &message,
     ];
     assert_eq!(bench.client.ok(&words).await.text(), "1");

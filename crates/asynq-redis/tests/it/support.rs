@@ -70,6 +70,12 @@ impl Bench {
         self.raw(words).await.int()
     }
 
+    /// The texts of a list of the queue, from its head.
+    pub(crate) async fn list(&mut self, name: &str) -> Vec<String> {
+        let items = self.raw(&["LRANGE", &key(name), "0", "-1"]).await.array();
+        items.iter().map(RespValue::text).collect()
+    }
+
     /// Microseconds that the server takes, at this moment, for seven thousand commands in a script: about
     /// five thousand where it has a processor to itself. What tests say about the server's work is measured by
     /// this, so that a slow or busy machine fails none. Statistics of commands begin anew.

@@ -130,6 +130,7 @@ macro_rules! __conformance_cases {
             fence {
                 an_outcome_is_written_once
                 an_outcome_twice_in_one_call_is_written_once
+                the_first_of_two_outcomes_is_written
                 a_refused_outcome_harms_no_other
                 a_new_task_under_the_same_id_is_not_ours
                 a_recovered_task_is_not_its_old_owners

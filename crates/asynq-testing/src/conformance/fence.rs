@@ -71,6 +71,27 @@ pub(super) async fn an_outcome_twice_in_one_call_is_written_once(fx: &Fixture) {
     assert_eq!(raw.string("processed").as_deref(), Some("1"));
 }
 
+/// rules.md#fenced-settle: of two outcomes for one task in one call the first is written, whatever they are.
+pub(super) async fn the_first_of_two_outcomes_is_written(fx: &Fixture) {
+    for (nth, second) in [DONE, retry(fx.after(90)), Outcome::Requeue].into_iter().enumerate() {
+        for (letter, first) in [("r", retry(fx.after(60))), ("d", DONE)] {
+            let task = fx.running(request(Q, &format!("{letter}{nth}"))).await;
+            let both = vec![settlement(&task, first), settlement(&task, second.clone())];
+            let settled = fx.exchange(both, 0).await.settled;
+            assert!(settled[0].is_ok(), "{settled:?}");
+            assert!(matches!(settled[1], Err(SettleError::NotOurs)), "{settled:?}");
+        }
+    }
+    let raw = fx.raw().await;
+    assert_eq!(raw.zset("retry").len(), 3);
+    assert!(
+        raw.zset("retry")
+            .iter()
+            .all(|(id, at)| id.starts_with('r') && *at == fx.secs() + 60)
+    );
+    assert_eq!(raw.string("processed").as_deref(), Some("6"));
+}
+
 /// rules.md#fenced-settle: what is not ours does not keep the others from being written.
 pub(super) async fn a_refused_outcome_harms_no_other(fx: &Fixture) {
     fx.enqueue_ids(&["a", "b", "c"]).await;
