@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use asynq_core::{
     Broker, BrokerError, Cancelled, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress,
-    PublishedTree, QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, Then,
-    TreeNode, WorkerInfo,
+    PublishedTree, QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TaskState,
+    Then, TreeNode, WorkerInfo,
     broker::{
         AggregationSet, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, ExpiredPlace, Forwarded,
         GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
@@ -370,6 +370,10 @@ impl Inspect for KitStorage {
 
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
         self.inner.task_info(queue, id).await
+    }
+
+    async fn task_state(&self, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
+        self.inner.task_state(queue, id).await
     }
 
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {

@@ -10,10 +10,11 @@ use std::{
 
 use asynq::{
     Client, Error, Inspector, Server, ServerConfig, Task, TaskInfo, TaskState,
+    client::Waited,
     config::ClientConfig,
     redis::{RedisBroker, RedisConnectionType},
 };
-use asynq_testing::RedisServer;
+use asynq_testing::{RedisServer, Resp};
 
 const QUEUE: &str = "default";
 const LIMIT: usize = 1 << 10;
@@ -129,4 +130,38 @@ async fn a_stored_message_beyond_the_limit_runs_and_is_listed_moved_and_deleted(
     assert_eq!(bench.until("a", TaskState::Completed).await.payload.len(), LARGE);
     server.shutdown().await;
     client.close().await;
+}
+
+/// A wait looks many times; the payload travels at its end, and not before.
+#[tokio::test]
+async fn a_wait_for_a_large_task_reads_it_once() {
+    const WHOLE: usize = 15 << 20;
+    let bench = Bench::new().await;
+    let client = Client::new(bench.connection()).await.unwrap();
+    let task = Task::new("t", &vec![b'x'; WHOLE]).unwrap();
+    let info = client
+        .enqueue(task.with_process_in(Duration::from_secs(3600)))
+        .await
+        .unwrap();
+    let mut raw = bench.redis.client().await;
+    let before = stats(&mut raw).await;
+    let waited = client.wait(&info, Duration::from_millis(500)).await.unwrap();
+    assert!(
+        matches!(&waited, Waited::NotYet(now) if now.payload.len() == WHOLE),
+        "not a scheduled task of that size"
+    );
+    let after = stats(&mut raw).await;
+    let [bytes, commands] = [0, 1].map(|n| after[n] - before[n]);
+    assert!((WHOLE..2 * WHOLE).contains(&bytes), "{bytes} bytes");
+    assert!(commands > 10, "{commands} commands are no looks again and again");
+    client.close().await;
+}
+
+/// The bytes that the server has sent and the commands that it has carried out.
+async fn stats(raw: &mut Resp) -> [usize; 2] {
+    let info = raw.cmd(&["INFO", "stats"]).await.text();
+    ["total_net_output_bytes", "total_commands_processed"].map(|name| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().trim().parse().unwrap()
+    })
 }

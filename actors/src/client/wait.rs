@@ -54,7 +54,7 @@ impl Client {
     ///
     /// It works the same with servers of ours and of Go's: the task is looked at again and again, after 10 ms
     /// at first and then after growing pauses, each about an eighth of the time waited so far, 1 s at most.
-    /// Each look reads the task, its payload included. The time is tokio's, also where a test has a clock of its
+    /// A look reads the state alone; the whole task is read once, at the end. The time is tokio's, also where a test has a clock of its
     /// own.
     ///
     /// A handler that waits for another task holds its slot meanwhile. Where all slots wait for tasks of the same
@@ -114,16 +114,20 @@ impl Client {
         let began = Instant::now();
         loop {
             let left = within.saturating_sub(began.elapsed());
-            let look = timeout(left.saturating_add(ANSWER_SLACK), self.look(queue, id));
+            let look = timeout(left.saturating_add(ANSWER_SLACK), self.look(queue, id, left.is_zero()));
             let looked = look.await.unwrap_or_else(|_| Err(self.broker.unreachable()));
             let left = within.saturating_sub(began.elapsed());
             match looked {
-                Ok(info) => match info.state {
-                    TaskState::Completed => return Ok(Waited::Completed(Box::new(info))),
-                    TaskState::Archived => return Ok(Waited::Archived(Box::new(info))),
-                    _ if left.is_zero() => return Ok(Waited::NotYet(Box::new(info))),
+                Ok(Some(info)) => match info.state {
+                    TaskState::Completed => return Ok(Waited::Completed(info)),
+                    TaskState::Archived => return Ok(Waited::Archived(info)),
+                    _ if left.is_zero() => return Ok(Waited::NotYet(info)),
+                    // It had ended a moment before, and is run once more.
                     _ => {}
                 },
+                // The time is over: the next look reads the whole.
+                Ok(None) if left.is_zero() => continue,
+                Ok(None) => {}
                 Err(BrokerError::TaskNotFound { .. } | BrokerError::QueueNotFound { .. }) => return Ok(Waited::Gone),
                 Err(error) if left.is_zero() || !error.is_retryable() => return Err(error.into()),
                 Err(_) => {}
@@ -133,8 +137,15 @@ impl Client {
         }
     }
 
-    async fn look(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+    /// Reads the task if it has ended, or if this is the `last` look. Read in two steps, it may be another one by the
+    /// second.
+    async fn look(&self, queue: &QueueName, id: &TaskId, last: bool) -> Result<Option<Box<TaskInfo>>, BrokerError> {
         let storage = self.broker.prompt_storage(CONNECTING).await?;
-        storage.task_info(queue, id).await
+        let has_ended = |state| matches!(state, TaskState::Completed | TaskState::Archived);
+        if last || has_ended(storage.task_state(queue, id).await?) {
+            Ok(Some(Box::new(storage.task_info(queue, id).await?)))
+        } else {
+            Ok(None)
+        }
     }
 }

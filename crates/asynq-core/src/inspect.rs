@@ -244,6 +244,13 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError>;
 
+    /// The state of one task, at the same small cost however large the task is: it reads neither its message nor
+    /// its result, and so does not see whether they can be read.
+    ///
+    /// # Errors
+    /// Those of [`task_info`](Self::task_info), without the ones for a message that cannot be decoded.
+    async fn task_state(&self, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError>;
+
     /// Makes a scheduled, retry, archived or aggregating task pending now, at the end of the line (Go:
     /// `RunTask`). Its unique lock, its message and the counters stay as they are. One that waited in a group
     /// runs alone, and does not come back to the group when it fails (differences.md#the-group-field). Its

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use asynq_core::{
+    TaskState,
     cancel::{Cancelled, Then},
     error::BrokerError,
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
@@ -42,6 +43,10 @@ impl Inspect for MemoryBroker {
 
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
         self.with(|data, now| inspect::task_info(data, queue, id, now))?
+    }
+
+    async fn task_state(&self, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
+        self.with(|data, _| inspect::task_state(data, queue, id))?
     }
 
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_core::{
-    Result as AsynqResult,
+    Result as AsynqResult, TaskState,
     broker::{
         AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
         ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick,
@@ -347,6 +347,10 @@ impl Inspect for RedisBroker {
 
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
         ops::inspect::task_info(&self.core, queue, id).await
+    }
+
+    async fn task_state(&self, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
+        ops::inspect::task_state(&self.core, queue, id).await
     }
 
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {

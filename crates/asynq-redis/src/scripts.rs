@@ -99,6 +99,8 @@ scripts! {
     LIST_TASKS = "list_tasks" ["container" "aside"];
     /// One task.
     TASK_INFO = "task_info" ["aside"];
+    /// The state of one task.
+    TASK_STATE = "task_state" ["aside"];
     /// A task that waits, now.
     RUN_TASK = "run_task" ["container" "aside"];
     /// The end of a run, on request.

@@ -78,6 +78,7 @@ pub enum Op {
     GroupInfos,
     ListTasks,
     TaskInfo,
+    TaskState,
     RunTask,
     CancelTask,
     Pause,

@@ -187,23 +187,9 @@ pub(crate) fn task_info(
     id: &TaskId,
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, BrokerError> {
-    let queue = known(data, name)?;
-    let poison = |kind| BrokerError::Poison {
-        queue: name.clone(),
-        id: id.clone(),
-        kind,
-    };
-    let task = match queue.task(id) {
-        Err(PoisonKind::NoHash) => {
-            return Err(BrokerError::TaskNotFound {
-                queue: name.clone(),
-                id: id.clone(),
-            });
-        }
-        found => found.map_err(poison)?,
-    };
-    let message = task.message(name, id).map_err(poison)?;
-    let state = task.known_state().map_err(poison)?;
+    let (queue, task) = found(data, name, id)?;
+    let message = task.message(name, id).map_err(|kind| poison(name, id, kind))?;
+    let state = task.known_state().map_err(|kind| poison(name, id, kind))?;
     let due = match state {
         TaskState::Pending => Some(now),
         TaskState::Scheduled => queue.scheduled.score(id).and_then(from_unix_secs),
@@ -214,6 +200,35 @@ pub(crate) fn task_info(
     info.is_orphaned = state == TaskState::Active && is_over(queue, id, now);
     info.progress = progress_of(task);
     Ok(info)
+}
+
+/// The state of one task.
+pub(crate) fn task_state(data: &mut Data, name: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
+    let (_, task) = found(data, name, id)?;
+    match &task.msg {
+        Some(_) => task.known_state().map_err(|kind| poison(name, id, kind)),
+        None => Err(poison(name, id, PoisonKind::NoMessage)),
+    }
+}
+
+fn found<'d>(data: &'d mut Data, name: &QueueName, id: &TaskId) -> Result<(&'d Queue, &'d TaskHash), BrokerError> {
+    let queue = known(data, name)?;
+    match queue.task(id) {
+        Ok(task) => Ok((queue, task)),
+        Err(PoisonKind::NoHash) => Err(BrokerError::TaskNotFound {
+            queue: name.clone(),
+            id: id.clone(),
+        }),
+        Err(kind) => Err(poison(name, id, kind)),
+    }
+}
+
+fn poison(name: &QueueName, id: &TaskId, kind: PoisonKind) -> BrokerError {
+    BrokerError::Poison {
+        queue: name.clone(),
+        id: id.clone(),
+        kind,
+    }
 }
 
 /// Begins a pause. The queue need not exist.

@@ -235,24 +235,11 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
     .await;
     must_be_listed(queue, known)?;
     let mut reply = Reply::of_script("task_info", found?)?;
-    let poison = |kind| BrokerError::Poison {
-        queue: queue.clone(),
-        id: id.clone(),
-        kind,
-    };
-    match reply.damage()? {
-        Some(PoisonKind::NoHash) => {
-            return Err(BrokerError::TaskNotFound {
-                queue: queue.clone(),
-                id: id.clone(),
-            });
-        }
-        Some(kind) => return Err(poison(kind)),
-        None => {}
-    }
+    must_be_usable(&mut reply, queue, id)?;
     let state = reply.text()?;
-    let (_, message) = decode(queue, id.as_str().as_bytes(), reply.bytes()?).map_err(|(_, kind)| poison(kind))?;
-    let state: TaskState = state.parse().map_err(|_| poison(PoisonKind::BadState))?;
+    let (_, message) =
+        decode(queue, id.as_str().as_bytes(), reply.bytes()?).map_err(|(_, kind)| poison(queue, id, kind))?;
+    let state: TaskState = state.parse().map_err(|_| poison(queue, id, PoisonKind::BadState))?;
     let result = reply.bytes()?;
     let (score, lease) = (reply.maybe_int()?, reply.maybe_int()?);
     let due = match state {
@@ -263,6 +250,43 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
     info.progress = Progress::decode(&reply.bytes()?);
     info.is_orphaned = state == TaskState::Active && is_over(lease, now);
     Ok(info)
+}
+
+pub(crate) async fn task_state(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
+    let keys = vec![keys::task(queue, id).into_bytes()];
+    let (known, found) = join(
+        is_listed(core, queue),
+        core.link
+            .eval(&scripts::TASK_STATE, keys, Args::with_capacity(0).done()),
+    )
+    .await;
+    must_be_listed(queue, known)?;
+    let mut reply = Reply::of_script("task_state", found?)?;
+    must_be_usable(&mut reply, queue, id)?;
+    reply
+        .text()?
+        .parse()
+        .map_err(|_| poison(queue, id, PoisonKind::BadState))
+}
+
+/// Reads what is wrong with a task.
+fn must_be_usable(reply: &mut Reply, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+    match reply.damage()? {
+        None => Ok(()),
+        Some(PoisonKind::NoHash) => Err(BrokerError::TaskNotFound {
+            queue: queue.clone(),
+            id: id.clone(),
+        }),
+        Some(kind) => Err(poison(queue, id, kind)),
+    }
+}
+
+fn poison(queue: &QueueName, id: &TaskId, kind: PoisonKind) -> BrokerError {
+    BrokerError::Poison {
+        queue: queue.clone(),
+        id: id.clone(),
+        kind,
+    }
 }
 
 pub(crate) async fn pause(core: &Core, queue: &QueueName) -> Result<(), BrokerError> {

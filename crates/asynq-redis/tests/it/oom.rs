@@ -55,6 +55,7 @@ const PINNED: &[(&str, &str)] = &[
     ("memory_usage", "reads_work"),
     ("list_tasks", "reads_work"),
     ("task_info", "reads_work"),
+    ("task_state", "reads_work"),
     ("audit_container", "reads_work"),
     ("audit_places", "reads_work"),
     ("audit_leases", "reads_work"),
@@ -547,6 +548,7 @@ async fn reads_work() {
         1
     );
     bench.storage.task_info(&q(), &id("a")).await.unwrap();
+    bench.storage.task_state(&q(), &id("a")).await.unwrap();
     assert_eq!(bench.audit(&q()).await.len(), 2, "a wrong state, and twice");
     assert!(bench.audit_pages(&q()).await > 1);
     for kind in [WatchKind::Pending, WatchKind::Delayed] {

@@ -314,6 +314,11 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         "task_info",
         storage.task_info(&q(), &id("pe-0050000")).await.unwrap()
     );
+    holds!(
+        bench,
+        "task_state",
+        storage.task_state(&q(), &id("pe-0050000")).await.unwrap()
+    );
     let mut next = 0;
     holds!(bench, "run_task", {
         next += 1;

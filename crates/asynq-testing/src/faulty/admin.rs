@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use asynq_core::{
     BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
-    TaskInfo, Then, WorkerInfo,
+    TaskInfo, TaskState, Then, WorkerInfo,
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
 };
@@ -42,6 +42,12 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
         self.faults
             .guard_queue(Op::TaskInfo, queue, self.inner.task_info(queue, id))
+            .await
+    }
+
+    async fn task_state(&self, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
+        self.faults
+            .guard_queue(Op::TaskState, queue, self.inner.task_state(queue, id))
             .await
     }
 
