@@ -13,7 +13,7 @@ use std::{any::Any, sync::Arc};
 use asynq_core::{Env, Result, config::Settings};
 
 use self::{
-    handlers::HandlerActorSpec,
+    handlers::{HandlerActorSpec, Prepared},
     heartbeater::{Heartbeater, Identity},
     processor::ProcessorArgs,
     router::{HandlerRef, Router},
@@ -36,7 +36,7 @@ const PATH: &str = "system/work";
 /// The parts of the branch.
 pub(crate) struct Work<'s> {
     pub(crate) settings: &'s Settings,
-    pub(crate) handler_actors: &'s [HandlerActorSpec],
+    pub(crate) handler_actors: &'s [(HandlerActorSpec, Prepared)],
     /// The handler of the tasks that no handler actor is for.
     pub(crate) plain: Option<HandlerRef>,
     pub(crate) exchange: &'s Exchange,
@@ -99,8 +99,8 @@ impl Work<'_> {
     /// handler of a task. Crashes of instances never count (rules.md#tasks-break-no-supervisor).
     fn handlers(&self) -> Result<(Option<ChildSpec>, Router)> {
         const PATH: &str = "system/work/handlers";
-        let (tree, states) = (&self.supervisors.tree, &self.settings.states);
-        let (actors, instances) = handlers::build(self.handler_actors, PATH, tree, self.env, states)?;
+        let tree = &self.supervisors.tree;
+        let (actors, instances) = handlers::build(self.handler_actors, PATH, tree, self.env)?;
         let child = (!instances.is_empty()).then(|| {
             let supervisors = SupervisorSettings {
                 intensity: Intensity::UNLIMITED,

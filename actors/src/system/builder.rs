@@ -36,7 +36,7 @@ use crate::{
     },
     work::{
         Work,
-        handlers::{self, HandlerActorSpec},
+        handlers::{self, HandlerActorSpec, Prepared},
         router::HandlerRef,
     },
 };
@@ -240,8 +240,8 @@ impl AsynqSystemBuilder {
         self.start(Some(supervisor)).await
     }
 
-    /// Returns all faults of the settings and of the handlers.
-    fn validate(&self) -> Result<(Settings, ClientSettings), ConfigError> {
+    /// Returns all faults of the settings, of the handlers, and of what is `prepared` around the handler actors.
+    fn validate(&self, prepared: &[Prepared]) -> Result<(Settings, ClientSettings), ConfigError> {
         let handler = (self.plain()).map_or(Ok(()), |handler| handler.0.check_with(self.config.states()));
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
         let server = self.config.validate().map_err(|error| faults.extend(error.faults));
@@ -249,7 +249,7 @@ impl AsynqSystemBuilder {
             .client_config
             .validate()
             .map_err(|error| faults.extend(error.faults));
-        faults.extend(handlers::check(&self.handler_actors));
+        faults.extend(handlers::check(&self.handler_actors, prepared, self.config.states()));
         faults.extend(self.scheduler.faults());
         match (server, client) {
             (Ok(server), Ok(client)) if faults.is_empty() => Ok((server, client)),
@@ -258,7 +258,9 @@ impl AsynqSystemBuilder {
     }
 
     async fn start(self, parent: Option<ActorCell>) -> Result<AsynqSystem> {
-        let (settings, client_settings) = self.validate()?;
+        let prepared = handlers::prepare(&self.handler_actors);
+        let (settings, client_settings) = self.validate(&prepared)?;
+        let handler_actors: Vec<_> = self.handler_actors.iter().cloned().zip(prepared).collect();
         remember_panics();
         let env = self.env.clone();
         let lending = Lending::new();
@@ -319,7 +321,7 @@ impl AsynqSystemBuilder {
         if takes {
             let work = Work {
                 settings: &settings,
-                handler_actors: &self.handler_actors,
+                handler_actors: &handler_actors,
                 plain: self.plain(),
                 exchange: &exchange,
                 client: Client::of_system(client.clone(), lending.handle()).for_runs(),

@@ -25,7 +25,10 @@ pub use self::{
     middleware::ActorHandler,
 };
 use self::{instance::Instance, middleware::Around, pool::PoolParts};
-pub(crate) use self::{middleware::Actors, pool::Pool};
+pub(crate) use self::{
+    middleware::{Actors, Prepared},
+    pool::Pool,
+};
 use crate::supervision::{
     supervisor::{ChildSpec, Restart, Shutdown},
     tree::{Tree, child_path},
@@ -284,12 +287,21 @@ impl fmt::Debug for HandlerActorSpec {
     }
 }
 
-/// Everything that is wrong with the specs.
-pub(crate) fn check(specs: &[HandlerActorSpec]) -> Vec<ConfigFault> {
+/// Makes what is around the instances of each spec.
+pub(crate) fn prepare(specs: &[HandlerActorSpec]) -> Vec<Prepared> {
+    specs.iter().map(|spec| spec.around.prepare()).collect()
+}
+
+/// Everything that is wrong with the specs and with what is [prepared](prepare) for them.
+pub(crate) fn check(specs: &[HandlerActorSpec], prepared: &[Prepared], states: &States) -> Vec<ConfigFault> {
     let mut faults = Vec::new();
     let mut patterns = Patterns::new();
-    for spec in specs {
+    for (spec, prepared) in specs.iter().zip(prepared) {
         spec.check(&mut faults);
+        faults.extend(prepared.faults(states).into_iter().map(|fault| ConfigFault {
+            field: "handler_actor",
+            problem: format!("{:?}: {fault}", Excerpt(&spec.pattern)),
+        }));
         if let Err(error) = patterns.insert(spec.pattern.clone(), ()) {
             faults.push(ConfigFault {
                 field: "handler_actor",
@@ -303,17 +315,15 @@ pub(crate) fn check(specs: &[HandlerActorSpec]) -> Vec<ConfigFault> {
 /// The pools of specs that were found good, and the instances as children of the actor at `path`.
 ///
 /// # Errors
-/// [`Error::Config`] where what is put around the instances finds fault with itself; [`Error::Actor`] where
-/// [`check`] finds fault with the patterns.
+/// [`Error::Actor`] where [`check`] finds fault with the patterns.
 pub(crate) fn build(
-    specs: &[HandlerActorSpec],
+    specs: &[(HandlerActorSpec, Prepared)],
     path: &str,
     tree: &Tree,
     env: &Env,
-    states: &States,
 ) -> Result<(Patterns<Actors>, Vec<ChildSpec>), Error> {
     let (mut pools, mut children) = (Patterns::new(), Vec::new());
-    for spec in specs {
+    for (spec, prepared) in specs {
         let ids: Vec<_> = (0..spec.instances)
             .map(|number| format!("{}#{number}", spec.pattern))
             .collect();
@@ -337,10 +347,8 @@ pub(crate) fn build(
                 .heard_by(move || mourned.mourn(number));
             children.push(child);
         }
-        let actors = spec.around.put(pool);
-        actors.check(states)?;
         pools
-            .insert(spec.pattern.clone(), actors)
+            .insert(spec.pattern.clone(), prepared.put(pool))
             .map_err(|error| Error::Actor(error.into()))?;
     }
     Ok((pools, children))

@@ -1,10 +1,15 @@
 //! Middleware and layers around the tasks of a handler actor.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use asynq_core::{
     ConfigError, Error, Handler, Result, ServeMux, States, Task, TaskContext,
+    error::ConfigFault,
     mux::{Middleware, Next},
 };
 
@@ -66,21 +71,44 @@ impl Around {
         });
     }
 
-    /// The instances with all of it around them.
-    pub(super) fn put(&self, pool: Arc<Pool>) -> Actors {
-        if self.0.is_empty() {
-            return Actors { pool, around: None };
-        }
+    /// Makes all of it around instances that are to come.
+    pub(super) fn prepare(&self) -> Prepared {
+        let pool = Arc::<OnceLock<_>>::default();
         let innermost: Arc<dyn Handler> = Arc::new(Innermost(Arc::clone(&pool)));
-        let wrapped = self
-            .0
-            .iter()
-            .rev()
-            .fold(innermost, |inner, wrap| wrap(ActorHandler(inner)));
+        let around = (!self.0.is_empty()).then(|| {
+            let inside_out = self.0.iter().rev();
+            inside_out.fold(innermost, |inner, wrap| wrap(ActorHandler(inner)))
+        });
+        Prepared { pool, around }
+    }
+}
+
+/// What is around the instances of one spec, before there are any: so its faults are known with all others.
+pub(crate) struct Prepared {
+    pool: Arc<OnceLock<Arc<Pool>>>,
+    around: Option<Arc<dyn Handler>>,
+}
+
+impl Prepared {
+    /// Returns what is wrong with it.
+    pub(super) fn faults(&self, states: &States) -> Vec<ConfigFault> {
+        let checked = self.around.as_ref().map_or(Ok(()), |around| around.check_with(states));
+        checked.err().map_or_else(Vec::new, |error| error.faults)
+    }
+
+    /// Puts it around the instances.
+    pub(super) fn put(&self, pool: Arc<Pool>) -> Actors {
+        let pool = Arc::clone(self.pool.get_or_init(|| pool));
         Actors {
             pool,
-            around: Some(wrapped),
+            around: self.around.clone(),
         }
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prepared({})", self.around.is_some())
     }
 }
 
@@ -110,13 +138,6 @@ impl Actors {
             done => Handled::Ended(done),
         }
     }
-
-    pub(super) fn check(&self, states: &States) -> Result<()> {
-        Ok(self
-            .around
-            .as_ref()
-            .map_or(Ok(()), |around| around.check_with(states))?)
-    }
 }
 
 impl fmt::Debug for Actors {
@@ -139,7 +160,7 @@ struct Unrun {
     snooze: Error,
 }
 
-struct Innermost(Arc<Pool>);
+struct Innermost(Arc<OnceLock<Arc<Pool>>>);
 
 #[async_trait]
 impl Handler for Innermost {
@@ -149,7 +170,12 @@ impl Handler for Innermost {
                 "middleware gave a handler actor another task than that of the run: it has no context",
             ));
         };
-        match self.0.run(task, &context).await {
+        let Some(pool) = self.0.get() else {
+            return Err(Error::other(
+                "a handler actor was given a task before its system had started",
+            ));
+        };
+        match pool.run(task, &context).await {
             Handled::Ended(result) => result,
             Handled::PutBack(PutBack { after, why }) => Err(Error::other(Unrun {
                 after,

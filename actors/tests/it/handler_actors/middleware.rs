@@ -1,15 +1,21 @@
 //! Middleware and layers around the tasks of a handler actor.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use asynq_actors::ActorHandler;
+use async_trait::async_trait;
+use asynq_actors::{ActorHandler, AsynqSystem};
 use asynq_core::{
-    Directive, Error, Result, ServeMux, Task, TaskState,
+    BoxError, Directive, Error, PeriodicTaskConfig, PeriodicTaskConfigProvider, Result, ServeMux, ServerConfig, Task,
+    TaskState,
     mux::{Middleware, Next},
 };
+use asynq_memory::MemoryStore;
 
 use super::kit::{House, MINUTE, Stage, config, task};
 
@@ -156,18 +162,71 @@ async fn another_task_than_that_of_the_run_is_refused() {
     house.close().await;
 }
 
-/// As with a plain handler, what cannot work refuses the start.
+/// A provider of periodic tasks that counts how often it was asked.
+#[derive(Clone, Default)]
+struct Provider(Arc<AtomicU32>);
+
+#[async_trait]
+impl PeriodicTaskConfigProvider for Provider {
+    async fn get_configs(&self) -> Result<Vec<PeriodicTaskConfig>, BoxError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+}
+
+/// As with a plain handler, what cannot work refuses the start: all of it at once, and before anybody is asked for
+/// periodic tasks.
 #[tokio::test(start_paused = true)]
-async fn faults_of_what_is_around_refuse_the_start() {
-    let spec = Stage::new().spec("t").around(|actors: ActorHandler| {
-        let mut mux = ServeMux::new();
-        mux.handle(" ", actors);
-        mux
-    });
-    let refused = asynq_actors::AsynqSystem::builder(asynq_memory::MemoryStore::new())
-        .handler_actor(spec)
+async fn faults_of_what_is_around_are_told_with_all_others() {
+    let stage = Stage::new();
+    let faulty = |pattern: &str| {
+        stage.spec(pattern).around(|actors: ActorHandler| {
+            let mut mux = ServeMux::new();
+            mux.handle(" ", actors.clone())
+                .handle("x", actors.clone())
+                .handle("x", actors);
+            mux
+        })
+    };
+    let provider = Provider::default();
+    let refused = AsynqSystem::builder(MemoryStore::new())
+        .config(ServerConfig::new().concurrency(0))
+        .handler_actor(faulty("t"))
+        .handler_actor(faulty("u"))
+        .handler_actor(stage.spec("v").instances(0))
+        .periodic_tasks(provider.clone(), None)
         .spawn()
         .await
         .unwrap_err();
-    assert!(matches!(refused, Error::Config(_)), "{refused}");
+    let Error::Config(refused) = refused else {
+        panic!("{refused}")
+    };
+    let told: Vec<_> = refused.faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "concurrency must be 1 to 1000000, not 0",
+            "handler_actor \"t\": pattern \" \" is refused: asynq: invalid pattern",
+            "handler_actor \"t\": pattern \"x\" is refused: asynq: multiple registrations for x",
+            "handler_actor \"u\": pattern \" \" is refused: asynq: invalid pattern",
+            "handler_actor \"u\": pattern \"x\" is refused: asynq: multiple registrations for x",
+            "handler_actor \"v\": instances must be 1 to 1000, not 0",
+        ]
+    );
+    assert_eq!(provider.0.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_around_is_made_once() {
+    let made = Arc::<AtomicU32>::default();
+    let count = Arc::clone(&made);
+    let spec = Stage::new().spec("t").instances(3).around(move |actors: ActorHandler| {
+        count.fetch_add(1, Ordering::SeqCst);
+        actors
+    });
+    let house = House::open([spec]).await;
+    let info = house.enqueue(task("t", "ok")).await;
+    house.until_done(&info).await;
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+    house.close().await;
 }
