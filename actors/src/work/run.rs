@@ -379,14 +379,14 @@ impl Runner {
                 let again_in = self.env.clock.until(*at);
                 tracing::info!(
                     ?again_in,
-                    "run cancelled on request, retrying unless the request says otherwise"
+                    "run cancelled on request: its task is retried, if the request did not ask to archive or delete it"
                 );
             }
             Outcome::Archive { .. } if requested => {
                 tracing::info!(
                     attempt,
                     of,
-                    "run cancelled on request, archiving its task, which has no retries left, unless the request says otherwise"
+                    "run cancelled on request: its task has no retries left and is archived, if the request did not ask to delete it"
                 );
             }
             Outcome::Retry {

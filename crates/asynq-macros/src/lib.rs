@@ -77,13 +77,14 @@ pub fn task_handler_async(pattern: TokenStream, item: TokenStream) -> TokenStrea
 /// of 365 days. The wire carries whole seconds: fractions are cut when the task is enqueued.
 ///
 /// The type itself has the task type as a constant `TYPE` too, as visible as the type: `SendEmail::TYPE` needs no
-/// import of the trait.
+/// import of the trait. So it cannot have another associated constant of that name: give that one another name, or
+/// implement `TaskPayload` by hand, which is the same constant and a function of the options.
 ///
 /// A generic type is a payload wherever it is `Serialize` and `DeserializeOwned`.
 ///
 /// # Compile errors
 /// A missing `type`; a blank text; a number or duration outside of its range; a key that is unknown or
-/// stands twice; `#[task(…)]` on a field or variant; a union.
+/// stands twice; `#[task(…)]` on a field or variant; a union; a constant `TYPE` of the type's own.
 #[proc_macro_derive(TaskPayload, attributes(task))]
 pub fn derive_task_payload(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

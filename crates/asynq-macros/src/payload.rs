@@ -3,8 +3,8 @@
 mod duration;
 mod settings;
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::{Attribute, Data, DeriveInput, Result, parse_quote, spanned::Spanned};
 
 use self::settings::Settings;
@@ -34,13 +34,16 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 
     let (name, vis) = (&input.ident, &input.vis);
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
-    // So that the type can be asked for without an import of the trait.
+    // So that the type can be asked for without an import of the trait. Where the type has such a constant already, the
+    // compiler points at the task type.
+    let there = Span::call_site().located_at(task_type.span());
+    let constant = quote_spanned!(there=> const TYPE: &'static ::core::primitive::str = #task_type;);
     let inherent = quote! {
         #[automatically_derived]
         impl #impl_generics #name #type_generics #where_clause {
             /// The type of the tasks that have this payload.
             #[allow(dead_code, unreachable_pub, reason = "an application uses it or not")]
-            #vis const TYPE: &'static ::core::primitive::str = #task_type;
+            #vis #constant
         }
     };
 
