@@ -172,7 +172,7 @@ async fn each_end_has_its_answer() {
     world.system.shutdown().await;
 }
 
-/// What has ended by one look may have changed before it is read.
+/// A task that has ended by one look may have changed before it is read.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_changes_between_the_look_and_the_read_is_waited_for_or_gone() {
     let world = World::new().await;

@@ -83,7 +83,7 @@ impl Around {
     }
 }
 
-/// What is around the instances of one spec, before there are any: so its faults are known with all others.
+/// Middleware and layers around the instances of one spec, before there are any: so its faults are known with all others.
 pub(crate) struct Prepared {
     pool: Arc<OnceLock<Arc<Pool>>>,
     around: Option<Arc<dyn Handler>>,
