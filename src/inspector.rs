@@ -169,17 +169,16 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.run_task(&queue, &id).await?)
     }
 
-    /// Asks for the run of a task to end, and says what becomes of the task: it is retried, archived or deleted.
+    /// Asks for the run of a task to end, and for the task to be retried, archived or deleted then.
     ///
-    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task,
-    /// and is carried out by the server of ours that runs it or, where that dies, by the one that recovers the
-    /// task. With [`Cancelled::Kept`] it is certain that the task is not retried unless that was asked for:
-    /// only a run that succeeds or revokes its task ends otherwise, and a recoverer of a Go server, which knows
-    /// no `then`, retries the task of a server that died. [`Cancelled::Told`] means that a Go server runs it,
-    /// and retries it.
+    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task, and
+    /// is carried out by the server that runs it or, if that dies, by the server that recovers the task.
+    /// [`Cancelled::Kept`] means that the task ends as asked, with two exceptions: a run that succeeds or revokes its
+    /// task, and a task of a server that died which a Go server recovers, which does not know `then` and retries it.
+    /// [`Cancelled::Told`] means that a Go server runs the task, and will retry it.
     ///
-    /// How soon is not certain: a server that does not listen at that moment hears of it with the next extension of
-    /// the task's lease, 5 s later by default; and a handler that blocks goes on to its end.
+    /// A server that has lost its connection at that moment receives the request with the next extension of the
+    /// task's lease, 5 s later by default. A handler that blocks runs to its end.
     ///
     /// ```
     /// use asynq::{AsynqSystem, Inspector, Task, TaskState, inspector::{Cancelled, Then}, memory::MemoryStore};

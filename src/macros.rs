@@ -83,7 +83,7 @@ macro_rules! register_async_handlers {
 ///
 /// assert_eq!(send::PATTERN, "email:send");
 /// assert!(send(Task::new(send::PATTERN, b"hello")?).is_ok());
-/// # Ok::<(), asynq::error::Error>(())
+/// # Ok::<(), asynq::Error>(())
 /// ```
 pub use asynq_macros::task_handler;
 
@@ -132,7 +132,7 @@ pub use asynq_macros::task_handler_async;
 ///     .max_retry(5)
 ///     .timeout(Duration::from_secs(30));
 /// assert_eq!(task.options(), &options);
-/// # Ok::<(), asynq::error::Error>(())
+/// # Ok::<(), asynq::Error>(())
 /// ```
 #[cfg(feature = "json")]
 pub use asynq_macros::TaskPayload;

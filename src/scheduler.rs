@@ -84,8 +84,7 @@ impl Scheduler {
         self.handle.register(spec, task)
     }
 
-    /// Registers a task; the options given here take the place of its own, one by one, and are those that
-    /// the tools show.
+    /// Registers a task; the options given here override its own, one by one, and are those that the tools show.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -115,9 +114,9 @@ impl Scheduler {
         self.handle.clone()
     }
 
-    /// Starts, and returns when it runs. The storage is connected to in the background, and tried
-    /// again as long as it takes; ticks that fall from now on are caught up if they are late by up to five
-    /// minutes; for earlier ones see [`MissedTicks`].
+    /// Starts, and returns when it runs. The storage is connected to in the background, with retries for as long as
+    /// it takes; ticks that fall from now on are caught up if they are late by up to five minutes; for earlier ones
+    /// see [`MissedTicks`].
     ///
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Actor`] when its actors

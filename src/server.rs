@@ -85,8 +85,8 @@ impl Server {
         self.life.run("server").await
     }
 
-    /// Starts, and returns when all of it runs. The storage is connected to in the background, and
-    /// tried again as long as it takes.
+    /// Starts, and returns when all of it runs. The storage is connected to in the background, with retries for as
+    /// long as it takes.
     ///
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all

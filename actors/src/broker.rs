@@ -1,7 +1,7 @@
 //! The broker actor: owns the storage. Opens, checks and replaces it, and lends it out; it is closed
 //! when all actors have ended.
 //!
-//! Who sends it what: itself only (`Opened`, `Check`, `Checked`). It waits for nothing in its
+//! Messages: itself only (`Opened`, `Check`, `Checked`). It waits for nothing in its
 //! handler; the network is reached from tasks of its own. On a crash its storage is withdrawn, and
 //! handles wait for that of its successor; calls in flight on the old one end by themselves.
 

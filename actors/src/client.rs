@@ -1,12 +1,11 @@
 //! The client actor: gathers enqueues and sends them in batches.
 //!
-//! Who sends it what: handles send composed requests, each with the permits that bound how much
-//! may wait; user actors send a raw [`EnqueueMsg`]. It waits for nothing: batches go out in tasks
-//! of its own, at once when nothing is in flight, and while one is in flight the next gathers.
-//! A large item goes out alone, and small ones do not wait for its bytes.
-//! What failed is tried again apart from the others, the items of a queue in their order.
-//! On a crash the callers of what was in flight send it again through its successor: a request
-//! carries a token by which the storage knows it (rules.md#ambiguous-is-a-state). On drain everything is sent.
+//! Messages: handles send composed requests, each with the permits that bound how much may wait; user actors
+//! send a raw [`EnqueueMsg`]. It waits for nothing: batches go out in tasks of its own, at once when nothing is in
+//! flight, and while one is in flight the next gathers. A large item goes out alone, and small ones do not wait for
+//! its bytes. Failed items are retried apart from the others, those of one queue in their order. On a crash the
+//! callers of what was in flight send it again through its successor: a request carries a token by which the storage
+//! knows it (rules.md#ambiguous-is-a-state). On drain everything is sent.
 
 mod api;
 mod handle;
@@ -64,7 +63,7 @@ type Answer = Result<TaskInfo, EnqueueError>;
 pub struct EnqueueMsg {
     /// The task.
     pub task: Task,
-    /// Options that take the place of the task's own.
+    /// Options that override those of the task.
     pub options: TaskOptions,
     /// Receives the answer. A cast has none: failures are then logged, and requests under way when the client actor
     /// crashes are lost.

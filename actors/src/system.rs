@@ -43,13 +43,13 @@ pub enum Exit {
 /// user's actor that it is [linked](AsynqSystemBuilder::spawn_linked) to ends.
 ///
 /// # How it ends
-/// [`shutdown`](Self::shutdown) ends it in order. Where its root is killed instead, because the actor
-/// that it is linked to has stopped, panicked or been killed, nothing of it gets a last word, so this is
-/// done by a task that belongs to no actor: running tasks are cancelled, given 2 s of grace, dropped, and
-/// given back to the front of their queues with no retry used; outcomes are written for up to 3 s;
-/// enqueues under way end with [`EnqueueError::Unknown`](asynq_core::EnqueueError::Unknown), later ones
-/// with [`Closed`](asynq_core::EnqueueError::Closed); then the storage is closed. [`wait`](Self::wait)
-/// returns when that is over: wait for it before the process ends.
+/// [`shutdown`](Self::shutdown) ends it in order. Where its root is killed instead, because the actor that it is
+/// linked to has stopped, panicked or been killed, its actors cannot do the last work, so this is done by a task that
+/// belongs to no actor: running tasks are cancelled, given 2 s of grace, dropped, and given back to the front of
+/// their queues with no retry used; outcomes are written for up to 3 s; enqueues under way end with
+/// [`EnqueueError::Unknown`](asynq_core::EnqueueError::Unknown), later ones with
+/// [`Closed`](asynq_core::EnqueueError::Closed); then the storage is closed. [`wait`](Self::wait) returns when that
+/// is over: wait for it before the process ends.
 ///
 /// All of it needs the Tokio runtime. When that is dropped, or the process ends, tasks stay active
 /// until other servers find them with their leases over, after about a minute, and a retry is used.

@@ -32,11 +32,11 @@ use crate::{
 /// Enqueues that come while one is on its way go out together with the next.
 ///
 /// ```
-/// use asynq::{client::Client, memory::MemoryStore, task::Task};
+/// use asynq::{Client, Task, memory::MemoryStore};
 /// use std::time::Duration;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
+/// # async fn main() -> asynq::Result<()> {
 /// let client = Client::new(MemoryStore::new()).await?;
 /// let info = client.enqueue(Task::new("email:send", b"42")?).await?;
 /// println!("enqueued {}", info.id);
@@ -49,14 +49,7 @@ use crate::{
 /// # In handlers
 ///
 /// ```
-/// use asynq::{
-///     AsynqSystem,
-///     client::{Client, TaskContextExt as _},
-///     error::Result,
-///     memory::MemoryStore,
-///     serve_mux::ServeMux,
-///     task::Task,
-/// };
+/// use asynq::{AsynqSystem, Client, Result, ServeMux, Task, client::TaskContextExt as _, memory::MemoryStore};
 ///
 /// // As an argument.
 /// async fn order_paid(order: Task, client: Client) -> Result<()> {
@@ -198,7 +191,7 @@ impl Client {
         self.enqueue_with(task, TaskOptions::new()).await
     }
 
-    /// Enqueues a task; the options given here take the place of its own, one by one.
+    /// Enqueues a task; the options given here override its own, one by one.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).

@@ -18,8 +18,8 @@ const LAST_RETRY: Duration = Duration::from_millis(500);
 
 type Items = BTreeMap<u64, Queued>;
 
-/// The queues that are tried again, and what waits for each: it has its permits, so this has a
-/// bound. A queue is in here exactly while its [`Lane`] is.
+/// The queues that are being retried, and the items that wait for each: it has its permits, so this has a bound. A
+/// queue is in here exactly while its [`Lane`] is.
 #[derive(Clone, Default)]
 pub(super) struct Lanes(Arc<Mutex<HashMap<String, Items>>>);
 
@@ -34,7 +34,7 @@ impl Lanes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes all that waits to be tried again.
+    /// Takes all items that wait for a retry.
     pub(super) fn take(&self) -> Vec<Queued> {
         let mut lanes = self.lock();
         lanes
@@ -43,7 +43,7 @@ impl Lanes {
             .collect()
     }
 
-    /// Items of queues that are tried again wait behind those before them; the others are handed back.
+    /// Items of queues that are being retried wait behind those before them; the others are handed back.
     pub(super) fn join(&self, items: impl Iterator<Item = Queued>) -> Vec<Queued> {
         let mut lanes = self.lock();
         let mut others = Vec::with_capacity(items.size_hint().0);
@@ -78,7 +78,7 @@ impl Lanes {
     }
 }
 
-/// One queue that is tried again. However it ends, the queue is none of those any longer.
+/// The retries of one queue. When they end, however that is, the queue is no longer being retried.
 #[derive(Debug)]
 pub(super) struct Lane {
     lanes: Lanes,

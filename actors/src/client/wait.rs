@@ -61,11 +61,11 @@ impl Client {
     /// server, none of these runs before a wait is over.
     ///
     /// ```
-    /// use asynq::{AsynqSystem, client::Waited, error::Error, memory::MemoryStore, task::Task};
+    /// use asynq::{AsynqSystem, Error, Task, client::Waited, memory::MemoryStore};
     /// use std::time::Duration;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> asynq::error::Result<()> {
+    /// # async fn main() -> asynq::Result<()> {
     /// let system = AsynqSystem::builder(MemoryStore::new())
     ///     .handler(|task: Task| async move {
     ///         let run = task.context().ok_or(Error::other("not run by a server"))?;

@@ -1,6 +1,6 @@
 //! The scheduler: enqueues periodic tasks at their ticks.
 //!
-//! Who sends it what: handles tell it that entries changed; its own tasks tell it their ends. It waits
+//! Messages: handles tell it that entries changed; its own tasks tell it their ends. It waits
 //! for nothing: each entry that is due is worked for in a task of its own, one tick at a time, and
 //! between ticks it sleeps until the next, or for a minute, in case the clock is set. There is no
 //! leader: every scheduler of a name tries every tick, and the storage decides (rules.md#one-tick-one-task). On a

@@ -1,6 +1,6 @@
 //! The subscriber: hears cancel requests, from Go's tools too, and cancels the runs they name.
 //!
-//! Who sends it what: its own listening task (`Cancel`, `Ended`), its timer (`Listen`). It waits
+//! Messages: its own listening task (`Cancel`, `Ended`), its timer (`Listen`). It waits
 //! for nothing in its handler. Requests published while there is no subscription are lost, as Go's are: on a
 //! restart of this actor, and from when its connection dies until it has subscribed again. Whoever asks sees
 //! if the task still runs, and may ask again.

@@ -1,6 +1,6 @@
 //! The supervisor: starts children in order, restarts them by strategy, stops them in reverse.
 //!
-//! Who sends it what: ractor reports the ends of its children; it sends itself `Restart` after the
+//! Messages: ractor reports the ends of its children; it sends itself `Restart` after the
 //! back-off. What it waits for: the ends of children it stops, each up to the deadline of its spec.
 //! What it loses on restart: the restart counts; its children end with it and are started anew.
 

@@ -87,8 +87,7 @@ impl AsynqSystemBuilder {
     /// Has [`spawn`](Self::spawn) wait until the storage answers, for so long at most, and fail where it does
     /// not. Default: it does not wait, and connects in the background for as long as it takes.
     ///
-    /// For programs that had better not start without their storage, as in a container that is then
-    /// started again.
+    /// For programs that should not start without their storage, as in a container that is restarted then.
     #[must_use]
     pub fn connect_within(mut self, within: Duration) -> Self {
         self.connect_within = Some(within);
@@ -219,8 +218,8 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Starts the system. Returns when all actors run; the storage is connected to afterwards, and
-    /// tried again as long as it takes.
+    /// Starts the system. Returns when all actors run; the storage is connected to afterwards, with retries for as
+    /// long as it takes.
     ///
     /// # Errors
     /// [`Error::Config`] with all faults at once; [`Error::Handler`] when the first answer of the provider

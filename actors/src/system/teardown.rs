@@ -1,9 +1,9 @@
 //! The work that is left when the root has ended, in whatever way. No actor is left to do it, so it is done by a
 //! task that belongs to no actor.
 //!
-//! A user's actor that ends kills the system below it, and ractor gives nobody a last word then. The in-flight
-//! table and the storage outlive the actors: what still runs is cancelled and given back, outcomes are
-//! written, and only then is the storage closed and the end told.
+//! A user's actor that ends kills the system below it, and the killed actors do no last work. The in-flight table and
+//! the storage outlive the actors: what still runs is cancelled and given back, outcomes are written, and only then
+//! is the storage closed and the end told.
 
 use std::{sync::Arc, time::Duration};
 

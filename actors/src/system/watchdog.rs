@@ -1,4 +1,4 @@
-//! The watchdog: a thread that sees when the runtime stands still, because handlers block all its threads.
+//! The watchdog: a thread that notices when the runtime is blocked, because handlers block all its threads.
 //!
 //! It asks a task of the runtime for an answer twice a second. Where none comes for 2 s it says so, and names
 //! the task types that run. Where none comes for 8 s it extends leases in the heartbeater's place, on a runtime
@@ -44,7 +44,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct Patience {
     /// Interval at which it asks.
     ask_every: Duration,
-    /// A runtime that has not answered for so long stands still.
+    /// Time without an answer after which the runtime counts as blocked.
     notice_after: Duration,
     /// Silence after which it extends leases. A lease is worth 30 s, of which a beat may be over.
     extend_after: Duration,

@@ -208,7 +208,7 @@ impl HandlerActorSpec {
     /// and what it does keeps no instance busy. Dropped with the run, it takes the task back.
     ///
     /// ```
-    /// # use asynq::{HandlerActorSpec, serve_mux::Next, task::Task};
+    /// # use asynq::{HandlerActorSpec, Task, serve_mux::Next};
     /// # fn timed(spec: HandlerActorSpec) -> HandlerActorSpec {
     /// spec.wrap(|task: Task, next: Next| async move {
     ///     let began = std::time::Instant::now();

@@ -2,7 +2,7 @@
 //! the queues, exchanges both with the storage, each queue for itself, and spawns what it got. It runs
 //! nothing itself.
 //!
-//! Who sends it what: the table's calls and runs nudge it (`Pump`, at most one in its mailbox),
+//! Messages: the table's calls and runs nudge it (`Pump`, at most one in its mailbox),
 //! a watch or a poll wakes it (`Wake`). It waits for nothing: calls are tasks of the in-flight
 //! table. On a crash running tasks go on; its successor starts what was leased and not started.
 

@@ -60,13 +60,12 @@ type AggregateFn = dyn Fn(&str, &[Task]) -> Result<Task> + Send + Sync;
 
 /// A [`GroupAggregator`] made of a function that is not async (Go: `GroupAggregatorFunc`).
 ///
-/// It is called on a thread where it may block, never on one that runs async tasks. A call that
-/// has begun cannot be broken off: past its time limit its answer is dropped, and it counts among
-/// the [`MAX_AGGREGATIONS`] until it has really ended. The end of the tokio runtime does not wait
-/// for it, and the end of the process ends it.
+/// It is called on a thread where it may block, never on one that runs async tasks. A call that has begun cannot be
+/// interrupted: past its time limit its answer is dropped, and it counts among the [`MAX_AGGREGATIONS`] until it has
+/// really ended. The end of the tokio runtime does not wait for it, and the end of the process ends it.
 ///
 /// ```
-/// use asynq::{components::aggregator::GroupAggregatorFunc, task::Task};
+/// use asynq::{GroupAggregatorFunc, Task};
 ///
 /// let aggregator = GroupAggregatorFunc::new(|group, tasks| {
 ///     let lines = tasks.iter().map(|t| t.get_payload()).collect::<Vec<_>>().join(&b"\n"[..]);

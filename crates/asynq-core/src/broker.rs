@@ -142,7 +142,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// only. So set it first and [forward](Self::forward) after, which also tells the next due time.
     ///
     /// # Errors
-    /// [`BrokerError::Unsupported`] where only polling is to be had.
+    /// [`BrokerError::Unsupported`] where only polling is possible.
     async fn watch(&self, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError>;
 
     /// Moves due tasks of a queue, scheduled first, then retry, at most `limit` of each: to pending, or into
@@ -300,11 +300,10 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Asks all servers to cancel a running task. Success means that the storage has passed the request on to
     /// the servers that were listening at that moment, not that a run was cancelled.
     ///
-    /// A request is not kept, other than one of [`cancel_task`](Inspect::cancel_task): a server whose
-    /// subscription is lost at that moment never hears of it, as in Go. A lost subscription is noticed at once
-    /// where its end is told, and within 6 s where its connection went dead in silence; then the server
-    /// subscribes again. Publish again while the task is still shown as active: a request for a task that does
-    /// not run has no effect.
+    /// A request is not kept, other than one of [`cancel_task`](Inspect::cancel_task): a server whose subscription is
+    /// lost at that moment never receives it, as in Go. A lost subscription is noticed at once where its connection
+    /// is closed, and within 6 s where it went dead in silence; then the server subscribes again. Publish again while
+    /// the task is still shown as active: a request for a task that does not run has no effect.
     async fn publish_cancellation(&self, id: &TaskId) -> Result<(), BrokerError>;
 
     /// Subscribes to cancel requests; returns once the subscription stands. Requests published before, or after

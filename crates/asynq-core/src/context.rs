@@ -58,8 +58,8 @@ struct Inner {
     runtime: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// Keeps a run from being over: its task keeps its slot and its lease, and no outcome is written,
-/// until all of these are dropped. For code that cannot be broken off.
+/// Keeps a run from ending: its task keeps its slot and its lease, and no outcome is written, until all of these are
+/// dropped. For code that cannot be interrupted.
 #[derive(Clone)]
 pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] Option<Arc<dyn Any + Send + Sync>>);
 
@@ -170,8 +170,8 @@ impl TaskContext {
         self.0.cancel.is_cancelled()
     }
 
-    /// Keeps the run from being over until it is dropped; for code that cannot be broken off, on a
-    /// thread of its own. Without effect once the run is over.
+    /// Keeps the run from ending until it is dropped; for code that cannot be interrupted, on a thread of its own.
+    /// Without effect once the run is over.
     #[must_use]
     pub fn hold(&self) -> Hold {
         Hold(self.0.hold.upgrade())

@@ -134,8 +134,8 @@ impl Error {
         Self::Revoke(Directed::revoke(error.into()))
     }
 
-    /// Puts the task off: it is tried again after `delay` (to the second), and no retry is used up.
-    /// Ours; Go needs an `IsFailure` and a `RetryDelayFunc` for it.
+    /// Snoozes the task: it runs again after `delay` (to the second), and no retry is used. Ours; Go needs an
+    /// `IsFailure` and a `RetryDelayFunc` for it.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self::Snooze(Directed::snooze(delay))

@@ -18,8 +18,8 @@ use crate::{
 /// The future is dropped at its next await point when the run is cancelled, passes its deadline
 /// or loses its lease; a panic is a failure of that one task.
 ///
-/// A task whose run is cancelled on request is retried, as in Go. There are two ways to have done with it: whoever
-/// cancels it says so ([`Inspect::cancel_task`](crate::Inspect::cancel_task)), or the handler waits for
+/// A task whose run is cancelled on request is retried, as in Go. To archive or delete it instead, use
+/// [`Inspect::cancel_task`](crate::Inspect::cancel_task); or the handler waits for
 /// [`TaskContext::cancelled`](crate::TaskContext::cancelled) beside its work and returns [`Error::skip_retry`] or
 /// [`Error::revoke`].
 #[async_trait]
@@ -27,12 +27,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs one task.
     ///
     /// # Errors
-    /// A plain error retries the task while retries are left, then archives it;
-    /// [`Error::skip_retry`] archives it now; [`Error::revoke`] drops it; [`Error::snooze`] puts it
-    /// off.
+    /// A plain error retries the task while retries are left, then archives it; [`Error::skip_retry`] archives it at
+    /// once; [`Error::revoke`] drops it; [`Error::snooze`] runs it again later.
     async fn process_task(&self, task: Task) -> Result<()>;
 
-    /// Returns what is wrong with how the handler was put together; a server looks before it starts.
+    /// Checks how the handler was put together; called by a server before it starts.
     ///
     /// # Errors
     /// [`ConfigError`] with all faults. Default: none.

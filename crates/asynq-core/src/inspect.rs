@@ -267,23 +267,23 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The task is moved whole or not at all; a dropped call may still be carried out.
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
 
-    /// Asks for the run of an active task to end, and says what becomes of the task then. In one step the request
-    /// is kept with the task and all servers are told, as by
-    /// [`publish_cancellation`](crate::Broker::publish_cancellation). A later request for the same run takes the
-    /// place of an earlier one.
+    /// Asks for the run of an active task to end, and for the task to be retried, archived or deleted then. In one
+    /// step the request is kept with the task and all servers are told, as by
+    /// [`publish_cancellation`](crate::Broker::publish_cancellation). A later request for the same run overrides an
+    /// earlier one.
     ///
     /// What is [kept](Cancelled::Kept) concerns this run alone, and is decided in the step that writes its outcome.
     /// Unless the run succeeds or revokes its task, the task is archived or deleted as was asked for: whatever error
     /// the handler returns, also where the server shuts down first, and where it dies and a server of ours recovers
-    /// the task. With [`Then::Retry`] no more is decided than by a cancel without a request: what the handler says
-    /// of its task counts, and a shutdown gives it back. Where a Go server recovers the task, it is retried; the
-    /// request is over with the next take by a server of ours. One that is archived counts as failed,
-    /// as any other; one that is deleted as processed.
+    /// the task. [`Then::Retry`] decides no more than a cancel without a request: the handler's error counts, and a
+    /// shutdown gives the task back. Where a Go server recovers the task, it is retried; the request is over with the
+    /// next take by a server of ours. One that is archived counts as failed, as any other; one that is deleted as
+    /// processed.
     ///
-    /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of
-    /// the lease (5 s, by default), for as long as the request is kept. A task that its server has taken and
-    /// not yet started is not started. A run that cannot be broken off, as blocking code that does not look at
-    /// [`is_cancelled`](crate::TaskContext::is_cancelled), goes on to its end.
+    /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of the
+    /// lease (5 s, by default), for as long as the request is kept. A task that its server has taken and not yet
+    /// started is not started. Blocking code that does not check [`is_cancelled`](crate::TaskContext::is_cancelled)
+    /// cannot be interrupted, and runs to its end.
     ///
     /// Where a Go server took the task over from a server of ours that died, the request seems to be kept, and
     /// the Go server retries the task.
@@ -293,7 +293,7 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
-    /// [`BrokerError::WrongState`] for a task that is not active, which is left as it is: nobody is told.
+    /// [`BrokerError::WrongState`] for a task that is not active, which is left as it is, and no server is told.
     /// After a lost answer the call may be repeated.
     ///
     /// # Cancel safety

@@ -101,7 +101,7 @@ trait Endpoint: Send + Sync {
 /// values of its own and those of the server, not those of the mux around it.
 ///
 /// ```
-/// use asynq::{Handler, serve_mux::ServeMux, task::Task};
+/// use asynq::{Handler, ServeMux, Task};
 ///
 /// let mut mux = ServeMux::new();
 /// mux.handle_func("email:", |task: Task| {
@@ -165,11 +165,11 @@ impl ServeMux {
     /// Registers a function that is not async (Go: `HandleFunc`). It is called on a thread where it
     /// may block, never on one that runs async tasks.
     ///
-    /// A call that has begun cannot be broken off: past its deadline, or once it is cancelled, the
-    /// task keeps its slot and its lease until the function returns. Long ones look at
-    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled). A shutdown waits for it no
-    /// longer than for others: its task is left to other servers, which run it when its lease has
-    /// ended. Neither does the end of the tokio runtime wait for it: the call ends with the process.
+    /// A call that has begun cannot be interrupted: past its deadline, or once it is cancelled, the task keeps its
+    /// slot and its lease until the function returns. Long ones look at
+    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled). A shutdown waits for it no longer than for
+    /// others: its task is left to other servers, which run it when its lease has ended. Neither does the end of the
+    /// tokio runtime wait for it: the call ends with the process.
     ///
     /// The threads belong to the library; `max_blocking_threads` of the runtime says nothing of them.
     /// There are as many as calls at once, [`concurrency`](crate::ServerConfig::concurrency) at most.

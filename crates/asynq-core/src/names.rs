@@ -1,6 +1,7 @@
-//! The names that must not be mixed: queues, tasks, types, groups, servers.
+//! Names of queues, tasks, types, groups and servers, each with a type of its own.
 //!
-//! Go asynq accepts any name that is not blank and keeps surrounding blanks (Go: `client.go`); so do we. Limits that are ours: none on length beyond what Redis takes.
+//! As in Go asynq (`client.go`), any name that is not blank is accepted, surrounding blanks are kept, and the length
+//! has no limit but that of Redis.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 

@@ -75,7 +75,7 @@ impl TaskOptions {
         self
     }
 
-    /// Sets how often a failed task is tried again, 0 to [`MAX_RETRIES`]. Default: 25.
+    /// Sets how often a failed task is retried, 0 to [`MAX_RETRIES`]. Default: 25.
     #[must_use]
     pub fn max_retry(mut self, retries: u32) -> Self {
         self.max_retry = Some(retries);

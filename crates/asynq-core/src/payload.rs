@@ -39,7 +39,7 @@ impl IntoTask for Task {
 /// The macro of this name derives it. By hand it is:
 ///
 /// ```
-/// use asynq::task::{IntoTask, TaskOptions, TaskPayload};
+/// use asynq::{IntoTask, TaskOptions, TaskPayload};
 ///
 /// #[derive(serde::Serialize, serde::Deserialize)]
 /// struct SendEmail {

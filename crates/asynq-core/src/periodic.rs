@@ -51,7 +51,7 @@ pub enum OnConflict {
 /// registered.
 ///
 /// ```
-/// use asynq::{cron::Tz, scheduler::PeriodicTaskConfig, task::{Task, TaskOptions}};
+/// use asynq::{Task, TaskOptions, cron::Tz, scheduler::PeriodicTaskConfig};
 ///
 /// let report = Task::new("report:daily", b"{}")?;
 /// let config = PeriodicTaskConfig::new("0 7 * * *", report)
@@ -84,7 +84,7 @@ impl PeriodicTaskConfig {
         }
     }
 
-    /// Options of the registration; they take the place of the task's own. Default: none.
+    /// Options of the registration; they override those of the task. Default: none.
     pub fn options(mut self, options: TaskOptions) -> Self {
         self.options = options;
         self

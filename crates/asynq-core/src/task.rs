@@ -16,7 +16,7 @@ use crate::{
 /// A task: what a producer enqueues and what a handler is given.
 ///
 /// ```
-/// use asynq::task::Task;
+/// use asynq::Task;
 /// use std::time::Duration;
 ///
 /// let task = Task::new("email:send", br#"{"user_id":42}"#)?

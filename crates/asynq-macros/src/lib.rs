@@ -14,7 +14,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// Names the task types that a function handles; `register_handlers!` registers it.
 ///
 /// The argument is a pattern: a task type, or a prefix of task types. The function takes the `Task`
-/// and returns `asynq::error::Result<()>`. It stays as it is; beside it comes a module of its name
+/// and returns `asynq::Result<()>`. It stays as it is; beside it comes a module of its name
 /// and visibility, which holds the pattern:
 ///
 /// ```text

@@ -119,8 +119,8 @@ impl RedisBroker {
     /// Safe: dropping the future drops the half-open connection.
     ///
     /// ```no_run
-    /// # async fn connect() -> asynq::error::Result<()> {
-    /// use asynq::{broker::redis_broker::RedisBroker, redis::RedisConnectionType};
+    /// # async fn connect() -> asynq::Result<()> {
+    /// use asynq::redis::{RedisBroker, RedisConnectionType};
     ///
     /// let broker = RedisBroker::new(RedisConnectionType::single("redis://127.0.0.1:6379")?).await?;
     /// # let _ = broker;

@@ -50,12 +50,12 @@ pub enum AggregatorActorError {
     NoAnswer,
 }
 
-/// A [`GroupAggregator`] that asks an actor of the user's own, whose messages have a
-/// `From<AggregateGroup>`. It is sent one request at a time, so that its mailbox does not fill while
-/// it hangs; a set whose time is over before its turn is tried again.
+/// A [`GroupAggregator`] that asks an actor of the user's own, whose messages have a `From<AggregateGroup>`. It is
+/// sent one request at a time, so that its mailbox does not fill while it hangs; a set whose time is over before its
+/// turn is retried.
 ///
 /// ```
-/// use asynq::{AggregateGroup, AggregatorActor, task::Task};
+/// use asynq::{AggregateGroup, AggregatorActor, Task};
 /// use ractor::{Actor, ActorProcessingErr, ActorRef};
 ///
 /// struct Digest;

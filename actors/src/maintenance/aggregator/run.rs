@@ -156,7 +156,7 @@ impl Job {
         }
     }
 
-    /// Hands back at once the sets of runs that were broken off.
+    /// Hands back at once the sets of runs that were aborted.
     pub(super) async fn hand_back_open(&self) {
         let open: Vec<_> = std::mem::take(&mut *self.open.lock()).into_values().collect();
         let Ok(storage) = self.broker.storage().await else {

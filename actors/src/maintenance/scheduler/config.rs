@@ -26,7 +26,7 @@ type OnError = dyn Fn(&Task, &TaskOptions, &EnqueueError) + Send + Sync;
 /// One that panics is logged, and the tick goes on.
 ///
 /// ```
-/// use asynq::scheduler::{MissedTicks, SchedulerConfig, Tz};
+/// use asynq::{SchedulerConfig, scheduler::{MissedTicks, Tz}};
 ///
 /// let config = SchedulerConfig::new()
 ///     .name("reports")
@@ -132,8 +132,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// Called for each failed attempt to enqueue. While the storage is away a tick is tried again and
-    /// again.
+    /// Called for each failed attempt to enqueue. While the storage is away a tick is retried again and again.
     #[must_use]
     pub fn error_handler(
         mut self,

@@ -1,7 +1,7 @@
 //! The entries of a scheduler: what is due, what is under way, what was decided.
 //!
-//! They belong to the system and not to the actor, so that a crash of the actor loses nothing: a tick
-//! that was under way is gone on with by the next incarnation, with the request that was made for it.
+//! They belong to the system and not to the actor, so that a crash of the actor loses nothing: an interrupted tick is
+//! resumed by the next incarnation, with the request that was made for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -11,10 +11,10 @@ use crate::supervision::supervised_ref::Slot;
 /// while its actor is restarted. Cheap to clone; the clones are one scheduler.
 ///
 /// ```
-/// use asynq::{AsynqSystem, memory::MemoryStore, scheduler::SchedulerConfig, task::Task};
+/// use asynq::{AsynqSystem, SchedulerConfig, Task, memory::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> asynq::error::Result<()> {
+/// # async fn main() -> asynq::Result<()> {
 /// let system = AsynqSystem::builder(MemoryStore::new())
 ///     .scheduler(SchedulerConfig::new())
 ///     .spawn()
@@ -60,7 +60,7 @@ impl SchedulerHandle {
         self.register_with(spec, task, &TaskOptions::new())
     }
 
-    /// Registers a task; the options given here take the place of its own, one by one.
+    /// Registers a task; the options given here override its own, one by one.
     ///
     /// # Errors
     /// As [`register`](Self::register).

@@ -1,7 +1,7 @@
 //! Calls of the scheduler to the storage: they enqueue ticks, show entries and keep histories.
 //!
-//! All of it runs in tasks of the actor, and may be broken off at any await point: what is under way is
-//! in the [`Entries`].
+//! All of it runs in tasks of the actor, and may be dropped at any await point: what is under way is in the
+//! [`Entries`].
 
 use std::{sync::Arc, time::Duration};
 

@@ -18,7 +18,7 @@ pub enum Directive {
     SkipRetry,
     /// The task is dropped ([`Error::revoke`](crate::Error::revoke)).
     Revoke,
-    /// The task is run again after this time, and no retry is used up ([`Error::snooze`](crate::Error::snooze)).
+    /// The task is run again after this time, and no retry is used ([`Error::snooze`](crate::Error::snooze)).
     Snooze(Duration),
 }
 
