@@ -30,7 +30,7 @@ const RACTOR_MODES: [&str; 3] = [
 ];
 const NOT_IN_MODES: [&str; 2] = ["crash::", "faults::"];
 
-/// How many tests of a program run at once, for each processor. Most tests wait, for a server or for a time, rather than
+/// Number of tests of a program that run at once, for each processor. Most tests wait, for a server or for a time, rather than
 /// compute: on two processors the whole takes half the time that it takes with one test for each.
 const TESTS_PER_PROCESSOR: usize = 4;
 /// The variable by which the test harness is told how many.
