@@ -1,4 +1,4 @@
-//! Macros: handlers and payloads that say what they are for.
+//! Macros for handlers and payloads.
 
 /// Registers functions with `#[task_handler]` in a [`ServeMux`](crate::serve_mux::ServeMux), each for
 /// its pattern: `mux.handle_func(f::PATTERN, f)`.

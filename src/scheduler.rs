@@ -1,7 +1,7 @@
 //! Periodic tasks: [`Scheduler`] and [`PeriodicTaskManager`].
 //!
-//! Of all schedulers of one [name](SchedulerConfig::name), in whatever processes, exactly one enqueues
-//! each tick of an entry (in Go each of them does). Run as many as you like. Missed ticks, time zones and
+//! Each tick of an entry is enqueued by exactly one of the schedulers of a [name](SchedulerConfig::name), in all
+//! processes together (in Go each of them enqueues it). Run as many as you like. Missed ticks, time zones and
 //! troubleshooting: `docs/periodic-tasks.md`.
 //!
 //! An [`AsynqSystem`] can have a scheduler beside its handlers, see
@@ -56,7 +56,7 @@ fn may_start(life: &Life) -> Result<()> {
 }
 
 impl Scheduler {
-    /// A scheduler that is not started yet, on the storage that the connector opens.
+    /// Makes a scheduler on the storage that the connector opens. It is not started yet.
     ///
     /// # Errors
     /// [`Error::Config`] with all faults of the settings at once.
@@ -72,14 +72,14 @@ impl Scheduler {
         })
     }
 
-    /// Registers a task with its own options, to be enqueued whenever the spec says so. Possible before the
-    /// start and while it runs; `@every` begins one period later, or sooner where the storage remembers its
-    /// last tick, whose phase goes on. Entries with the same spec, time zone, task and options are one:
+    /// Registers a task with its own options, to be enqueued at the times of the spec. Entries may be registered
+    /// before the start and while the scheduler runs; `@every` begins one period later, or earlier where the storage
+    /// remembers a last tick, whose phase is kept. Entries with the same spec, time zone, task and options are one:
     /// each tick is enqueued once.
     ///
     /// # Errors
-    /// [`Error::Config`] names the spec and what is wrong with it; [`Error::Invalid`] names the field of
-    /// the task or the option and its limit.
+    /// [`Error::Config`] names the spec and its fault; [`Error::Invalid`] names the field of the task or the option
+    /// and its limit.
     pub fn register(&self, spec: &str, task: impl IntoTask) -> Result<EntryId> {
         self.handle.register(spec, task)
     }
@@ -100,7 +100,8 @@ impl Scheduler {
         self.handle.add(config)
     }
 
-    /// Unregisters an entry, and deletes its history. A tick that is just being enqueued may still be.
+    /// Unregisters an entry, and deletes its history. A tick that is being enqueued at that moment may still be
+    /// enqueued.
     ///
     /// # Errors
     /// [`Error::Lifecycle`], with Go's text, when there is no such entry.
@@ -108,15 +109,15 @@ impl Scheduler {
         self.handle.unregister(id)
     }
 
-    /// Registers and unregisters from elsewhere, as long as this scheduler lives.
+    /// Returns a handle that registers and unregisters entries, as long as this scheduler lives.
     #[must_use]
     pub fn handle(&self) -> SchedulerHandle {
         self.handle.clone()
     }
 
     /// Starts, and returns when it runs. The storage is connected to in the background, with retries for as long as
-    /// it takes; ticks that fall from now on are caught up if they are late by up to five minutes; for earlier ones
-    /// see [`MissedTicks`].
+    /// it takes; ticks that are due from now on are enqueued up to five minutes late; for earlier ones see
+    /// [`MissedTicks`].
     ///
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Actor`] when its actors
@@ -130,21 +131,21 @@ impl Scheduler {
         self.life.start(builder).await
     }
 
-    /// Starts, lives until TERM or INT, and shuts down. Returns as well when it has ended otherwise.
+    /// Starts, runs until TERM or INT, and shuts down. Also returns when it ends by itself.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because a part of it
-    /// failed again and again.
+    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because one of its actors failed
+    /// repeatedly.
     ///
     /// # Cancel safety
-    /// Not safe: dropped, it goes on as after [`start`](Self::start).
+    /// Not safe: if the future is dropped, it keeps running, as after [`start`](Self::start).
     pub async fn run(&mut self) -> Result<()> {
         self.start().await?;
         self.life.run("scheduler").await
     }
 
-    /// Ends: ticks under way are finished or given up within seconds, entries and their histories are
-    /// deleted, as in Go. Without effect unless it runs.
+    /// Shuts down: ticks under way are finished or given up within seconds, entries and their histories are deleted,
+    /// as in Go. Without effect unless the scheduler runs.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -152,7 +153,7 @@ impl Scheduler {
         self.life.shutdown().await;
     }
 
-    /// Returns whether the storage answers. A closed scheduler answers for itself, as in Go.
+    /// Checks that the storage answers. A closed scheduler does not ask, and succeeds, as in Go.
     ///
     /// # Errors
     /// [`Error::Broker`] says why not.
@@ -163,7 +164,7 @@ impl Scheduler {
         self.life.ping(&*self.connector).await
     }
 
-    /// The runtime of a running scheduler: its tree, its client, its events.
+    /// Returns the runtime of a running scheduler: its tree, its client, its events.
     #[must_use]
     pub fn system(&self) -> Option<&AsynqSystem> {
         self.life.system()
@@ -180,13 +181,12 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// A [`Scheduler`] whose entries come from a [provider](PeriodicTaskConfigProvider), which is asked
-/// again and again (Go: `asynq.PeriodicTaskManager`).
+/// A [`Scheduler`] whose entries come from a [provider](PeriodicTaskConfigProvider), which is asked at intervals (Go:
+/// `asynq.PeriodicTaskManager`).
 ///
-/// Entries that are new are registered, those that are gone unregistered; the others keep their ids,
-/// times and histories. A provider that fails, panics, does not answer in time (30 s, or the sync
-/// interval if that is shorter) or gives an empty spec changes nothing. An entry that is wrong
-/// otherwise is logged and left out.
+/// New entries are registered, and those that are gone are unregistered; the others keep their ids, times and
+/// histories. A provider that fails, panics, does not answer in time (30 s, or the sync interval if that is shorter)
+/// or gives an empty spec changes nothing. An entry that is not valid otherwise is logged and left out.
 ///
 /// ```
 /// use asynq::{
@@ -222,7 +222,7 @@ pub struct PeriodicTaskManager {
 }
 
 impl PeriodicTaskManager {
-    /// A manager that is not started yet, on the storage that the connector opens.
+    /// Makes a manager on the storage that the connector opens. It is not started yet.
     #[must_use]
     pub fn new(connector: impl Connector, provider: impl PeriodicTaskConfigProvider) -> Self {
         Self {
@@ -234,7 +234,7 @@ impl PeriodicTaskManager {
         }
     }
 
-    /// The settings of its scheduler. Default: [`SchedulerConfig::new`].
+    /// Sets the configuration of its scheduler. Default: [`SchedulerConfig::new`].
     #[must_use]
     pub fn config(mut self, config: SchedulerConfig) -> Self {
         self.config = config;
@@ -265,14 +265,14 @@ impl PeriodicTaskManager {
         self.life.start(builder).await
     }
 
-    /// Starts, lives until TERM or INT, and shuts down. Returns as well when it has ended otherwise.
+    /// Starts, runs until TERM or INT, and shuts down. Also returns when it ends by itself.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because a part of it
-    /// failed again and again.
+    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because one of its actors failed
+    /// repeatedly.
     ///
     /// # Cancel safety
-    /// Not safe: dropped, it goes on as after [`start`](Self::start).
+    /// Not safe: if the future is dropped, it keeps running, as after [`start`](Self::start).
     pub async fn run(&mut self) -> Result<()> {
         self.start().await?;
         self.life.run("scheduler").await
@@ -286,7 +286,7 @@ impl PeriodicTaskManager {
         self.life.shutdown().await;
     }
 
-    /// The runtime of a running manager: its tree, its scheduler, its events.
+    /// Returns the runtime of a running manager: its tree, its scheduler, its events.
     #[must_use]
     pub fn system(&self) -> Option<&AsynqSystem> {
         self.life.system()

@@ -42,7 +42,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that is not started yet, on the storage that the connector opens.
+    /// Makes a server on the storage that the connector opens. It is not started yet.
     ///
     /// # Errors
     /// [`Error::Config`] with all faults of the settings at once.
@@ -65,34 +65,35 @@ impl Server {
         self.aggregator = Some(Arc::new(aggregator));
     }
 
-    /// Has the start wait until the storage answers, for so long at most, and fail where it does not. To be
-    /// set before the start. Default: it connects in the background for as long as it takes.
+    /// Makes the start wait until the storage answers, for `within` at most, and fail if it does not. Call it before
+    /// the start. Default: the start does not wait, and the server connects in the background for as long as it
+    /// takes.
     pub fn set_connect_within(&mut self, within: Duration) {
         self.connect_within = Some(within);
     }
 
-    /// Starts, lives until TERM or INT, and shuts down; TSTP stops fetching, as in Go. Returns as
-    /// well when the server has ended otherwise.
+    /// Starts, runs until TERM or INT, and shuts down; TSTP stops fetching, as in Go. Also returns when the server
+    /// ends by itself.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because a part of
-    /// it failed again and again.
+    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because one of its actors failed
+    /// repeatedly.
     ///
     /// # Cancel safety
-    /// Not safe: dropped, the server goes on as after [`start`](Self::start).
+    /// Not safe: if the future is dropped, the server keeps running, as after [`start`](Self::start).
     pub async fn run(&mut self, handler: impl Handler) -> Result<()> {
         self.start(handler).await?;
         self.life.run("server").await
     }
 
-    /// Starts, and returns when all of it runs. The storage is connected to in the background, with retries for as
+    /// Starts, and returns when all actors run. The storage is connected to in the background, with retries for as
     /// long as it takes.
     ///
     /// # Errors
-    /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all
-    /// faults of the handler (see [`ServeMux`](crate::serve_mux::ServeMux)) at once;
-    /// [`Error::Actor`] when its actors cannot start; [`Error::Broker`] when the storage does not answer in
-    /// [time](Self::set_connect_within), and it may be started again.
+    /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all faults of the
+    /// handler (see [`ServeMux`](crate::serve_mux::ServeMux)) at once; [`Error::Actor`] when its actors cannot start;
+    /// [`Error::Broker`] when the storage does not answer in [time](Self::set_connect_within), after which it may be
+    /// started again.
     ///
     /// # Cancel safety
     /// Not safe: it may have started.
@@ -121,16 +122,16 @@ impl Server {
         self.life.start(builder).await
     }
 
-    /// Takes no more tasks; those taken run on. Without effect unless it runs.
+    /// Stops taking tasks; those taken run on. Without effect unless the server runs.
     pub fn stop(&self) {
         if let Some(system) = self.life.system() {
             system.stop_fetching();
         }
     }
 
-    /// Ends: running tasks may go on for the shutdown timeout, are then cancelled and given back.
-    /// Without effect unless it runs. It takes no longer than
-    /// [`ServerConfig::shutdown_timeout`] and 6 s; see [`AsynqSystem::shutdown`].
+    /// Shuts down: running tasks may go on for the shutdown timeout, and are then cancelled and given back. Takes
+    /// [`ServerConfig::shutdown_timeout`] and 6 s at most, see [`AsynqSystem::shutdown`]. Without effect unless the
+    /// server runs.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -138,7 +139,7 @@ impl Server {
         self.life.shutdown().await;
     }
 
-    /// Returns whether the storage answers. A closed server answers for itself, as in Go.
+    /// Checks that the storage answers. A closed server does not ask, and succeeds, as in Go.
     ///
     /// # Errors
     /// [`Error::Broker`] says why not.
@@ -149,7 +150,7 @@ impl Server {
         self.life.ping(&*self.connector).await
     }
 
-    /// The runtime of a running server: its tree, its client, its events.
+    /// Returns the runtime of a running server: its tree, its client, its events.
     #[must_use]
     pub fn system(&self) -> Option<&AsynqSystem> {
         self.life.system()
@@ -166,7 +167,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Puts a [`Server`] together.
+/// Builds a [`Server`].
 ///
 /// ```
 /// use asynq::{ServerBuilder, ServerConfig, memory::MemoryStore};
@@ -208,21 +209,21 @@ impl ServerBuilder {
         self.storage(connector)
     }
 
-    /// The settings. Default: [`ServerConfig::new`].
+    /// Sets the configuration. Default: [`ServerConfig::new`].
     #[must_use]
     pub fn server_config(mut self, config: ServerConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets what makes one task out of the tasks of a group. Default: nothing does.
+    /// Sets the aggregator, which makes one task out of the tasks of a group. Default: none.
     #[must_use]
     pub fn group_aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(Arc::new(aggregator));
         self
     }
 
-    /// The server, not started yet.
+    /// Builds the server, which is not started yet.
     ///
     /// # Errors
     /// [`Error::Config`] with all faults at once.

@@ -1,4 +1,4 @@
-//! Middleware of the `tower` family around handlers: timeouts, limits, tracing and whatever else there is.
+//! Middleware of the `tower` family around handlers: timeouts, limits, tracing and others.
 //!
 //! [`layered`] puts a layer around a handler; [`ServiceHandler`] makes a handler of any service.
 //!

@@ -67,7 +67,7 @@ pub struct AsynqSystem {
 }
 
 impl AsynqSystem {
-    /// A system on the storage that the connector opens.
+    /// Returns a builder of a system on the storage that the connector opens.
     #[must_use]
     pub fn builder(connector: impl Connector) -> AsynqSystemBuilder {
         AsynqSystemBuilder::new(connector)
@@ -87,8 +87,8 @@ impl AsynqSystem {
         self.scheduler.clone()
     }
 
-    /// The client actor as it is now, for actors that send it [`EnqueueMsg`]. One incarnation: on
-    /// a send error fetch it again. `None` while it is being restarted for the first time.
+    /// Returns the current client actor, for actors that send it [`EnqueueMsg`]. One incarnation: on a send error
+    /// fetch it again. `None` while it is being restarted for the first time.
     #[must_use]
     pub fn enqueue_ref(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
         self.client.actor()
@@ -100,7 +100,7 @@ impl AsynqSystem {
         self.broker.clone()
     }
 
-    /// The storage, for a look at queues and tasks.
+    /// Returns the storage, to look at queues and tasks.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`] when it is not reachable within 5 s, [`BrokerError::Refused`] as soon as it
@@ -112,7 +112,7 @@ impl AsynqSystem {
         self.broker.prompt_storage(CONNECTING).await
     }
 
-    /// Returns whether the storage answers.
+    /// Checks that the storage answers.
     ///
     /// # Errors
     /// [`Error::Broker`] says why not.
@@ -123,7 +123,7 @@ impl AsynqSystem {
         Ok(self.storage().await?.ping().await?)
     }
 
-    /// The supervision tree as it is now.
+    /// Returns the current supervision tree.
     #[must_use]
     pub fn tree(&self) -> Option<TreeNode> {
         self.tree.snapshot()
@@ -163,15 +163,15 @@ impl AsynqSystem {
         self.table.running_count()
     }
 
-    /// Returns how often the Tokio runtime stood still for 2 s or longer, because handlers that compute or wait
-    /// without `await` blocked all its threads. Each time is logged, with the task types that run, and shown as
-    /// the note of the root in [`tree`](Self::tree).
+    /// Returns how often the Tokio runtime was blocked for 2 s or longer, because handlers that compute or wait
+    /// without `await` blocked all its threads. Each time is logged, with the task types that run, and shown as the
+    /// note of the root in [`tree`](Self::tree).
     ///
-    /// While it stands still a thread of the system's own extends the leases, from the ninth second on and until
-    /// the deadline of each task, so that no other server runs them too; nothing else of the system
-    /// works: it takes no tasks, hears no cancel request, and the tools do not see it. Such work belongs into a
-    /// handler that is not async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) or into
-    /// `tokio::task::spawn_blocking`. Not measured on a [virtual](asynq_core::Clock::tokio) clock.
+    /// While it is blocked a thread of the system's own extends the leases, from the ninth second on and until the
+    /// deadline of each task, so that no other server runs them too; nothing else of the system works: it takes no
+    /// tasks, hears no cancel request, and the tools do not see it. Such work belongs into a handler that is not
+    /// async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) or into `tokio::task::spawn_blocking`.
+    /// Not measured on a [virtual](asynq_core::Clock::tokio) clock.
     #[must_use]
     pub fn stalls(&self) -> u64 {
         self.stalls.count()
@@ -197,7 +197,7 @@ impl AsynqSystem {
         self.table.cancel_id(id)
     }
 
-    /// Takes no more tasks; those taken are run to their end, and enqueueing goes on.
+    /// Stops taking tasks; those taken are run to their end, and enqueueing goes on.
     pub fn stop_fetching(&self) {
         self.table.set_fetching(false);
     }
@@ -214,8 +214,8 @@ impl AsynqSystem {
         self.exchange.nudge.nudge();
     }
 
-    /// Ends the system: running tasks may go on for the shutdown timeout, are then cancelled and
-    /// given back to their queues; outcomes are written, enqueues sent, connections closed.
+    /// Shuts the system down: running tasks may go on for the shutdown timeout, and are then cancelled and given back
+    /// to their queues; outcomes are written, enqueues sent, connections closed.
     ///
     /// It takes no longer than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout)
     /// and 6 s, whatever handlers and the storage do, unless a thread of the runtime is blocked:
@@ -242,7 +242,7 @@ impl AsynqSystem {
         self.wait().await
     }
 
-    /// Begins the end of the system as [`shutdown`](Self::shutdown) does, and does not wait for it.
+    /// Begins the shutdown, as [`shutdown`](Self::shutdown) does, and does not wait for it.
     pub fn stop(&self) {
         self.tree.ending().begin();
         self.root.stop(None);
@@ -270,9 +270,8 @@ impl AsynqSystem {
         self.shutdown().await
     }
 
-    /// Takes no more tasks, and waits until those taken have ended and their outcomes are written,
-    /// however long that takes. Enqueueing goes on, and so may fetching, with
-    /// [`resume_fetching`](Self::resume_fetching).
+    /// Stops taking tasks, and waits until those taken have ended and their outcomes are written, however long that
+    /// takes. Enqueueing goes on, and so may fetching, with [`resume_fetching`](Self::resume_fetching).
     ///
     /// # Cancel safety
     /// Safe: fetching stays stopped.
@@ -284,16 +283,15 @@ impl AsynqSystem {
         }
     }
 
-    /// Lives until a signal ends it, as a Go server's `Run`: TERM or INT shut the system down, and a second one
-    /// does so [at once](Self::shutdown_at_once); TSTP stops fetching, and all else goes on. Returns when the
-    /// system has ended, by itself too. A system installs signal handlers only here, at the first poll; they
-    /// stay installed.
+    /// Runs until a signal ends it, like a Go server's `Run`: TERM or INT shut the system down, and a second one does
+    /// so [at once](Self::shutdown_at_once); TSTP stops fetching, and all else goes on. Returns when the system has
+    /// ended, by itself too. A system installs signal handlers only here, at the first poll; they stay installed.
     ///
     /// # Errors
     /// [`Error::Actor`] where the signals cannot be listened for.
     ///
     /// # Cancel safety
-    /// Safe: the system goes on, and signals are no longer heard.
+    /// Safe: the system goes on, and signals are no longer handled.
     #[cfg(unix)]
     pub async fn run_until_signal(&self) -> Result<Exit> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -324,13 +322,13 @@ impl AsynqSystem {
         Ok(self.shutdown_at_once().await)
     }
 
-    /// Lives until Ctrl-C ends it. Returns when the system has ended, by itself too.
+    /// Runs until Ctrl-C ends it. Also returns when the system ends by itself.
     ///
     /// # Errors
     /// [`Error::Actor`] where the signal cannot be listened for.
     ///
     /// # Cancel safety
-    /// Safe: the system goes on, and the signal is no longer heard.
+    /// Safe: the system goes on, and the signal is no longer handled.
     #[cfg(not(unix))]
     pub async fn run_until_signal(&self) -> Result<Exit> {
         tokio::select! {

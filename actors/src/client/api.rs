@@ -102,8 +102,8 @@ impl Drop for Own {
 }
 
 impl Client {
-    /// A client on the storage that the connector opens, with default settings. Connects in the
-    /// background: [`ping`](Self::ping) says whether the storage answers.
+    /// Makes a client on the storage that the connector opens, with default settings. It connects in the background:
+    /// [`ping`](Self::ping) says whether the storage answers.
     ///
     /// # Errors
     /// [`Error::Actor`](asynq_core::Error::Actor) when its actors cannot start.
@@ -114,7 +114,7 @@ impl Client {
         Self::with_config(connector, ClientConfig::new()).await
     }
 
-    /// A client with settings.
+    /// Makes a client with settings.
     ///
     /// # Errors
     /// [`Error::Config`](asynq_core::Error::Config) with all faults at once, and those of [`new`](Self::new).
@@ -126,7 +126,7 @@ impl Client {
         Ok(Self::owning(builder.spawn().await?))
     }
 
-    /// A client whose storage answers, or an error that says why it does not, after `within` at the latest.
+    /// Makes a client once the storage answers, or fails with the reason, after `within` at the latest.
     ///
     /// # Errors
     /// [`Error::Broker`](asynq_core::Error::Broker) with an [`Outage`](asynq_core::error::Outage), at once
@@ -151,12 +151,12 @@ impl Client {
         Self { handle, broker, own }
     }
 
-    /// The same client, whose [`close`](Self::close) and end concern nobody else.
+    /// Returns a handle of the same client, whose [`close`](Self::close) and drop end nothing.
     fn lent(&self) -> Self {
         Self::of_system(self.handle.clone(), self.broker.clone())
     }
 
-    /// A client of a system that has ended.
+    /// Makes a client of a system that has ended.
     fn ended() -> Self {
         let settings = ClientSettings {
             enqueue_timeout: Duration::ZERO,
@@ -186,7 +186,7 @@ impl Client {
     /// [`enqueue_timeout`](ClientConfig::enqueue_timeout).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn enqueue(&self, task: impl IntoTask) -> Result<TaskInfo> {
         self.enqueue_with(task, TaskOptions::new()).await
     }
@@ -197,7 +197,7 @@ impl Client {
     /// As [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn enqueue_with(&self, task: impl IntoTask, options: impl Borrow<TaskOptions>) -> Result<TaskInfo> {
         Ok(self.handle.enqueue(&task.into_task()?, options.borrow()).await?)
     }
@@ -208,7 +208,7 @@ impl Client {
     /// As [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn enqueue_in(&self, task: impl IntoTask, delay: Duration) -> Result<TaskInfo> {
         self.enqueue_with(task, TaskOptions::new().process_in(delay)).await
     }
@@ -219,7 +219,7 @@ impl Client {
     /// As [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn enqueue_at(&self, task: impl IntoTask, time: DateTime<Utc>) -> Result<TaskInfo> {
         self.enqueue_with(task, TaskOptions::new().process_at(time)).await
     }
@@ -232,7 +232,7 @@ impl Client {
     /// [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn enqueue_unique(&self, task: impl IntoTask, ttl: Duration) -> Result<TaskInfo> {
         self.enqueue_with(task, TaskOptions::new().unique_ttl(ttl)).await
     }
@@ -243,46 +243,46 @@ impl Client {
     /// As [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn add_to_group(&self, task: impl IntoTask, group: impl Into<String>) -> Result<TaskInfo> {
         self.enqueue_with(task, TaskOptions::new().group(group)).await
     }
 
-    /// Enqueues many tasks of any kind, mixed as you like; an answer for each, in order. Tasks of one queue enter it
-    /// in their order, but for those of 256 KiB and more: these travel apart, and others do not wait for them.
+    /// Enqueues many tasks of any kind, and returns an answer for each, in order. Tasks of one queue enter it in
+    /// their order, but for those of 256 KiB and more: these travel apart, and others do not wait for them.
     ///
     /// # Cancel safety
-    /// Not safe: any of them may be enqueued all the same.
+    /// Not safe: any of them may still be enqueued.
     pub async fn enqueue_many<T: IntoTask>(&self, tasks: impl IntoIterator<Item = T>) -> Vec<Result<TaskInfo>> {
         let tasks = tasks.into_iter().map(IntoTask::into_task);
         let all = tasks.map(|task| async move { self.enqueue(task?).await });
         futures::future::join_all(all).await
     }
 
-    /// Enqueues a task, or says at once that too many are waiting.
+    /// Enqueues a task, or fails at once if too many are waiting.
     ///
     /// # Errors
     /// [`EnqueueError::Overloaded`](asynq_core::EnqueueError::Overloaded), and as
     /// [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn try_enqueue(&self, task: impl IntoTask) -> Result<TaskInfo> {
         self.try_enqueue_with(task, TaskOptions::new()).await
     }
 
-    /// Enqueues a task with options of this call, or says at once that too many are waiting.
+    /// Enqueues a task with options of this call, or fails at once if too many are waiting.
     ///
     /// # Errors
     /// As [`try_enqueue`](Self::try_enqueue).
     ///
     /// # Cancel safety
-    /// Not safe: the task may be enqueued all the same.
+    /// Not safe: the task may still be enqueued.
     pub async fn try_enqueue_with(&self, task: impl IntoTask, options: impl Borrow<TaskOptions>) -> Result<TaskInfo> {
         Ok(self.handle.try_enqueue(&task.into_task()?, options.borrow()).await?)
     }
 
-    /// Returns whether the storage answers.
+    /// Checks that the storage answers.
     ///
     /// # Errors
     /// [`Error::Broker`](asynq_core::Error::Broker) says why not.
@@ -293,7 +293,7 @@ impl Client {
         Ok(self.broker.prompt_storage(CONNECTING).await?.ping().await?)
     }
 
-    /// Sends what waits, answers it, and closes the connections; for all clones.
+    /// Sends and answers the enqueues that wait, and closes the connections; for all clones.
     ///
     /// The client of a system, in a handler or out of [`AsynqSystem::client`], is the system's to close: this
     /// does nothing then and returns at once, so that nobody ends the system for others.

@@ -1,4 +1,4 @@
-//! The way of a system and its clients to the client actor.
+//! The handle of the client actor, which a system and its clients use.
 
 use std::{fmt, sync::Arc, time::Duration};
 

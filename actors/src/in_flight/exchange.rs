@@ -1,9 +1,9 @@
 //! One exchange with the storage for one queue, as a task that belongs to the in-flight table.
 //!
-//! No actor's state owns a call in flight (rules.md#calls-outlive-actors): whoever dies, the call goes on here,
-//! enters what it took into the table, adopts what a lost answer left behind, and only then lets
-//! its outcomes be offered again. What it holds that other queues could use, its slots, comes free
-//! when it is late, and at the first failure of an adoption.
+//! No actor's state owns a call in flight (rules.md#calls-outlive-actors): when an actor dies, the call goes on here,
+//! enters what it took into the table, adopts what a lost answer left behind, and only then lets its outcomes be
+//! offered again. What it holds that other queues could use, its slots, comes free when it is late, and at the first
+//! failure of an adoption.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The processor's messages, and what sends them from outside of it.
+//! The processor's messages, and the nudge that sends them from outside.
 
 use std::{
     fmt,

@@ -1,5 +1,5 @@
-//! The end of service for what is in flight: it may end by itself, is then cancelled, aborted, and given
-//! back; outcomes are written.
+//! The end of service for tasks in flight: they may end by themselves, are then cancelled, aborted, and given back;
+//! outcomes are written.
 //!
 //! The processor does this when it is stopped. Where there is none any longer, because the root of
 //! the system was killed, a task does it that belongs to no actor.

@@ -1,10 +1,10 @@
 //! The aggregator: makes one task out of the tasks of each group that is full or old enough.
 //!
-//! Nobody sends it anything. A pass looks at all queues side by side, and at the groups of each in
-//! turn; for each it waits until one of [`MAX_AGGREGATIONS`] places is free, and until the storage has
-//! said whether the group is ready. What is ready is aggregated in a task that belongs to [`Runs`] and not to the
-//! actor, so on a restart nothing is lost: runs go on, and the next pass looks at all groups. A
-//! stop waits for the runs as long as the shutdown timeout.
+//! It receives no messages. A pass looks at all queues side by side, and at the groups of each in turn; for each it
+//! waits until one of [`MAX_AGGREGATIONS`] places is free, and until the storage has said whether the group is ready.
+//! What is ready is aggregated in a task that belongs to [`Runs`] and not to the actor, so on a restart nothing is
+//! lost: runs go on, and the next pass looks at all groups. A stop waits for the runs as long as the shutdown
+//! timeout.
 
 mod adapter;
 mod failures;

@@ -1,8 +1,8 @@
 //! The forwarder: makes due tasks pending, in every queue of the server.
 //!
-//! Nobody sends it anything. It waits within a pass: for the storage, then for the next task to be
-//! due, or for a watch to tell that the delayed tasks changed. Where there is no watch it looks
-//! every delayed-task check interval. On a restart nothing is lost.
+//! It receives no messages. It waits within a pass: for the storage, then for the next task to be due, or for a watch
+//! to tell that the delayed tasks changed. Where there is no watch it looks every delayed-task check interval. On a
+//! restart nothing is lost.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The health checker: asks the storage whether it answers, and tells the user's function.
 //!
-//! Nobody sends it anything. It waits for the answer within a pass, a few seconds at most. On a
-//! restart the next check is one interval away. There is one only where a function is configured.
+//! It receives no messages. It waits for the answer within a pass, a few seconds at most. On a restart the next check
+//! is one interval away. There is one only where a function is configured.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 

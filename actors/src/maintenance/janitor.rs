@@ -1,6 +1,6 @@
 //! The janitor: deletes completed tasks whose retention is over.
 //!
-//! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is lost.
+//! It receives no messages. It waits for the storage within a pass. On a restart nothing is lost.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! The periodic task manager: keeps a scheduler's entries in step with what a provider says.
 //!
-//! Nobody sends it anything. A pass asks the provider, and waits for it within a limit; the first one is
-//! made before the system starts. On a restart nothing is lost: the entries belong to the system, and
-//! the next pass comes when it would have come.
+//! It receives no messages. A pass asks the provider, and waits for it within a limit; the first one is made before
+//! the system starts. On a restart nothing is lost: the entries belong to the system, and the next pass comes when it
+//! would have come.
 
 use std::{
     collections::HashSet,

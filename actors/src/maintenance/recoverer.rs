@@ -1,8 +1,8 @@
 //! The recoverer: takes over the tasks of dead servers, hands old aggregation sets back, and
 //! repairs what crashed writers left behind, Go's too.
 //!
-//! Nobody sends it anything. It waits for the storage within a pass. On a restart nothing is
-//! lost: its first pass is at once.
+//! It receives no messages. It waits for the storage within a pass. On a restart nothing is lost: its first pass is
+//! at once.
 
 use std::{
     collections::HashSet,

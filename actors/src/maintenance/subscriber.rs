@@ -1,4 +1,4 @@
-//! The subscriber: hears cancel requests, from Go's tools too, and cancels the runs they name.
+//! The subscriber: receives cancel requests, from Go's tools too, and cancels the runs they name.
 //!
 //! Messages: its own listening task (`Cancel`, `Ended`), its timer (`Listen`). It waits
 //! for nothing in its handler. Requests published while there is no subscription are lost, as Go's are: on a

@@ -1,4 +1,4 @@
-//! Watches on several queues, of which one that cannot be watched blinds none of the others.
+//! Watches on several queues. A queue that cannot be watched does not affect the others.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! The time that the end of a system may take: one budget for all who take part in it.
+//! The time that a shutdown may take: one budget for all actors.
 //!
 //! A system that is told to end has ended after the shutdown timeout and [`REST`] more. A supervisor
 //! tells each child by when it must have ended, at the latest when the supervisor itself must, less a

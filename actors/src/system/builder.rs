@@ -77,15 +77,15 @@ impl AsynqSystemBuilder {
         }
     }
 
-    /// The settings of the server part. Default: [`ServerConfig::new`].
+    /// Sets the configuration of the server part. Default: [`ServerConfig::new`].
     #[must_use]
     pub fn config(mut self, config: ServerConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Has [`spawn`](Self::spawn) wait until the storage answers, for so long at most, and fail where it does
-    /// not. Default: it does not wait, and connects in the background for as long as it takes.
+    /// Makes [`spawn`](Self::spawn) wait until the storage answers, for `within` at most, and fail if it does not.
+    /// Default: it does not wait, and the system connects in the background for as long as it takes.
     ///
     /// For programs that should not start without their storage, as in a container that is restarted then.
     #[must_use]
@@ -94,46 +94,46 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// The settings of the client part. Default: [`ClientConfig::new`].
+    /// Sets the configuration of the client part. Default: [`ClientConfig::new`].
     #[must_use]
     pub fn client_config(mut self, config: ClientConfig) -> Self {
         self.client_config = config;
         self
     }
 
-    /// Sets what runs the tasks that no [handler actor](Self::handler_actor) is for. Without any handler
-    /// the system takes none.
+    /// Sets the handler of the tasks that no [handler actor](Self::handler_actor) is for. Without any handler the
+    /// system takes none.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Some(HandlerRef(Arc::new(handler)));
         self
     }
 
-    /// Sets what makes one task out of the tasks of a group, in all queues of the config. Without it
-    /// groups wait for another server. It needs no handler beside it; the tasks that it makes then
-    /// wait for another server's.
+    /// Sets the aggregator, which makes one task out of the tasks of a group, in all queues of the config. Without it
+    /// groups wait for another server. It needs no handler beside it; the tasks that it makes then wait for another
+    /// server's.
     #[must_use]
     pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
         self
     }
 
-    /// An async function with extracted arguments that runs the tasks of the type that one of them
-    /// stands for, as [`ServeMux::route`]. It goes before the plain handler, and after handler actors.
+    /// Registers an async function with extracted arguments, which runs the tasks of the type that one of them stands
+    /// for, as [`ServeMux::route`]. It goes before the plain handler, and after handler actors.
     #[must_use]
     pub fn route<Args: 'static, R: Route<Args>>(mut self, handler: R) -> Self {
         self.routes.route(handler);
         self
     }
 
-    /// As [`route`](Self::route), for the task types that begin with the pattern.
+    /// Registers a function like [`route`](Self::route), for the task types that begin with the pattern.
     #[must_use]
     pub fn route_on<Args: 'static, R: Route<Args>>(mut self, pattern: &str, handler: R) -> Self {
         self.routes.route_on(pattern, handler);
         self
     }
 
-    /// The handler of all that no handler actor is for.
+    /// Returns the handler of the tasks that no handler actor is for.
     fn plain(&self) -> Option<HandlerRef> {
         if self.routes.is_empty() && self.routes.check().is_ok() {
             return self.handler.clone();
@@ -145,24 +145,24 @@ impl AsynqSystemBuilder {
         Some(HandlerRef(Arc::new(routes)))
     }
 
-    /// An actor type that runs the tasks whose type begins with its pattern. May be called for
-    /// several patterns; the longest that matches wins, and goes before the plain handler.
+    /// Registers an actor type that runs the tasks whose type begins with its pattern. May be called for several
+    /// patterns; the longest that matches wins, and goes before the plain handler.
     #[must_use]
     pub fn handler_actor(mut self, spec: HandlerActorSpec) -> Self {
         self.handler_actors.push(spec);
         self
     }
 
-    /// A scheduler of periodic tasks with these settings; see [`AsynqSystem::scheduler`]. Default: none,
-    /// or with [`periodic`](Self::periodic) or [`periodic_tasks`](Self::periodic_tasks) one with
-    /// default settings. It needs no handler beside it.
+    /// Adds a scheduler of periodic tasks with this configuration; see [`AsynqSystem::scheduler`]. Default: none, or
+    /// with [`periodic`](Self::periodic) or [`periodic_tasks`](Self::periodic_tasks) one with default settings. It
+    /// needs no handler beside it.
     #[must_use]
     pub fn scheduler(mut self, config: SchedulerConfig) -> Self {
         self.scheduler.config = Some(config);
         self
     }
 
-    /// A scheduler that was made before, with the entries registered in it; in place of
+    /// Adds a scheduler that was made before, with the entries registered in it; in place of
     /// [`scheduler`](Self::scheduler). One system can have it, once.
     #[must_use]
     pub fn scheduler_handle(mut self, handle: SchedulerHandle) -> Self {
@@ -170,7 +170,7 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// A periodic task. May be called for several; a spec, task or option that is wrong is an error of
+    /// Registers a periodic task. May be called for several; a spec, task or option that is not valid is an error of
     /// spawn, all at once.
     #[must_use]
     pub fn periodic(mut self, task: PeriodicTaskConfig) -> Self {
@@ -183,9 +183,9 @@ impl AsynqSystemBuilder {
     /// entries are registered, those that are gone are unregistered; the others keep their ids, times and
     /// histories.
     ///
-    /// A provider that fails, panics or does not answer within 30 s, or within the interval where that is
-    /// shorter, changes nothing; nor does an answer with an empty spec. An entry that is wrong
-    /// otherwise is logged and left out.
+    /// A provider that fails, panics or does not answer within 30 s, or within the interval where that is shorter,
+    /// changes nothing; nor does an answer with an empty spec. An entry that is not valid otherwise is logged and
+    /// left out.
     #[must_use]
     pub fn periodic_tasks(
         mut self,
@@ -229,9 +229,9 @@ impl AsynqSystemBuilder {
         self.start(None).await
     }
 
-    /// Starts the system as a child of a user's actor: its end arrives there as an ordinary
-    /// supervision event. When that actor ends, so does the system, at once and without the shutdown
-    /// timeout; see [how it ends](AsynqSystem#how-it-ends).
+    /// Starts the system as a child of a user's actor, which is told of its end by an ordinary supervision event.
+    /// When that actor ends, so does the system, at once and without the shutdown timeout; see [how it
+    /// ends](AsynqSystem#how-it-ends).
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).

@@ -1,8 +1,7 @@
-//! The heartbeater: extends the leases of what is in flight, and shows the server and its tree to
-//! the tools.
+//! The heartbeater: extends the leases of tasks in flight, and shows the server and its tree to the tools.
 //!
-//! Nobody sends it anything. It waits a little for the extensions of each queue, and for one write per beat. On
-//! a restart nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
+//! It receives no messages. It waits a little for the extensions of each queue, and for one write per beat. On a
+//! restart nothing is lost: the leases are in the in-flight table, and a restart takes far less than one.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

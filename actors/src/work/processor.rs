@@ -1,6 +1,5 @@
-//! The processor: pumps. It takes outcomes from the in-flight table, splits the free slots over
-//! the queues, exchanges both with the storage, each queue for itself, and spawns what it got. It runs
-//! nothing itself.
+//! The processor: takes outcomes from the in-flight table, splits the free slots over the queues, exchanges both with
+//! the storage, each queue for itself, and spawns the tasks that it got. It runs nothing itself.
 //!
 //! Messages: the table's calls and runs nudge it (`Pump`, at most one in its mailbox),
 //! a watch or a poll wakes it (`Wake`). It waits for nothing: calls are tasks of the in-flight

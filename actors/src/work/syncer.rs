@@ -1,8 +1,8 @@
 //! The syncer: offers outcomes again whose write failed, or that nobody offered.
 //!
-//! Nobody sends it anything. It waits for nothing: its calls are tasks of the in-flight table.
-//! On a restart nothing is lost: the outcomes are in the table. An outcome is offered until the
-//! storage gives an answer; the fence makes that safe (rules.md#fenced-settle and rules.md#outcomes-outlive-leases).
+//! It receives no messages. It waits for nothing: its calls are tasks of the in-flight table. On a restart nothing is
+//! lost: the outcomes are in the table. An outcome is offered until the storage gives an answer; the fence makes that
+//! safe (rules.md#fenced-settle and rules.md#outcomes-outlive-leases).
 
 use std::time::Duration;
 

@@ -112,7 +112,7 @@ impl ServerConfig {
         self
     }
 
-    /// The queues and their priorities, 1 to [`MAX_PRIORITY`]. Default: `default` with 1.
+    /// Sets the queues and their priorities, 1 to [`MAX_PRIORITY`]. Default: `default` with 1.
     ///
     /// Each free slot draws its queue with a probability proportional to the priority, unless
     /// [`strict_priority`](Self::strict_priority) is set.
@@ -158,7 +158,7 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how often completed tasks are looked for whose retention is over. 1 ms to 24 h, default 8 s.
+    /// Sets how often completed tasks whose retention is over are looked for. 1 ms to 24 h, default 8 s.
     #[must_use]
     pub fn janitor_interval(mut self, interval: Duration) -> Self {
         self.janitor_interval = interval;
@@ -180,8 +180,8 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how often tasks of dead servers are looked for, and what is broken is healed; also once at
-    /// the start. 10 ms to 24 h, default 60 s (a constant in Go).
+    /// Sets how often tasks of dead servers are looked for, and damage is repaired; also once at the start. 10 ms to
+    /// 24 h, default 60 s (a constant in Go).
     #[must_use]
     pub fn recoverer_interval(mut self, interval: Duration) -> Self {
         self.recoverer_interval = interval;
@@ -196,8 +196,7 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how often outcomes are offered again whose write failed, 10 ms to 1 min. Default: 1 s (5 s
-    /// in Go).
+    /// Sets how often outcomes whose write failed are retried, 10 ms to 1 min. Default: 1 s (5 s in Go).
     #[must_use]
     pub fn syncer_interval(mut self, interval: Duration) -> Self {
         self.syncer_interval = interval;
@@ -291,7 +290,7 @@ impl ServerConfig {
         self
     }
 
-    /// Sets what becomes of a task whose type has no handler here. Default: [`UnknownTask::Fail`].
+    /// Sets the treatment of a task whose type has no handler. Default: [`UnknownTask::Fail`].
     #[must_use]
     pub fn unknown_task(mut self, then: UnknownTask) -> Self {
         self.unknown_task = then;
@@ -311,9 +310,8 @@ impl ServerConfig {
         self
     }
 
-    /// A value that all handlers share, found by its type: by
-    /// [`State`](crate::extract::State) arguments and [`TaskContext::states`](crate::TaskContext::states)
-    /// (Go: `BaseContext`). One of each type.
+    /// Sets a value that all handlers share, found by its type: by [`State`](crate::extract::State) arguments and
+    /// [`TaskContext::states`](crate::TaskContext::states) (Go: `BaseContext`). One of each type.
     #[must_use]
     pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
         self.states.insert(state);

@@ -1,4 +1,4 @@
-//! Periodic tasks: what is to be enqueued by a cron spec, and how an entry is known.
+//! Periodic tasks: a cron spec with the task that it enqueues, and the key of an entry.
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The stored bytes of a storage, key by key: what proofs compare.
+//! The stored bytes of a storage, key by key, for tests that compare them.
 //!
 //! A broker that is not Redis shows here what Redis would hold, so that two storages can be
 //! compared to the byte and the same checks run on both.

@@ -1,4 +1,4 @@
-//! The broker: what the traits ask for, handed to the operations.
+//! The broker: implements the traits with the operations.
 
 use std::{
     fmt,

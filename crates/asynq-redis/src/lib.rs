@@ -1,19 +1,19 @@
 //! The Redis broker of Asynq for Rust, on the same keys and bytes as Go asynq.
 //!
-//! [`RedisConnectionType`] says which Redis and how to reach it; [`RedisBroker`] is what it leads to: a
-//! [`Broker`](asynq_core::Broker) and an [`Inspect`](asynq_core::Inspect). Redis 6.2 or later.
+//! A [`RedisConnectionType`] names a Redis, 6.2 or later, and opens a [`RedisBroker`], which is a
+//! [`Broker`](asynq_core::Broker) and an [`Inspect`](asynq_core::Inspect).
 //!
-//! # How it is made
+//! # Structure
 //!
-//! - `lua/*.lua` has one script for each operation, with its contract on top; `scripts` puts them
-//!   together with the parts they share. A script looks first and writes then, so that it never leaves
-//!   half of a transition behind; what it finds damaged harms only itself.
-//! - `ops` has one file for each topic: it renders the arguments of a script and reads its answer. A
-//!   batch becomes one call for each queue, and all calls go out in one write.
-//! - `links` is what they talk to: one server (`link`), found through sentinels if need be (feature `sentinel`),
+//! - `lua/*.lua` has one script for each operation, with its contract on top; `scripts` puts them together with the
+//!   parts they share. A script checks first and writes then, so that it never leaves half of a transition behind.
+//!   A damaged entry affects only itself.
+//! - `ops` has one file for each topic: it renders the arguments of a script and reads its answer. A batch becomes
+//!   one call for each queue, and all calls go out in one write.
+//! - `links` is the way to the servers: one server (`link`), perhaps found through sentinels (feature `sentinel`),
 //!   or the nodes of a cluster (`cluster`, feature `cluster`). A script keeps to one queue and so to one node.
-//! - `link` is the connection below: nothing is sent twice behind the caller's back, and an answer that
-//!   was lost is [`BrokerError::Ambiguous`](asynq_core::BrokerError::Ambiguous).
+//! - `link` is the connection: nothing is sent twice behind the caller's back, and a lost answer is
+//!   [`BrokerError::Ambiguous`](asynq_core::BrokerError::Ambiguous).
 
 mod args;
 mod broker;

@@ -1,4 +1,4 @@
-//! A cancel token that says why.
+//! A cancel token with a reason.
 
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ pub(crate) enum CancelReason {
     LeaseLost = 3,
 }
 
-/// A cancel token that says why. The first reason stands, but for the loss of the lease.
+/// A cancel token with a reason. The first reason stands, but for the loss of the lease.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cancel {
     pub(crate) token: CancellationToken,

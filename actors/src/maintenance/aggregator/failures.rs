@@ -1,4 +1,4 @@
-//! Sets that were given up: how long each waits, and until when their queue is to be asked to hand them back.
+//! Failed sets: the wait of each, and the time until which their queue is asked to hand them back.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! The ticks of one entry: what a spec means in its zone, forwards and backwards.
+//! The ticks of one entry: its spec in its zone, forwards and backwards.
 
 use asynq_core::cron::CronSpec;
 use chrono::{DateTime, TimeDelta, Utc};

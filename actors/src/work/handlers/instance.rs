@@ -1,4 +1,4 @@
-//! One instance: the user's actor, and around it what tells the pool of its life.
+//! One instance: the user's actor, and the wrapper that reports its life to the pool.
 
 use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Keeping what was taken: extension and adoption.
+//! Extension of leases, and adoption of taken tasks.
 
 use std::{collections::HashSet, sync::Arc};
 

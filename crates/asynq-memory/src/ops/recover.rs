@@ -1,4 +1,4 @@
-//! Taking tasks from owners that died.
+//! Recovery of tasks whose owners died.
 
 use std::{sync::Arc, time::Duration};
 

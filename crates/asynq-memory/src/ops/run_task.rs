@@ -1,4 +1,4 @@
-//! A task that waits, now.
+//! Runs a waiting task now.
 
 use asynq_core::{
     TaskState,

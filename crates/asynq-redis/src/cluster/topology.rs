@@ -1,4 +1,4 @@
-//! Finds out which nodes there are, from whichever answers first.
+//! Finds the nodes of a cluster, from the node that answers first.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,4 +1,4 @@
-//! Keeping what was taken.
+//! Extension of leases.
 
 use asynq_core::{
     broker::{CallToken, LeaseRef, LeaseUntil},

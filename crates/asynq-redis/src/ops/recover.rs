@@ -1,4 +1,4 @@
-//! Tasks whose owners died.
+//! Recovery of tasks whose owners died.
 
 use std::{sync::Arc, time::Duration};
 
