@@ -12,9 +12,9 @@ use std::{
 use async_trait::async_trait;
 use asynq_core::{
     broker::{
-        AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery, Settlement,
-        Tick, TickStart, Ticked, Want, Watch, WatchKind,
+        AggregationSet, Broker, CallRecord, CallToken, Cancellations, Connector, EnqueueRequest, Env, Exchanged,
+        Expired, ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Poison, Recovery,
+        Settlement, Storage, Tick, TickStart, Ticked, Want, Watch, WatchKind,
     },
     clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
@@ -162,6 +162,26 @@ fn log(poisoned: &[Poison], operation: &str) {
 
 /// Operations never wait, so a caller that loops over them would never let others run: those on
 /// the hot path take part in tokio's budget before they begin.
+impl MemoryStore {
+    /// A connection of its own number, with its own token and clock.
+    #[must_use]
+    pub fn open(&self, env: Env) -> MemoryBroker {
+        let number = self.next_connection();
+        MemoryBroker::on(self.clone(), env, number)
+    }
+}
+
+#[async_trait]
+impl Connector for MemoryStore {
+    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
+        Ok(Arc::new(self.open(env)))
+    }
+
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
 #[async_trait]
 impl Broker for MemoryBroker {
     async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {

@@ -8,19 +8,17 @@ use std::{
     },
 };
 
-use async_trait::async_trait;
 use asynq_core::{
-    broker::{Connector, Env, Storage},
     error::BrokerError,
     raw::{RawState, RawValue},
 };
 
-use crate::{MemoryBroker, model::Data};
+use crate::model::Data;
 
 /// A task storage in memory. Cheap to clone; clones share one storage, and it lives as long as one
 /// of them or one connection does.
 ///
-/// It is a [`Connector`]: give it to a system wherever a Redis connection is taken.
+/// It is a [`Connector`](asynq_core::Connector): give it to a system wherever a Redis connection is taken.
 #[derive(Clone, Default)]
 pub struct MemoryStore(Arc<Shared>);
 
@@ -37,11 +35,9 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// A connection of its own number, with its own token and clock.
-    #[must_use]
-    pub fn open(&self, env: Env) -> MemoryBroker {
-        let number = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        MemoryBroker::on(self.clone(), env, number)
+    /// Returns the number of the connection that is about to be made.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.0.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The keys and values that Redis would hold, at the latest time that any connection brought.
@@ -73,16 +69,5 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore")
             .field("connections", &self.0.connections)
             .finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Connector for MemoryStore {
-    async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
-        Ok(Arc::new(self.open(env)))
-    }
-
-    fn describe(&self) -> String {
-        "memory".to_owned()
     }
 }

@@ -1,24 +1,24 @@
 //! The broker: implements the traits with the operations.
 
+mod cancel_subscriptions;
+pub(crate) mod core;
+mod unpublished;
+
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use asynq_core::{
-    Result as AsynqResult, TaskState,
+    TaskState,
     broker::{
-        AggregationSet, Broker, CallRecord, CallToken, Cancellations, EnqueueRequest, Env, Exchanged, Expired,
-        ExpiredPlace, Forwarded, GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick,
-        TickStart, Ticked, Want, Watch, WatchKind,
+        AggregationSet, Broker, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, ExpiredPlace, Forwarded,
+        GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
+        Watch, WatchKind,
     },
     cancel::{Cancelled, Then},
-    clock::Jumps,
     error::{BrokerError, EnqueueError, SettleError},
     info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
@@ -28,16 +28,9 @@ use asynq_core::{
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 
-use crate::{
-    clock_sync::Freshness,
-    connection_type::RedisConnectionType,
-    link::owned::Owned,
-    links::Links,
-    ops::cancel::Subscriptions,
-    ops::{self, enqueue::Unpublished},
-};
+use self::core::Core;
+use crate::{links::Links, ops};
 
 /// A task storage on Redis, shared with Go asynq. Cheap to clone; clones share the connections, which
 /// are replaced when they are lost and closed with the last clone or by [`close`](Broker::close).
@@ -46,105 +39,20 @@ pub struct RedisBroker {
     core: Arc<Core>,
 }
 
-/// State that all operations share.
-pub(crate) struct Core {
-    pub(crate) link: Links,
-    /// Prefix of each token.
-    id: String,
-    calls: AtomicU64,
-    kept: Mutex<Vec<Owned>>,
-    freshness: Freshness,
-    jumps: Mutex<Jumps>,
-    pub(crate) unpublished: Unpublished,
-    /// `true` while connections may be killed, as far as is known.
-    pub(crate) may_kill: AtomicBool,
-    pub(crate) cancel_requests: Subscriptions,
-}
-
-impl Core {
-    /// The time now, corrected to the server's.
-    pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.link.env().clock.now()
-    }
-
-    /// Corrects the clock by the server's before times are judged or leases are written.
-    pub(crate) async fn refresh_clock(&self) {
-        self.freshness.refresh(&self.link.env().clock, &self.link).await;
-    }
-
-    /// [`refresh_clock`](Self::refresh_clock) before tasks or sets are taken from their owners; `false` if the
-    /// time has jumped so lately that living owners may not have extended their leases since.
-    pub(crate) async fn may_take_over(&self) -> bool {
-        self.refresh_clock().await;
-        let clock = &self.link.env().clock;
-        let mut jumps = lock(&self.jumps);
-        jumps.look(clock);
-        !jumps.is_settling(clock)
-    }
-
-    /// Returns what tells this broker from others; in front of each token.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Keeps a background task until it has ended, at most as long as the broker.
-    pub(crate) fn keep(&self, task: Owned) {
-        let mut kept = lock(&self.kept);
-        kept.retain(|task| !task.handle().is_finished());
-        kept.push(task);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl fmt::Debug for RedisBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBroker")
             .field("link", &self.core.link)
-            .field("id", &self.core.id)
+            .field("id", &self.core.id())
             .finish_non_exhaustive()
     }
 }
 
 impl RedisBroker {
-    /// Connects, with the system's clock and randomness.
-    ///
-    /// # Errors
-    /// As [`Connector::connect`](asynq_core::Connector::connect): the server cannot be reached, or
-    /// it does not let us in.
-    ///
-    /// # Cancel safety
-    /// Safe: dropping the future drops the half-open connection.
-    ///
-    /// ```no_run
-    /// # async fn connect() -> asynq::Result<()> {
-    /// use asynq::redis::{RedisBroker, RedisConnectionType};
-    ///
-    /// let broker = RedisBroker::new(RedisConnectionType::single("redis://127.0.0.1:6379")?).await?;
-    /// # let _ = broker;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn new(connection: RedisConnectionType) -> AsynqResult<Self> {
-        Ok(connection.open(Env::default()).await?)
-    }
-
     pub(crate) fn from_links(link: Links) -> Self {
-        let id = link.env().entropy.uuid();
-        let core = Core {
-            link,
-            id,
-            calls: AtomicU64::new(1),
-            kept: Mutex::default(),
-            freshness: Freshness::default(),
-            jumps: Mutex::default(),
-            unpublished: Unpublished::default(),
-            may_kill: AtomicBool::new(true),
-            cancel_requests: Subscriptions::default(),
-        };
-        Self { core: Arc::new(core) }
+        Self {
+            core: Arc::new(Core::new(link)),
+        }
     }
 }
 
@@ -167,13 +75,7 @@ impl Broker for RedisBroker {
     }
 
     fn begin(&self) -> CallRecord {
-        let lease_until = LeaseUntil::from_now(self.core.now());
-        let seq = self.core.calls.fetch_add(1, Ordering::Relaxed);
-        CallRecord {
-            token: CallToken::new(&self.core.id, seq, lease_until),
-            connection: self.core.link.connection(),
-            lease_until,
-        }
+        self.core.next_call()
     }
 
     async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {

@@ -249,6 +249,30 @@ impl RedisConnectionType {
     }
 }
 
+impl RedisBroker {
+    /// Connects, with the system's clock and randomness.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`](asynq_core::Connector::connect): the server cannot be reached, or
+    /// it does not let us in.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future drops the half-open connection.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> asynq::Result<()> {
+    /// use asynq::redis::{RedisBroker, RedisConnectionType};
+    ///
+    /// let broker = RedisBroker::new(RedisConnectionType::single("redis://127.0.0.1:6379")?).await?;
+    /// # let _ = broker;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn new(connection: RedisConnectionType) -> Result<Self> {
+        Ok(connection.open(Env::default()).await?)
+    }
+}
+
 impl RedisConnectionType {
     /// Connects.
     pub(crate) async fn open(&self, env: Env) -> Result<RedisBroker, BrokerError> {

@@ -4,26 +4,32 @@
 //! lives at that moment, and ends with its answer or with that connection
 //! ([`BrokerError::Ambiguous`]). The one exception is NOSCRIPT, a definite refusal.
 
-pub(crate) mod beside;
+pub(crate) mod activity;
+pub(crate) mod backoff;
 pub(crate) mod calls;
 pub(crate) mod current;
-pub(crate) mod life;
+mod keeper;
+pub(crate) mod liveness;
 pub(crate) mod owned;
 pub(crate) mod policy;
-pub(crate) mod pulse;
 pub(crate) mod script;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinels;
+pub(crate) mod server_check;
 pub(crate) mod settings;
-pub(crate) mod sides;
+mod side_calls;
+pub(crate) mod side_connections;
 pub(crate) mod socket;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod wire;
 
-use std::{fmt, sync::Arc, time::Duration};
+#[cfg(feature = "cluster")]
+use std::time::Duration;
+use std::{fmt, sync::Arc};
 
 use asynq_core::{
     broker::{Env, Watch},
@@ -31,63 +37,37 @@ use asynq_core::{
 };
 use futures::future::{join, join_all};
 use redis::{Cmd, Value};
-use tokio::{
-    sync::{Notify, mpsc},
-    time::{Instant, sleep},
-};
+use tokio::sync::mpsc;
 
-#[cfg(feature = "sentinel")]
-use self::settings::Address;
 use self::{
-    current::{Current, Mortal as _, State},
+    current::Current,
+    keeper::attend,
     owned::Owned,
-    sides::{Sides, Way},
+    side_connections::Way,
+    state::LinkState,
     wire::{ClientId, Wire},
 };
-pub(crate) use self::{script::Script, settings::Settings};
+#[cfg(feature = "cluster")]
+use self::{
+    current::State,
+    keeper::{keep, reconnect},
+};
+pub(crate) use self::{
+    script::{Script, name_of},
+    settings::Settings,
+};
 pub(crate) use crate::watcher::Probe;
 use crate::{
     clock_sync,
-    failure::{ErrorReply, classify, says_read_only, without_effect},
-    pubsub::Subscriptions,
-    watcher::Watcher,
+    failure::{classify, without_effect},
 };
-
-/// The first wait between two attempts to connect; it doubles.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// The longest wait.
-const BACKOFF_MOST: Duration = Duration::from_secs(2);
-/// A connection that stood so long was a good one: waits begin anew.
-pub(crate) const STOOD_WELL: Duration = Duration::from_secs(10);
-/// Interval at which a lasting outage is reported.
-pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(30);
-/// Time after which sentinels are asked again while a connection is silent.
-#[cfg(feature = "sentinel")]
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(300);
-/// Number of times that a script is loaded for one call. A larger number means that somebody flushes all the time.
-pub(crate) const LOADS: u32 = 3;
 
 /// A handle to one Redis. Cheap to clone; clones share the connection, and all follow when it is
 /// replaced. The last one dropped closes it.
 #[derive(Clone)]
 pub(crate) struct Link {
-    core: Arc<Core>,
+    core: Arc<LinkState>,
     keeper: Arc<Owned>,
-}
-
-/// State that the handles and the keeper share.
-pub(crate) struct Core {
-    pub(crate) settings: Settings,
-    pub(crate) env: Env,
-    state: Current<Wire>,
-    /// The server refuses to write: connect again, its name may lead elsewhere now.
-    elsewhere: Notify,
-    /// Sentinels have called another server the master.
-    #[cfg(feature = "sentinel")]
-    switched: Notify,
-    sides: Sides,
-    watcher: Watcher,
-    subscriptions: Subscriptions,
 }
 
 impl fmt::Debug for Link {
@@ -114,17 +94,7 @@ impl Link {
         let wire = Arc::new(Wire::open(&settings, "", None, env.entropy.bits()).await?);
         policy::check(&wire, &settings.to_string()).await;
         clock_sync::sync(&env.clock, &*wire).await;
-        let core = Arc::new(Core {
-            settings,
-            env,
-            state: Current::new(Arc::clone(&wire)),
-            elsewhere: Notify::new(),
-            #[cfg(feature = "sentinel")]
-            switched: Notify::new(),
-            sides: Sides::default(),
-            watcher: Watcher::default(),
-            subscriptions: Subscriptions::default(),
-        });
+        let core = Arc::new(LinkState::new(settings, env, Current::new(Arc::clone(&wire))));
         let keeper = Owned::spawn(attend(Arc::clone(&core), wire));
         Ok(Self {
             core,
@@ -135,17 +105,7 @@ impl Link {
     /// A link whose connection is made in the background; calls wait for it as they do when it is lost.
     #[cfg(feature = "cluster")]
     pub(crate) fn begin(settings: Settings, env: Env) -> Self {
-        let core = Arc::new(Core {
-            settings,
-            env,
-            state: Current::none(),
-            elsewhere: Notify::new(),
-            #[cfg(feature = "sentinel")]
-            switched: Notify::new(),
-            sides: Sides::default(),
-            watcher: Watcher::default(),
-            subscriptions: Subscriptions::default(),
-        });
+        let core = Arc::new(LinkState::new(settings, env, Current::none()));
         let keeper = Arc::clone(&core);
         let keeper = Owned::spawn(async move {
             let wire = reconnect(&keeper, None, &mut 0).await;
@@ -317,7 +277,7 @@ impl Link {
     /// The messages end when the connection is lost.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
         let peer = self.core.wire().await?.peer().clone();
-        let Core {
+        let LinkState {
             settings,
             subscriptions,
             ..
@@ -357,221 +317,4 @@ impl Link {
         self.core.watcher.close();
         self.core.subscriptions.end_all();
     }
-}
-
-impl Core {
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.is_closed()
-    }
-
-    /// The live connection; waits for one within the wait timeout.
-    pub(crate) async fn wire(&self) -> Result<Arc<Wire>, BrokerError> {
-        self.state.wait(self.settings.wait_timeout).await
-    }
-
-    async fn eval(
-        &self,
-        wire: &Wire,
-        script: &Script,
-        keys: &[Vec<u8>],
-        args: &[Vec<u8>],
-    ) -> Result<Value, BrokerError> {
-        let invoke = script.invoke(keys, args);
-        let mut answer = wire.ask(&invoke, script.name.into()).await?;
-        for _ in 0..LOADS {
-            match &answer {
-                Err(reply) if reply.is_no_script() => {}
-                _ => break,
-            }
-            // In one write, so that hardly anything fits between.
-            let both = [script.load(), invoke.clone()];
-            let answers = wire
-                .ask_all(&both, script.name)
-                .await
-                .map_err(|error| classify(error, true))?;
-            let mut answers = answers.into_iter();
-            let loaded = answers.next();
-            answer = answers.next().unwrap_or(Ok(Value::Nil));
-            if let (Some(Err(why)), Err(reply)) = (loaded, &answer)
-                && reply.is_no_script()
-            {
-                return Err(self.refused(why));
-            }
-        }
-        self.heard(answer)
-    }
-
-    /// The answer to a call, as the caller gets it. That a server does not write shows in an error reply
-    /// inside of an array, too.
-    fn heard(&self, answer: Result<Value, ErrorReply>) -> Result<Value, BrokerError> {
-        match answer {
-            Ok(value) => {
-                if says_read_only(&value) {
-                    self.elsewhere.notify_one();
-                }
-                Ok(value)
-            }
-            Err(reply) => Err(self.refused(reply)),
-        }
-    }
-
-    /// An error reply to a call, as the caller gets it.
-    pub(crate) fn refused(&self, reply: ErrorReply) -> BrokerError {
-        let error = BrokerError::from(reply);
-        if matches!(error, BrokerError::ReadOnly) {
-            self.elsewhere.notify_one();
-        }
-        error
-    }
-}
-
-/// The name of a command.
-pub(crate) fn name_of(cmd: &Cmd) -> String {
-    match cmd.args_iter().next() {
-        Some(redis::Arg::Simple(word)) => String::from_utf8_lossy(word).into_owned(),
-        _ => "command".to_owned(),
-    }
-}
-
-/// Does the background work of a connection for as long as the link lives.
-async fn attend(core: Arc<Core>, wire: Arc<Wire>) {
-    #[cfg(feature = "sentinel")]
-    if let Address::Master(sentinels) = &core.settings.address {
-        let listen = Arc::clone(sentinels).listen(&core.settings, &core.env, &core.switched);
-        futures::future::join(keep(&core, wire), listen).await;
-        return;
-    }
-    keep(&core, wire).await;
-}
-
-/// A reason to replace a connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Lost,
-    ReadOnly,
-    /// Sentinels call another server the master.
-    Switched,
-}
-
-/// Replaces the connection whenever it is lost or leads to the wrong server.
-async fn keep(core: &Core, mut wire: Arc<Wire>) {
-    let mut attempt = 0;
-    let mut since = Instant::now();
-    loop {
-        let why = tokio::select! {
-            () = wire.over() => Why::Lost,
-            () = core.elsewhere.notified() => Why::ReadOnly,
-            () = another_master(core, &wire) => Why::Switched,
-            () = clock_sync::keep_in_sync(&core.env.clock, &*wire) => continue,
-        };
-        if since.elapsed() >= STOOD_WELL {
-            attempt = 0;
-        }
-        match why {
-            Why::Lost => {
-                tracing::warn!(server = %core.settings, "the connection to Redis is lost");
-                core.state.set(State::Down(None));
-            }
-            Why::ReadOnly if attempt == 0 => {
-                tracing::warn!(server = %core.settings, "this Redis is read-only; connecting again");
-            }
-            Why::Switched => {
-                tracing::warn!(server = %core.settings, "there is another master; connecting to it");
-                attempt = 0;
-            }
-            Why::ReadOnly => {}
-        }
-        let before = Arc::clone(&wire);
-        wire = reconnect(core, Some(&before), &mut attempt).await;
-        since = Instant::now();
-        // The new one may lead to another server: watch and listen there.
-        core.watcher.begin_anew();
-        let elsewhere = wire.peer() != before.peer();
-        if elsewhere {
-            core.subscriptions.end_all();
-        }
-        // The one before, if it lives, ends with its last call.
-        core.state.set(State::Up(Arc::clone(&wire)));
-        if elsewhere {
-            core.sides.cut();
-        }
-        if why == Why::Switched {
-            // Nothing that the old master still does counts. What waits for it is ambiguous now, and not
-            // only when it turns out to be silent.
-            before.cut();
-        }
-    }
-}
-
-/// Waits until the sentinels call another server the master than the one that a connection leads to. They
-/// are asked when they tell of a failover, and as long as the connection is silent. Without sentinels it
-/// waits for ever.
-async fn another_master(core: &Core, wire: &Wire) {
-    #[cfg(feature = "sentinel")]
-    if let Address::Master(sentinels) = &core.settings.address {
-        loop {
-            tokio::select! {
-                () = core.switched.notified() => {}
-                () = wire.in_doubt() => {}
-            }
-            if let Ok((host, port)) = sentinels.find_master(&core.settings).await
-                && !wire.peer().is(&host, port).await
-            {
-                return;
-            }
-            sleep(LOOK_AGAIN_AFTER).await;
-        }
-    }
-    #[cfg(not(feature = "sentinel"))]
-    let _ = (core, wire);
-    std::future::pending().await
-}
-
-/// Waits a while, or until sentinels tell of a failover.
-async fn pause(core: &Core, wait: Duration) {
-    #[cfg(feature = "sentinel")]
-    tokio::select! {
-        () = sleep(wait) => {}
-        () = core.switched.notified() => {}
-    }
-    #[cfg(not(feature = "sentinel"))]
-    {
-        let _ = core;
-        sleep(wait).await;
-    }
-}
-
-/// Tries until there is a connection.
-async fn reconnect(core: &Core, before: Option<&Wire>, attempt: &mut u32) -> Arc<Wire> {
-    let begun = Instant::now();
-    let mut reported: Option<Instant> = None;
-    loop {
-        pause(core, backoff(&core.env, *attempt)).await;
-        *attempt = attempt.saturating_add(1);
-        match Wire::open(&core.settings, "", None, core.env.entropy.bits()).await {
-            Ok(wire) => {
-                clock_sync::sync(&core.env.clock, &wire).await;
-                tracing::debug!(server = %core.settings, after = ?begun.elapsed(), "connected to Redis again");
-                return Arc::new(wire);
-            }
-            Err(error) => {
-                if reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
-                    reported = Some(Instant::now());
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(server = %core.settings, %error, cause, "no connection to Redis; retrying");
-                }
-                if before.is_none_or(Wire::is_over) {
-                    core.state.set(State::Down(Some(Arc::new(error))));
-                }
-            }
-        }
-    }
-}
-
-/// Half of it fixed, half by chance, so that many clients do not come at once.
-pub(crate) fn backoff(env: &Env, attempt: u32) -> Duration {
-    let most = BACKOFF_FIRST.saturating_mul(1 << attempt.min(10)).min(BACKOFF_MOST);
-    // The first attempt after a loss comes almost at once.
-    let fixed = if attempt == 0 { Duration::ZERO } else { most / 2 };
-    fixed + env.entropy.up_to(most / 2)
 }

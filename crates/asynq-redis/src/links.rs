@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::cluster::Cluster;
 use crate::{
     clock_sync::Timekeeper,
-    link::{Link, Probe, Script, sides::Way},
+    link::{Link, Probe, Script, side_connections::Way},
 };
 
 /// A handle; cheap to clone, clones share the connections.

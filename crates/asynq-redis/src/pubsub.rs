@@ -23,8 +23,8 @@ use tokio::{
 use crate::{
     failure::classify,
     link::{
-        beside::Beside,
-        pulse::{self, Pulse},
+        liveness::{self, Liveness},
+        server_check::ServerCheck,
         settings::Settings,
         socket::{self, Opened, Peer},
     },
@@ -53,7 +53,7 @@ impl Subscriptions {
         }
         let limit = settings.connect_timeout;
         let opened = timeout(limit, open(settings, peer, channel)).await;
-        let (pubsub, pulse) =
+        let (pubsub, liveness) =
             opened.unwrap_or_else(|_| Err(BrokerError::unavailable(format!("no subscription within {limit:?}"))))?;
         let (messages, receiver) = mpsc::channel(WAITING_MESSAGES);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl Subscriptions {
             return Err(BrokerError::Closed);
         }
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(carry(pubsub, messages, pulse));
+        tasks.spawn(carry(pubsub, messages, liveness));
         Ok(receiver)
     }
 
@@ -72,8 +72,8 @@ impl Subscriptions {
     }
 }
 
-async fn open(settings: &Settings, peer: Option<&Peer>, channel: &str) -> Result<(PubSub, Pulse), BrokerError> {
-    let Opened { stream, life, peer } = socket::open(settings, peer).await?;
+async fn open(settings: &Settings, peer: Option<&Peer>, channel: &str) -> Result<(PubSub, Liveness), BrokerError> {
+    let Opened { stream, activity, peer } = socket::open(settings, peer).await?;
     let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some((user, password)) = settings.login() {
         info = info.set_username(user).set_password(password);
@@ -85,9 +85,9 @@ async fn open(settings: &Settings, peer: Option<&Peer>, channel: &str) -> Result
         .subscribe(channel)
         .await
         .map_err(|error| classify(error, false))?;
-    let pulse = Pulse {
-        life,
-        beside: Beside {
+    let liveness = Liveness {
+        activity,
+        check: ServerCheck {
             settings: Arc::new(settings.clone()),
             peer,
             id: None,
@@ -96,15 +96,15 @@ async fn open(settings: &Settings, peer: Option<&Peer>, channel: &str) -> Result
         to: settings.to_string(),
         doubt: watch::Sender::new(false),
     };
-    Ok((pubsub, pulse))
+    Ok((pubsub, liveness))
 }
 
 /// Passes messages on until the connection is lost, is dead, or nobody listens any more.
-async fn carry(pubsub: PubSub, messages: mpsc::Sender<Vec<u8>>, pulse: Pulse) {
+async fn carry(pubsub: PubSub, messages: mpsc::Sender<Vec<u8>>, liveness: Liveness) {
     let (sink, stream) = pubsub.split();
     tokio::select! {
         () = forward(stream, &messages) => {}
-        () = until_dead(sink, &pulse) => {}
+        () = until_dead(sink, &liveness) => {}
         () = messages.closed() => {}
     }
 }
@@ -118,10 +118,10 @@ async fn forward(stream: impl Stream<Item = Msg>, messages: &mpsc::Sender<Vec<u8
     }
 }
 
-async fn until_dead(sink: PubSubSink, pulse: &Pulse) {
-    let ping = || -> pulse::Asked<bool> {
+async fn until_dead(sink: PubSubSink, liveness: &Liveness) {
+    let ping = || -> liveness::Asked<bool> {
         let mut sink = sink.clone();
         Box::pin(async move { sink.ping::<redis::Value>().await.is_ok() })
     };
-    pulse.until_dead(ping, || None, || {}).await;
+    liveness.until_dead(ping, || None, || {}).await;
 }

@@ -16,7 +16,7 @@ pub(crate) use counters::{Counters, is_counter};
 pub(crate) use data::{Data, Subscriber};
 pub(crate) use locks::Locks;
 pub(crate) use published::Published;
-pub(crate) use queue::{Delay, End, Quarantined, Queue};
+pub(crate) use queue::{Delay, End, Quarantined, Queue, is_uuid};
 pub(crate) use signals::{Signals, Waker};
 pub(crate) use task::{StateField, TaskHash, number};
 pub(crate) use ticks::{PREFIX as TICK_PREFIX, Ticks};

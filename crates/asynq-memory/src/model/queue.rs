@@ -318,3 +318,13 @@ impl Queue {
         self.counters.count(failed, now, |suffix| misfits.contains_key(suffix));
     }
 }
+
+/// Returns whether a text is a UUID as aggregation sets have it.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    let dash = |index: usize| matches!(index, 8 | 13 | 18 | 23);
+    text.len() == 36
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() })
+}

@@ -156,15 +156,6 @@ fn check_groups(queue: &Queue, breaches: &mut Vec<Breach>) {
     }));
 }
 
-pub(crate) fn is_uuid(text: &str) -> bool {
-    let dash = |index: usize| matches!(index, 8 | 13 | 18 | 23);
-    text.len() == 36
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() })
-}
-
 /// A lock holds an id that has a task.
 fn check_locks(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
     for (lock, id) in queue.locks.iter(now) {

@@ -11,8 +11,7 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use super::audit::is_uuid;
-use crate::model::{End, Queue};
+use crate::model::{End, Queue, is_uuid};
 
 /// The longest life of a claim.
 const LONGEST_CLAIM: Duration = Duration::from_secs(24 * 3600);

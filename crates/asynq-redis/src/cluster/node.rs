@@ -25,7 +25,7 @@ use crate::{
         calls::CallName,
         owned::Owned,
         settings::{Address, Settings},
-        sides::Way,
+        side_connections::Way,
         wire::Wire,
     },
 };

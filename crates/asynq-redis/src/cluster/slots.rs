@@ -143,6 +143,14 @@ pub(super) fn read_redirect(text: &str, asked: &At) -> Option<(u16, At)> {
     Some((slot, at(host, port.parse().ok()?, asked)?))
 }
 
+/// The answer of a node.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The cluster's epoch as that node knows it; it grows with each change of a master. 0 if it was not told.
+    pub(super) epoch: u64,
+    pub(super) ranges: Vec<Range>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

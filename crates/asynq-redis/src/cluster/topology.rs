@@ -11,15 +11,16 @@ use redis::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Core, Place, describe, invalid,
     node::At,
-    slots::{self, Range},
+    slots::{self, Told},
+    state::{ClusterState, describe, invalid},
+    target::Place,
 };
 use crate::{
     clock_sync,
     failure::{ErrorReply, classify, without_effect},
     link::{
-        REPORT_EVERY,
+        backoff::REPORT_EVERY,
         wire::{Wire, field_of_info},
     },
 };
@@ -32,14 +33,6 @@ const EVERY: Duration = Duration::from_secs(15);
 const EVERY_UNWELL: Duration = Duration::from_millis(500);
 /// Least time between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The answer of a node.
-#[derive(Debug)]
-pub(super) struct Told {
-    /// The cluster's epoch as that node knows it; it grows with each change of a master. 0 if it was not told.
-    pub(super) epoch: u64,
-    pub(super) ranges: Vec<Range>,
-}
 
 /// Asks one after the other, each with a head start, until one succeeds.
 ///
@@ -77,7 +70,7 @@ pub(super) async fn first<T>(
 ///
 /// A node that was away tells what it knew before. Where there is a choice, none is believed that knows of a
 /// smaller epoch than `least`.
-pub(super) async fn ask(core: &Core, least: u64) -> Result<Told, BrokerError> {
+pub(super) async fn ask(core: &ClusterState, least: u64) -> Result<Told, BrokerError> {
     let stale: Mutex<Option<Told>> = Mutex::default();
     let candidates = core.in_some_order(&*core.slots()?);
     let asked = candidates.into_iter().map(|(at, place)| {
@@ -112,7 +105,7 @@ pub(super) async fn ask(core: &Core, least: u64) -> Result<Told, BrokerError> {
     }
 }
 
-async fn ask_one(core: &Core, at: &At, place: Option<Place>) -> Result<Told, BrokerError> {
+async fn ask_one(core: &ClusterState, at: &At, place: Option<Place>) -> Result<Told, BrokerError> {
     let mut info = redis::cmd("CLUSTER");
     info.arg("INFO");
     let mut slots = redis::cmd("CLUSTER");
@@ -157,7 +150,7 @@ async fn ask_one(core: &Core, at: &At, place: Option<Place>) -> Result<Told, Bro
     })
 }
 
-fn refused(core: &Core, at: &At, reply: ErrorReply) -> BrokerError {
+fn refused(core: &ClusterState, at: &At, reply: ErrorReply) -> BrokerError {
     match BrokerError::from(reply) {
         BrokerError::Refused { source } => {
             let settings = at.settings(&core.common);
@@ -168,14 +161,14 @@ fn refused(core: &Core, at: &At, reply: ErrorReply) -> BrokerError {
 }
 
 /// Keeps the map of slots true, for as long as the link lives.
-pub(super) async fn keep(core: Arc<Core>, epoch: u64) {
+pub(super) async fn keep(core: Arc<ClusterState>, epoch: u64) {
     tokio::join!(
         keep_slots(&core, epoch),
         clock_sync::keep_in_sync(&core.env.clock, &*core),
     );
 }
 
-async fn keep_slots(core: &Core, mut epoch: u64) {
+async fn keep_slots(core: &ClusterState, mut epoch: u64) {
     let mut reported: Option<Instant> = None;
     loop {
         let Ok(slots) = core.slots() else { return };

@@ -2,6 +2,11 @@
 
 use std::sync::OnceLock;
 
+use redis::Cmd;
+
+/// Number of times that a script is loaded for one call. A larger number means that somebody flushes all the time.
+pub(crate) const LOADS: u32 = 3;
+
 /// A script with its name and source; make it a `static`.
 ///
 /// An error reply of a script must be valid UTF-8 (never raw bytes of a task): the redis crate
@@ -43,6 +48,14 @@ impl Script {
         let mut cmd = redis::cmd("SCRIPT");
         cmd.arg("LOAD").arg(self.source);
         cmd
+    }
+}
+
+/// The name of a command.
+pub(crate) fn name_of(cmd: &Cmd) -> String {
+    match cmd.args_iter().next() {
+        Some(redis::Arg::Simple(word)) => String::from_utf8_lossy(word).into_owned(),
+        _ => "command".to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! publish when they have changed the master is listened to on each of them. So a connection follows a
 //! failover at once, also where the old master neither answers nor ends its connections.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use asynq_core::{broker::Env, error::BrokerError};
 use futures::{
@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    backoff,
-    settings::{Address, Secret, Settings},
+    backoff::backoff,
+    settings::{Address, Sentinels, Settings},
     socket,
 };
 use crate::{failure::classify, pubsub::Subscriptions};
@@ -30,18 +30,6 @@ const ASK_WITHIN: Duration = Duration::from_secs(1);
 const OTHERS_WITHIN: Duration = Duration::from_millis(200);
 /// Channel on which sentinels publish a failover.
 const SWITCHES: &str = "+switch-master";
-
-/// The sentinels that watch a master.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sentinels {
-    /// The sentinels' name of the master.
-    pub(crate) master: String,
-    /// Hosts (IPv6 without brackets) and ports, at least one.
-    pub(crate) nodes: Vec<(String, u16)>,
-    /// `None`: the default user.
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
-}
 
 /// The answer of one sentinel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,21 +191,6 @@ fn with_login(login: Option<(&str, &str)>) -> RedisConnectionInfo {
     match login {
         Some((user, password)) => info.set_username(user).set_password(password),
         None => info,
-    }
-}
-
-impl fmt::Display for Sentinels {
-    /// Their addresses.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (host, port)) in self.nodes.iter().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            if host.contains(':') {
-                write!(f, "{comma}[{host}]:{port}")?;
-            } else {
-                write!(f, "{comma}{host}:{port}")?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// Whatever server the sentinels call the master when a connection is made.
     #[cfg(feature = "sentinel")]
-    Master(std::sync::Arc<super::sentinels::Sentinels>),
+    Master(std::sync::Arc<Sentinels>),
 }
 
 /// Times after which a connection counts as slow, silent and dead.
@@ -37,7 +37,7 @@ pub(crate) struct Pace {
     /// Time without traffic on an idle connection after which a PING is sent on it.
     pub(crate) ping_after: Duration,
     /// Silence after which the server is asked on another connection.
-    pub(crate) beside_after: Duration,
+    pub(crate) check_after: Duration,
     /// Silence after which the connection is given up if the server answers on another one.
     pub(crate) dead_after: Duration,
     /// Silence after which the connection is given up if the server answers on none.
@@ -50,10 +50,39 @@ impl Default for Pace {
             tick: Duration::from_millis(250),
             slow: Duration::from_secs(1),
             ping_after: Duration::from_secs(2),
-            beside_after: Duration::from_secs(1),
+            check_after: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
             ping_timeout: Duration::from_secs(15),
         }
+    }
+}
+
+#[cfg(feature = "sentinel")]
+/// The sentinels that watch a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sentinels {
+    /// The sentinels' name of the master.
+    pub(crate) master: String,
+    /// Hosts (IPv6 without brackets) and ports, at least one.
+    pub(crate) nodes: Vec<(String, u16)>,
+    /// `None`: the default user.
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+}
+
+#[cfg(feature = "sentinel")]
+impl fmt::Display for Sentinels {
+    /// Their addresses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (host, port)) in self.nodes.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            if host.contains(':') {
+                write!(f, "{comma}[{host}]:{port}")?;
+            } else {
+                write!(f, "{comma}{host}:{port}")?;
+            }
+        }
+        Ok(())
     }
 }
 

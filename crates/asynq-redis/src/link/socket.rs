@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    life::{Life, Living},
+    activity::{Activity, Living},
     settings::{Address, Settings},
 };
 
@@ -63,7 +63,7 @@ impl Peer {
 /// A stream that was opened.
 pub(crate) struct Opened {
     pub(crate) stream: Pin<Box<dyn Duplex>>,
-    pub(crate) life: Arc<Life>,
+    pub(crate) activity: Arc<Activity>,
     pub(crate) peer: Peer,
 }
 
@@ -107,10 +107,10 @@ async fn unix(settings: &Settings, path: PathBuf) -> Result<Opened, BrokerError>
         });
     }
     let stream = tokio::net::UnixStream::connect(&path).await;
-    let (stream, life) = Living::new(stream.map_err(BrokerError::unavailable)?);
+    let (stream, activity) = Living::new(stream.map_err(BrokerError::unavailable)?);
     Ok(Opened {
         stream: Box::pin(stream),
-        life,
+        activity,
         peer: Peer::Unix(path),
     })
 }
@@ -133,17 +133,17 @@ async fn tcp(settings: &Settings, host: &str, stream: TcpStream) -> Result<Opene
         host: host.to_owned(),
         at: stream.peer_addr().map_err(BrokerError::unavailable)?,
     };
-    let (stream, life) = Living::new(stream);
+    let (stream, activity) = Living::new(stream);
     #[cfg(feature = "tls")]
     if let Some(tls) = &settings.tls {
         let stream = Box::pin(tls.wrap(host, stream).await?);
-        return Ok(Opened { stream, life, peer });
+        return Ok(Opened { stream, activity, peer });
     }
     #[cfg(not(feature = "tls"))]
     let _ = settings;
     Ok(Opened {
         stream: Box::pin(stream),
-        life,
+        activity,
         peer,
     })
 }

@@ -8,7 +8,7 @@ mod liveness;
 mod login;
 #[cfg(feature = "sentinel")]
 mod masters;
-mod sides;
+mod side_connections;
 mod subscribing;
 #[cfg(feature = "tls")]
 mod tls;
@@ -50,7 +50,7 @@ fn impatient(url: &str) -> Settings {
         tick: ms(10),
         slow: ms(50),
         ping_after: ms(50),
-        beside_after: ms(50),
+        check_after: ms(50),
         dead_after: ms(200),
         ping_timeout: ms(1000),
     };

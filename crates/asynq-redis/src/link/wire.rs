@@ -1,7 +1,7 @@
 //! One live connection that carries the calls of many.
 //!
 //! The redis crate frames, matches answers to calls and nothing else: no retry, no reconnect, no
-//! reply timeout. A call ends with its answer or with its connection, over which a [`Pulse`] watches.
+//! reply timeout. A call ends with its answer or with its connection, over which a [`Liveness`] watches.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use redis::{
 use tokio::sync::watch;
 
 use super::{
-    beside::Beside,
     calls::{CallName, Calls},
     current::Mortal,
+    liveness::{self, Liveness},
     owned::Owned,
-    pulse::{self, Pulse},
+    server_check::ServerCheck,
     settings::{Pace, Settings},
     socket::{self, Opened, Peer},
 };
@@ -44,14 +44,14 @@ pub(crate) struct Wire {
     #[cfg(any(feature = "sentinel", test))]
     doubt: watch::Receiver<bool>,
     #[cfg(feature = "cluster")]
-    life: Arc<super::life::Life>,
+    activity: Arc<super::activity::Activity>,
     peer: Peer,
     /// Number of the connection: the server's run id (15 bits of it) and the client id. So a number holds for all
     /// links of a process, and never names a stranger on a restarted server.
     number: u64,
     resp3: bool,
     driver: Owned,
-    _pulse: Option<Owned>,
+    _liveness: Option<Owned>,
 }
 
 impl Wire {
@@ -87,7 +87,7 @@ impl Wire {
         on_push: Option<OnPush>,
         anonymous: u64,
     ) -> Result<Self, BrokerError> {
-        let Opened { stream, life, peer } = socket::open(settings, peer).await?;
+        let Opened { stream, activity, peer } = socket::open(settings, peer).await?;
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -123,20 +123,20 @@ impl Wire {
             #[cfg(any(feature = "sentinel", test))]
             doubt: doubt.subscribe(),
             #[cfg(feature = "cluster")]
-            life: Arc::clone(&life),
+            activity: Arc::clone(&activity),
             peer: peer.clone(),
             number: 0,
             resp3: pushes,
             driver,
-            _pulse: None,
+            _liveness: None,
         };
         wire.greet(settings, role, pushes, anonymous)
             .await
             .map_err(without_effect)?;
         // The greeting has the connect timeout.
-        let pulse = Pulse {
-            life,
-            beside: Beside {
+        let liveness = Liveness {
+            activity,
+            check: ServerCheck {
                 settings: Arc::new(settings.clone()),
                 peer,
                 id: (wire.number & ANONYMOUS == 0).then_some(wire.number & ID_MASK),
@@ -145,23 +145,23 @@ impl Wire {
             to: settings.to_string(),
             doubt,
         };
-        wire._pulse = Some(Owned::spawn(wire.watch(pulse)));
+        wire._liveness = Some(Owned::spawn(wire.watch(liveness)));
         Ok(wire)
     }
 
     /// Cuts the connection when it is dead, and reports slow calls.
-    fn watch(&self, pulse: Pulse) -> impl Future<Output = ()> + Send + 'static {
+    fn watch(&self, liveness: Liveness) -> impl Future<Output = ()> + Send + 'static {
         let (con, driver) = (self.con.clone(), self.driver.handle());
         let (waiting, calls) = (Arc::clone(&self.calls), Arc::clone(&self.calls));
-        let (pace, to) = (pulse.pace, pulse.to.clone());
+        let (pace, to) = (liveness.pace, liveness.to.clone());
         async move {
-            let ping = || -> pulse::Asked<bool> {
+            let ping = || -> liveness::Asked<bool> {
                 let mut con = con.clone();
                 // An error reply is a sign of life too.
                 Box::pin(async move { con.send_packed_command(&redis::cmd("PING")).await.is_ok() })
             };
             let report = || report_slow(&calls, pace, &to);
-            pulse.until_dead(ping, || waiting.waiting(), report).await;
+            liveness.until_dead(ping, || waiting.waiting(), report).await;
             driver.abort();
         }
     }
@@ -313,7 +313,7 @@ impl Wire {
     #[cfg(feature = "cluster")]
     pub(crate) fn silence(&self) -> Duration {
         let owed = self.calls.waiting().unwrap_or_default();
-        owed.min(self.life.silence())
+        owed.min(self.activity.silence())
     }
 
     /// Waits until calls wait and nothing moves.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     args::{Args, bound, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::Reply,
     scripts,
 };

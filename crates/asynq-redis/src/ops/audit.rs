@@ -15,13 +15,13 @@ use asynq_core::{
 
 use super::{
     exchange::decode,
-    gathered::{gathered, tasks_a_call},
+    group_search::{groups_holding, tasks_a_call},
     heal::places,
     inspect,
 };
 use crate::{
     args::{Args, bound, keys_of, pattern_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, protocol},
     scripts,
 };
@@ -196,7 +196,7 @@ async fn whereabouts(core: &Core, queue: &QueueName, ids: Vec<Vec<u8>>) -> Resul
         return Ok(all);
     }
     let names: Vec<&[u8]> = ids.iter().map(Vec::as_slice).collect();
-    let Some(groups) = gathered(core, queue, &names).await? else {
+    let Some(groups) = groups_holding(core, queue, &names).await? else {
         return Ok(all);
     };
     for part in ids.chunks(tasks_a_call(groups.len())) {

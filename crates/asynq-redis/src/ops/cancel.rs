@@ -1,10 +1,8 @@
 //! Cancel requests.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use asynq_core::{
     Cancelled, Then,
-    broker::{CancelRequest, Cancellations, LeaseRef},
+    broker::{CancelRequest, Cancellations},
     error::BrokerError,
     keys,
     names::{QueueName, TaskId},
@@ -14,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{inspect, run_task::refusal};
 use crate::{
     args::Args,
-    broker::Core,
+    broker::core::Core,
     link::owned::Owned,
     reply::{Reply, lossy},
     scripts,
@@ -24,33 +22,6 @@ const OPERATION: &str = "cancel";
 
 /// Number of requests that wait for a slow reader.
 const BACKLOG: usize = 1024;
-
-/// The subscriptions of a broker, which are told of a request again for as long as it is kept with its task.
-#[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Mutex<Vec<mpsc::WeakSender<CancelRequest>>>);
-
-impl Subscriptions {
-    fn lock(&self) -> MutexGuard<'_, Vec<mpsc::WeakSender<CancelRequest>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, requests: &mpsc::Sender<CancelRequest>) {
-        let mut all = self.lock();
-        all.retain(|known| known.strong_count() > 0);
-        all.push(requests.downgrade());
-    }
-
-    /// Tells all of them but those that are behind: the next time comes soon. Only the run with this claim is
-    /// meant.
-    pub(crate) fn repeat(&self, lease: &LeaseRef) {
-        for requests in self.lock().iter().filter_map(mpsc::WeakSender::upgrade) {
-            let _ = requests.try_send(CancelRequest {
-                id: lease.id.clone(),
-                run: Some(lease.clone()),
-            });
-        }
-    }
-}
 
 pub(crate) async fn publish(core: &Core, id: &TaskId) -> Result<(), BrokerError> {
     let mut cmd = redis::cmd("PUBLISH");

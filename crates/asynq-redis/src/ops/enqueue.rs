@@ -1,10 +1,6 @@
 //! New tasks.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use asynq_core::{
     TaskState,
@@ -18,12 +14,11 @@ use asynq_core::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join_all};
-use tokio::time::Instant;
 
 use super::batch::{by_queue, cut, in_order};
 use crate::{
     args::{Args, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{again, codes, protocol},
     scripts,
 };
@@ -53,54 +48,6 @@ pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Resu
     let ((), answers) = join(publish(core, names), join_all(sent)).await;
 
     in_order(OPERATION, batch.len(), answers.into_iter().flatten())
-}
-
-/// Largest number of names that wait for the index. Those of a program are few.
-const MOST_UNPUBLISHED: usize = 1000;
-/// Interval at which a lasting failure is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(30);
-
-/// Names of queues that could not be put into the index. In a cluster it may be on a node that is away while
-/// the queues are not.
-#[derive(Debug, Default)]
-pub(crate) struct Unpublished(Mutex<Waiting>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    names: BTreeSet<QueueName>,
-    reported: Option<Instant>,
-}
-
-impl Unpublished {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn names(&self) -> BTreeSet<QueueName> {
-        self.waiting().names.clone()
-    }
-
-    fn forget(&self, published: &BTreeSet<QueueName>) {
-        if !published.is_empty() {
-            self.waiting().names.retain(|name| !published.contains(name));
-        }
-    }
-
-    fn keep<'q>(&self, names: impl Iterator<Item = &'q QueueName>, error: &BrokerError) {
-        let mut waiting = self.waiting();
-        for name in names {
-            if waiting.names.len() < MOST_UNPUBLISHED && !waiting.names.contains(name) {
-                waiting.names.insert(name.clone());
-            }
-        }
-        if waiting.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
-            waiting.reported = Some(Instant::now());
-            tracing::warn!(
-                %error, queues = waiting.names.len(),
-                "the names of queues could not be published; they are published with the next task",
-            );
-        }
-    }
 }
 
 /// Puts the names into the index of queues, with each call (differences.md#the-index-of-queues). A failure is

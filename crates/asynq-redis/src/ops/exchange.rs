@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     args::{Args, bound, keys_of},
-    broker::Core,
+    broker::core::Core,
     clock_sync,
     reply::{Reply, again, check_codes, protocol},
     scripts,

@@ -11,7 +11,7 @@ use chrono::DateTime;
 
 use crate::{
     args::{Args, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::Reply,
     scripts,
 };

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     args::{Args, bound, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, codes, int, protocol, scalar},
     scripts,
 };

@@ -14,10 +14,10 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use super::gathered::{gathered, tasks_a_call};
+use super::group_search::{groups_holding, tasks_a_call};
 use crate::{
     args::{Args, keys_of, pattern_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, int, scalar},
     scripts,
 };
@@ -33,18 +33,18 @@ const GROUPS: i64 = 50;
 const SEARCHED: i64 = 2000;
 /// Number of tasks that are not where they should be at which a look ends; the next one continues behind it.
 const MOST_DOUBTFUL: usize = 100;
-/// Number of times that a search may lose its place.
+/// Number of times that a search may lose its position.
 const RESTARTS: u32 = 3;
 /// Time by which a task waits longer than the tasks next to run before it is looked for: the clocks of clients may
 /// differ.
 const OVERTAKEN: Duration = Duration::from_secs(60);
-/// Time for which a place is remembered, in seconds.
+/// Time for which a position is remembered, in seconds.
 const PLACE_LIVES: i64 = 24 * 3600;
 
 /// The place where the next look at a queue begins. It is kept in Redis, so that a look continues where another
 /// server's ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Position {
     active: i64,
     lease: i64,
     scan: String,
@@ -52,7 +52,7 @@ struct Place {
     sets: [i64; SETS.len()],
 }
 
-impl Default for Place {
+impl Default for Position {
     fn default() -> Self {
         Self {
             active: 0,
@@ -63,7 +63,7 @@ impl Default for Place {
     }
 }
 
-impl Place {
+impl Position {
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let mut number = || parts.next()?.parse::<u64>().ok();
@@ -85,7 +85,7 @@ impl Place {
         format!("{} {} {}{sets}", self.active, self.lease, self.scan)
     }
 
-    /// The place of a queue; the start where none can be read.
+    /// The position of a queue; the start where none can be read.
     async fn load(core: &Core, queue: &QueueName) -> Result<Self, BrokerError> {
         let mut cmd = redis::cmd("GET");
         cmd.arg(own::heal_place(queue));
@@ -98,7 +98,7 @@ impl Place {
         }
     }
 
-    /// A place that is not kept is no harm: the next look begins at the one before.
+    /// A position that is not kept is no harm: the next look begins at the one before.
     async fn store(&self, core: &Core, queue: &QueueName) {
         let key = own::heal_place(queue);
         let cmd = if *self == Self::default() {
@@ -148,18 +148,18 @@ pub(crate) async fn heal(core: &Core, queue: &QueueName, limit: u32) -> Result<H
     core.refresh_clock().await;
     let now = core.now();
     let limit = i64::from(limit.max(1));
-    let mut place = Place::load(core, queue).await?;
+    let mut position = Position::load(core, queue).await?;
     let mut healed = Healed::default();
     let mut doubtful = Doubtful::new();
     // What was repaired is told even if the rest fails.
     let done = async {
-        heal_active(core, queue, limit, now, &mut place, &mut healed, &mut doubtful).await?;
-        heal_sets(core, queue, limit, &mut place, &mut healed).await?;
-        heal_keys(core, queue, limit, now, &mut place, &mut healed, &mut doubtful).await?;
+        heal_active(core, queue, limit, now, &mut position, &mut healed, &mut doubtful).await?;
+        heal_sets(core, queue, limit, &mut position, &mut healed).await?;
+        heal_keys(core, queue, limit, now, &mut position, &mut healed, &mut doubtful).await?;
         relist(core, queue, doubtful, now, &mut healed).await
     };
     let done = done.await;
-    place.store(core, queue).await;
+    position.store(core, queue).await;
     match done {
         Err(error) if healed.is_empty() => Err(error),
         Err(error) => {
@@ -187,7 +187,7 @@ async fn heal_active(
     queue: &QueueName,
     limit: i64,
     now: DateTime<Utc>,
-    place: &mut Place,
+    position: &mut Position,
     healed: &mut Healed,
     doubtful: &mut Doubtful,
 ) -> Result<(), BrokerError> {
@@ -196,8 +196,8 @@ async fn heal_active(
         let args = Args::with_capacity(8)
             .text(&keys::queue_prefix(queue))
             .int(now.timestamp())
-            .int(place.active)
-            .int(place.lease)
+            .int(position.active)
+            .int(position.lease)
             .int(active.min(ENTRIES.into()))
             .int(leases.min(ENTRIES.into()))
             .int(i64::try_from(RECOVER_GRACE.as_secs()).unwrap_or(i64::MAX))
@@ -211,15 +211,15 @@ async fn heal_active(
         let (next_active, next_lease) = (reply.int()?, reply.int()?);
         if active > 0 {
             active -= active.min(ENTRIES.into());
-            place.active = next_active;
+            position.active = next_active;
         }
         if leases > 0 {
             leases -= leases.min(ENTRIES.into());
-            place.lease = next_lease;
+            position.lease = next_lease;
         }
         // What has come to its end begins anew with the next look.
-        active = if place.active == 0 { 0 } else { active };
-        leases = if place.lease == 0 { 0 } else { leases };
+        active = if position.active == 0 { 0 } else { active };
+        leases = if position.lease == 0 { 0 } else { leases };
     }
     Ok(())
 }
@@ -229,10 +229,10 @@ async fn heal_sets(
     core: &Core,
     queue: &QueueName,
     limit: i64,
-    place: &mut Place,
+    position: &mut Position,
     healed: &mut Healed,
 ) -> Result<(), BrokerError> {
-    for (suffix, rank) in SETS.into_iter().zip(&mut place.sets) {
+    for (suffix, rank) in SETS.into_iter().zip(&mut position.sets) {
         let mut left = limit;
         while left > 0 {
             let looked = left.min(ENTRIES.into());
@@ -266,7 +266,7 @@ async fn heal_keys(
     queue: &QueueName,
     limit: i64,
     now: DateTime<Utc>,
-    place: &mut Place,
+    position: &mut Position,
     healed: &mut Healed,
     doubtful: &mut Doubtful,
 ) -> Result<(), BrokerError> {
@@ -278,12 +278,12 @@ async fn heal_keys(
             .text(&keys::queue_prefix(queue))
             .int((now + AGGREGATION_SET_LIFETIME).timestamp())
             .text(&pattern_of(queue, ""))
-            .text(&place.scan)
+            .text(&position.scan)
             .int(looked)
             .int(overtaken);
         let value = core.link.eval(&scripts::HEAL_KEYS, places(queue), args.done()).await?;
         let mut reply = Reply::of_script("heal_keys", value)?;
-        place.scan = reply.text()?;
+        position.scan = reply.text()?;
         collect(reply.list()?, doubtful)?;
         healed
             .regrouped
@@ -291,7 +291,7 @@ async fn heal_keys(
         healed.relisted_sets.extend(reply.list()?.texts()?);
         healed.unlocked.extend(reply.list()?.texts()?);
         left -= looked;
-        if place.scan == "0" {
+        if position.scan == "0" {
             break;
         }
     }
@@ -311,7 +311,7 @@ async fn relist(
     }
     let pending = search_pending(core, queue, &doubtful).await?;
     let names: Vec<&[u8]> = doubtful.keys().map(Vec::as_slice).collect();
-    let Some(groups) = gathered(core, queue, &names).await? else {
+    let Some(groups) = groups_holding(core, queue, &names).await? else {
         return Ok(());
     };
     let doubtful: Vec<_> = doubtful.into_iter().collect();
@@ -405,13 +405,13 @@ mod tests {
 
     #[test]
     fn a_place_is_read_as_it_was_written() {
-        let place = Place {
+        let position = Position {
             active: 7,
             lease: 0,
             scan: "18446744073709551615".to_owned(),
             sets: [1, 0, 3, 4],
         };
-        assert_eq!(Place::read(&place.write()), Some(place));
+        assert_eq!(Position::read(&position.write()), Some(position));
         for bad in [
             "",
             "1 2",
@@ -422,7 +422,7 @@ mod tests {
             "1  3 4 5 6 7",
             "1 2 3 4 5 6 -7",
         ] {
-            assert_eq!(Place::read(bad), None, "{bad:?}");
+            assert_eq!(Position::read(bad), None, "{bad:?}");
         }
     }
 }

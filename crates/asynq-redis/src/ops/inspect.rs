@@ -20,7 +20,7 @@ use redis::Value;
 use super::{exchange::decode, groups};
 use crate::{
     args::{Args, bound, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, int, scalar},
     scripts,
 };

@@ -4,7 +4,7 @@ use asynq_core::{broker::MAX_BATCH, error::BrokerError, keys, names::QueueName};
 
 use crate::{
     args::{Args, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{int, scalar},
     scripts,
 };

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use super::batch::{by_queue, in_order};
 use crate::{
     args::{Args, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, again, check_codes, protocol},
     scripts,
 };

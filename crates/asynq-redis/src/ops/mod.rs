@@ -8,7 +8,7 @@ pub(crate) mod cancel;
 pub(crate) mod enqueue;
 pub(crate) mod exchange;
 pub(crate) mod forward;
-pub(crate) mod gathered;
+pub(crate) mod group_search;
 pub(crate) mod groups;
 pub(crate) mod heal;
 pub(crate) mod inspect;

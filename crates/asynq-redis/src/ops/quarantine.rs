@@ -7,7 +7,7 @@ use asynq_core::{
     names::QueueName,
 };
 
-use crate::{args::Args, broker::Core, scripts};
+use crate::{args::Args, broker::core::Core, scripts};
 
 /// Evidence that the task is still as it was seen.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     args::{Args, bound, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, again, check_codes, protocol},
     scripts,
 };

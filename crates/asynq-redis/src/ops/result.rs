@@ -9,7 +9,7 @@ use asynq_core::{
 use bytes::Bytes;
 
 use super::lease::refusal;
-use crate::{args::Args, broker::Core, reply::codes, scripts};
+use crate::{args::Args, broker::core::Core, reply::codes, scripts};
 
 const OPERATION: &str = "write_result";
 

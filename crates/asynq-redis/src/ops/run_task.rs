@@ -12,7 +12,7 @@ use asynq_core::{
 use super::inspect;
 use crate::{
     args::{Args, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, protocol},
     scripts,
 };

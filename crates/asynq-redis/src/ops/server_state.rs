@@ -12,7 +12,7 @@ use redis::Value;
 
 use crate::{
     args::Args,
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, bytes, scalar},
     scripts,
 };

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     args::{Args, keys_of},
-    broker::Core,
+    broker::core::Core,
     reply::{Reply, again, protocol},
     scripts,
 };

@@ -12,7 +12,7 @@ use futures::future::join;
 use super::server_state::{announce, read, whole_secs};
 use crate::{
     args::Args,
-    broker::Core,
+    broker::core::Core,
     reply::{bytes, scalar},
     scripts,
 };

@@ -6,7 +6,7 @@ use asynq_core::{
     names::QueueName,
 };
 
-use crate::{args::keys_of, broker::Core, link::Probe, scripts};
+use crate::{args::keys_of, broker::core::Core, link::Probe, scripts};
 
 pub(crate) async fn watch(core: &Core, queues: &[QueueName], kind: WatchKind) -> Result<Watch, BrokerError> {
     let (script, suffixes) = match kind {

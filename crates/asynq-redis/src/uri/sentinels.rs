@@ -5,10 +5,7 @@ use std::sync::Arc;
 use asynq_core::error::BrokerError;
 
 use super::{apply_query, database, decode, invalid, parse_with, split_login, split_query};
-use crate::link::{
-    sentinels::Sentinels,
-    settings::{Address, Secret, Settings},
-};
+use crate::link::settings::{Address, Secret, Sentinels, Settings};
 
 const DEFAULT_PORT: u16 = 26379;
 

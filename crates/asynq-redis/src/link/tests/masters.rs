@@ -10,7 +10,7 @@ use asynq_testing::RedisServer;
 use tokio::net::TcpListener;
 
 use super::{super::Probe, fake::Fake, *};
-use crate::link::{sides::Way, socket::Peer};
+use crate::link::{side_connections::Way, socket::Peer};
 
 static NOTHING: Script = Script::new("nothing", "return redis.call('EXISTS', KEYS[1])");
 

@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
 
 /// A way to ask about a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Beside {
+pub(crate) struct ServerCheck {
     pub(crate) settings: Arc<Settings>,
     /// The address that the silent connection leads to.
     pub(crate) peer: Peer,
@@ -33,7 +33,7 @@ pub(crate) struct Beside {
     pub(crate) id: Option<u64>,
 }
 
-impl Beside {
+impl ServerCheck {
     /// Asks once, within the connect timeout.
     pub(crate) async fn ask(&self) -> Verdict {
         let (here, elsewhere) = (pin!(self.ask_here()), pin!(self.ask_elsewhere()));

@@ -4,7 +4,7 @@ use asynq_core::broker::{Env, LARGE_BYTES};
 use asynq_testing::{Proxy, RedisServer};
 
 use super::{fake::Fake, *};
-use crate::link::sides::Way;
+use crate::link::side_connections::Way;
 
 static SIZE: Script = Script::new("size", "return #ARGV[1]");
 static KEEP: Script = Script::new("keep", "redis.call('SET', KEYS[1], ARGV[1]) return #ARGV[1]");

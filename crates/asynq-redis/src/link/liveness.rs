@@ -14,15 +14,15 @@ use tokio::{
 };
 
 use super::{
-    beside::{Beside, Verdict},
-    life::Life,
+    activity::Activity,
+    server_check::{ServerCheck, Verdict},
     settings::Pace,
 };
 
 /// Watches over one connection.
-pub(crate) struct Pulse {
-    pub(crate) life: Arc<Life>,
-    pub(crate) beside: Beside,
+pub(crate) struct Liveness {
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) check: ServerCheck,
     pub(crate) pace: Pace,
     /// Name of the peer, for logs.
     pub(crate) to: String,
@@ -41,7 +41,7 @@ async fn arrives<T>(asked: Option<&mut Asked<T>>) -> T {
     }
 }
 
-impl Pulse {
+impl Liveness {
     /// Returns when the connection is dead. `ping` asks on the connection itself and says if it ended with
     /// an answer, `waiting` says how long the oldest call has waited, `tick` is called at each look.
     ///
@@ -74,7 +74,7 @@ impl Pulse {
                     asked = None;
                     match verdict {
                         Verdict::Answers => since_answer = Some(Duration::ZERO),
-                        Verdict::AtWork => self.life.sign(),
+                        Verdict::AtWork => self.activity.sign(),
                         Verdict::Mute => {}
                     }
                     continue;
@@ -82,10 +82,10 @@ impl Pulse {
                 () = sleep(pace.tick) => {}
             }
             tick();
-            let idle = self.life.silence();
+            let idle = self.activity.silence();
             let owed = waiting().max(pinged.as_ref().map(|(since, _)| since.elapsed()));
             let silence = idle.min(owed.unwrap_or_default());
-            if silence < pace.beside_after {
+            if silence < pace.check_after {
                 (seen, since_answer, asked) = (Duration::ZERO, None, None);
                 self.doubt.send_if_modified(std::mem::take);
                 if idle >= pace.ping_after && pinged.is_none() {
@@ -95,11 +95,11 @@ impl Pulse {
             }
             self.doubt.send_if_modified(|doubt| !std::mem::replace(doubt, true));
             seen += pace.tick;
-            let silence = silence.min(pace.beside_after + seen);
+            let silence = silence.min(pace.check_after + seen);
             if let Some(since) = &mut since_answer {
                 *since += pace.tick;
                 // What is under way may need a moment longer than the answer of the other connection.
-                if silence >= pace.dead_after && *since >= pace.beside_after {
+                if silence >= pace.dead_after && *since >= pace.check_after {
                     tracing::warn!(
                         server = %self.to, ?silence,
                         "the connection is dead, although its server answers on another one; closing it",
@@ -109,10 +109,10 @@ impl Pulse {
             } else if silence >= pace.ping_timeout {
                 tracing::warn!(server = %self.to, ?silence, "the server does not answer; closing the connection");
                 return;
-            } else if asked.is_none() && (seen <= pace.tick || asked_at.elapsed() >= pace.beside_after) {
+            } else if asked.is_none() && (seen <= pace.tick || asked_at.elapsed() >= pace.check_after) {
                 asked_at = Instant::now();
-                let beside = self.beside.clone();
-                asked = Some(Box::pin(async move { beside.ask().await }));
+                let check = self.check.clone();
+                asked = Some(Box::pin(async move { check.ask().await }));
             }
         }
     }

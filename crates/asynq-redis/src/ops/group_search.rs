@@ -7,7 +7,7 @@ use asynq_core::{error::BrokerError, keys, names::QueueName};
 
 use crate::{
     args::{Args, keys_of, pattern_of},
-    broker::Core,
+    broker::core::Core,
     reply::Reply,
     scripts,
 };
@@ -27,7 +27,7 @@ const IDS: usize = 50;
 /// if there are too many to be looked into (rules.md#bounded-calls).
 ///
 /// Those are the ones that hold one now, and groups that a set may go back to before the caller looks.
-pub(crate) async fn gathered(
+pub(crate) async fn groups_holding(
     core: &Core,
     queue: &QueueName,
     ids: &[&[u8]],

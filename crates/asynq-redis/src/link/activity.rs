@@ -18,13 +18,13 @@ use tokio::{
 
 /// Signs of life of the peer of a connection.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Activity {
     begun: Instant,
     /// Milliseconds since `begun`.
     last: AtomicU64,
 }
 
-impl Life {
+impl Activity {
     pub(crate) fn new() -> Self {
         Self {
             begun: Instant::now(),
@@ -56,20 +56,20 @@ fn millis(time: Duration) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Living<S> {
     stream: S,
-    life: Arc<Life>,
+    activity: Arc<Activity>,
     /// The last write had to wait for room.
     held_up: bool,
 }
 
 impl<S> Living<S> {
-    pub(crate) fn new(stream: S) -> (Self, Arc<Life>) {
-        let life = Arc::new(Life::new());
+    pub(crate) fn new(stream: S) -> (Self, Arc<Activity>) {
+        let activity = Arc::new(Activity::new());
         let living = Self {
             stream,
-            life: Arc::clone(&life),
+            activity: Arc::clone(&activity),
             held_up: false,
         };
-        (living, life)
+        (living, activity)
     }
 
     fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
@@ -78,7 +78,7 @@ impl<S> Living<S> {
             Poll::Ready(Ok(bytes)) if *bytes > 0 => {
                 if self.held_up {
                     self.held_up = false;
-                    self.life.sign();
+                    self.activity.sign();
                 }
             }
             Poll::Ready(_) => {}
@@ -91,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Living<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.life.sign();
+            self.activity.sign();
         }
         read
     }
@@ -141,28 +141,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_that_arrive_are_a_sign_of_life() {
         let (ours, mut theirs) = duplex(8);
-        let (mut ours, life) = Living::new(ours);
+        let (mut ours, activity) = Living::new(ours);
         advance(SECOND).await;
-        assert_eq!(life.silence(), SECOND);
+        assert_eq!(activity.silence(), SECOND);
         theirs.write_all(b"x").await.unwrap();
-        assert_eq!(life.silence(), SECOND, "not read yet");
+        assert_eq!(activity.silence(), SECOND, "not read yet");
         ours.read_u8().await.unwrap();
-        assert_eq!(life.silence(), Duration::ZERO);
+        assert_eq!(activity.silence(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_that_leave_are_one_only_after_the_peer_made_room() {
         let (ours, mut theirs) = duplex(8);
-        let (mut ours, life) = Living::new(ours);
+        let (mut ours, activity) = Living::new(ours);
         advance(SECOND).await;
         ours.write_all(b"12345678").await.unwrap();
-        assert_eq!(life.silence(), SECOND, "the buffer took them");
+        assert_eq!(activity.silence(), SECOND, "the buffer took them");
         let mut more = Box::pin(ours.write_all(b"9"));
         assert!(futures::poll!(&mut more).is_pending());
         advance(SECOND).await;
-        assert_eq!(life.silence(), 2 * SECOND);
+        assert_eq!(activity.silence(), 2 * SECOND);
         theirs.read_u8().await.unwrap();
         more.await.unwrap();
-        assert_eq!(life.silence(), Duration::ZERO);
+        assert_eq!(activity.silence(), Duration::ZERO);
     }
 }
