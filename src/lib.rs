@@ -251,7 +251,7 @@ pub mod broker {
 
 /// Supervision in OTP's terms, as the system has it, for actors of your own.
 pub mod supervisor {
-    pub use asynq_actors::{Slot, Tree, supervisor::*};
+    pub use asynq_actors::{SupervisedRef, Tree, supervisor::*};
 }
 
 /// A Go-shaped path to [`aggregator`].

@@ -8,6 +8,7 @@
 //! knows it (rules.md#ambiguous-is-a-state). On drain everything is sent.
 
 mod api;
+mod attempt;
 mod handle;
 mod limits;
 mod retries;
@@ -20,30 +21,24 @@ use std::{
 };
 
 use asynq_core::{
-    BrokerError, EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
-    broker::{EnqueueRequest, Env, LARGE_BYTES, MAX_BATCH},
+    EnqueueError, Task, TaskOptions,
+    broker::{LARGE_BYTES, MAX_BATCH},
 };
 use futures::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::{
-    sync::oneshot,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 
-pub(crate) use self::handle::ClientHandle;
+pub(crate) use self::{api::OwnSystem, handle::ClientHandle};
 pub use self::{
     api::{Client, TaskContextExt},
     wait::Waited,
 };
 use self::{
-    limits::{Admission, Limits},
+    attempt::{Answer, ClientArgs, FIRST_RETRY, Queued, Reply, attempt, unavailable},
     retries::Lanes,
-};
-use crate::{
-    broker::{BrokerHandle, CONNECTING},
-    per_queue::health::{PROMPT, unless_late},
-    supervision::shutdown_budget::Ending,
 };
 
 /// Time after a deadline at which a handle gives up an actor that does not answer.
@@ -53,10 +48,7 @@ const ANSWER_SLACK: Duration = Duration::from_secs(1);
 const CALLS: usize = 2;
 /// A second batch of a queue is worth its round trip from so many items on.
 const WORTH_A_SECOND: usize = 64;
-const FIRST_RETRY: Duration = Duration::from_millis(20);
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
-
-type Answer = Result<TaskInfo, EnqueueError>;
 
 /// Asks the client actor to enqueue a task. For actors; others use a [`Client`].
 #[derive(Debug)]
@@ -94,56 +86,6 @@ impl EnqueueMsg {
 }
 
 #[derive(Debug)]
-enum Reply {
-    Handle(oneshot::Sender<Answer>),
-    Port(RpcReplyPort<Answer>),
-    None,
-}
-
-impl Reply {
-    fn send(self, id: &str, answer: Answer) {
-        match self {
-            // A caller that no longer listens has given up.
-            Self::Handle(reply) => drop(reply.send(answer)),
-            Self::Port(port) => drop(port.send(answer)),
-            Self::None => {
-                if let Err(error) = answer {
-                    tracing::error!(task = %id, %error, "a task sent by cast was not enqueued");
-                }
-            }
-        }
-    }
-}
-
-/// A request on its way.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    /// Shared with the handle that would send it again, so that what waits is held once.
-    request: Arc<EnqueueRequest>,
-    reply: Reply,
-    deadline: Instant,
-    /// `true` if an attempt may have taken effect.
-    ambiguous: bool,
-    /// Its place among those that came to this incarnation of the actor.
-    order: u64,
-    admission: Admission,
-}
-
-impl Queued {
-    /// Gives up: the error, or that nobody knows.
-    fn fail(self, error: EnqueueError) {
-        let error = if self.ambiguous {
-            EnqueueError::Unknown {
-                id: TaskId::from_storage(&self.request.message.id),
-            }
-        } else {
-            error
-        };
-        self.reply.send(&self.request.message.id, Err(error));
-    }
-}
-
-#[derive(Debug)]
 pub(crate) enum ClientMsg {
     /// From user actors: to be composed and admitted first.
     Raw(Box<EnqueueMsg>),
@@ -176,15 +118,6 @@ impl TryFrom<ClientMsg> for EnqueueMsg {
 
 #[derive(Debug)]
 pub(crate) struct ClientActor;
-
-#[derive(Clone, Debug)]
-pub(crate) struct ClientArgs {
-    limits: Arc<Limits>,
-    env: Env,
-    broker: BrokerHandle,
-    path: &'static str,
-    ending: Ending,
-}
 
 #[derive(Debug)]
 pub(crate) struct ClientState {
@@ -337,75 +270,6 @@ impl ClientState {
             }
         }
     }
-}
-
-/// Sends a batch to a queue once; what is to be sent again after `wait`.
-async fn attempt(args: &ClientArgs, queue: &str, batch: Vec<Queued>, wait: Duration) -> Vec<Queued> {
-    let began = Instant::now();
-    let (again, answered) = unless_late(send(&args.broker, batch, wait), || args.limits.trouble(queue)).await;
-    if !again.is_empty() {
-        args.limits.trouble(queue);
-    } else if answered && began.elapsed() <= PROMPT {
-        args.limits.well(queue);
-    }
-    again
-}
-
-/// Returns the items to be sent again after `wait`, and whether the storage answered.
-async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec<Queued>, bool) {
-    // What waited for its turn until its time was over is not sent at all.
-    let now = Instant::now();
-    let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
-    late.into_iter().for_each(|item| item.fail(unavailable(broker)));
-    let mut again = Vec::new();
-    let mut answered = false;
-    let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
-        return (again, answered);
-    };
-    match answers(broker, &live, deadline).await {
-        Some(answers) => {
-            for (mut item, answer) in live.into_iter().zip(answers) {
-                match answer {
-                    Err(EnqueueError::Broker(error)) => {
-                        item.ambiguous |= error.is_ambiguous();
-                        // Memory does not come back by asking.
-                        let for_good = !error.is_retryable() || matches!(error, BrokerError::OutOfMemory);
-                        if for_good || Instant::now() + wait >= item.deadline {
-                            item.fail(error.into());
-                        } else {
-                            again.push(item);
-                        }
-                    }
-                    Err(EnqueueError::Closed) => item.fail(EnqueueError::Closed),
-                    answer => {
-                        answered = true;
-                        item.reply.send(&item.request.message.id, answer);
-                    }
-                }
-            }
-        }
-        // rules.md#ambiguous-is-a-state: no answer by the deadline.
-        None => live.into_iter().for_each(|mut item| {
-            item.ambiguous = true;
-            item.fail(unavailable(broker));
-        }),
-    }
-    (again, answered)
-}
-
-/// One attempt; `None` when the call has not ended by the deadline.
-async fn answers(broker: &BrokerHandle, batch: &[Queued], deadline: Instant) -> Option<Vec<Answer>> {
-    let storage = match broker.prompt_storage(CONNECTING).await {
-        Ok(storage) => storage,
-        Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
-        Err(_) => return Some(batch.iter().map(|_| Err(unavailable(broker))).collect()),
-    };
-    let requests = batch.iter().map(|item| EnqueueRequest::clone(&item.request)).collect();
-    tokio::time::timeout_at(deadline, storage.enqueue(requests)).await.ok()
-}
-
-fn unavailable(broker: &BrokerHandle) -> EnqueueError {
-    broker.unreachable().into()
 }
 
 #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]

@@ -33,7 +33,7 @@ pub use maintenance::{
 };
 pub use supervision::{
     crash::Crash,
-    supervised_ref::Slot,
+    supervised_ref::SupervisedRef,
     supervisor,
     tree::{ActorState, Tree, TreeEvent, TreeNode},
 };

@@ -1,4 +1,4 @@
-//! Supervision in OTP's terms, and what actors below a supervisor share.
+//! Supervision in OTP's terms, and the tools that supervised actors share.
 
 pub(crate) mod branch;
 pub(crate) mod chore;

@@ -1,16 +1,19 @@
 //! The whole runtime as one value: a supervision tree that takes, runs and settles tasks.
 
 mod builder;
+mod exit;
+mod own_client;
 mod teardown;
 mod watchdog;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynq_core::{BrokerError, Connector, Error, Result, Storage};
+use asynq_core::{BrokerError, Error, Result, Storage};
 use ractor::{ActorCell, DerivedActorRef};
 use tokio::sync::watch;
 
 pub use builder::AsynqSystemBuilder;
+pub use exit::Exit;
 
 use crate::{
     broker::{BrokerHandle, CONNECTING},
@@ -19,25 +22,12 @@ use crate::{
     maintenance::scheduler::SchedulerHandle,
     supervision::{
         crash::Crash,
-        supervisor::SupervisorError,
         tree::{Tree, TreeNode},
     },
     system::watchdog::Stalls,
 };
 
 const ROOT: &str = "system";
-
-/// The end of a system.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Exit {
-    /// The system was stopped, and its children in order.
-    Stopped,
-    /// A supervisor gave up.
-    Failed(SupervisorError),
-    /// Its root was killed: by the end of the actor that it is linked to, or because it did not end in time.
-    Killed,
-}
 
 /// A running supervision tree. Cheap to clone; the tree lives until it is shut down, or the
 /// user's actor that it is [linked](AsynqSystemBuilder::spawn_linked) to ends.
@@ -67,12 +57,6 @@ pub struct AsynqSystem {
 }
 
 impl AsynqSystem {
-    /// Returns a builder of a system on the storage that the connector opens.
-    #[must_use]
-    pub fn builder(connector: impl Connector) -> AsynqSystemBuilder {
-        AsynqSystemBuilder::new(connector)
-    }
-
     /// The client of this system: it uses the system's connections, follows restarts of the client actor, and
     /// ends with the system. Its handlers find the same one, see [`Client`](Client#in-handlers).
     #[must_use]

@@ -3,7 +3,7 @@
 use std::{any::Any, borrow::Borrow, fmt, sync::Arc, time::Duration};
 
 use asynq_core::{
-    ClientConfig, Connector, Env, Result, Task, TaskContext, TaskInfo, TaskOptions,
+    Env, Result, Task, TaskContext, TaskInfo, TaskOptions,
     config::ClientSettings,
     extract::{FromTask, Rejection},
     options::DEFAULT_MAX_MESSAGE_BYTES,
@@ -11,12 +11,10 @@ use asynq_core::{
     shared_state::States,
 };
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 
 use super::ClientHandle;
-use crate::{
-    broker::{BrokerHandle, CONNECTING},
-    system::AsynqSystem,
-};
+use crate::broker::{BrokerHandle, CONNECTING};
 
 /// Enqueues tasks (Go: `asynq.Client`). Cheap to clone.
 ///
@@ -24,7 +22,8 @@ use crate::{
 ///
 /// - [`new`](Self::new) and its siblings make a client with connections of its own, which its clones share. When
 ///   the last clone is dropped, what waits is still sent, in the background; [`close`](Self::close) waits for it.
-/// - [`AsynqSystem::client`] is the client of a system. It uses the connections of the system and ends with it.
+/// - [`AsynqSystem::client`](crate::AsynqSystem::client) is the client of a system. It uses the connections of the
+///   system and ends with it.
 /// - In a handler the client of its own system is an argument, or [`TaskContextExt::client`] of the run: see
 ///   [below](#in-handlers).
 /// - `TestKit::client` is a client of a test's storage.
@@ -90,65 +89,25 @@ pub struct Client {
     pub(super) handle: ClientHandle,
     pub(super) broker: BrokerHandle,
     /// The system that is there for this client alone.
-    own: Option<Arc<Own>>,
+    own: Option<Arc<dyn OwnSystem>>,
 }
 
-struct Own(AsynqSystem);
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
+/// The system that is there for one client alone. It ends with the last clone of that.
+pub(crate) trait OwnSystem: Send + Sync {
+    /// Ends it in order.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
 }
 
 impl Client {
-    /// Makes a client on the storage that the connector opens, with default settings. It connects in the background:
-    /// [`ping`](Self::ping) says whether the storage answers.
-    ///
-    /// # Errors
-    /// [`Error::Actor`](asynq_core::Error::Actor) when its actors cannot start.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn new(connector: impl Connector) -> Result<Self> {
-        Self::with_config(connector, ClientConfig::new()).await
-    }
-
-    /// Makes a client with settings.
-    ///
-    /// # Errors
-    /// [`Error::Config`](asynq_core::Error::Config) with all faults at once, and those of [`new`](Self::new).
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn with_config(connector: impl Connector, config: ClientConfig) -> Result<Self> {
-        let builder = AsynqSystem::builder(connector).client_config(config);
-        Ok(Self::owning(builder.spawn().await?))
-    }
-
-    /// Makes a client once the storage answers, or fails with the reason, after `within` at the latest.
-    ///
-    /// # Errors
-    /// [`Error::Broker`](asynq_core::Error::Broker) with an [`Outage`](asynq_core::error::Outage), at once
-    /// where the storage refuses the credentials; and those of [`new`](Self::new).
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn connect(connector: impl Connector, within: Duration) -> Result<Self> {
-        let builder = AsynqSystem::builder(connector).connect_within(within);
-        Ok(Self::owning(builder.spawn().await?))
-    }
-
-    fn owning(system: AsynqSystem) -> Self {
-        Self {
-            own: Some(Arc::new(Own(system.clone()))),
-            ..system.client()
-        }
-    }
-
     pub(crate) fn of_system(handle: ClientHandle, broker: BrokerHandle) -> Self {
         let own = None;
         Self { handle, broker, own }
+    }
+
+    /// The client with the system that is there for it alone.
+    pub(crate) fn owning(self, own: Arc<dyn OwnSystem>) -> Self {
+        let own = Some(own);
+        Self { own, ..self }
     }
 
     /// Returns a handle of the same client, whose [`close`](Self::close) and drop end nothing.
@@ -183,7 +142,7 @@ impl Client {
     /// [`Error::Enqueue`](asynq_core::Error::Enqueue) for a duplicate, an id that is taken, an outcome that is
     /// [unknown](asynq_core::EnqueueError::Unknown) or a client that is closed;
     /// [`Error::Broker`](asynq_core::Error::Broker) when the storage did not take it within
-    /// [`enqueue_timeout`](ClientConfig::enqueue_timeout).
+    /// [`enqueue_timeout`](asynq_core::ClientConfig::enqueue_timeout).
     ///
     /// # Cancel safety
     /// Not safe: the task may still be enqueued.
@@ -295,14 +254,14 @@ impl Client {
 
     /// Sends and answers the enqueues that wait, and closes the connections; for all clones.
     ///
-    /// The client of a system, in a handler or out of [`AsynqSystem::client`], is the system's to close: this
-    /// does nothing then and returns at once, so that nobody ends the system for others.
+    /// The client of a system, in a handler or out of [`AsynqSystem::client`](crate::AsynqSystem::client), is the
+    /// system's to close: this does nothing then and returns at once, so that nobody ends the system for others.
     ///
     /// # Cancel safety
     /// Safe: the closing goes on.
     pub async fn close(&self) {
         if let Some(own) = &self.own {
-            own.0.shutdown().await;
+            own.shutdown().await;
         }
     }
 }

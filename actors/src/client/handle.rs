@@ -2,19 +2,23 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use asynq_core::{EnqueueError, Task, TaskId, TaskInfo, TaskOptions, broker::EnqueueRequest, config::ClientSettings};
+use asynq_core::{
+    EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
+    broker::{EnqueueRequest, Env},
+    config::ClientSettings,
+};
 use ractor::DerivedActorRef;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    ANSWER_SLACK, ClientActor, ClientArgs, ClientMsg, DRAIN_WITHIN, EnqueueMsg, Env, Queued, Reply,
+    ANSWER_SLACK, ClientActor, ClientArgs, ClientMsg, DRAIN_WITHIN, EnqueueMsg, Queued, Reply,
     limits::{Admission, Limits},
 };
 use crate::{
     broker::BrokerHandle,
     supervision::{
-        shutdown_budget::Ending,
-        supervised_ref::Slot,
+        shutdown_budget::ShutdownBudget,
+        supervised_ref::SupervisedRef,
         supervisor::{ChildSpec, Shutdown},
     },
 };
@@ -22,7 +26,7 @@ use crate::{
 /// Sends enqueues to the client actor; follows restarts. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ClientHandle {
-    pub(super) slot: Slot<ClientMsg>,
+    pub(super) actor: SupervisedRef<ClientMsg>,
     limits: Arc<Limits>,
     env: Env,
 }
@@ -30,7 +34,7 @@ pub(crate) struct ClientHandle {
 impl ClientHandle {
     pub(crate) fn new(settings: &ClientSettings, env: Env) -> Self {
         Self {
-            slot: Slot::new(),
+            actor: SupervisedRef::new(),
             limits: Arc::new(Limits::new(settings)),
             env,
         }
@@ -58,7 +62,7 @@ impl ClientHandle {
         let unknown = || EnqueueError::Unknown { id: id.clone() };
         loop {
             let (reply, answer) = oneshot::channel();
-            let target = self.slot.get().map(|actor| actor.get_id());
+            let target = self.actor.get().map(|actor| actor.get_id());
             let queued = Queued {
                 request: Arc::clone(&request),
                 reply: Reply::Handle(reply),
@@ -67,7 +71,7 @@ impl ClientHandle {
                 order: 0,
                 admission: admission.clone(),
             };
-            if self.slot.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
+            if self.actor.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
                 // The actor answers by the deadline, unless it hangs.
                 let answered = tokio::time::timeout_at(deadline + ANSWER_SLACK, answer);
                 tokio::select! {
@@ -81,13 +85,13 @@ impl ClientHandle {
                     },
                     // The same, where the message stays in the mailbox because somebody has a reference to
                     // the dead actor: so it may when it was sent while the mailbox closed (tokio's channel).
-                    true = self.slot.newer(target, Duration::MAX) => ambiguous = true,
+                    true = self.actor.newer(target, Duration::MAX) => ambiguous = true,
                 }
             }
             let successor = tokio::select! {
                 biased;
                 () = self.limits.closed.cancelled() => false,
-                newer = self.slot.newer(target, deadline - Instant::now()) => newer,
+                newer = self.actor.newer(target, deadline - Instant::now()) => newer,
             };
             if !successor {
                 return Err(if ambiguous { unknown() } else { EnqueueError::Closed });
@@ -98,7 +102,7 @@ impl ClientHandle {
     /// The actor that takes [`EnqueueMsg`] now; `None` while it is being restarted. One
     /// incarnation: on a send error fetch it again.
     pub(crate) fn actor(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
-        self.slot.get().map(|actor| actor.get_derived())
+        self.actor.get().map(|actor| actor.get_derived())
     }
 
     /// A pause of about so long: half of it to one and a half.
@@ -116,7 +120,7 @@ impl ClientHandle {
     }
 
     /// The child spec of the actor at the path, in a system of which this is known of its end.
-    pub(crate) fn spec(&self, broker: BrokerHandle, path: &'static str, ending: &Ending) -> ChildSpec {
+    pub(crate) fn spec(&self, broker: BrokerHandle, path: &'static str, ending: &ShutdownBudget) -> ChildSpec {
         let args = ClientArgs {
             path,
             ending: ending.clone(),
@@ -124,7 +128,7 @@ impl ClientHandle {
             env: self.env.clone(),
             broker,
         };
-        ChildSpec::published("client", self.slot.clone(), move || (ClientActor, args.clone()))
+        ChildSpec::published("client", self.actor.clone(), move || (ClientActor, args.clone()))
             .shutdown(Shutdown::Drain(DRAIN_WITHIN))
     }
 }

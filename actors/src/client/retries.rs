@@ -11,7 +11,7 @@ use std::{
 use asynq_core::broker::MAX_BATCH;
 use tokio::time::Instant;
 
-use super::{ClientArgs, FIRST_RETRY, Queued, attempt, unavailable};
+use super::attempt::{ClientArgs, FIRST_RETRY, Queued, attempt, unavailable};
 use crate::broker::BrokerHandle;
 
 const LAST_RETRY: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-use asynq_core::{ClientConfig, Clock, Entropy};
+use asynq_core::{ClientConfig, Clock, Entropy, Env};
 use futures::{FutureExt as _, poll};
 
 use super::*;
@@ -45,7 +45,7 @@ async fn an_enqueue_that_finds_no_actor_hears_of_the_end_at_once() {
 async fn one_that_an_actor_took_with_it_is_unknown_at_once() {
     let handle = handle();
     let (actor, _) = Actor::spawn(None, Careless, ()).await.unwrap();
-    handle.slot.publish(actor);
+    handle.actor.publish(actor);
     let (task, options) = (task(), TaskOptions::new());
     let mut enqueue = std::pin::pin!(handle.enqueue(&task, &options));
     let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
@@ -81,13 +81,13 @@ async fn one_that_a_dead_actor_never_read_goes_to_its_successor() {
     let hoards = [Arc::default(), Arc::default()];
     let (first, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[0])), ()).await.unwrap();
     let (second, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[1])), ()).await.unwrap();
-    handle.slot.publish(first.clone());
+    handle.actor.publish(first.clone());
     let (task, options) = (task(), TaskOptions::new());
     let mut enqueue = std::pin::pin!(handle.enqueue(&task, &options));
     let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
     assert!(soon.is_err() && hoards[0].lock().unwrap().len() == 1);
     first.stop_and_wait(None, None).await.unwrap();
-    handle.slot.publish(second);
+    handle.actor.publish(second);
     let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
     assert!(soon.is_err(), "nobody answers");
     let ClientMsg::Composed(again) = hoards[1].lock().unwrap().pop().expect("it was not sent again") else {

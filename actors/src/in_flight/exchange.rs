@@ -23,7 +23,7 @@ use crate::{
         nudge::Nudge,
         table::{Claim, Report, Table},
     },
-    per_queue::health::{Ended, RETRY, Roads, unless_late},
+    per_queue::health::{Ended, QueueHealth, RETRY, unless_late},
 };
 
 /// Delays after which the effect of a lost call that cannot be ended is looked for again
@@ -34,7 +34,7 @@ const ADOPT_AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) table: Arc<Table>,
-    pub(crate) roads: Arc<Roads>,
+    pub(crate) roads: Arc<QueueHealth>,
     pub(crate) broker: BrokerHandle,
     pub(crate) nudge: Nudge,
 }
@@ -376,7 +376,7 @@ mod tests {
         lending.lend(Some(storage));
         let exchange = Exchange {
             table: Arc::new(Table::new(SLOTS, env.clock)),
-            roads: Arc::new(Roads::new(env.entropy)),
+            roads: Arc::new(QueueHealth::new(env.entropy)),
             broker: lending.handle(),
             nudge: Nudge::new(),
         };

@@ -1,4 +1,4 @@
-//! The processor's messages, and the nudge that sends them from outside.
+//! The messages of the processor, and the nudge by which others send one.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
 
 use ractor::ActorRef;
 
-use crate::supervision::supervised_ref::Slot;
+use crate::supervision::supervised_ref::SupervisedRef;
 
 /// A message to the processor.
 pub(crate) enum ProcessorMsg {
@@ -29,20 +29,20 @@ crate::message!(ProcessorMsg);
 /// Tells the processor to look; at most one such message waits in its mailbox.
 #[derive(Clone)]
 pub(crate) struct Nudge {
-    slot: Slot<ProcessorMsg>,
+    actor: SupervisedRef<ProcessorMsg>,
     pending: Arc<AtomicBool>,
 }
 
 impl Nudge {
     pub(crate) fn new() -> Self {
         Self {
-            slot: Slot::new(),
+            actor: SupervisedRef::new(),
             pending: Arc::default(),
         }
     }
 
     pub(crate) fn nudge(&self) {
-        if !self.pending.swap(true, Ordering::AcqRel) && self.slot.cast(ProcessorMsg::Pump).is_err() {
+        if !self.pending.swap(true, Ordering::AcqRel) && self.actor.cast(ProcessorMsg::Pump).is_err() {
             self.pending.store(false, Ordering::Release);
         }
     }
@@ -50,7 +50,7 @@ impl Nudge {
     /// Attaches an incarnation of the processor, before its first look at the table: it sees there what ended until
     /// then, and is told of what ends later.
     pub(crate) fn attach(&self, processor: ActorRef<ProcessorMsg>) {
-        self.slot.publish(processor);
+        self.actor.publish(processor);
     }
 
     pub(crate) fn take(&self) {

@@ -14,7 +14,7 @@ use crate::{
         exchange::Exchange,
         table::{CancelReason, Table},
     },
-    supervision::shutdown_budget::{Ending, GRACE, SETTLE},
+    supervision::shutdown_budget::{GRACE, SETTLE, ShutdownBudget},
 };
 
 /// Longest time that aborted handlers may take to end.
@@ -24,7 +24,7 @@ const ABORT_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct WindDown<'w> {
     pub(crate) exchange: &'w Exchange,
-    pub(crate) ending: &'w Ending,
+    pub(crate) ending: &'w ShutdownBudget,
 }
 
 impl WindDown<'_> {

@@ -9,6 +9,7 @@
 mod adapter;
 mod failures;
 mod run;
+mod seat;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -35,15 +36,16 @@ use crate::{
     broker::BrokerHandle,
     per_queue::{
         health::unless_late,
-        passes::{Pace, Rounds},
+        passes::{Pace, Passes},
     },
-    supervision::{chore::Chore, shutdown_budget::Ending},
+    supervision::{chore::Chore, shutdown_budget::ShutdownBudget},
 };
 
 pub use adapter::{AggregateGroup, AggregatorActor, AggregatorActorError};
 use failures::Failures;
 pub(crate) use run::AggregatorRef;
 use run::{Job, OpenSets};
+use seat::Seat;
 
 /// Longest time that aborted runs may take to end; they end at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
@@ -57,8 +59,8 @@ pub(crate) struct Aggregator {
     queues: Vec<QueueName>,
     /// Time for which a stop waits for runs.
     wait_for_runs: Duration,
-    ending: Ending,
-    rounds: Rounds<()>,
+    ending: ShutdownBudget,
+    rounds: Passes<()>,
 }
 
 /// Looks at the groups of all queues.
@@ -74,7 +76,7 @@ impl Aggregator {
         settings: &Settings,
         broker: BrokerHandle,
         env: Env,
-        ending: Ending,
+        ending: ShutdownBudget,
     ) -> Self {
         let limits = GroupLimits {
             grace: settings.group_grace_period,
@@ -88,7 +90,7 @@ impl Aggregator {
             within: LOOK_WITHIN,
             tells: false,
         };
-        let rounds = Rounds::new("look at groups", pace, env.entropy.clone());
+        let rounds = Passes::new("look at groups", pace, env.entropy.clone());
         let job = Job {
             aggregator,
             broker: broker.clone(),
@@ -234,50 +236,6 @@ impl Chore for Aggregator {
         let runs_until = self.ending.runs_until().unwrap_or(until);
         self.rounds.end();
         self.looks.runs.end(until.max(runs_until), &self.looks.job).await;
-    }
-}
-
-/// The place of a run, as long as it has one.
-#[derive(Debug)]
-struct Seat {
-    places: Arc<Semaphore>,
-    place: Option<OwnedSemaphorePermit>,
-    queue: QueueName,
-    stuck: Arc<Mutex<HashMap<QueueName, usize>>>,
-}
-
-impl Seat {
-    fn count(&self, act: impl FnOnce(&mut usize)) {
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = stuck.entry(self.queue.clone()).or_default();
-        act(count);
-        if *count == 0 {
-            stuck.remove(&self.queue);
-        }
-    }
-
-    /// Leaves the place to others while the storage does not answer.
-    fn give_up(&mut self) {
-        if self.place.take().is_some() {
-            self.count(|stuck| *stuck += 1);
-        }
-    }
-
-    /// Takes a place again.
-    async fn take(&mut self) {
-        if self.place.is_none() {
-            let place = Arc::clone(&self.places).acquire_owned().await;
-            self.place = Some(place.expect("the semaphore is never closed"));
-            self.count(|stuck| *stuck -= 1);
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.place.is_none() {
-            self.count(|stuck| *stuck -= 1);
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     broker::BrokerHandle,
     maintenance::poison::log_poison,
     per_queue::{
-        passes::{Pace, Rounds},
+        passes::{Pace, Passes},
         watches::{SAFETY_POLL, Watcher},
     },
     supervision::{chore::Chore, tree::Tree},
@@ -43,7 +43,7 @@ pub(crate) struct Forwarder {
     clock: Clock,
     entropy: Entropy,
     watcher: Watcher,
-    rounds: Rounds<Option<DateTime<Utc>>>,
+    rounds: Passes<Option<DateTime<Utc>>>,
 }
 
 impl Forwarder {
@@ -69,7 +69,7 @@ impl Forwarder {
             path,
             interval,
             clock,
-            rounds: Rounds::new("forward", pace, entropy.clone()),
+            rounds: Passes::new("forward", pace, entropy.clone()),
             entropy,
             watcher: Watcher::default(),
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     broker::BrokerHandle,
-    per_queue::passes::{Pace, Rounds},
+    per_queue::passes::{Pace, Passes},
     supervision::chore::Chore,
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Janitor {
     queues: Vec<QueueName>,
     interval: Duration,
     batch: u32,
-    rounds: Rounds<()>,
+    rounds: Passes<()>,
 }
 
 impl Janitor {
@@ -39,7 +39,7 @@ impl Janitor {
             queues: settings.queues.keys().cloned().collect(),
             interval,
             batch: settings.janitor_batch_size,
-            rounds: Rounds::new("delete completed tasks", pace, entropy),
+            rounds: Passes::new("delete completed tasks", pace, entropy),
         }
     }
 }

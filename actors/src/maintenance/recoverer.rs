@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::{
     broker::BrokerHandle,
     maintenance::poison::log_poison,
-    per_queue::passes::{Pace, Rounds},
+    per_queue::passes::{Pace, Passes},
     supervision::chore::Chore,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Recoverer {
     broker: BrokerHandle,
     medic: Arc<Medic>,
     /// Each job gives its queue, if that is to be looked at again soon.
-    rounds: Rounds<Option<QueueName>>,
+    rounds: Passes<Option<QueueName>>,
 }
 
 /// The work for one queue.
@@ -61,7 +61,7 @@ impl Recoverer {
             within: WITHIN,
             tells: true,
         };
-        let rounds = Rounds::new("recover and repair", pace, env.entropy.clone());
+        let rounds = Passes::new("recover and repair", pace, env.entropy.clone());
         let settings = settings.clone();
         Self {
             broker,

@@ -101,8 +101,8 @@ pub(crate) struct SchedulerState {
 
 /// The child spec of the scheduler.
 pub(crate) fn spec(args: SchedulerArgs) -> ChildSpec {
-    let slot = args.handle.slot.clone();
-    ChildSpec::published("scheduler", slot, move || (Scheduler, args.clone()))
+    let actor = args.handle.actor.clone();
+    ChildSpec::published("scheduler", actor, move || (Scheduler, args.clone()))
         .shutdown(Shutdown::Stop(FINISH_WITHIN + LAST_WITHIN + 2 * ABORT_WITHIN))
 }
 

@@ -94,12 +94,12 @@ impl Way {
 
 /// The ways to all queues. They outlive the actors.
 #[derive(Debug)]
-pub(crate) struct Roads {
+pub(crate) struct QueueHealth {
     roads: Mutex<HashMap<QueueName, Road>>,
     entropy: Entropy,
 }
 
-impl Roads {
+impl QueueHealth {
     pub(crate) fn new(entropy: Entropy) -> Self {
         Self {
             roads: Mutex::default(),
@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_failed_is_left_alone_for_a_growing_while() {
-        let roads = Roads::new(Entropy::seeded(2));
+        let roads = QueueHealth::new(Entropy::seeded(2));
         let mut waits = Vec::new();
         for _ in 0..8 {
             assert!(roads.way(&queue()).has_room());
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_is_in_trouble_until_it_answers_promptly() {
-        let roads = Roads::new(Entropy::seeded(2));
+        let roads = QueueHealth::new(Entropy::seeded(2));
         roads.call_began(&queue());
         roads.call_began(&queue());
         let way = roads.way(&queue());

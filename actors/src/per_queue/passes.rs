@@ -55,7 +55,7 @@ pub(crate) struct Pace {
 
 /// The passes of one chore. They outlive its actor.
 #[derive(Debug)]
-pub(crate) struct Rounds<T> {
+pub(crate) struct Passes<T> {
     /// Name of the work, for the log.
     what: &'static str,
     pace: Pace,
@@ -76,7 +76,7 @@ pub(crate) struct Round<T> {
 
 /// Puts the jobs back, also where the pass is dropped.
 struct Taken<'r, T> {
-    rounds: &'r Rounds<T>,
+    rounds: &'r Passes<T>,
     jobs: JoinSet<End<T>>,
 }
 
@@ -86,13 +86,13 @@ impl<T> Drop for Taken<'_, T> {
     }
 }
 
-impl<T> Rounds<T> {
+impl<T> Passes<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Send + 'static> Rounds<T> {
+impl<T: Send + 'static> Passes<T> {
     pub(crate) fn new(what: &'static str, pace: Pace, entropy: Entropy) -> Self {
         let state = State {
             lines: HashMap::new(),
@@ -269,14 +269,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn rounds(interval: Duration) -> Rounds<&'static str> {
+    fn rounds(interval: Duration) -> Passes<&'static str> {
         let pace = Pace {
             interval,
             longest_retry: 10 * SECOND,
             within: 60 * SECOND,
             tells: true,
         };
-        Rounds::new("test", pace, Entropy::seeded(1))
+        Passes::new("test", pace, Entropy::seeded(1))
     }
 
     fn queues() -> [QueueName; 2] {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// One pass; how many jobs began for the sick queue.
-    async fn pass(rounds: &Rounds<&'static str>, sick: Sick) -> (Result<Round<&'static str>, BrokerError>, u32) {
+    async fn pass(rounds: &Passes<&'static str>, sick: Sick) -> (Result<Round<&'static str>, BrokerError>, u32) {
         let began = Arc::new(AtomicU32::new(0));
         let queues = queues();
         let job = |queue: QueueName| {

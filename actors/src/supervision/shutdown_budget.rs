@@ -60,7 +60,7 @@ impl State {
 
 /// The state of a system's shutdown. Cheap to clone; clones share one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ending(Arc<Inner>);
+pub(crate) struct ShutdownBudget(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -68,7 +68,7 @@ struct Inner {
     changed: Notify,
 }
 
-impl Ending {
+impl ShutdownBudget {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_bound_is_the_timeout_and_the_rest_from_the_first_word_on() {
-        let ending = Ending::default();
+        let ending = ShutdownBudget::default();
         ending.set_timeout(8 * SECOND);
         assert_eq!((ending.until(), ending.has_begun()), (None, false));
         let began = Instant::now();
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(ending.until(), Some(began + 3 * SECOND + REST));
         ending.overdue(SECOND).await;
         assert!(began.elapsed() >= 4 * SECOND + REST && began.elapsed() < 5 * SECOND + REST);
-        let hurried = Ending::default();
+        let hurried = ShutdownBudget::default();
         hurried.set_timeout(8 * SECOND);
         hurried.set_hurry(2 * SECOND);
         tokio::time::sleep(MINUTE).await;
@@ -283,7 +283,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn last_acts_share_the_time_after_the_last_run() {
-        let ending = Ending::default();
+        let ending = ShutdownBudget::default();
         assert_eq!(ending.last_act("a", 5 * SECOND), Instant::now() + 5 * SECOND);
         ending.set_timeout(8 * SECOND);
         ending.begin();

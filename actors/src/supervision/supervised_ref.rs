@@ -1,16 +1,17 @@
-//! A place where the live incarnation of an actor is found.
+//! A reference to a supervised actor, which follows its restarts.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use ractor::{ActorRef, Message};
 use tokio::sync::watch;
 
-/// Holds the newest incarnation of a supervised actor. After a restart old references are dead;
-/// this follows.
-pub struct Slot<M: Message>(Arc<watch::Sender<Option<ActorRef<M>>>>);
+/// A reference to the newest incarnation of a supervised actor. An [`ActorRef`] is dead after a restart; this one
+/// follows.
+pub struct SupervisedRef<M: Message>(Arc<watch::Sender<Option<ActorRef<M>>>>);
 
-impl<M: Message> Slot<M> {
-    /// An empty slot.
+impl<M: Message> SupervisedRef<M> {
+    /// A reference to an actor that has not started yet; see
+    /// [`ChildSpec::published`](crate::supervisor::ChildSpec::published).
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(None)))
@@ -35,7 +36,7 @@ impl<M: Message> Slot<M> {
             Some(actor) => match actor.send_message(message) {
                 Ok(()) => Ok(()),
                 Err(ractor::MessagingErr::SendErr(message)) => Err(message),
-                // The type is fixed by the slot and the channel hands refused messages back.
+                // The type is that of this reference, and the channel hands refused messages back.
                 Err(_) => unreachable!("a typed reference refuses no message type"),
             },
             None => Err(message),
@@ -53,20 +54,20 @@ impl<M: Message> Slot<M> {
     }
 }
 
-impl<M: Message> Default for Slot<M> {
+impl<M: Message> Default for SupervisedRef<M> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<M: Message> Clone for Slot<M> {
+impl<M: Message> Clone for SupervisedRef<M> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<M: Message> fmt::Debug for Slot<M> {
+impl<M: Message> fmt::Debug for SupervisedRef<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slot({:?})", self.get().map(|actor| actor.get_id()))
+        write!(f, "SupervisedRef({:?})", self.get().map(|actor| actor.get_id()))
     }
 }

@@ -4,11 +4,12 @@
 //! back-off. What it waits for: the ends of children it stops, each up to the deadline of its spec.
 //! What it loses on restart: the restart counts; its children end with it and are started anew.
 
+mod exit;
 mod spec;
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use asynq_core::{Entropy, error::text::shown, panics::drop_quietly};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, Signal, SupervisionEvent};
 use tokio::time::Instant;
 
+pub use exit::{ExitCell, SupervisorError};
 use spec::Place;
 pub use spec::{Backoff, ChildSpec, Intensity, Restart, Shutdown, Strategy};
 
@@ -29,47 +31,6 @@ use crate::supervision::{
 const KILL_WAIT: Duration = Duration::from_secs(1);
 /// Least time for which a killed child is waited for, where no time is left.
 const LEAST_KILL_WAIT: Duration = Duration::from_millis(10);
-
-/// A reason why a supervisor ended by itself.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SupervisorError {
-    /// A child needed more restarts than the intensity allows.
-    #[error("{supervisor}: more than {restarts} restarts in {within:?}, last {child}: {failure}")]
-    IntensityExceeded {
-        /// The supervisor's path.
-        supervisor: String,
-        /// The child that ended last.
-        child: String,
-        /// The failure of the child.
-        failure: String,
-        /// The limit.
-        restarts: u32,
-        /// The time it counts for.
-        within: Duration,
-    },
-    /// A child could not be started the first time.
-    #[error("{supervisor}: start of {child} failed: {failure}")]
-    StartFailed {
-        /// The supervisor's path.
-        supervisor: String,
-        /// The child.
-        child: String,
-        /// The reason.
-        failure: String,
-    },
-    /// Two children have the same name. Nothing was started.
-    #[error("{supervisor}: there are two children {child}")]
-    DuplicateChild {
-        /// The supervisor's path.
-        supervisor: String,
-        /// Their name.
-        child: String,
-    },
-}
-
-/// A cell in which a supervisor stores how it ended; empty after a kill.
-pub type ExitCell = Arc<OnceLock<Result<(), SupervisorError>>>;
 
 /// The actor.
 #[derive(Debug)]
@@ -494,69 +455,4 @@ impl Actor for Supervisor {
 }
 
 #[cfg(test)]
-mod tests {
-    use asynq_core::Clock;
-
-    use super::*;
-
-    struct Idle;
-    struct Order;
-    crate::message!(Order);
-
-    #[cfg_attr(feature = "ractor-async-trait", ractor::async_trait)]
-    impl Actor for Idle {
-        type Msg = Order;
-        type State = ();
-        type Arguments = ();
-
-        async fn pre_start(&self, _: ActorRef<Order>, (): ()) -> Result<(), ActorProcessingErr> {
-            Ok(())
-        }
-    }
-
-    /// A timer that has fired cannot be called back: its message may wait while the plan changes.
-    #[tokio::test(start_paused = true)]
-    async fn a_restart_of_a_former_plan_is_void() {
-        let tree = Tree::new(Clock::tokio());
-        let long = Duration::from_secs(20);
-        let args = SupervisorArgs {
-            path: "root".into(),
-            children: ["a", "b"].map(|id| ChildSpec::new(id, || (Idle, ()))).into(),
-            strategy: Strategy::OneForAll,
-            intensity: Intensity::default(),
-            backoff: Backoff {
-                first: long,
-                most: long,
-            },
-            tree: tree.clone(),
-            entropy: Entropy::seeded(1),
-            exit: ExitCell::default(),
-        };
-        let (root, joined) = Actor::spawn(None, Supervisor, args).await.unwrap();
-        let states = || {
-            tree.snapshot()
-                .unwrap()
-                .children
-                .iter()
-                .map(|child| child.state)
-                .collect::<Vec<_>>()
-        };
-        tree.cell("root/b").unwrap().kill();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(states(), [ActorState::Restarting; 2]);
-        for generation in [0, 1] {
-            let message = SupervisorMsg {
-                first: 0,
-                last: 1,
-                generation,
-            };
-            root.cast(message).unwrap();
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(states(), [ActorState::Restarting; 2]);
-        tokio::time::sleep(long).await;
-        assert_eq!(states(), [ActorState::Running; 2]);
-        root.stop(None);
-        joined.await.unwrap();
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::supervision::{crash::Fuse, shutdown_budget::Ending};
+use crate::supervision::{crash::Fuse, shutdown_budget::ShutdownBudget};
 
 /// A change of the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +72,7 @@ struct Inner {
     nodes: Mutex<Vec<Node>>,
     events: broadcast::Sender<TreeEvent>,
     /// The shutdown of the root, during which it does not start its children again.
-    ending: Ending,
+    ending: ShutdownBudget,
 }
 
 /// The record of a tree, kept by its supervisors. Cheap to clone.
@@ -136,7 +136,7 @@ impl Tree {
             backlogs: Mutex::default(),
             nodes: Mutex::new(Vec::new()),
             events: broadcast::Sender::new(256),
-            ending: Ending::default(),
+            ending: ShutdownBudget::default(),
         }))
     }
 
@@ -219,7 +219,7 @@ impl Tree {
     }
 
     /// Returns what is known of the end of the whole tree.
-    pub(crate) fn ending(&self) -> &Ending {
+    pub(crate) fn ending(&self) -> &ShutdownBudget {
         &self.0.ending
     }
 

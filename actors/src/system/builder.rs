@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     AsynqSystem, ROOT,
-    teardown::Last,
+    teardown::Teardown,
     watchdog::{Patience, Watchdog, Watched},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         aggregator::AggregatorRef,
         scheduler::{SchedulerConfig, SchedulerHandle, Setup},
     },
-    per_queue::health::Roads,
+    per_queue::health::QueueHealth,
     supervision::{
         branch::SupervisorSettings,
         chore::STOP_WITHIN,
@@ -56,6 +56,14 @@ pub struct AsynqSystemBuilder {
     connect_within: Option<Duration>,
     intensity: Intensity,
     backoff: Backoff,
+}
+
+impl AsynqSystem {
+    /// Returns a builder of a system on the storage that the connector opens.
+    #[must_use]
+    pub fn builder(connector: impl Connector) -> AsynqSystemBuilder {
+        AsynqSystemBuilder::new(connector)
+    }
 }
 
 impl AsynqSystemBuilder {
@@ -269,7 +277,7 @@ impl AsynqSystemBuilder {
         let exit = ExitCell::default();
         let exchange = Exchange {
             table: Arc::clone(&table),
-            roads: Arc::new(Roads::new(env.entropy.clone())),
+            roads: Arc::new(QueueHealth::new(env.entropy.clone())),
             broker: lending.handle(),
             nudge: Nudge::new(),
         };
@@ -370,7 +378,7 @@ impl AsynqSystemBuilder {
             );
         }
         let (ended, exits) = watch::channel(None);
-        let last = Last {
+        let last = Teardown {
             root: root.get_cell(),
             ending: tree.ending().clone(),
             exchange: exchange.clone(),

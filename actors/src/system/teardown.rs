@@ -1,5 +1,5 @@
-//! The work that is left when the root has ended, in whatever way. No actor is left to do it, so it is done by a
-//! task that belongs to no actor.
+//! The teardown after the root has ended, however that came. No actor is left for it, so a task that belongs to
+//! none does it.
 //!
 //! A user's actor that ends kills the system below it, and the killed actors do no last work. The in-flight table and
 //! the storage outlive the actors: what still runs is cancelled and given back, outcomes are written, and only then
@@ -13,13 +13,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::Exit;
+use super::exit::Exit;
 use crate::{
     broker::Lending,
     client::ClientHandle,
     in_flight::{exchange::Exchange, table::CancelReason, wind_down::WindDown},
     supervision::{
-        shutdown_budget::{CLOSE, Ending, GRACE, SETTLE},
+        shutdown_budget::{CLOSE, GRACE, SETTLE, ShutdownBudget},
         supervisor::ExitCell,
     },
     system::watchdog::Watchdog,
@@ -31,9 +31,9 @@ const OVERTIME: Duration = Duration::from_secs(1);
 const UNATTENDED: Duration = Duration::from_secs(10);
 
 /// The state that outlives the actors of a system.
-pub(super) struct Last {
+pub(super) struct Teardown {
     pub(super) root: ActorCell,
-    pub(super) ending: Ending,
+    pub(super) ending: ShutdownBudget,
     pub(super) exchange: Exchange,
     pub(super) client: ClientHandle,
     pub(super) lending: Lending,
@@ -44,7 +44,7 @@ pub(super) struct Last {
     pub(super) takes: bool,
 }
 
-impl Last {
+impl Teardown {
     /// Waits for the end of the root, does what is left to do, and tells the end.
     pub(super) async fn act(self, root: JoinHandle<()>, ended: watch::Sender<Option<Exit>>) {
         tokio::pin!(root);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     broker::BrokerHandle,
     in_flight::table::Table,
-    per_queue::passes::{Pace, Rounds},
+    per_queue::passes::{Pace, Passes},
     supervision::{chore::Chore, tree::Tree},
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Heartbeater {
     identity: Identity,
     interval: Duration,
     tree: Tree,
-    extensions: Rounds<()>,
+    extensions: Passes<()>,
 }
 
 /// Extends leases of one queue.
@@ -88,7 +88,7 @@ impl Heartbeater {
             identity,
             interval,
             tree,
-            extensions: Rounds::new("extend leases", pace, entropy),
+            extensions: Passes::new("extend leases", pace, entropy),
         }
     }
 

@@ -7,7 +7,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Attribute, Data, DeriveInput, Result, parse_quote, spanned::Spanned};
 
-use self::settings::Settings;
+use self::settings::{Settings, is_task};
 use crate::faults::Faults;
 
 /// The implementation, or all that is wrong with the input.
@@ -66,10 +66,6 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     })
-}
-
-fn is_task(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("task")
 }
 
 /// The attributes of all variants and fields.

@@ -1,4 +1,4 @@
-//! The state of the service in the table: whether tasks are taken, which slots are free, what is under way.
+//! The state of the service: whether tasks are taken, which slots are free, which calls are under way.
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -7,7 +7,7 @@ use asynq_core::{Error, GroupAggregator, Result, Task};
 use ractor::{ActorRef, Message, RpcReplyPort, concurrency::oneshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::supervision::supervised_ref::Slot;
+use crate::supervision::supervised_ref::SupervisedRef;
 
 /// Asks an actor to make one task out of the tasks of a group. While one lives, in the mailbox or
 /// where the actor handles it, its [`AggregatorActor`] sends no other.
@@ -111,12 +111,12 @@ impl AggregatorActor {
         Self::asking(move |request| actor.send_message(M::from(request)).is_ok())
     }
 
-    /// Asks the actor that is in the slot at that moment: a child that our
+    /// Asks the incarnation that is the newest at that moment: a child that our
     /// [`supervisor`](crate::supervisor) started by
-    /// [`ChildSpec::published`](crate::supervision::supervisor::ChildSpec::published).
+    /// [`ChildSpec::published`](crate::supervisor::ChildSpec::published).
     #[must_use]
-    pub fn following<M: Message + From<AggregateGroup>>(slot: Slot<M>) -> Self {
-        Self::asking(move |request| slot.cast(M::from(request)).is_ok())
+    pub fn following<M: Message + From<AggregateGroup>>(actor: SupervisedRef<M>) -> Self {
+        Self::asking(move |request| actor.cast(M::from(request)).is_ok())
     }
 
     fn asking(ask: impl Fn(AggregateGroup) -> bool + Send + Sync + 'static) -> Self {

@@ -18,7 +18,7 @@ use asynq_core::{
 use futures::{FutureExt as _, future::join_all};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Seat, failures::Failures};
+use super::{failures::Failures, seat::Seat};
 use crate::{broker::BrokerHandle, in_flight::table::Validity, per_queue::health::unless_late};
 
 /// Interval at which a set is extended while the user's code runs: three extensions may fail and the set is still

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use asynq_core::{Env, Error, IntoTask, PeriodicTaskConfig, Result, TaskOptions, info::SchedulerEntry};
 
 use super::{SchedulerConfig, SchedulerMsg, entries::Entries, entry::EntryId};
-use crate::supervision::supervised_ref::Slot;
+use crate::supervision::supervised_ref::SupervisedRef;
 
 /// Registers and unregisters the periodic tasks of a scheduler: before it starts, while it runs,
 /// while its actor is restarted. Cheap to clone; the clones are one scheduler.
@@ -30,7 +30,7 @@ use crate::supervision::supervised_ref::Slot;
 #[derive(Clone)]
 pub struct SchedulerHandle {
     pub(crate) entries: Arc<Entries>,
-    pub(super) slot: Slot<SchedulerMsg>,
+    pub(super) actor: SupervisedRef<SchedulerMsg>,
 }
 
 impl SchedulerHandle {
@@ -44,7 +44,7 @@ impl SchedulerHandle {
         config.validate()?;
         Ok(Self {
             entries: Arc::new(Entries::new(config, env)),
-            slot: Slot::new(),
+            actor: SupervisedRef::new(),
         })
     }
 
@@ -99,7 +99,7 @@ impl SchedulerHandle {
 
     /// Tells the actor. When there is none, its next incarnation looks for itself.
     pub(crate) fn changed(&self) {
-        let _ = self.slot.cast(SchedulerMsg::Changed);
+        let _ = self.actor.cast(SchedulerMsg::Changed);
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::supervision::{
     crash::{Fuse, Fused},
-    supervised_ref::Slot,
+    supervised_ref::SupervisedRef,
 };
 use asynq_core::{
     error::text::shown,
@@ -154,21 +154,21 @@ impl ChildSpec {
         })
     }
 
-    /// Like [`new`](Self::new); each incarnation is published in the slot before it runs, so that
+    /// Like [`new`](Self::new); each incarnation is published in the reference before it runs, so that
     /// handles follow restarts and nothing that its first acts bring about misses it.
     pub fn published<A: Actor>(
         id: impl Into<Arc<str>>,
-        slot: Slot<A::Msg>,
+        reference: SupervisedRef<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
         Self::started_by(id, move |supervisor, place| {
             let (actor, arguments) = make();
             let actor = Fused::new(actor, place.path, place.fuse);
-            let slot = slot.clone();
+            let reference = reference.clone();
             Box::pin(async move {
                 let (child, starting) = ActorRuntime::spawn_linked_instant(None, actor, arguments, supervisor)?;
                 let cell = child.get_cell();
-                slot.publish(child);
+                reference.publish(child);
                 let mut given_up = GivenUp(Some((cell.clone(), starting.abort_handle())));
                 let started = starting.await;
                 given_up.0 = None;

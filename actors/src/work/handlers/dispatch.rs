@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
     handle_task::{HandleTask, Ticket, Withdrawal},
-    incarnation::Live,
+    incarnation::Incarnation,
     pool::{Credit, Pool},
     rate_limit::Token,
     suspension::Standing,
@@ -115,7 +115,12 @@ impl Pool {
     }
 
     /// Sees to it that an instance lets go of a task whose run has ended.
-    fn watch(&self, live: &Arc<Live>, withdrawn: Withdrawal, mut reply: oneshot::Receiver<asynq_core::Result<()>>) {
+    fn watch(
+        &self,
+        live: &Arc<Incarnation>,
+        withdrawn: Withdrawal,
+        mut reply: oneshot::Receiver<asynq_core::Result<()>>,
+    ) {
         if !matches!(reply.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
             return;
         }
@@ -161,7 +166,7 @@ enum Offered {
 /// A run that waits for its answer. Dropped before, it takes the task back.
 struct Pending<'p> {
     pool: &'p Arc<Pool>,
-    live: &'p Arc<Live>,
+    live: &'p Arc<Incarnation>,
     ticket: &'p Ticket,
     reply: Option<oneshot::Receiver<asynq_core::Result<()>>>,
 }

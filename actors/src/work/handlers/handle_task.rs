@@ -12,7 +12,7 @@ use asynq_core::{Hold, QueueName, Result, Task, TaskContext, TaskId};
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use super::{incarnation::Live, pool::Credit};
+use super::{incarnation::Incarnation, pool::Credit};
 
 /// No one has the task yet.
 const OPEN: u8 = 0;
@@ -29,7 +29,7 @@ const ENDED: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Ticket {
     state: AtomicU8,
-    live: Arc<Live>,
+    live: Arc<Incarnation>,
 }
 
 /// The step that a run finds when it gives up.
@@ -46,7 +46,7 @@ pub(super) enum Withdrawal {
 }
 
 impl Ticket {
-    pub(super) fn new(live: Arc<Live>) -> Self {
+    pub(super) fn new(live: Arc<Incarnation>) -> Self {
         Self {
             state: AtomicU8::new(OPEN),
             live,

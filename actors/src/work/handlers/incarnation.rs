@@ -24,7 +24,7 @@ const MOURNING: Duration = Duration::from_secs(1);
 type Deliver = Box<dyn Fn(HandleTask) -> bool + Send + Sync>;
 
 /// One incarnation of one instance, from the end of its `post_start` on.
-pub(super) struct Live {
+pub(super) struct Incarnation {
     pub(super) instance: usize,
     cell: ActorCell,
     deliver: Deliver,
@@ -37,7 +37,7 @@ pub(super) struct Live {
     mourned: CancellationToken,
 }
 
-impl Live {
+impl Incarnation {
     pub(super) fn new(instance: usize, cell: ActorCell, deliver: Deliver) -> Arc<Self> {
         Arc::new(Self {
             instance,
@@ -116,8 +116,8 @@ impl Live {
     }
 }
 
-impl fmt::Debug for Live {
+impl fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Live({}, {})", self.instance, self.id())
+        write!(f, "Incarnation({}, {})", self.instance, self.id())
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{handle_task::HandleTask, incarnation::Live, pool::Pool};
+use super::{handle_task::HandleTask, incarnation::Incarnation, pool::Pool};
 use asynq_core::{error::text::shown, panics::panic_report};
 
 pub(super) struct Instance<A> {
@@ -22,7 +22,7 @@ pub(super) struct InstanceState<S> {
 /// An instance that is given tasks; however it ends, the pool hears of it.
 struct Presence {
     pool: Arc<Pool>,
-    live: Arc<Live>,
+    live: Arc<Incarnation>,
 }
 
 impl Drop for Presence {
@@ -82,7 +82,7 @@ where
         self.actor.post_start(myself.clone(), &mut state.user).await?;
         let cell = myself.get_cell();
         let send = move |task: HandleTask| myself.send_message(task.into()).is_ok();
-        let live = Live::new(self.number, cell, Box::new(send));
+        let live = Incarnation::new(self.number, cell, Box::new(send));
         state.presence = Some(Presence {
             pool: Arc::clone(&self.pool),
             live: Arc::clone(&live),

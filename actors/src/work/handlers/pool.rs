@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    incarnation::Live,
+    incarnation::Incarnation,
     rate_limit::Bucket,
     suspension::{Health, Standing},
 };
@@ -40,7 +40,7 @@ pub(super) struct Credit(Option<Given>);
 #[derive(Debug)]
 struct Given {
     pool: Arc<Pool>,
-    live: Arc<Live>,
+    live: Arc<Incarnation>,
     /// `true` for the one task that shows whether the type works again.
     trial: bool,
     started: bool,
@@ -48,7 +48,7 @@ struct Given {
 }
 
 impl Credit {
-    pub(super) fn live(&self) -> Option<Arc<Live>> {
+    pub(super) fn live(&self) -> Option<Arc<Incarnation>> {
         self.0.as_ref().map(|given| Arc::clone(&given.live))
     }
 
@@ -82,7 +82,7 @@ impl Drop for Credit {
 
 #[derive(Debug)]
 struct Seat {
-    live: Arc<Live>,
+    live: Arc<Incarnation>,
     free: usize,
     /// Count at which it was last given a task.
     used: u64,
@@ -95,7 +95,7 @@ type Answer = Result<Credit, Duration>;
 struct State {
     seats: Vec<Seat>,
     /// The newest incarnation of each instance, until its supervisor has heard of its end.
-    newest: HashMap<usize, Arc<Live>>,
+    newest: HashMap<usize, Arc<Incarnation>>,
     /// Runs that wait, the first first.
     waiting: VecDeque<oneshot::Sender<Answer>>,
     health: Health,
@@ -166,7 +166,7 @@ impl Pool {
     // --- instances -------------------------------------------------------------------------
 
     /// An instance is ready for tasks.
-    pub(super) fn enter(self: &Arc<Self>, live: Arc<Live>) {
+    pub(super) fn enter(self: &Arc<Self>, live: Arc<Incarnation>) {
         let mut state = self.lock();
         state.deserted = None;
         state.newest.insert(live.instance, Arc::clone(&live));
@@ -179,7 +179,7 @@ impl Pool {
     }
 
     /// An instance came to its end, with its last words where it has any.
-    pub(super) fn leave(&self, live: &Live, words: Option<String>) {
+    pub(super) fn leave(&self, live: &Incarnation, words: Option<String>) {
         if let Some(words) = words {
             live.says(words);
         }
@@ -300,7 +300,7 @@ impl Pool {
     }
 
     /// A task was taken back from an instance that came to its end; its credit may return late.
-    pub(super) fn taken_back(self: &Arc<Self>, live: &Live) {
+    pub(super) fn taken_back(self: &Arc<Self>, live: &Incarnation) {
         let mut state = self.lock();
         if state.on_trial == Some(live.id()) {
             state.on_trial = None;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use asynq_actors::{
-    AggregateGroup, AggregatorActor, AggregatorActorError, Slot, Tree,
+    AggregateGroup, AggregatorActor, AggregatorActorError, SupervisedRef, Tree,
     supervisor::{Backoff, ChildSpec, ExitCell, Intensity, Strategy, Supervisor, SupervisorArgs},
 };
 use asynq_core::{Error, GroupAggregator as _, Task};
@@ -210,7 +210,7 @@ async fn an_actor_that_hangs_is_sent_one_request() {
 #[tokio::test(start_paused = true)]
 async fn an_actor_that_crashes_loses_no_task() {
     let mut world = World::new([]);
-    let slot = Slot::<ClerkMsg>::new();
+    let slot = SupervisedRef::<ClerkMsg>::new();
     let child = ChildSpec::published("clerk", slot.clone(), || (Clerk, ()));
     let args = SupervisorArgs {
         path: "clerks".to_owned(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use asynq_actors::{
-    ActorState, Slot,
+    ActorState, SupervisedRef,
     supervisor::{Backoff, ChildSpec, Strategy, SupervisorError},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
@@ -243,7 +243,7 @@ async fn the_wait_has_jitter() {
 #[tokio::test(start_paused = true)]
 async fn a_slot_follows_restarts() {
     let world = World::new();
-    let slot = Slot::new();
+    let slot = SupervisedRef::new();
     assert!(slot.get().is_none());
     assert!(matches!(slot.cast(Order::Note(0)), Err(Order::Note(0))));
     let inside = world.clone();
@@ -274,7 +274,7 @@ struct Narcissus;
 impl Actor for Narcissus {
     type Msg = Order;
     type State = ();
-    type Arguments = (Slot<Order>, Arc<AtomicU32>);
+    type Arguments = (SupervisedRef<Order>, Arc<AtomicU32>);
 
     async fn pre_start(
         &self,
@@ -294,7 +294,7 @@ impl Actor for Narcissus {
 #[tokio::test(start_paused = true)]
 async fn each_incarnation_is_published_before_it_runs() {
     let world = World::new();
-    let (slot, seen) = (Slot::new(), Arc::new(AtomicU32::new(0)));
+    let (slot, seen) = (SupervisedRef::new(), Arc::new(AtomicU32::new(0)));
     let inside = (slot.clone(), Arc::clone(&seen));
     let published = ChildSpec::published("p", slot.clone(), move || (Narcissus, inside.clone()));
     let root = world.spawn(world.args(Strategy::OneForOne, vec![published])).await;
@@ -308,7 +308,7 @@ async fn each_incarnation_is_published_before_it_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_published_child_whose_start_takes_too_long_is_given_up() {
     let world = World::new();
-    let (slot, inside) = (Slot::new(), world.clone());
+    let (slot, inside) = (SupervisedRef::new(), world.clone());
     let published = ChildSpec::published("p", slot.clone(), move || (Probe, ("p".to_owned(), inside.clone())));
     let children = vec![world.child("a"), published.start_within(Duration::from_secs(2))];
     let root = world.spawn(world.args(Strategy::OneForOne, children)).await;
@@ -333,7 +333,7 @@ async fn a_published_child_whose_start_takes_too_long_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_is_killed_while_it_starts_a_published_child() {
     let world = World::new();
-    let (slot, inside) = (Slot::new(), world.clone());
+    let (slot, inside) = (SupervisedRef::new(), world.clone());
     let published = ChildSpec::published("p", slot.clone(), move || (Probe, ("p".to_owned(), inside.clone())));
     let root = world.spawn(world.args(Strategy::OneForOne, vec![published])).await;
     world.log();

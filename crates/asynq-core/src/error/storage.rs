@@ -1,4 +1,4 @@
-//! Failures between a program and the storage, by operation.
+//! Errors of the storage, one enum for each kind of request.
 
 use super::{directed::BoxError, task::TaskError};
 use crate::{

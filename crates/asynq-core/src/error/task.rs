@@ -1,4 +1,4 @@
-//! Faults of a task before it is sent.
+//! Faults of a task, found before it is sent.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use syn::{
     spanned::Spanned as _,
 };
 
-use super::{duration, is_task};
+use super::duration;
 use crate::faults::Faults;
 
 /// The largest number of retries that the wire carries.
@@ -283,4 +283,9 @@ fn setter(key: Key, value: &Expr) -> Result<TokenStream> {
         }
         Key::Type | Key::Crate => TokenStream::new(),
     })
+}
+
+/// Returns whether this is the attribute that holds the settings.
+pub(super) fn is_task(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("task")
 }

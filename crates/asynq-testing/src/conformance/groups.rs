@@ -1,5 +1,7 @@
 //! Groups and aggregation sets (transitions.md#add-to-a-group, transitions.md#list-groups to
 //! transitions.md#reclaim-sets).
+//!
+//! Longer than other files, since the cases of one topic are one list that is read from top to bottom.
 
 use asynq_core::broker::{AggregationSet, GroupLimits};
 

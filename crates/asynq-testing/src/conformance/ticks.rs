@@ -1,4 +1,6 @@
 //! Ticks of periodic tasks are decided once (rules.md#one-tick-one-task).
+//!
+//! Longer than other files, since the cases of one topic are one list that is read from top to bottom.
 
 use asynq_core::{
     broker::{EnqueueRequest, Tick, TickStart, Ticked},

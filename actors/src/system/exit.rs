@@ -1,0 +1,15 @@
+//! How a system ended.
+
+use crate::supervision::supervisor::SupervisorError;
+
+/// The end of a system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// The system was stopped, and its children in order.
+    Stopped,
+    /// A supervisor gave up.
+    Failed(SupervisorError),
+    /// Its root was killed: by the end of the actor that it is linked to, or because it did not end in time.
+    Killed,
+}
