@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::report::{Outcome, Report};
 use crate::run;
 use crate::workspace::Workspace;
-use crate::{carry, codegen, features, floors, msrv, package, surface, tidy};
+use crate::{carry, circles, codegen, features, floors, msrv, package, surface, tidy};
 
 /// Longest time that one command may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -26,6 +26,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         Err(error) => Outcome::from(Err::<(), _>(error)),
     });
     report.check("what users see", || match surface::breaches(&workspace.root) {
+        Ok(breaches) => Outcome::of(&breaches),
+        Err(error) => Outcome::from(Err::<(), _>(error)),
+    });
+    report.check("circles of imports", || match circles::breaches(&workspace.root) {
         Ok(breaches) => Outcome::of(&breaches),
         Err(error) => Outcome::from(Err::<(), _>(error)),
     });

@@ -5,6 +5,7 @@
 
 mod bench;
 mod carry;
+mod circles;
 mod citations;
 mod codegen;
 mod features;

@@ -7,7 +7,7 @@
 //! Limits: names in the arguments of a macro that makes items count as items, but what the macro writes for
 //! them is not seen. The names of types have a small letter in them.
 
-mod library;
+pub(crate) mod library;
 mod signature;
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use self::signature::Seen;
 const FACADE: &str = "asynq";
 
 /// The crates that the facade is made of, and their folders.
-const CRATES: &[(&str, &str)] = &[
+pub(crate) const CRATES: &[(&str, &str)] = &[
     (FACADE, "src"),
     ("asynq_actors", "actors/src"),
     ("asynq_core", "crates/asynq-core/src"),

@@ -1,4 +1,4 @@
-//! How a system ended.
+//! The ends of systems.
 
 use crate::supervision::supervisor::SupervisorError;
 

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens as _;
 use syn::{Attribute, Item, ItemImpl, UseTree, Visibility};
 
 use super::signature::Seen;
@@ -36,6 +38,8 @@ pub(super) enum Target {
 /// A `use`, of one name or of all in a module.
 struct Use {
     public: bool,
+    /// It hands nothing on to other modules.
+    private: bool,
     path: Vec<String>,
     /// `None`: all of them.
     name: Option<String>,
@@ -44,6 +48,8 @@ struct Use {
 #[derive(Default)]
 struct Module {
     docs: String,
+    /// The module whose file it stands in; often itself.
+    file: Place,
     items: BTreeMap<String, Vec<Item>>,
     impls: Vec<ItemImpl>,
     /// Names that stand in the arguments of macros that may make items.
@@ -54,14 +60,14 @@ struct Module {
 }
 
 /// Some crates, read.
-pub(super) struct Library(BTreeMap<Place, Module>);
+pub(crate) struct Library(BTreeMap<Place, Module>);
 
 /// Largest number of `use` that a path goes through.
 const MAX_USES: usize = 16;
 
 impl Library {
     /// Reads the crates, each with its folder below the root.
-    pub(super) fn read(root: &Path, crates: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn read(root: &Path, crates: &[(&str, &str)]) -> Result<Self> {
         let mut library = Self(BTreeMap::new());
         for (name, folder) in crates {
             let folder = root.join(folder);
@@ -75,12 +81,13 @@ impl Library {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = syn::parse_file(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         let docs = docs_of(&file.attrs);
-        self.module(place, docs, file.items, folder)
+        self.module(place.clone(), &place, docs, file.items, folder)
     }
 
-    fn module(&mut self, place: Place, docs: String, items: Vec<Item>, folder: &Path) -> Result<()> {
+    fn module(&mut self, place: Place, file: &Place, docs: String, items: Vec<Item>, folder: &Path) -> Result<()> {
         let mut module = Module {
             docs,
+            file: file.clone(),
             ..Module::default()
         };
         for item in items {
@@ -92,18 +99,19 @@ impl Library {
                     let below = folder.join(&name);
                     let place = [place.as_slice(), std::slice::from_ref(&name)].concat();
                     match inner.content {
-                        Some((_, items)) => self.module(place, docs_of(&inner.attrs), items, &below)?,
+                        Some((_, items)) => self.module(place, file, docs_of(&inner.attrs), items, &below)?,
                         None => self.file(place, &source_of(folder, &name), &below)?,
                     }
                 }
                 Item::Use(declared) => {
                     let public = is_public(&declared.vis) && !is_hidden(&declared.attrs);
-                    uses(&declared.tree, &mut Vec::new(), public, &mut module.uses);
+                    let private = matches!(declared.vis, Visibility::Inherited);
+                    uses(&declared.tree, &mut Vec::new(), (public, private), &mut module.uses);
                 }
                 Item::Impl(block) => module.impls.push(block),
                 Item::Macro(made) if made.ident.is_none() => {
                     let names = made.mac.tokens.into_iter().filter_map(|token| match token {
-                        proc_macro2::TokenTree::Ident(name) => Some(name.to_string()),
+                        TokenTree::Ident(name) => Some(name.to_string()),
                         _ => None,
                     });
                     module.made.extend(names.filter(|name| is_of_a_type(name)));
@@ -117,6 +125,33 @@ impl Library {
         }
         self.0.insert(place, module);
         Ok(())
+    }
+
+    /// The files that each file of a crate needs of the same crate, both by their modules.
+    pub(crate) fn needs(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut needs = BTreeMap::<String, BTreeSet<String>>::new();
+        for (place, module) in &self.0 {
+            let needed = needs.entry(module.file.join("::")).or_default();
+            let mut paths: BTreeSet<Vec<String>> = BTreeSet::new();
+            let imports = module.uses.iter().filter(|used| used.private && used.name.is_some());
+            paths.extend(imports.map(|used| used.path.clone()));
+            for item in module.items.values().flatten() {
+                paths_in_code(item.to_token_stream(), &mut paths);
+            }
+            for block in &module.impls {
+                paths_in_code(block.to_token_stream(), &mut paths);
+            }
+            for path in paths {
+                if let Some(Target::Item(def)) = self.find(place, &path)
+                    && def.place[0] == place[0]
+                    && let Some(home) = self.0.get(&def.place)
+                    && home.file != module.file
+                {
+                    needed.insert(home.file.join("::"));
+                }
+            }
+        }
+        needs
     }
 
     /// The names that are public in a module, but for those that come with all of another module.
@@ -255,6 +290,40 @@ impl Library {
     }
 }
 
+/// The paths of more than one name in code.
+fn paths_in_code(code: TokenStream, paths: &mut BTreeSet<Vec<String>>) {
+    let mut path: Vec<String> = Vec::new();
+    let mut colons = 0;
+    for token in code {
+        match token {
+            TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+            TokenTree::Ident(name) => {
+                if colons != 2 && path.len() > 1 {
+                    paths.insert(std::mem::take(&mut path));
+                }
+                if colons != 2 {
+                    path.clear();
+                }
+                path.push(name.to_string());
+                colons = 0;
+            }
+            other => {
+                if path.len() > 1 {
+                    paths.insert(std::mem::take(&mut path));
+                }
+                path.clear();
+                colons = 0;
+                if let TokenTree::Group(group) = other {
+                    paths_in_code(group.stream(), paths);
+                }
+            }
+        }
+    }
+    if path.len() > 1 {
+        paths.insert(path);
+    }
+}
+
 /// Returns the file of a module's source.
 fn source_of(folder: &Path, name: &str) -> PathBuf {
     let file = folder.join(format!("{name}.rs"));
@@ -265,12 +334,19 @@ fn source_of(folder: &Path, name: &str) -> PathBuf {
     }
 }
 
-fn uses(tree: &UseTree, path: &mut Vec<String>, public: bool, all: &mut Vec<Use>) {
-    let mut add = |path: Vec<String>, name| all.push(Use { public, path, name });
+fn uses(tree: &UseTree, path: &mut Vec<String>, (public, private): (bool, bool), all: &mut Vec<Use>) {
+    let mut add = |path: Vec<String>, name| {
+        all.push(Use {
+            public,
+            private,
+            path,
+            name,
+        });
+    };
     match tree {
         UseTree::Path(inner) => {
             path.push(inner.ident.to_string());
-            uses(&inner.tree, path, public, all);
+            uses(&inner.tree, path, (public, private), all);
             path.pop();
         }
         UseTree::Name(name) if name.ident == "self" => add(path.clone(), path.last().cloned()),
@@ -290,7 +366,10 @@ fn uses(tree: &UseTree, path: &mut Vec<String>, public: bool, all: &mut Vec<Use>
             }
         }
         UseTree::Glob(_) => add(path.clone(), None),
-        UseTree::Group(group) => group.items.iter().for_each(|tree| uses(tree, path, public, all)),
+        UseTree::Group(group) => group
+            .items
+            .iter()
+            .for_each(|tree| uses(tree, path, (public, private), all)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a supervisor ended by itself.
+//! The ends of supervisors.
 
 use std::{
     sync::{Arc, OnceLock},

@@ -1,4 +1,4 @@
-//! Where a command goes in a cluster.
+//! Destinations of commands in a cluster.
 
 use std::sync::Arc;
 
