@@ -476,7 +476,7 @@ async fn what_a_cluster_cannot_do_is_said() {
     assert_eq!(fault(to(&cluster).db(1)).await, "db: a cluster has only database 0");
     let alone = RedisServer::start().await;
     let reason = fault(RedisConnectionType::cluster([alone.url()]).unwrap()).await;
-    assert!(reason.contains("is no node of a cluster"), "{reason}");
+    assert!(reason.contains("is not a node of a cluster"), "{reason}");
 }
 
 #[tokio::test]
