@@ -11,6 +11,8 @@ mod inputs;
 #[path = "../../actors/tests/it/load.rs"]
 mod load;
 mod macros;
+#[path = "../../crates/asynq-memory/tests/it/backend.rs"]
+mod memory_backend;
 mod one_client;
 mod outages;
 mod parents;

@@ -4,68 +4,17 @@
 //!
 //! 256 sequences by default; the environment variable `PROPTEST_CASES` sets another number.
 
-use std::{
-    cell::RefCell,
-    sync::{Arc, OnceLock},
-};
+use std::{cell::RefCell, sync::Arc};
 
-use async_trait::async_trait;
-use asynq_core::{
-    Clock, Entropy, Env, Storage,
-    raw::{RawState, RawValue},
-};
-use asynq_memory::{MemoryBroker, MemoryStore};
 use asynq_redis::RedisConnectionType;
 use asynq_testing::{
     RedisServer,
-    conformance::{Backend, RedisBackend},
+    conformance::RedisBackend,
     model::{Arena, steps},
 };
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
-/// A store in memory.
-#[derive(Default)]
-struct Memory {
-    store: MemoryStore,
-    clock: OnceLock<Clock>,
-}
-
-impl Memory {
-    /// A look at the store by the clock of the case.
-    fn eye(&self) -> MemoryBroker {
-        let clock = self.clock.get().cloned().unwrap_or_default();
-        self.store.open(Env {
-            clock,
-            entropy: Entropy::seeded(99),
-        })
-    }
-}
-
-#[async_trait]
-impl Backend for Memory {
-    async fn connect(&self, env: Env) -> Arc<dyn Storage> {
-        self.clock.get_or_init(|| env.clock.clone());
-        Arc::new(self.store.open(env))
-    }
-
-    async fn raw_state(&self) -> RawState {
-        self.eye().raw_state()
-    }
-
-    async fn ttl(&self, key: &str) -> Option<i64> {
-        self.eye().ttl(key)
-    }
-
-    async fn put(&self, values: Vec<(String, Option<RawValue>)>) {
-        for (key, value) in values {
-            self.store.plant(&key, value).unwrap();
-        }
-    }
-
-    fn has_virtual_time(&self) -> bool {
-        true
-    }
-}
+use crate::memory_backend::MemoryBackend;
 
 #[test]
 fn memory_and_redis_are_one_storage() {
@@ -88,7 +37,7 @@ fn memory_and_redis_are_one_storage() {
     let result = TestRunner::new(config).run(&steps(10..80), |steps| {
         let outcome = runtime.block_on(async {
             redis.clear().await;
-            let memory = Arc::new(Memory::default());
+            let memory = Arc::new(MemoryBackend::default());
             let mut arena = Arena::new(vec![("memory", memory), ("redis", redis.clone())]).await;
             let outcome = arena.run(&steps).await;
             arena.close().await;

@@ -4,22 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use asynq_core::{
-    Broker as _, BrokerError, Clock, Connector as _, EnqueueError, Entropy, Env, Inspect as _, SettleError, Storage,
+    Broker as _, BrokerError, Connector as _, EnqueueError, Env, Inspect as _, SettleError, Storage,
     broker::{Exchanged, LeasedTask, Outcome, Settlement, Tick, Ticked, Want},
     options::TaskOptions,
     periodic::EntryKey,
-    raw::{RawState, RawValue},
     task::Task,
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use asynq_testing::{
     Fault, Faults, FaultyBroker, FaultyConnector,
-    conformance::{Backend, Fixture, Harness},
+    conformance::{Fixture, Harness},
     faulty::{Op, Plan},
     request,
     request::queue,
 };
 use tokio::time::timeout;
+
+use crate::memory_backend::MemoryBackend;
 
 fn faulty() -> (Faults, FaultyBroker<MemoryBroker>) {
     let faults = Faults::new();
@@ -240,55 +241,8 @@ struct Transparent;
 #[async_trait]
 impl Harness for Transparent {
     async fn open(&self) -> Fixture {
-        Fixture::new(Behind {
-            store: MemoryStore::new(),
-            clock: std::sync::OnceLock::new(),
-        })
-        .await
-    }
-}
-
-struct Behind {
-    store: MemoryStore,
-    clock: std::sync::OnceLock<Clock>,
-}
-
-impl Behind {
-    fn eye(&self) -> MemoryBroker {
-        let clock = self.clock.get().unwrap().clone();
-        self.store.open(Env {
-            clock,
-            entropy: Entropy::seeded(99),
-        })
-    }
-}
-
-#[async_trait]
-impl Backend for Behind {
-    async fn connect(&self, env: Env) -> Arc<dyn Storage> {
-        self.clock.get_or_init(|| env.clock.clone());
-        FaultyConnector::new(self.store.clone(), Faults::new())
-            .connect(env)
-            .await
-            .unwrap()
-    }
-
-    async fn raw_state(&self) -> RawState {
-        self.eye().raw_state()
-    }
-
-    async fn ttl(&self, key: &str) -> Option<i64> {
-        self.eye().ttl(key)
-    }
-
-    async fn put(&self, values: Vec<(String, Option<RawValue>)>) {
-        for (key, value) in values {
-            self.store.plant(&key, value).unwrap();
-        }
-    }
-
-    fn has_virtual_time(&self) -> bool {
-        true
+        let faultless = |store| FaultyConnector::new(store, Faults::new());
+        Fixture::new(MemoryBackend::through(faultless)).await
     }
 }
 

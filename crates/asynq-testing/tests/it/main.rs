@@ -3,4 +3,6 @@
 
 mod faulty;
 mod launcher;
+#[path = "../../../asynq-memory/tests/it/backend.rs"]
+mod memory_backend;
 mod proxy;
