@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::broker::CallToken;
+
 /// The fate of a task whose run is cancelled on request, unless the run succeeds or revokes its task.
 ///
 /// Only servers of ours read it: a Go server retries the task, whatever was asked for.
@@ -35,6 +37,14 @@ impl Then {
     #[must_use]
     pub fn encode(self, token: &str) -> String {
         format!("{self} {token}")
+    }
+
+    /// Returns whether a task that last failed at this time, in Unix seconds, has had another run since it was taken
+    /// with this token: no run that was taken with it fails after the lease that it names and leaves it there. A Go
+    /// server does, which recovers the task, and may take it, without a look at the token.
+    #[must_use]
+    pub fn is_over(token: &str, last_failed_at: i64) -> bool {
+        CallToken::lease_in(token).is_some_and(|until| last_failed_at >= until.0)
     }
 
     /// Reads the field that keeps a request. `None` if it holds something else, or a request for another run
@@ -90,6 +100,11 @@ mod tests {
             assert_eq!(Then::decode(field.as_bytes(), "3b5c-1@60"), Some(then));
             assert_eq!(Then::decode(field.as_bytes(), "3b5c-2@60"), None);
         }
+        // The lease that it names ends at 60.
+        for (failed_at, is_over) in [(0, false), (59, false), (60, true), (600, true)] {
+            assert_eq!(Then::is_over("3b5c-1@60", failed_at), is_over, "{failed_at}");
+        }
+        assert!(!Then::is_over("names no lease", i64::MAX));
         for other in [&b""[..], b"archive", b"archive ", b"keep 3b5c-1@60", b"\xff 3b5c-1@60"] {
             assert_eq!(Then::decode(other, "3b5c-1@60"), None);
         }

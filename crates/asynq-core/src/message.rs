@@ -6,7 +6,7 @@ use prost::Message as _;
 pub use asynq_proto::TaskMessage;
 
 use crate::{
-    error::PoisonKind,
+    error::{Error, PoisonKind},
     keys::MAX_SCORE,
     names::{QueueName, TaskId},
 };
@@ -49,6 +49,18 @@ pub fn failed(message: &TaskMessage, error: &str, at_secs: i64, counts: bool) ->
         message.retried = message.retried.saturating_add(1);
     }
     message
+}
+
+/// The bytes of a message whose run was cancelled on request while it was to go back to its queue: those that are
+/// stored, and behind them the error text and the time, which take the place of what the message has of these.
+#[must_use]
+pub fn cancelled(stored: &Bytes, at_secs: i64) -> Bytes {
+    let added = TaskMessage {
+        error_msg: Error::Canceled.to_string(),
+        last_failed_at: at_secs,
+        ..TaskMessage::default()
+    };
+    [&stored[..], &added.encode_to_vec()].concat().into()
 }
 
 /// Returns the time until which a task that succeeds now is kept, in Unix seconds.

@@ -1,13 +1,14 @@
 -- cancel: asks for the run of an active task to end, and keeps what becomes of the task then.
 --
 -- KEYS  1 task
--- ARGV  1 id, 2 channel of cancel requests, 3 what becomes of the task: retry, archive, delete
+-- ARGV  1 id, 2 channel of cancel requests, 3 what becomes of the task: retry, archive, delete, 4 when the task last
+--       failed in s
 -- returns {1 kept, 2 told only, 0 refused, what is wrong with the task, state in which it is refused}; '' where
 --       there is none
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --
--- What is kept carries the token of the run, x:take. Without one a Go server took the task, and nothing is
--- kept. The first write frees, changes nothing, and fails where the server takes no writes, so that nobody is told
+-- What is kept carries the token of the run, x:take. Without one, or where the task has failed since the lease that it
+-- names, a Go server took the task, and nothing is kept. The first write frees, changes nothing, and fails where the server takes no writes, so that nobody is told
 -- then: a message is no write. Where a message is not permitted, nothing is kept.
 
 local STATES = {
@@ -21,7 +22,8 @@ elseif task[1] ~= 'active' then
 end
 redis.call('HDEL', KEYS[1], '')
 redis.call('PUBLISH', ARGV[2], ARGV[1])
-if not task[3] then
+local taken_until = task[3] and tonumber(string.match(task[3], '@(%d+)$'))
+if not task[3] or taken_until and tonumber(ARGV[4]) >= taken_until then
   redis.call('HDEL', KEYS[1], 'x:cancel')
   return { 2, '', '' }
 end

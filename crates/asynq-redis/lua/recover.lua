@@ -2,18 +2,23 @@
 -- transitions.md#requeue).
 --
 -- KEYS  1 pending; the others are of the same queue, by their prefix
--- ARGV  1 to 4 as in include/settle.lua, then what it calls more; an item's fence is the lease in s that was seen
+-- ARGV  1 to 4 as in include/settle.lua, then what it calls more; an item's fence is the lease in s that was seen, a
+--       space, and when the task last failed in s
 -- returns {codes, note on counters}; codes as in include/settle.lua
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- The lease is tested again for each item: a task whose owner lives after all, or that another
 -- server recovered, answers 0. A stranger's fraction was floored when it was read. A task that goes back to
--- pending was not started, which is counted.
+-- pending was not started, which is counted. A Go server leaves x:take and x:cancel as they are: where the task has
+-- failed since the lease that the token names, a Go server recovered and took it, and the request was for the run before.
 
 local ids, kinds, at = {}, {}, {}
 read_items(5, ids, kinds, at)
 local codes, later, note = settle(ids, kinds, at, 5, function(i, _, score)
-  return score and math.floor(score) == tonumber(ARGV[at[i] + 1])
+  return score and math.floor(score) == tonumber(string.match(ARGV[at[i] + 1], '^%-?%d+'))
+end, nil, function(i, take)
+  local taken_until = tonumber(string.match(take, '@(%d+)$'))
+  return taken_until and tonumber(string.match(ARGV[at[i] + 1], '%-?%d+$')) >= taken_until
 end)
 if not codes then
   return wrong_type(later)

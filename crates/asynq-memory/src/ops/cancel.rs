@@ -19,15 +19,17 @@ pub(crate) fn cancel_task(
     then: Then,
     now: DateTime<Utc>,
 ) -> Result<Cancelled, BrokerError> {
-    let state = inspect::task_info(data, name, id, now)?.state;
-    if state != TaskState::Active {
-        return Err(wrong_state(name, id, state));
+    let info = inspect::task_info(data, name, id, now)?;
+    if info.state != TaskState::Active {
+        return Err(wrong_state(name, id, info.state));
     }
+    let failed_at = info.last_failed_at.map_or(0, |at| at.timestamp());
     publish::cancel(data, id);
     let Some(task) = data.queue(name).tasks.get_mut(id) else {
         return Ok(Cancelled::Told);
     };
-    task.cancel = task.take.as_deref().map(|token| then.encode(token).into());
+    let token = task.take.as_deref().filter(|token| !Then::is_over(token, failed_at));
+    task.cancel = token.map(|token| then.encode(token).into());
     Ok(match task.cancel {
         Some(_) => Cancelled::Kept,
         None => Cancelled::Told,

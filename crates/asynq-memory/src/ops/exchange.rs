@@ -104,7 +104,7 @@ fn damage(queue: &Queue, settlements: &[Settlement], wants: &[Want]) -> Option<S
         .flat_map(|settlement| settle::containers(&settlement.message, &settlement.outcome));
     let asked = outcomes.filter_map(|settlement| {
         settle::fence(queue, &settlement.lease).ok()?;
-        let then = settle::asked(queue, &settlement.lease.id, &settlement.outcome)?;
+        let then = settle::asked(queue, &settlement.lease.id, &settlement.message, &settlement.outcome)?;
         (then == Then::Archive).then_some("archived")
     });
     let takes = wants.iter().any(|want| want.queue == queue.name && want.max > 0);

@@ -113,7 +113,7 @@ pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>
     }
     match state {
         Ok(TaskState::Active) => {
-            if settle::asked(queue, &id, &recovery.outcome) == Some(Then::Archive) {
+            if settle::asked(queue, &id, message, &recovery.outcome) == Some(Then::Archive) {
                 queue.check(&["archived"])?;
             }
             settle::finish(queue, &id, message, &recovery.outcome, now)?;

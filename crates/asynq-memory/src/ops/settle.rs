@@ -36,10 +36,12 @@ pub(crate) fn containers(message: &TaskMessage, outcome: &Outcome) -> impl Itera
 }
 
 /// Returns what becomes of a task instead, where its run was asked to end: of any outcome but success.
-pub(crate) fn asked(queue: &Queue, id: &TaskId, outcome: &Outcome) -> Option<Then> {
+pub(crate) fn asked(queue: &Queue, id: &TaskId, message: &TaskMessage, outcome: &Outcome) -> Option<Then> {
+    let task = queue.tasks.get(id)?;
     match outcome {
         Outcome::Done { .. } => None,
-        Outcome::Retry { .. } | Outcome::Archive { .. } | Outcome::Requeue => queue.tasks.get(id)?.asked(),
+        _ if Then::is_over(task.take.as_deref()?, message.last_failed_at) => None,
+        Outcome::Retry { .. } | Outcome::Archive { .. } | Outcome::Requeue => task.asked(),
     }
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn finish(
     outcome: &Outcome,
     now: DateTime<Utc>,
 ) -> Result<(), SettleError> {
-    let asked = asked(queue, id, outcome);
+    let asked = asked(queue, id, message, outcome);
     if !queue.leave_active(id) {
         return Err(SettleError::NotOurs);
     }
@@ -129,7 +131,7 @@ fn complete(queue: &mut Queue, id: &TaskId, message: &TaskMessage, now: DateTime
     queue.count(false, now);
 }
 
-/// Archives a task whose run was asked to end: as failed, or, where it was given back, with the message that it has.
+/// Archives a task whose run was asked to end: as failed, also where it was given back.
 fn archive_as_asked(queue: &mut Queue, id: &TaskId, message: &TaskMessage, outcome: &Outcome, now: DateTime<Utc>) {
     let failed = |error, counts| message::failed(message, error, now.timestamp(), counts);
     match outcome {
@@ -137,6 +139,7 @@ fn archive_as_asked(queue: &mut Queue, id: &TaskId, message: &TaskMessage, outco
         Outcome::Archive { error } => rewrite(queue, id, &failed(error, false)),
         Outcome::Done { .. } | Outcome::Requeue => {
             if let Some(task) = queue.tasks.get_mut(id) {
+                task.msg = (task.msg.as_ref()).map(|stored| message::cancelled(stored, now.timestamp()));
                 task.unstarted = None;
             }
         }

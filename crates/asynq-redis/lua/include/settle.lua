@@ -11,7 +11,8 @@
 --       a msg              archive
 --       q                  back to the front of pending
 --       Where the run was asked to end (x:cancel, with the token of x:take), all but d and c are written as
---       that request says: archived, deleted with the lock that the hash names, or as they are.
+--       that request says: archived, deleted with the lock that the hash names, or as they are. One that was to go
+--       back to pending is archived with the error of a cancelled run.
 -- codes one character an item: 1 written, 0 not ours, h the task key is not a hash, s its state is
 --       missing or unknown, + not looked at, offer it again (the call's bound was reached)
 
@@ -22,6 +23,23 @@ local function as_asked(kind, request, take)
     return kind
   end
   return what == 'archive' and 'a' or what == 'delete' and 'x' or kind
+end
+
+-- A number as a varint of protobuf.
+local function varint(number)
+  local bytes = ''
+  while number >= 128 do
+    bytes = bytes .. string.char(number % 128 + 128)
+    number = math.floor(number / 128)
+  end
+  return bytes .. string.char(number)
+end
+
+-- A message that failed with the error of a cancelled run, and no retry used: fields that come again at the end of a
+-- message take the place of those before. These are error_msg (7) and last_failed_at (11).
+local function cancelled(msg, now)
+  local text = 'context canceled'
+  return msg and msg .. '\58' .. varint(#text) .. text .. '\88' .. varint(tonumber(now))
 end
 
 -- Whether a text is the name of a state.
@@ -53,10 +71,11 @@ local function refuser(kinds)
 end
 
 -- Writes the outcomes of items. `of_caller(i, take, score)` says whether an active task is the caller's; score is nil
--- where there is no lease, or where none of the leases is above `lowest`, which may be nil.
+-- where there is no lease, or where none of the leases is above `lowest`, which may be nil. `is_over(i, take)`, which
+-- may be nil, says whether the run that was taken with this token is over, and a Go server has run the task since.
 -- Returns the codes, whether some were not looked at, and a note on counters. On a container of the wrong type it
 -- returns nil and the key, and has written nothing.
-local function settle(ids, kinds, at, more, of_caller, lowest)
+local function settle(ids, kinds, at, more, of_caller, lowest, is_over)
   local n, prefix = #ids, ARGV[1]
   local active, lease = prefix .. 'active', prefix .. 'lease'
 
@@ -94,7 +113,7 @@ local function settle(ids, kinds, at, more, of_caller, lowest)
       wanted[id] = i
       keys[i] = key
       found = found + 1
-      if task[3] and task[1] then
+      if task[3] and task[1] and not (is_over and is_over(i, task[1])) then
         kinds[i] = as_asked(kind, task[3], task[1])
         archives = archives or kinds[i] == 'a'
       end
@@ -160,9 +179,11 @@ local function settle(ids, kinds, at, more, of_caller, lowest)
       elseif kind == 'a' then
         archived[#archived + 1] = ARGV[2]
         archived[#archived + 1] = id
-        -- One that was given back keeps the message that it has.
         local sent = ARGV[p + 2]
-        write(key, 'archived', sent == 'r' and ARGV[p + 5] or sent == 'a' and ARGV[p + 3])
+        write(
+          key, 'archived', sent == 'r' and ARGV[p + 5] or sent == 'a' and ARGV[p + 3]
+            or cancelled(call('HGET', key, 'msg'), ARGV[2])
+        )
         ends[#ends + 1] = true
       else
         pending[#pending + 1] = id

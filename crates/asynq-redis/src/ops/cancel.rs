@@ -51,12 +51,13 @@ pub(crate) async fn cancel_task(
     id: &TaskId,
     then: Then,
 ) -> Result<Cancelled, BrokerError> {
-    inspect::task_info(core, queue, id).await?;
+    let failed_at = inspect::task_info(core, queue, id).await?.last_failed_at;
     let keys = vec![keys::task(queue, id).into_bytes()];
-    let args = Args::with_capacity(3)
+    let args = Args::with_capacity(4)
         .text(id.as_str())
         .text(keys::CANCEL_CHANNEL)
-        .text(then.as_str());
+        .text(then.as_str())
+        .int(failed_at.map_or(0, |at| at.timestamp()));
     let answer = core.link.eval_timely(&scripts::CANCEL, keys, args.done()).await?;
     let mut reply = Reply::of_script(OPERATION, answer)?;
     match reply.int()? {

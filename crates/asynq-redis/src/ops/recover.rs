@@ -159,7 +159,7 @@ fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -
     for index in items {
         let Recovery { task, outcome } = &batch[*index];
         args.push(&task.message.id);
-        args.push_int(task.until.0);
+        args.push(format!("{} {}", task.until.0, task.message.last_failed_at));
         settle::push(&mut args, queue, &task.message, outcome, now);
     }
     (keys_of(queue, &["pending"]), args.done())

@@ -58,7 +58,7 @@ pub(super) async fn a_request_is_kept_and_told(fx: &Fixture) {
     before.assert_same(&fx.raw().await);
 }
 
-/// Whatever short of success the run came to; one that is given back keeps its message.
+/// Whatever short of success the run came to; one that is given back says why it ended.
 pub(super) async fn a_cancelled_task_is_archived(fx: &Fixture) {
     for (n, outcome) in failures(fx).into_iter().enumerate() {
         let name = format!("id{n}");
@@ -67,7 +67,7 @@ pub(super) async fn a_cancelled_task_is_archived(fx: &Fixture) {
         let expected = match &outcome {
             Outcome::Retry { error, is_failure, .. } => message::failed(&task.message, error, fx.secs(), *is_failure),
             Outcome::Archive { error } => message::failed(&task.message, error, fx.secs(), false),
-            _ => (*task.message).clone(),
+            _ => message::failed(&task.message, "context canceled", fx.secs(), false),
         };
         let before = counters(fx).await;
         fx.settled(&task, outcome).await;
@@ -241,6 +241,41 @@ pub(super) async fn a_request_survives_its_server(fx: &Fixture) {
             _ => assert!(!raw.has_task(&name)),
         }
         assert_eq!((raw.list("pending").len(), raw.zset("retry").len()), (0, 0));
+    }
+}
+
+/// A Go server, which leaves the fields of ours as they are, recovered the task of a server that died, took it, and died
+/// as well: the request was for the run before.
+pub(super) async fn a_request_does_not_outlive_a_run_that_a_go_server_recovered(fx: &Fixture) {
+    for (n, then) in [Then::Archive, Then::Delete].into_iter().enumerate() {
+        let name = format!("id{n}");
+        let task = cancelled(fx, request(Q, &name), then).await;
+        let again = message::failed(&task.message, "asynq: task lease expired", fx.secs() + 60, true);
+        fx.edit(|state| set_field(state, &name, "msg", Some(message::encode(&again))))
+            .await;
+        fx.advance(61);
+        let expired = fx.storage.expired(&queue(Q), Duration::ZERO, 10).await.unwrap();
+        assert_eq!(expired.tasks.len(), 1);
+        let batch = expired.tasks.into_iter().map(|task| Recovery {
+            task,
+            outcome: retry(fx.after(60)),
+        });
+        for answer in fx.storage.recover(batch.collect()).await {
+            answer.unwrap();
+        }
+        let raw = fx.raw().await;
+        assert_eq!(raw.task(&name).state(), "retry", "{then}");
+        for field in ["x:take", "x:cancel"] {
+            assert_eq!(raw.task(&name).field(field), None);
+        }
+        // While a Go server runs it, a request is not kept.
+        let task = cancelled(fx, request(Q, &format!("other{n}")), then).await;
+        let again = message::failed(&task.message, "asynq: task lease expired", fx.secs() + 60, true);
+        fx.edit(|state| set_field(state, &task.message.id, "msg", Some(message::encode(&again))))
+            .await;
+        assert_eq!(cancel(fx, &task.message.id, then).await.unwrap(), Cancelled::Told);
+        assert_eq!(fx.raw().await.task(&task.message.id).field("x:cancel"), None);
+        fx.settled(&task, DONE).await;
     }
 }
 

@@ -315,6 +315,7 @@ macro_rules! __conformance_cases {
                 a_request_is_heard_again_with_each_extension
                 a_request_is_for_one_run
                 a_request_survives_its_server
+                a_request_does_not_outlive_a_run_that_a_go_server_recovered
                 a_request_survives_an_adoption
                 a_task_that_is_not_active_is_refused
                 a_task_of_a_go_server_is_told_only
