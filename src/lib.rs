@@ -95,7 +95,8 @@
 //! | `redis` | yes | Redis; without it there is the embedded broker alone |
 //! | `json` | yes | payloads and results as JSON, `TaskPayload` |
 //! | `macros` | yes | `#[derive(TaskPayload)]`, `#[task_handler]`, `#[task_handler_async]` |
-//! | `tls`, `cluster`, `sentinel` | | `rediss://`, Redis Cluster, Redis Sentinel |
+//! | `cluster` | yes | Redis Cluster |
+//! | `tls`, `sentinel` | | `rediss://`, Redis Sentinel |
 //! | `tower` | | layers of tower around handlers, services as handlers |
 //! | `testing` | | the test kit, for `[dev-dependencies]` |
 //! | `ractor-async-trait`, `ractor-cluster` | | support for applications that build ractor with these features |

@@ -1,5 +1,6 @@
-//! `cargo run -p shop`: the service on the embedded broker, or on the Redis at `REDIS_URL`, until TERM or INT. It
-//! listens at `ADDRESS`, has its labels printed at `PRINTER`, and at its end lets tasks run on for `GRACE_SECONDS`.
+//! `cargo run -p shop`: the service on the embedded broker, on the Redis at `REDIS_URL`, or on the cluster with
+//! `REDIS_NODES`, until TERM or INT. It listens at `ADDRESS`, has its labels printed at `PRINTER`, and at its end lets
+//! tasks run on for `GRACE_SECONDS`.
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -9,9 +10,10 @@ use shop::{http, work};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt::init();
-    let connector: Arc<dyn Connector> = match env::var("REDIS_URL") {
-        Ok(url) => Arc::new(RedisConnectionType::single(url)?),
-        Err(_) => Arc::new(MemoryStore::new()),
+    let connector: Arc<dyn Connector> = match (env::var("REDIS_URL"), env::var("REDIS_NODES")) {
+        (Ok(url), _) => Arc::new(RedisConnectionType::single(url)?),
+        (_, Ok(nodes)) => Arc::new(RedisConnectionType::cluster(nodes.split(','))?),
+        _ => Arc::new(MemoryStore::new()),
     };
     let world = match env::var("PRINTER") {
         Ok(address) => work::World::with_printer(address),
