@@ -15,7 +15,7 @@ mod retries;
 mod wait;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -91,6 +91,8 @@ pub(crate) enum ClientMsg {
     Raw(Box<EnqueueMsg>),
     /// From handles, composed and admitted.
     Composed(Box<Queued>),
+    /// As `Composed`, in order.
+    Many(Vec<Queued>),
     /// The first attempt of a batch ended.
     Sent {
         /// The queue it went to.
@@ -231,6 +233,21 @@ impl ClientState {
     }
 
     fn push(&mut self, myself: &ActorRef<ClientMsg>, item: Queued) {
+        if let Some(queue) = self.line_up(item) {
+            self.pump(myself, &queue);
+        }
+    }
+
+    fn push_many(&mut self, myself: &ActorRef<ClientMsg>, batch: Vec<Queued>) {
+        // All of them wait before any is sent, so that a call takes as many as it may.
+        let queues: BTreeSet<String> = batch.into_iter().filter_map(|item| self.line_up(item)).collect();
+        for queue in queues {
+            self.pump(myself, &queue);
+        }
+    }
+
+    /// Adds an item to its line, and returns which one, or sends it alone.
+    fn line_up(&mut self, item: Queued) -> Option<String> {
         self.order += 1;
         let item = Queued {
             order: self.order,
@@ -239,13 +256,13 @@ impl ClientState {
         let queue = item.request.message.queue.clone();
         if item.admission.kib() >= LARGE_BYTES >> 10 {
             self.send_alone(item, queue);
-            return;
+            return None;
         }
         match self.lines.get_mut(&queue) {
             Some(line) => line.waiting.push_back(item),
             None => self.lines.entry(queue.clone()).or_default().waiting.push_back(item),
         }
-        self.pump(myself, &queue);
+        Some(queue)
     }
 
     fn compose(&self, message: EnqueueMsg) -> Option<Queued> {
@@ -305,6 +322,7 @@ impl Actor for ClientActor {
                 }
             }
             ClientMsg::Composed(queued) => state.push(&myself, *queued),
+            ClientMsg::Many(batch) => state.push_many(&myself, batch),
             ClientMsg::Sent { queue } => {
                 if let Some(line) = state.lines.get_mut(&queue) {
                     line.in_flight -= 1;

@@ -111,7 +111,7 @@ async fn take(storage: &KitStorage) -> Option<LeasedTask> {
     for queue in storage.queues().await.ok()? {
         while storage.forward(&queue, MAX_BATCH).await.is_ok_and(|moved| moved.more) {}
         let wants = vec![Want { queue, max: 1 }];
-        let answer = storage.exchange(&storage.begin(), Vec::new(), wants).await;
+        let answer = storage.exchange(&storage.begin(), &[], &wants).await;
         if let Some(taken) = answer.leased.into_iter().next() {
             return Some(taken);
         }
@@ -171,10 +171,7 @@ pub(super) async fn run_one(
         message,
         outcome,
     };
-    let answer = storage
-        .exchange(&storage.begin(), vec![settlement], Vec::new())
-        .await
-        .settled;
+    let answer = storage.exchange(&storage.begin(), &[settlement], &[]).await.settled;
     assert!(
         matches!(answer[..], [Ok(())]),
         "the end of {} was not written: {answer:?}",

@@ -132,7 +132,7 @@ pub(super) struct KitStorage {
 }
 
 impl KitStorage {
-    async fn enqueue_one(&self, request: EnqueueRequest) -> Result<TaskInfo, EnqueueError> {
+    async fn enqueue_one(&self, request: &Arc<EnqueueRequest>) -> Result<TaskInfo, EnqueueError> {
         let id = TaskId::from_storage(&request.message.id);
         let unique_ttl = request.unique_ttl;
         let fault = lock(&self.shared.faults).pop_front();
@@ -141,7 +141,7 @@ impl KitStorage {
             Some(EnqueueFault::TimedOut) => return Err(EnqueueError::Unknown { id }),
             Some(EnqueueFault::AnswerLost) | None => {}
         }
-        let mut answers = self.inner.enqueue(vec![request]).await;
+        let mut answers = self.inner.enqueue(std::slice::from_ref(request)).await;
         let answer = answers.pop().unwrap_or_else(|| Err(BrokerError::Closed.into()));
         if let Ok(info) = &answer {
             self.shared.enters(info.clone(), unique_ttl);
@@ -155,7 +155,7 @@ impl KitStorage {
 
 #[async_trait]
 impl Broker for KitStorage {
-    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+    async fn enqueue(&self, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {
             answers.push(self.enqueue_one(request).await);
@@ -193,7 +193,7 @@ impl Broker for KitStorage {
         self.inner.begin()
     }
 
-    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+    async fn exchange(&self, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged {
         let answer = self.inner.exchange(call, settle, want).await;
         for taken in &answer.leased {
             self.shared.leaves(&taken.lease.queue, taken.lease.id.as_str());

@@ -213,9 +213,8 @@ impl Client {
     /// # Cancel safety
     /// Not safe: any of them may still be enqueued.
     pub async fn enqueue_many<T: IntoTask>(&self, tasks: impl IntoIterator<Item = T>) -> Vec<Result<TaskInfo>> {
-        let tasks = tasks.into_iter().map(IntoTask::into_task);
-        let all = tasks.map(|task| async move { self.enqueue(task?).await });
-        futures::future::join_all(all).await
+        let tasks = tasks.into_iter().map(IntoTask::into_task).collect();
+        self.handle.enqueue_many(tasks).await
     }
 
     /// Enqueues a task, or fails at once if too many are waiting.

@@ -143,8 +143,8 @@ async fn answers(broker: &BrokerHandle, batch: &[Queued], deadline: Instant) -> 
         Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
         Err(_) => return Some(batch.iter().map(|_| Err(unavailable(broker))).collect()),
     };
-    let requests = batch.iter().map(|item| EnqueueRequest::clone(&item.request)).collect();
-    tokio::time::timeout_at(deadline, storage.enqueue(requests)).await.ok()
+    let requests: Vec<_> = batch.iter().map(|item| Arc::clone(&item.request)).collect();
+    tokio::time::timeout_at(deadline, storage.enqueue(&requests)).await.ok()
 }
 
 pub(super) fn unavailable(broker: &BrokerHandle) -> EnqueueError {

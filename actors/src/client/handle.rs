@@ -7,7 +7,8 @@ use asynq_core::{
     broker::{EnqueueRequest, Env},
     config::ClientSettings,
 };
-use ractor::DerivedActorRef;
+use futures::future::join_all;
+use ractor::{ActorId, DerivedActorRef};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -22,6 +23,39 @@ use crate::{
         supervisor::{ChildSpec, Shutdown},
     },
 };
+
+type Answered = oneshot::Receiver<Result<TaskInfo, EnqueueError>>;
+
+/// A request that was admitted, until its answer.
+struct Item {
+    request: Arc<EnqueueRequest>,
+    admission: Admission,
+    deadline: Instant,
+}
+
+impl Item {
+    /// Makes the message of an attempt, and where its answer comes.
+    fn queued(&self, ambiguous: bool) -> (Queued, Answered) {
+        let (reply, answer) = oneshot::channel();
+        let queued = Queued {
+            request: Arc::clone(&self.request),
+            reply: Reply::Handle(reply),
+            deadline: self.deadline,
+            ambiguous,
+            order: 0,
+            admission: self.admission.clone(),
+        };
+        (queued, answer)
+    }
+}
+
+/// The way of one of many tasks.
+enum Way {
+    /// It went with the others.
+    Sent(Item, Answered),
+    /// It waits for a place.
+    Waits(EnqueueRequest),
+}
 
 /// Sends enqueues to the client actor; follows restarts. Cheap to clone.
 #[derive(Clone)]
@@ -44,34 +78,90 @@ impl ClientHandle {
     pub(crate) async fn enqueue(&self, task: &Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
         let request = self.limits.compose(task, options, &self.env)?;
         let admission = self.limits.admit(&request).await?;
-        self.send(request, admission).await
+        self.follow(self.item(request, admission), None).await
+    }
+
+    /// Enqueues many tasks; an answer for each, in order. Those for which there is a place now go as one message.
+    pub(crate) async fn enqueue_many(&self, tasks: Vec<asynq_core::Result<Task>>) -> Vec<asynq_core::Result<TaskInfo>> {
+        let options = TaskOptions::new();
+        let target = self.target();
+        let (mut batch, mut all, mut full) = (Vec::new(), Vec::with_capacity(tasks.len()), false);
+        for task in tasks {
+            let composed = task.and_then(|task| Ok(self.limits.compose(&task, &options, &self.env)?));
+            let admitted = composed.map(|request| {
+                // The first one that has to wait makes the rest wait behind it.
+                let admission = (!full).then(|| self.limits.try_admit(&request).ok()).flatten();
+                full |= admission.is_none();
+                (request, admission)
+            });
+            all.push(admitted.map(|(request, admission)| match admission {
+                None => Way::Waits(request),
+                Some(admission) => {
+                    let item = self.item(request, admission);
+                    let (queued, answer) = item.queued(false);
+                    batch.push(queued);
+                    Way::Sent(item, answer)
+                }
+            }));
+        }
+        let sent = !batch.is_empty() && self.actor.cast(ClientMsg::Many(batch)).is_ok();
+        let answers = all.into_iter().map(|way| async move {
+            Ok(match way? {
+                Way::Sent(item, answer) => self.follow(item, sent.then_some((answer, target))).await?,
+                Way::Waits(request) => {
+                    let admission = self.limits.admit(&request).await?;
+                    self.follow(self.item(request, admission), None).await?
+                }
+            })
+        });
+        join_all(answers).await
     }
 
     /// Enqueues a task, or says at once that too many are waiting.
     pub(crate) async fn try_enqueue(&self, task: &Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
         let request = self.limits.compose(task, options, &self.env)?;
         let admission = self.limits.try_admit(&request)?;
-        self.send(request, admission).await
+        self.follow(self.item(request, admission), None).await
     }
 
-    async fn send(&self, request: EnqueueRequest, admission: Admission) -> Result<TaskInfo, EnqueueError> {
-        let deadline = Instant::now() + self.limits.enqueue_within;
-        let id = TaskId::from_storage(&request.message.id);
-        let request = Arc::new(request);
+    fn item(&self, request: EnqueueRequest, admission: Admission) -> Item {
+        Item {
+            request: Arc::new(request),
+            admission,
+            deadline: Instant::now() + self.limits.enqueue_within,
+        }
+    }
+
+    /// The actor that a message goes to now.
+    fn target(&self) -> Option<ActorId> {
+        self.actor.get().map(|actor| actor.get_id())
+    }
+
+    /// Sends an item, unless it is `sent` already, until it has its answer.
+    async fn follow(
+        &self,
+        item: Item,
+        mut sent: Option<(Answered, Option<ActorId>)>,
+    ) -> Result<TaskInfo, EnqueueError> {
+        let deadline = item.deadline;
         let mut ambiguous = false;
-        let unknown = || EnqueueError::Unknown { id: id.clone() };
+        let unknown = || EnqueueError::Unknown {
+            id: TaskId::from_storage(&item.request.message.id),
+        };
         loop {
-            let (reply, answer) = oneshot::channel();
-            let target = self.actor.get().map(|actor| actor.get_id());
-            let queued = Queued {
-                request: Arc::clone(&request),
-                reply: Reply::Handle(reply),
-                deadline,
-                ambiguous,
-                order: 0,
-                admission: admission.clone(),
+            let mut target = self.target();
+            let answer = match sent.take() {
+                Some((answer, of)) => {
+                    target = of;
+                    Some(answer)
+                }
+                None => {
+                    let (queued, answer) = item.queued(ambiguous);
+                    let cast = self.actor.cast(ClientMsg::Composed(Box::new(queued)));
+                    cast.is_ok().then_some(answer)
+                }
             };
-            if self.actor.cast(ClientMsg::Composed(Box::new(queued))).is_ok() {
+            if let Some(answer) = answer {
                 // The actor answers by the deadline, unless it hangs.
                 let answered = tokio::time::timeout_at(deadline + ANSWER_SLACK, answer);
                 tokio::select! {

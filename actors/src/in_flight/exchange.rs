@@ -156,7 +156,6 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphore
         return;
     }
     let (exchange, queue) = (guard.exchange.clone(), guard.queue.clone());
-    let items = guard.items.clone();
     let wants = (want > 0).then(|| Want {
         queue: queue.clone(),
         max: want,
@@ -164,7 +163,7 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphore
     let call = async {
         let storage = exchange.broker.storage().await?;
         let record = storage.begin();
-        let answer = storage.exchange(&record, items, wants.into_iter().collect()).await;
+        let answer = storage.exchange(&record, &guard.items, wants.as_slice()).await;
         Ok::<_, BrokerError>((record, answer))
     };
     let late = || {
@@ -371,7 +370,7 @@ mod tests {
         };
         let storage = MemoryStore::new().connect(env.clone()).await.unwrap();
         let task = compose(&Task::new("t", b"").unwrap(), &TaskOptions::new(), &env).unwrap();
-        storage.enqueue(vec![task]).await.remove(0).unwrap();
+        storage.enqueue(&[Arc::new(task)]).await.remove(0).unwrap();
         let lending = Lending::new();
         lending.lend(Some(storage));
         let exchange = Exchange {

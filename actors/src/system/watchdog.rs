@@ -363,13 +363,13 @@ mod tests {
         let connector: Arc<dyn Connector> = Arc::new(FaultyConnector::new(MemoryStore::new(), faults.clone()));
         let storage = connector.connect(env.clone()).await.unwrap();
         let task = compose(&Task::new("blocks", b"").unwrap(), &TaskOptions::new(), &env).unwrap();
-        storage.enqueue(vec![task]).await.remove(0).unwrap();
+        storage.enqueue(&[Arc::new(task)]).await.remove(0).unwrap();
         let table = Arc::new(Table::new(1, env.clock.clone()));
         let want = Want {
             queue: QueueName::default(),
             max: 1,
         };
-        let taken = storage.exchange(&storage.begin(), Vec::new(), vec![want]).await.leased;
+        let taken = storage.exchange(&storage.begin(), &[], &[want]).await.leased;
         table.insert(taken, table.try_slots(1));
         let starts = table.start_ready();
         let tree = Tree::new(env.clock.clone());

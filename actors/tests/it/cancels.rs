@@ -257,9 +257,7 @@ async fn a_request_outlives_the_server_that_ran_the_task() {
         system.stop_fetching();
         let info = system.client().enqueue(unique("waits")).await.unwrap();
         let queue = QueueName::new("default").unwrap();
-        let taken = dead
-            .exchange(&dead.begin(), Vec::new(), vec![Want { queue, max: 1 }])
-            .await;
+        let taken = dead.exchange(&dead.begin(), &[], &[Want { queue, max: 1 }]).await;
         // Extended once, so that it is certain that it was started.
         tokio::time::sleep(Duration::from_secs(5)).await;
         dead.extend_leases(vec![taken.leased[0].lease.clone()])

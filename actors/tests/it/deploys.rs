@@ -231,7 +231,7 @@ async fn an_outage_between_two_looks_of_a_recoverer_uses_no_retry() {
         queue: QueueName::default(),
         max: 1,
     };
-    let taken = dead.exchange(&dead.begin(), Vec::new(), vec![want]).await;
+    let taken = dead.exchange(&dead.begin(), &[], &[want]).await;
     assert_eq!(taken.leased.len(), 1);
     tokio::time::sleep(Duration::from_secs(20)).await;
     let system = server(&store, &env, &faults, &seen).await;

@@ -1,5 +1,6 @@
 //! The actors of `maintenance`, each at its own work.
 
+use asynq_testing::request::batch_of;
 use std::{
     future::pending,
     sync::{Arc, Mutex},
@@ -239,7 +240,7 @@ async fn damaged_leases_keep_no_task_from_being_recovered() {
     let (system, _runs) = system(store.clone(), config, true).await;
     let storage = storage(&store).await;
     storage
-        .enqueue(vec![request("default", "any").build()])
+        .enqueue(&batch_of([request("default", "any").build()]))
         .await
         .remove(0)
         .unwrap();

@@ -24,6 +24,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::{
@@ -59,7 +60,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Cancel safety
     /// Not safe: what was sent may take effect.
-    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>>;
+    async fn enqueue(&self, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>>;
 
     /// Enqueues the task of a tick, if the tick is still to be decided: one script compares and sets the last
     /// tick of the entry and creates the task, so that of any number of schedulers one does it
@@ -107,7 +108,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Cancel safety
     /// Not safe: run it in a task that belongs to the in-flight table.
-    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged;
+    async fn exchange(&self, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged;
 
     /// Finds the tasks that a call without answer took from a queue, longest waiting first, and gives
     /// them a new lease; none is shortened, so it is the one now in force. Makes sure first that the lost

@@ -184,7 +184,7 @@ impl Connector for MemoryStore {
 
 #[async_trait]
 impl Broker for MemoryBroker {
-    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+    async fn enqueue(&self, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
         consume_budget().await;
         let count = batch.len();
         let enqueued = self.with(|data, now| enqueue::enqueue_all(data, batch, now));
@@ -217,10 +217,10 @@ impl Broker for MemoryBroker {
         }
     }
 
-    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+    async fn exchange(&self, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged {
         consume_budget().await;
-        let exchanged = self.with(|data, now| exchange::exchange(data, call, &settle, &want, now));
-        let answer = exchanged.unwrap_or_else(|_| exchange::refused(&settle, &want));
+        let exchanged = self.with(|data, now| exchange::exchange(data, call, settle, want, now));
+        let answer = exchanged.unwrap_or_else(|_| exchange::refused(settle, want));
         log(&answer.poisoned, "exchange");
         answer
     }

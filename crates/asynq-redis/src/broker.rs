@@ -58,7 +58,7 @@ impl RedisBroker {
 
 #[async_trait]
 impl Broker for RedisBroker {
-    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+    async fn enqueue(&self, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
         ops::enqueue::enqueue(&self.core, batch).await
     }
 
@@ -78,7 +78,7 @@ impl Broker for RedisBroker {
         self.core.next_call()
     }
 
-    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+    async fn exchange(&self, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged {
         ops::exchange::exchange(&self.core, call, settle, want).await
     }
 

@@ -1,6 +1,6 @@
 //! Enqueue requests in a line: what `Task` and its options compose, without them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     Entropy, GroupKey, QueueName, TaskId, TaskMessage,
@@ -35,6 +35,12 @@ pub fn id(text: &str) -> TaskId {
 #[must_use]
 pub fn group(name: &str) -> GroupKey {
     GroupKey::new(name).unwrap_or_else(|error| panic!("{name:?}: {error}"))
+}
+
+/// Requests as a broker takes them.
+#[must_use]
+pub fn batch_of<R: Into<Arc<EnqueueRequest>>>(requests: impl IntoIterator<Item = R>) -> Vec<Arc<EnqueueRequest>> {
+    requests.into_iter().map(R::into).collect()
 }
 
 /// A task with Go's default options, to run now: type `t`, no payload, 25 retries, a timeout of

@@ -59,10 +59,7 @@ async fn take(pair: &Pair) -> LeasedTask {
         queue: queue_name("default"),
         max: 1,
     };
-    let mut taken = pair
-        .storage
-        .exchange(&pair.storage.begin(), Vec::new(), vec![want])
-        .await;
+    let mut taken = pair.storage.exchange(&pair.storage.begin(), &[], &[want]).await;
     assert_eq!((taken.leased.len(), taken.failed.len()), (1, 0), "{taken:?}");
     taken.leased.remove(0)
 }
@@ -74,10 +71,7 @@ async fn is_refused(pair: &Pair, task: &LeasedTask, outcome: Outcome) {
         message: Arc::clone(&task.message),
         outcome,
     };
-    let answer = pair
-        .storage
-        .exchange(&pair.storage.begin(), vec![settlement], Vec::new())
-        .await;
+    let answer = pair.storage.exchange(&pair.storage.begin(), &[settlement], &[]).await;
     assert!(matches!(answer.settled[..], [Err(SettleError::NotOurs)]), "{answer:?}");
     let extended = pair.storage.extend_leases(vec![task.lease.clone()]).await;
     assert!(matches!(extended[..], [Err(SettleError::NotOurs)]), "{extended:?}");

@@ -66,7 +66,7 @@ async fn tasks_of_dead_servers_are_recovered() {
                     queue: queue(name),
                     max: 1,
                 };
-                let taken = bench.storage.exchange(&bench.storage.begin(), vec![], vec![want]).await;
+                let taken = bench.storage.exchange(&bench.storage.begin(), &[], &[want]).await;
                 assert_eq!(taken.leased.len(), 1);
             }
             tokio::time::sleep(60 * SECOND + 14 * SECOND).await;

@@ -1,6 +1,6 @@
 //! New tasks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     TaskState,
@@ -18,15 +18,15 @@ use crate::model::{Data, Delay, End, Queue, TaskHash};
 /// Enqueues a batch, each task for itself. A damaged container refuses those that go there; others go on.
 pub(crate) fn enqueue_all(
     data: &mut Data,
-    batch: Vec<EnqueueRequest>,
+    batch: &[Arc<EnqueueRequest>],
     now: DateTime<Utc>,
 ) -> Vec<Result<TaskInfo, EnqueueError>> {
-    let one = |request: EnqueueRequest| {
+    let one = |request: &Arc<EnqueueRequest>| {
         let queue = data.publish(&request.message.queue);
         check(queue, &request.placement)?;
         enqueue(queue, request, now)
     };
-    batch.into_iter().map(one).collect()
+    batch.iter().map(one).collect()
 }
 
 /// Enqueues one task. Both tests come before any write: the lock, then the id
@@ -34,12 +34,12 @@ pub(crate) fn enqueue_all(
 /// (rules.md#ambiguous-is-a-state).
 pub(crate) fn enqueue(
     queue: &mut Queue,
-    request: EnqueueRequest,
+    request: &EnqueueRequest,
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, EnqueueError> {
-    check_lock(queue, &request)?;
-    let conflict = conflict(queue, &request, now);
-    let (id, info) = info(queue, &request, now);
+    check_lock(queue, request)?;
+    let conflict = conflict(queue, request, now);
+    let (id, info) = info(queue, request, now);
     let EnqueueRequest {
         message,
         placement,
@@ -56,8 +56,8 @@ pub(crate) fn enqueue(
     }
 
     let mut task = TaskHash {
-        msg: Some(message::encode(&message)),
-        enq: Some(token),
+        msg: Some(message::encode(message)),
+        enq: Some(*token),
         deadline: deadline.and_then(exact_millis).map(|millis| millis.to_string().into()),
         ..TaskHash::default()
     };
@@ -65,17 +65,17 @@ pub(crate) fn enqueue(
         queue.locks.put(
             message.unique_key.clone(),
             id.clone(),
-            Some(lock_end(&placement, ttl, now)),
+            Some(lock_end(placement, *ttl, now)),
         );
-        task.unique_key = Some(message.unique_key);
+        task.unique_key = Some(message.unique_key.clone());
     }
-    if let Placement::Group(group) = &placement {
+    if let Placement::Group(group) = placement {
         task.group = Some(group.as_str().to_owned());
     }
     queue.tasks.insert(id.clone(), task);
     match placement {
         Placement::Pending => queue.push_pending(&id, End::Back, now),
-        Placement::Scheduled(at) => queue.push_delayed(&id, Delay::Scheduled, at),
+        Placement::Scheduled(at) => queue.push_delayed(&id, Delay::Scheduled, *at),
         Placement::Group(group) => queue.push_group(&id, group.as_str(), now),
     }
     Ok(info)

@@ -174,7 +174,7 @@ pub(crate) fn finish(
     if !listed && enqueue::conflict(queue, &result, now) != Some(Conflict::Ourselves) {
         return Err(gone(set).into());
     }
-    let info = enqueue::enqueue(queue, result, now)?;
+    let info = enqueue::enqueue(queue, &result, now)?;
     if !listed {
         return Ok(info);
     }

@@ -54,7 +54,7 @@ pub(crate) fn enqueue_tick(
     if tick.on_conflict == OnConflict::ReplaceFinished {
         make_room(queue, &request, now);
     }
-    let created = enqueue::enqueue(queue, request, now);
+    let created = enqueue::enqueue(queue, &request, now);
     let outcome = match &created {
         Ok(_) => TickOutcome::Enqueued,
         Err(EnqueueError::DuplicateTask) => TickOutcome::Duplicate,

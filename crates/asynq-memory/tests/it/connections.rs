@@ -1,5 +1,6 @@
 //! Several connections to one store.
 
+use asynq_testing::request::batch_of;
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
@@ -32,7 +33,11 @@ async fn connections_share_the_data_and_differ_in_tokens() {
 async fn a_connector_opens_the_same_store_again() {
     let store = MemoryStore::new();
     let first = store.connect(Env::default()).await.unwrap();
-    first.enqueue(vec![request("q", "a").build()]).await.remove(0).unwrap();
+    first
+        .enqueue(&batch_of([request("q", "a").build()]))
+        .await
+        .remove(0)
+        .unwrap();
     first.close().await;
     let second = store.connect(Env::default()).await.unwrap();
     assert_eq!(second.queues().await.unwrap(), [queue()]);
@@ -59,7 +64,7 @@ async fn closing_a_connection_closes_that_one_only() {
     let want = vec![Want { queue: queue(), max: 1 }];
     let refused = kit
         .broker
-        .exchange(&kit.broker.begin(), vec![settlement(&taken, Outcome::Requeue)], want)
+        .exchange(&kit.broker.begin(), &[settlement(&taken, Outcome::Requeue)], &want)
         .await;
     assert!(matches!(
         refused.settled[..],
@@ -68,7 +73,11 @@ async fn closing_a_connection_closes_that_one_only() {
     assert!(matches!(&refused.failed[..], [(_, BrokerError::Closed)]));
 
     other.ping().await.unwrap();
-    other.enqueue(vec![request("q", "b").build()]).await.remove(0).unwrap();
+    other
+        .enqueue(&batch_of([request("q", "b").build()]))
+        .await
+        .remove(0)
+        .unwrap();
     assert_eq!(others_watch.changed().await, Wake::Changed);
 }
 
@@ -93,7 +102,7 @@ async fn a_lost_call_is_adopted_from_another_connection() {
     }
     let call = kit.broker.begin();
     let want = vec![Want { queue: queue(), max: 2 }];
-    drop(kit.broker.exchange(&call, Vec::new(), want).await);
+    drop(kit.broker.exchange(&call, &[], &want).await);
     kit.advance(5);
     let adopted = kit.connect().adopt(&queue(), &call).await.unwrap();
     let names: Vec<_> = adopted.iter().map(|task| task.message.id.as_str()).collect();
@@ -158,15 +167,12 @@ async fn nothing_is_taken_over_soon_after_a_step_of_the_wall_clock() {
         store.connect(env).await.unwrap(),
     );
     storage
-        .enqueue(vec![request("q", "a").build()])
+        .enqueue(&batch_of([request("q", "a").build()]))
         .await
         .remove(0)
         .unwrap();
     let want = vec![Want { queue: queue(), max: 1 }];
-    assert_eq!(
-        storage.exchange(&storage.begin(), Vec::new(), want).await.leased.len(),
-        1
-    );
+    assert_eq!(storage.exchange(&storage.begin(), &[], &want).await.leased.len(), 1);
     let expired = async || storage.expired(&queue(), RECOVER_GRACE, 10).await.unwrap().tasks.len();
     assert_eq!(expired().await, 0);
     step.store(65, Ordering::SeqCst);

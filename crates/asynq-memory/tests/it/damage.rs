@@ -1,5 +1,6 @@
 //! Damaged data harm only themselves: they are reported, put aside or repaired.
 
+use asynq_testing::request::batch_of;
 use std::time::Duration;
 
 use asynq_core::{
@@ -290,7 +291,7 @@ async fn a_container_of_the_wrong_type_refuses_the_call_before_any_write() {
     let want = || vec![Want { queue: queue(), max: 1 }];
     let refused = kit
         .broker
-        .exchange(&kit.broker.begin(), vec![settlement(&task, retry)], want())
+        .exchange(&kit.broker.begin(), &[settlement(&task, retry)], &want())
         .await;
     assert!(
         matches!(&refused.settled[..], [Err(SettleError::Broker(BrokerError::WrongType { key }))] if *key == wrong)
@@ -309,7 +310,7 @@ async fn a_container_of_the_wrong_type_refuses_the_call_before_any_write() {
 
     let (before, _) = again("pending");
     let batch = vec![request("q", "c").build(), request("other", "c").build()];
-    let answers = kit.broker.enqueue(batch).await;
+    let answers = kit.broker.enqueue(&batch_of(batch)).await;
     assert!(matches!(
         &answers[0],
         Err(EnqueueError::Broker(BrokerError::WrongType { .. }))

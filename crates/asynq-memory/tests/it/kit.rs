@@ -1,5 +1,6 @@
 //! A store under a clock moved by hand.
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
@@ -43,18 +44,18 @@ impl Kit {
     }
 
     pub(crate) async fn enqueue(&self, request: EnqueueRequest) {
-        self.broker.enqueue(vec![request]).await.remove(0).unwrap();
+        self.broker.enqueue(&batch_of([request])).await.remove(0).unwrap();
     }
 
     pub(crate) async fn take(&self, max: u32) -> Exchanged {
         let want = vec![Want { queue: queue(), max }];
-        self.broker.exchange(&self.broker.begin(), Vec::new(), want).await
+        self.broker.exchange(&self.broker.begin(), &[], &want).await
     }
 
     pub(crate) async fn settle(&self, task: &LeasedTask, outcome: Outcome) {
         let settled = self
             .broker
-            .exchange(&self.broker.begin(), vec![settlement(task, outcome)], Vec::new())
+            .exchange(&self.broker.begin(), &[settlement(task, outcome)], &[])
             .await;
         assert!(matches!(settled.settled[..], [Ok(())]), "{settled:?}");
     }

@@ -1,5 +1,6 @@
 //! The keys that Redis would hold, in and out.
 
+use asynq_testing::request::batch_of;
 use std::time::Duration;
 
 use asynq_core::{
@@ -218,7 +219,7 @@ async fn locks_counters_and_published_state_end_by_the_clock() {
         .payload("p")
         .unique(Duration::from_secs(1))
         .build();
-    kit.broker.enqueue(vec![again]).await.remove(0).unwrap();
+    kit.broker.enqueue(&batch_of([again])).await.remove(0).unwrap();
 
     kit.advance(90 * 24 * 3600);
     assert!(!kit.broker.raw_state().contains_key(&daily));

@@ -1,5 +1,6 @@
 //! Nothing on the hot path grows with the square of the number of tasks.
 
+use asynq_testing::request::batch_of;
 use std::time::{Duration, Instant};
 
 use asynq_core::{
@@ -18,11 +19,8 @@ async fn fifty_thousand_tasks_go_through_in_batches() {
     const COUNT: usize = 50_000;
     let (kit, begun) = (Kit::new(), Instant::now());
     for chunk in (0..COUNT).collect::<Vec<_>>().chunks(200) {
-        let batch = chunk
-            .iter()
-            .map(|n| request("q", &format!("task-{n}")).build())
-            .collect();
-        for answer in kit.broker.enqueue(batch).await {
+        let batch = chunk.iter().map(|n| request("q", &format!("task-{n}")).build());
+        for answer in kit.broker.enqueue(&batch_of(batch)).await {
             answer.unwrap();
         }
     }
@@ -34,14 +32,14 @@ async fn fifty_thousand_tasks_go_through_in_batches() {
             queue: queue(),
             max: MAX_BATCH,
         }];
-        taken.extend(kit.broker.exchange(&call, Vec::new(), want).await.leased);
+        taken.extend(kit.broker.exchange(&call, &[], &want).await.leased);
     }
     for tasks in taken.chunks(200) {
         let done = tasks
             .iter()
-            .map(|task| settlement(task, Outcome::Done { retain: true }))
-            .collect();
-        let answer = kit.broker.exchange(&kit.broker.begin(), done, Vec::new()).await;
+            .map(|task| settlement(task, Outcome::Done { retain: true }));
+        let done: Vec<_> = done.collect();
+        let answer = kit.broker.exchange(&kit.broker.begin(), &done, &[]).await;
         assert!(answer.settled.iter().all(Result::is_ok));
     }
     assert_eq!(kit.audit().await, []);

@@ -1,6 +1,6 @@
 //! New tasks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     TaskState,
@@ -27,7 +27,7 @@ const OPERATION: &str = "enqueue";
 /// The longest life of a lock: a hundred years. Redis refuses a script that sets one without end.
 const LONGEST_LOCK: i64 = 100 * 366 * 24 * 3600;
 
-pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+pub(crate) async fn enqueue(core: &Core, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
     let queues: Vec<QueueName> = batch
         .iter()
         .map(|request| QueueName::from_storage(&request.message.queue))
@@ -43,7 +43,7 @@ pub(crate) async fn enqueue(core: &Core, batch: Vec<EnqueueRequest>) -> Vec<Resu
         });
         calls.into_iter().map(|items| (&part.queue, items))
     });
-    let sent = calls.map(|(queue, items)| create(core, queue, items, &batch));
+    let sent = calls.map(|(queue, items)| create(core, queue, items, batch));
     // The names are written first, so that no task stands in a queue that nobody knows.
     let ((), answers) = join(publish(core, names), join_all(sent)).await;
 
@@ -71,7 +71,7 @@ async fn create(
     core: &Core,
     queue: &QueueName,
     items: Vec<usize>,
-    batch: &[EnqueueRequest],
+    batch: &[Arc<EnqueueRequest>],
 ) -> Vec<(usize, Result<TaskInfo, EnqueueError>)> {
     let now = core.now();
     let mut refused = Vec::new();

@@ -57,9 +57,9 @@ struct Taken {
     exhausted: bool,
 }
 
-pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
-    let parts = split(&settle, want);
-    let done = join_all(parts.iter().map(|part| exchange_queue(core, call, part, &settle))).await;
+pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged {
+    let parts = split(settle, want);
+    let done = join_all(parts.iter().map(|part| exchange_queue(core, call, part, settle))).await;
 
     let mut answer = Exchanged::default();
     let mut settled = Vec::with_capacity(settle.len());
@@ -80,15 +80,15 @@ pub(crate) async fn exchange(core: &Core, call: &CallRecord, settle: Vec<Settlem
 
 /// Splits the work by queue, in the order of the wants, then of the outcomes. Several wants for one
 /// queue add up.
-fn split(settle: &[Settlement], want: Vec<Want>) -> Vec<Part> {
+fn split(settle: &[Settlement], want: &[Want]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for Want { queue, max } in want {
-        match parts.iter_mut().find(|part| part.queue == queue) {
-            Some(part) => part.want = part.want.saturating_add(max),
+        match parts.iter_mut().find(|part| part.queue == *queue) {
+            Some(part) => part.want = part.want.saturating_add(*max),
             None => parts.push(Part {
-                queue,
+                queue: queue.clone(),
                 items: Vec::new(),
-                want: max,
+                want: *max,
             }),
         }
     }

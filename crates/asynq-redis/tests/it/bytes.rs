@@ -7,7 +7,7 @@ use asynq_core::{
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery},
     inspect::{ListFilter, PageRequest},
 };
-use asynq_testing::request::{group, id, request};
+use asynq_testing::request::{batch_of, group, id, request};
 
 use crate::{
     damage::{active, full_queue},
@@ -141,7 +141,7 @@ async fn no_damage_costs_the_connection() {
                 request("q", "ns").at(bench.after(1)),
                 request("q", "ng").group("g"),
             ];
-            drop(storage.enqueue(new.into_iter().map(|new| new.build()).collect()).await);
+            drop(storage.enqueue(&batch_of(new.into_iter().map(|new| new.build()))).await);
             drop(bench.exchange(Vec::new(), 5).await);
             assert_eq!(
                 bench.storage.begin().connection,

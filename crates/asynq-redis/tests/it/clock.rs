@@ -1,6 +1,7 @@
 //! Times and leases when the clock of this host was wrong, or Redis's own jumped. In real time, since the
 //! server's clock counts.
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
@@ -43,7 +44,7 @@ impl World {
 
     async fn take(&self) -> (Vec<LeasedTask>, bool) {
         let want = vec![Want { queue: q(), max: 1 }];
-        let answer = self.storage.exchange(&self.storage.begin(), Vec::new(), want).await;
+        let answer = self.storage.exchange(&self.storage.begin(), &[], &want).await;
         assert!(answer.failed.is_empty(), "{:?}", answer.failed);
         (answer.leased, !answer.exhausted.is_empty())
     }
@@ -60,7 +61,7 @@ async fn a_take_by_a_wrong_clock_takes_nothing_and_mends_the_clock() {
     for by in [-600, -65, 65, 600] {
         let mut world = World::start().await;
         let task = request::request("q", "a").build();
-        world.storage.enqueue(vec![task]).await.remove(0).unwrap();
+        world.storage.enqueue(&batch_of([task])).await.remove(0).unwrap();
         world.set_wrong(by);
         let (taken, exhausted) = world.take().await;
         assert!(taken.is_empty() && !exhausted, "{by}: it is still there");
@@ -75,7 +76,7 @@ async fn leases_are_extended_by_the_time_of_the_server() {
     for by in [-600, -65, 65, 600] {
         let mut world = World::start().await;
         let task = request::request("q", "a").build();
-        world.storage.enqueue(vec![task]).await.remove(0).unwrap();
+        world.storage.enqueue(&batch_of([task])).await.remove(0).unwrap();
         let taken = world.take().await.0.remove(0);
         let before = world.lease("a").await + Utc::now().timestamp() - 20;
         world
@@ -95,7 +96,7 @@ async fn nothing_is_taken_over_moved_or_deleted_by_a_wrong_clock() {
     let mut world = World::start().await;
     let later = request::request("q", "later").at(Utc::now() + TimeDelta::seconds(50));
     let batch = vec![request::request("q", "a").build(), later.build()];
-    for answer in world.storage.enqueue(batch).await {
+    for answer in world.storage.enqueue(&batch_of(batch)).await {
         answer.unwrap();
     }
     assert_eq!(ids(&world.take().await.0), ["a"]);
@@ -125,7 +126,7 @@ async fn nothing_is_taken_over_moved_or_deleted_by_a_wrong_clock() {
 async fn nothing_is_taken_over_soon_after_a_jump_of_the_servers_time() {
     let mut world = World::start().await;
     let task = request::request("q", "a").build();
-    world.storage.enqueue(vec![task]).await.remove(0).unwrap();
+    world.storage.enqueue(&batch_of([task])).await.remove(0).unwrap();
     assert_eq!(ids(&world.take().await.0), ["a"]);
     let dead = (Utc::now().timestamp() - 65).to_string();
     world.client.ok(&["ZADD", &key("lease"), &dead, "a"]).await;

@@ -1,5 +1,6 @@
 //! A cluster of three masters, as a program sees it.
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
@@ -41,14 +42,14 @@ async fn take(storage: &dyn Storage, max: u32) -> Vec<LeasedTask> {
         queue: queue(name),
         max,
     });
-    let answer = storage.exchange(&storage.begin(), Vec::new(), want.to_vec()).await;
+    let answer = storage.exchange(&storage.begin(), &[], &want.to_vec()).await;
     assert!(answer.failed.is_empty(), "{:?}", answer.failed);
     answer.leased
 }
 
 async fn enqueue(storage: &dyn Broker, name: &str) {
     let batch = QUEUES.map(|queue| request(queue, name).build());
-    for answer in storage.enqueue(batch.to_vec()).await {
+    for answer in storage.enqueue(&batch_of(batch.to_vec())).await {
         answer.unwrap();
     }
 }
@@ -88,7 +89,7 @@ async fn tasks_of_queues_on_all_nodes_go_their_way() {
         .enumerate()
         .map(|(nth, task)| settlement(task, outcome(nth)));
     let answer = storage
-        .exchange(&storage.begin(), settle.collect(), want.to_vec())
+        .exchange(&storage.begin(), &settle.collect::<Vec<_>>(), &want.to_vec())
         .await;
     assert!(answer.settled.iter().all(Result::is_ok), "{:?}", answer.settled);
     assert_eq!(ids(&answer.leased), ["b", "b", "b"]);
@@ -151,13 +152,16 @@ async fn a_moved_queue_is_followed() {
     // An empty queue whose slot the client knows already.
     let key = "asynq:{elsewhere}:t";
     let before = RedisCluster::place_of(key.as_bytes());
-    assert!(broker.enqueue(vec![request("elsewhere", "a").build()]).await[0].is_ok());
+    assert!(broker.enqueue(&batch_of([request("elsewhere", "a").build()])).await[0].is_ok());
     let mut clients = cluster.clients().await;
     clients[before].ok(&["FLUSHALL"]).await;
     let after = (before + 1) % 3;
     let slot = RedisCluster::slot_of(key.as_bytes());
     cluster.move_slot(slot, before, after).await;
-    let moved = broker.enqueue(vec![request("elsewhere", "b").build()]).await.remove(0);
+    let moved = broker
+        .enqueue(&batch_of([request("elsewhere", "b").build()]))
+        .await
+        .remove(0);
     assert_eq!(moved.unwrap().id, id("b"));
     let found = clients[after].cmd(&["EXISTS", "asynq:{elsewhere}:t:b"]).await;
     assert_eq!(found.int(), 1);
@@ -188,7 +192,7 @@ async fn a_lost_node_takes_only_its_queues_along() {
     cluster.nodes()[lost].kill();
     for name in ["b", "c"] {
         let batch = QUEUES.map(|queue| request(queue, name).build()).to_vec();
-        let answers = timeout(LIMIT, broker.enqueue(batch)).await.unwrap();
+        let answers = timeout(LIMIT, broker.enqueue(&batch_of(batch))).await.unwrap();
         for (queue, answer) in QUEUES.into_iter().zip(answers) {
             match answer {
                 Ok(_) => assert_ne!(queue, "low"),
@@ -241,14 +245,14 @@ async fn a_stopped_node_costs_only_its_own_queues() {
             let work = async {
                 for round in 0..rounds {
                     let batch = QUEUES.map(|queue| request(queue, &format!("{name}-{rounds}-{round}")).build());
-                    for (queue, answer) in QUEUES.into_iter().zip(broker.enqueue(batch.to_vec()).await) {
+                    for (queue, answer) in QUEUES.into_iter().zip(broker.enqueue(&batch_of(batch.to_vec())).await) {
                         assert_eq!(answer.is_ok(), queue != "low", "{queue}: {answer:?}");
                     }
                     let want = QUEUES.map(|name| Want {
                         queue: queue(name),
                         max: 1,
                     });
-                    let answer = broker.exchange(&broker.begin(), Vec::new(), want.to_vec()).await;
+                    let answer = broker.exchange(&broker.begin(), &[], &want.to_vec()).await;
                     assert_eq!(answer.leased.len(), 2, "{:?}", answer.failed);
                     let mut leases: Vec<_> = held.iter().map(|task| task.lease.clone()).collect();
                     let mut of_low = leases[0].clone();
@@ -270,7 +274,7 @@ async fn a_stopped_node_costs_only_its_own_queues() {
     RedisCluster::promote(&replica).await;
     for (broker, name) in [(&there, "there"), (&started, "started")] {
         let resumed = async {
-            while broker.enqueue(vec![request("low", name).build()]).await[0].is_err() {
+            while broker.enqueue(&batch_of([request("low", name).build()])).await[0].is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -315,12 +319,12 @@ async fn what_a_silent_node_was_sent_is_looked_after() {
             queue: queue("low"),
             max: 1,
         }];
-        let answer = timeout(LIMIT, broker.exchange(&lost, Vec::new(), want.clone()))
+        let answer = timeout(LIMIT, broker.exchange(&lost, &[], &want.clone()))
             .await
             .unwrap();
         assert!(answer.failed[0].1.is_ambiguous(), "{:?}", answer.failed);
         // From here on nothing is sent that could be.
-        let refused = timeout(LIMIT, broker.exchange(&broker.begin(), Vec::new(), want))
+        let refused = timeout(LIMIT, broker.exchange(&broker.begin(), &[], &want))
             .await
             .unwrap();
         assert!(!refused.failed[0].1.is_ambiguous(), "{:?}", refused.failed);
@@ -387,7 +391,7 @@ async fn leases_and_large_messages_have_connections_of_their_own_to_each_node() 
         extended.unwrap();
     }
     let large = request("low", "large").payload(vec![b'x'; LARGE_BYTES]).build();
-    for answer in broker.enqueue(vec![large]).await {
+    for answer in broker.enqueue(&batch_of([large])).await {
         answer.unwrap();
     }
     let of_low = RedisCluster::place_of(b"asynq:{low}:t");
@@ -435,13 +439,14 @@ async fn a_queue_is_listed_though_the_list_was_away_when_it_was_new() {
     index.pause();
     // The name of the first one reaches the node when it goes on; that of the second one is not even sent.
     for name in ["low", "default"] {
-        let added = broker.enqueue(vec![request(name, "a").build()]);
+        let batch = batch_of([request(name, "a").build()]);
+        let added = broker.enqueue(&batch);
         timeout(LIMIT, added).await.unwrap().remove(0).unwrap();
     }
     index.resume();
     let listed = async {
         // Refused until the node is known to answer again; the first one that is not has the name along.
-        while broker.enqueue(vec![request("b", "b").build()]).await[0].is_err() {
+        while broker.enqueue(&batch_of([request("b", "b").build()])).await[0].is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         broker.queues().await.unwrap()

@@ -1,5 +1,6 @@
 //! The broker's connections, as a program sees them.
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
@@ -23,7 +24,7 @@ fn to(url: &str) -> RedisConnectionType {
 }
 
 async fn enqueue(broker: &dyn Broker, name: &str) -> Result<(), BrokerError> {
-    let answer = broker.enqueue(vec![request("q", name).build()]).await.remove(0);
+    let answer = broker.enqueue(&batch_of([request("q", name).build()])).await.remove(0);
     match answer {
         Ok(_) => Ok(()),
         Err(asynq_core::EnqueueError::Broker(error)) => Err(error),
@@ -122,7 +123,7 @@ async fn a_cancel_request_that_cannot_be_kept_is_not_told() {
         queue: queue("q"),
         max: 1,
     };
-    let taken = broker.exchange(&broker.begin(), Vec::new(), vec![want]).await.leased;
+    let taken = broker.exchange(&broker.begin(), &[], &[want]).await.leased;
     let (queue, id) = (&taken[0].lease.queue, &taken[0].lease.id);
     let mut heard = broker.subscribe_cancellations().await.unwrap();
     let mut client = server.client().await;
@@ -255,7 +256,7 @@ async fn without_the_right_to_end_connections_a_late_take_is_found_later() {
         queue: queue("q"),
         max: 1,
     };
-    assert_eq!(late.exchange(&call, Vec::new(), vec![want]).await.leased.len(), 1);
+    assert_eq!(late.exchange(&call, &[], &[want]).await.leased.len(), 1);
     let adopted = broker.adopt(&queue("q"), &lost).await.unwrap();
     assert_eq!(adopted.len(), 1);
     assert_eq!((&adopted[0].lease.id, &adopted[0].lease.token), (&id("a"), &lost.token));
@@ -264,7 +265,7 @@ async fn without_the_right_to_end_connections_a_late_take_is_found_later() {
         message: Arc::clone(&adopted[0].message),
         outcome: Outcome::Done { retain: false },
     };
-    let answer = broker.exchange(&broker.begin(), vec![done], Vec::new()).await;
+    let answer = broker.exchange(&broker.begin(), &[done], &[]).await;
     assert!(answer.settled[0].is_ok(), "{:?}", answer.settled[0]);
 
     // With the right, one adoption is enough.

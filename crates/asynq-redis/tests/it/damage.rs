@@ -1,5 +1,6 @@
 //! Damaged data harm only themselves (rules.md#check-then-write, rules.md#damage-stays-local).
 
+use asynq_testing::request::batch_of;
 use std::time::Duration;
 
 use asynq_core::{
@@ -84,7 +85,7 @@ async fn a_container_of_the_wrong_type_is_named_and_nothing_is_written() {
                 other => panic!("{other:?}"),
             };
             let enqueue = async |request: asynq_testing::request::RequestBuilder| match storage
-                .enqueue(vec![request.build()])
+                .enqueue(&batch_of([request.build()]))
                 .await
                 .remove(0)
             {
@@ -270,7 +271,7 @@ async fn a_lock_is_touched_only_if_it_is_one() {
     // What a stranger may have put into the message and the hash.
     let mut strange = request("q", "a").build();
     strange.message.unique_key = "asynq:{q}:pending".into();
-    bench.storage.enqueue(vec![strange]).await.remove(0).unwrap();
+    bench.storage.enqueue(&batch_of([strange])).await.remove(0).unwrap();
     bench.raw(&["HSET", &key("t:a"), "unique_key", "mine"]).await;
     bench.raw(&["SET", "mine", "a"]).await;
     let task = bench.take(1).await.remove(0);
@@ -281,7 +282,10 @@ async fn a_lock_is_touched_only_if_it_is_one() {
     // And one that cannot be a lock of the queue is refused.
     let mut foreign = request("q", "c").unique(Duration::from_secs(60)).build();
     foreign.message.unique_key = "asynq:{other}:unique:t:".into();
-    let answer = bench.storage.enqueue(vec![foreign, request("q", "d").build()]).await;
+    let answer = bench
+        .storage
+        .enqueue(&batch_of([foreign, request("q", "d").build()]))
+        .await;
     assert!(
         matches!(answer[0], Err(EnqueueError::Broker(BrokerError::Refused { .. }))),
         "{:?}",

@@ -1,6 +1,7 @@
 //! Calls whose answer was lost, over a proxy that loses it (rules.md#calls-outlive-actors,
 //! rules.md#fenced-settle and rules.md#ambiguous-is-a-state).
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
@@ -23,7 +24,7 @@ async fn behind_proxy(bench: &Bench) -> (Proxy, Arc<dyn Storage>) {
 }
 
 async fn take(storage: &dyn Storage, call: &CallRecord, max: u32) -> Exchanged {
-    storage.exchange(call, Vec::new(), vec![Want { queue: q(), max }]).await
+    storage.exchange(call, &[], &[Want { queue: q(), max }]).await
 }
 
 /// The scripts are known to the server from here on, so that a fault strikes the call itself.
@@ -54,7 +55,7 @@ async fn a_take_whose_answer_was_lost_is_adopted() {
     for task in &adopted {
         let call = storage.begin();
         storage
-            .exchange(&call, vec![settlement(task, DONE)], Vec::new())
+            .exchange(&call, &[settlement(task, DONE)], &[])
             .await
             .settled
             .remove(0)
@@ -137,7 +138,7 @@ async fn outcomes_can_be_offered_again_after_an_answer_was_lost() {
     };
     proxy.lose_next_reply();
     let call = storage.begin();
-    let lost = storage.exchange(&call, settle(), Vec::new()).await;
+    let lost = storage.exchange(&call, &settle(), &[]).await;
     assert!(is_ambiguous(&lost), "{lost:?}");
     for answer in &lost.settled {
         assert!(
@@ -149,7 +150,7 @@ async fn outcomes_can_be_offered_again_after_an_answer_was_lost() {
     bench.enqueue_ids(&["a"]).await;
     assert_eq!(ids(&bench.take(1).await), ["a"]);
     storage.adopt(&q(), &call).await.unwrap();
-    let again = storage.exchange(&storage.begin(), settle(), Vec::new()).await;
+    let again = storage.exchange(&storage.begin(), &settle(), &[]).await;
     for answer in &again.settled {
         assert!(matches!(answer, Err(SettleError::NotOurs)), "{answer:?}");
     }
@@ -172,7 +173,7 @@ async fn nothing_is_sent_for_a_call_whose_connection_is_gone() {
         tokio::task::yield_now().await;
     }
     let want = vec![Want { queue: q(), max: 5 }];
-    let answer = storage.exchange(&stale, vec![settlement(&taken[0], DONE)], want).await;
+    let answer = storage.exchange(&stale, &[settlement(&taken[0], DONE)], &want).await;
     assert!(matches!(
         answer.settled[0],
         Err(SettleError::Broker(BrokerError::Unavailable { .. }))
@@ -205,13 +206,13 @@ async fn an_enqueue_whose_answer_was_lost_can_be_repeated() {
         ]
     };
     proxy.lose_next_reply();
-    for answer in storage.enqueue(batch()).await {
+    for answer in storage.enqueue(&batch_of(batch())).await {
         assert!(
             matches!(answer, Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))),
             "{answer:?}"
         );
     }
-    for answer in storage.enqueue(batch()).await {
+    for answer in storage.enqueue(&batch_of(batch())).await {
         answer.unwrap();
     }
     // Another request is told the truth.
@@ -224,7 +225,7 @@ async fn an_enqueue_whose_answer_was_lost_can_be_repeated() {
             .payload("p")
             .build(),
     ];
-    let answers = storage.enqueue(others).await;
+    let answers = storage.enqueue(&batch_of(others)).await;
     assert!(
         matches!(answers[0], Err(EnqueueError::TaskIdConflict)),
         "{:?}",

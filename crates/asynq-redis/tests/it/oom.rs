@@ -10,7 +10,7 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest},
     tree::{ActorState, ServerIdentity, TreeNode},
 };
-use asynq_testing::request::{group, id, queue, request};
+use asynq_testing::request::{batch_of, group, id, queue, request};
 use bytes::Bytes;
 
 use crate::support::{Bench, DONE, archive, ids, key, q, retry, settlement, tick};
@@ -116,7 +116,7 @@ async fn an_enqueue_is_refused_whole() {
         request("q", "u").unique(Duration::from_secs(60)).build(),
         request("other", "p").build(),
     ];
-    for answer in bench.storage.enqueue(batch).await {
+    for answer in bench.storage.enqueue(&batch_of(batch)).await {
         assert!(
             matches!(answer, Err(EnqueueError::Broker(BrokerError::OutOfMemory))),
             "{answer:?}"
@@ -252,7 +252,7 @@ async fn leases_are_kept() {
     bench.enqueue_ids(&["a", "b"]).await;
     let call = bench.storage.begin();
     let want = vec![asynq_core::broker::Want { queue: q(), max: 2 }];
-    let taken = bench.storage.exchange(&call, Vec::new(), want).await.leased;
+    let taken = bench.storage.exchange(&call, &[], &want).await.leased;
     fill(&mut bench).await;
     bench.advance(5);
     let until = bench

@@ -1,5 +1,6 @@
 //! A master that is found through a sentinel.
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -25,7 +26,7 @@ fn to(both: &RedisSentinel) -> RedisConnectionType {
 }
 
 async fn enqueue(broker: &dyn Broker, name: &str) -> Result<(), BrokerError> {
-    match broker.enqueue(vec![request("q", name).build()]).await.remove(0) {
+    match broker.enqueue(&batch_of([request("q", name).build()])).await.remove(0) {
         Ok(_) => Ok(()),
         Err(asynq_core::EnqueueError::Broker(error)) => Err(error),
         Err(error) => panic!("{error}"),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     Clock, Connector as _, Entropy, Env, QueueName, SettleError, Storage, Task, TaskOptions,
-    broker::{EnqueueRequest, Exchanged, LeasedTask, Outcome, Settlement, Tick, Want},
+    broker::{Exchanged, LeasedTask, Outcome, Settlement, Tick, Want},
     inspect::{Breach, Cursor},
     periodic::EntryKey,
 };
@@ -93,8 +93,8 @@ impl Bench {
     }
 
     pub(crate) async fn enqueue(&self, requests: Vec<RequestBuilder>) {
-        let batch: Vec<EnqueueRequest> = requests.into_iter().map(RequestBuilder::build).collect();
-        for answer in self.storage.enqueue(batch).await {
+        let batch: Vec<_> = requests.into_iter().map(|request| Arc::new(request.build())).collect();
+        for answer in self.storage.enqueue(&batch).await {
             answer.unwrap();
         }
     }
@@ -117,7 +117,7 @@ impl Bench {
                 max,
             }]
         };
-        self.storage.exchange(&self.storage.begin(), settle, want).await
+        self.storage.exchange(&self.storage.begin(), &settle, &want).await
     }
 
     pub(crate) async fn take(&self, max: u32) -> Vec<LeasedTask> {

@@ -296,9 +296,8 @@ pub(super) async fn a_large_queue_is_audited_to_the_end(fx: &Fixture) {
         .await;
     let batch = names
         .iter()
-        .map(|id| request(Q, &format!("s{id}")).at(fx.after(60)).build())
-        .collect();
-    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+        .map(|id| request(Q, &format!("s{id}")).at(fx.after(60)).build());
+    assert!(fx.storage.enqueue(&batch_of(batch)).await.iter().all(Result::is_ok));
     assert_eq!(fx.audit(&queue(Q)).await, []);
     fx.edit(|state| {
         for name in ["id0000", "id1500", "id2999", "sid0000", "sid2999"] {

@@ -287,7 +287,7 @@ pub(super) async fn a_request_survives_an_adoption(fx: &Fixture) {
         queue: queue(Q),
         max: 1,
     }];
-    drop(fx.storage.exchange(&call, Vec::new(), want).await);
+    drop(fx.storage.exchange(&call, &[], &want).await);
     kept(fx, "a", Then::Archive).await;
     let task = fx.storage.adopt(&queue(Q), &call).await.unwrap().remove(0);
     fx.settled(&task, retry(fx.after(60))).await;

@@ -44,7 +44,7 @@ pub(super) async fn a_closed_broker_says_so(fx: &Fixture) {
     other.close().await;
     other.close().await;
     assert!(matches!(other.ping().await, Err(BrokerError::Closed)));
-    let answers = other.enqueue(vec![request(Q, "b").build()]).await;
+    let answers = other.enqueue(&batch_of([request(Q, "b").build()])).await;
     assert!(
         matches!(answers[..], [Err(EnqueueError::Broker(BrokerError::Closed))]),
         "{answers:?}"
@@ -53,7 +53,7 @@ pub(super) async fn a_closed_broker_says_so(fx: &Fixture) {
         queue: queue(Q),
         max: 1,
     }];
-    let answer = other.exchange(&other.begin(), Vec::new(), want).await;
+    let answer = other.exchange(&other.begin(), &[], &want).await;
     assert!(
         matches!(answer.failed[..], [(_, BrokerError::Closed)]),
         "{:?}",

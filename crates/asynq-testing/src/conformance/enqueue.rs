@@ -80,7 +80,7 @@ pub(super) async fn the_same_id_in_another_queue_is_another_task(fx: &Fixture) {
 pub(super) async fn a_batch_is_answered_per_item(fx: &Fixture) {
     fx.enqueue_ids(&["b"]).await;
     let batch = ["a", "b", "c", "a"].map(|id| request(Q, id).build());
-    let answers = fx.storage.enqueue(batch.into()).await;
+    let answers = fx.storage.enqueue(&batch_of(batch)).await;
     assert_eq!(answers.len(), 4);
     assert_eq!(answers[0].as_ref().unwrap().id, "a");
     assert!(matches!(answers[1], Err(EnqueueError::TaskIdConflict)));
@@ -101,7 +101,7 @@ pub(super) async fn a_batch_may_concern_several_queues(fx: &Fixture) {
         request("one", "c").group("g").build(),
         request("two", "d").build(),
     ];
-    let answers = fx.storage.enqueue(batch).await;
+    let answers = fx.storage.enqueue(&batch_of(batch)).await;
     let told: Vec<_> = answers
         .into_iter()
         .map(Result::unwrap)
@@ -118,7 +118,7 @@ pub(super) async fn a_batch_may_concern_several_queues(fx: &Fixture) {
 
 /// transitions.md#enqueue-many: an empty batch has no answers and no effect.
 pub(super) async fn an_empty_batch_does_nothing(fx: &Fixture) {
-    assert!(fx.storage.enqueue(Vec::new()).await.is_empty());
+    assert!(fx.storage.enqueue(&[]).await.is_empty());
     assert!(fx.raw().await.state.is_empty());
 }
 
@@ -135,10 +135,8 @@ pub(super) async fn a_long_batch_is_carried_out_whole(fx: &Fixture) {
 /// rules.md#bounded-calls: payloads beyond the bound of one call are carried out too.
 pub(super) async fn large_payloads_are_carried_out_whole(fx: &Fixture) {
     let payload = |n: u8| vec![n; 600 << 10];
-    let batch = (0..4)
-        .map(|n| request(Q, &format!("id{n}")).payload(payload(n)).build())
-        .collect();
-    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+    let batch = (0..4).map(|n| request(Q, &format!("id{n}")).payload(payload(n)).build());
+    assert!(fx.storage.enqueue(&batch_of(batch)).await.iter().all(Result::is_ok));
     let raw = fx.raw().await;
     for n in 0..4 {
         assert!(
@@ -179,7 +177,7 @@ pub(super) async fn a_request_sent_again_is_success(fx: &Fixture) {
 /// rules.md#ambiguous-is-a-state: a request that stands twice in one batch is one task.
 pub(super) async fn a_request_twice_in_one_batch_is_one_task(fx: &Fixture) {
     let one = request(Q, "a").token(7);
-    let answers = fx.storage.enqueue(vec![one.clone().build(), one.build()]).await;
+    let answers = fx.storage.enqueue(&batch_of([one.clone().build(), one.build()])).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(fx.raw().await.list("pending"), ["a"]);
 }
@@ -306,8 +304,8 @@ pub(super) async fn a_damaged_place_refuses_its_own_tasks_alone(fx: &Fixture) {
     ];
     for (damaged, _) in &all {
         fx.edit(|state| drop(state.insert(key(damaged), string("x")))).await;
-        let batch = all.iter().map(|(_, new)| new.clone().build()).collect();
-        for ((suffix, _), answer) in all.iter().zip(fx.storage.enqueue(batch).await) {
+        let batch = all.iter().map(|(_, new)| new.clone().build());
+        for ((suffix, _), answer) in all.iter().zip(fx.storage.enqueue(&batch_of(batch)).await) {
             match answer {
                 Ok(info) => assert!(suffix != damaged && info.id == *suffix),
                 Err(EnqueueError::Broker(BrokerError::WrongType { key: named })) => {

@@ -189,7 +189,7 @@ pub(super) async fn a_deadline_comes_with_its_task(fx: &Fixture) {
         queue: queue(Q),
         max: 3,
     }];
-    let taken = fx.storage.exchange(&call, Vec::new(), want).await.leased;
+    let taken = fx.storage.exchange(&call, &[], &want).await.leased;
     let deadlines = |tasks: &[LeasedTask]| tasks.iter().map(|task| task.deadline).collect::<Vec<_>>();
     assert_eq!(ids(&taken), ["exact", "whole", "none"]);
     assert_eq!(deadlines(&taken), [Some(at), None, None]);

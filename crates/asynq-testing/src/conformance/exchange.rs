@@ -16,7 +16,7 @@ pub(super) async fn a_taken_task_is_active_with_a_lease_and_our_token(fx: &Fixtu
         queue: queue(Q),
         max: 2,
     }];
-    let answer = fx.storage.exchange(&call, Vec::new(), want).await;
+    let answer = fx.storage.exchange(&call, &[], &want).await;
     assert_eq!(ids(&answer.leased), ["a", "b"]);
     let raw = fx.raw().await;
     assert_eq!(raw.q().suffixes(), ["active", "lease", "pending", "t:a", "t:b", "t:c"]);
@@ -106,7 +106,7 @@ pub(super) async fn several_queues_are_asked_in_one_call(fx: &Fixture) {
             max,
         })
         .to_vec();
-    let mut answer = fx.storage.exchange(&fx.storage.begin(), Vec::new(), wants).await;
+    let mut answer = fx.storage.exchange(&fx.storage.begin(), &[], &wants).await;
     let mut taken: Vec<_> = answer
         .leased
         .iter()
@@ -126,7 +126,7 @@ pub(super) async fn a_want_of_zero_takes_nothing(fx: &Fixture) {
         queue: queue(Q),
         max: 0,
     }];
-    let answer = fx.storage.exchange(&fx.storage.begin(), Vec::new(), want).await;
+    let answer = fx.storage.exchange(&fx.storage.begin(), &[], &want).await;
     assert!(answer.leased.is_empty() && answer.exhausted.is_empty());
     before.assert_same(&fx.raw().await);
 }
@@ -200,7 +200,7 @@ pub(super) async fn outcomes_and_wants_may_concern_different_queues(fx: &Fixture
     }];
     let answer = fx
         .storage
-        .exchange(&fx.storage.begin(), vec![settlement(&task, DONE)], want)
+        .exchange(&fx.storage.begin(), &[settlement(&task, DONE)], &want)
         .await;
     assert!(answer.settled[0].is_ok());
     assert_eq!(ids(&answer.leased), ["b"]);
@@ -220,7 +220,7 @@ pub(super) async fn a_task_is_taken_once(fx: &Fixture) {
                 queue: queue(Q),
                 max: 3,
             }];
-            let leased = storage.exchange(&storage.begin(), Vec::new(), want).await.leased;
+            let leased = storage.exchange(&storage.begin(), &[], &want).await.leased;
             if leased.is_empty() {
                 return taken;
             }
@@ -328,7 +328,7 @@ pub(super) async fn a_container_of_the_wrong_type_fails_its_queue_alone(fx: &Fix
                 max: 1,
             })
             .to_vec();
-        let mut answer = fx.storage.exchange(&fx.storage.begin(), Vec::new(), wants).await;
+        let mut answer = fx.storage.exchange(&fx.storage.begin(), &[], &wants).await;
         assert_eq!(ids(&answer.leased), [suffix], "from the other queue");
         assert_eq!(answer.leased[0].lease.queue, "two");
         let failed = answer.failed.pop();
@@ -358,13 +358,13 @@ pub(super) async fn tasks_come_in_the_order_of_the_wants(fx: &Fixture) {
     };
     fx.enqueue(request("a", "a1")).await;
     let call = fx.storage.begin();
-    let running = fx.storage.exchange(&call, Vec::new(), vec![want("a", 1)]).await.leased;
+    let running = fx.storage.exchange(&call, &[], &[want("a", 1)]).await.leased;
     for (name, id) in [("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("c", "c1")] {
         fx.enqueue(request(name, id)).await;
     }
     let wants = vec![want("c", 2), want("a", 2), want("b", 1), want("b", 1)];
     let settle = vec![settlement(&running[0], DONE)];
-    let answer = fx.storage.exchange(&fx.storage.begin(), settle, wants).await;
+    let answer = fx.storage.exchange(&fx.storage.begin(), &settle, &wants).await;
     assert_eq!(ids(&answer.leased), ["c1", "a2", "a3", "b1", "b2"]);
     assert_eq!(answer.exhausted, [queue("c")]);
 }

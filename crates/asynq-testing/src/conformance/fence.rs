@@ -38,7 +38,7 @@ async fn recovered(fx: &Fixture) {
 
 async fn take_for(fx: &Fixture, call: &CallRecord, max: u32) -> Vec<LeasedTask> {
     fx.storage
-        .exchange(call, Vec::new(), vec![Want { queue: queue(Q), max }])
+        .exchange(call, &[], &[Want { queue: queue(Q), max }])
         .await
         .leased
 }
@@ -116,7 +116,7 @@ pub(super) async fn a_new_task_under_the_same_id_is_not_ours(fx: &Fixture) {
         queue: queue(Q),
         max: 1,
     }];
-    assert_eq!(other.exchange(&other.begin(), Vec::new(), want).await.leased.len(), 1);
+    assert_eq!(other.exchange(&other.begin(), &[], &want).await.leased.len(), 1);
     assert_not_ours(fx, &task).await;
 }
 

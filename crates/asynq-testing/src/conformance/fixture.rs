@@ -174,7 +174,7 @@ impl Fixture {
 
     /// Enqueues one task.
     pub(super) async fn try_enqueue(&self, request: RequestBuilder) -> Result<TaskInfo, EnqueueError> {
-        let mut answers = self.storage.enqueue(vec![request.build()]).await;
+        let mut answers = self.storage.enqueue(&[Arc::new(request.build())]).await;
         assert_eq!(answers.len(), 1, "one answer for one request");
         answers.remove(0)
     }
@@ -188,8 +188,9 @@ impl Fixture {
 
     /// Enqueues tasks with these ids into [`Q`], in one batch.
     pub(super) async fn enqueue_ids(&self, ids: &[&str]) {
-        let batch = ids.iter().map(|id| request::request(Q, id).build()).collect();
-        for answer in self.storage.enqueue(batch).await {
+        let request = |id: &&str| Arc::new(request::request(Q, id).build());
+        let batch: Vec<_> = ids.iter().map(request).collect();
+        for answer in self.storage.enqueue(&batch).await {
             answer.unwrap_or_else(|error| panic!("enqueue: {error:?}"));
         }
     }
@@ -205,7 +206,7 @@ impl Fixture {
                 max,
             }]
         };
-        let answer = self.storage.exchange(&self.storage.begin(), settle, want).await;
+        let answer = self.storage.exchange(&self.storage.begin(), &settle, &want).await;
         assert_eq!(answer.settled.len(), count, "as many answers as settlements");
         answer
     }

@@ -86,8 +86,8 @@ pub(super) async fn one_call_moves_no_more_than_asked(fx: &Fixture) {
 /// rules.md#bounded-calls: thousands of due tasks are all moved, in order, call after call.
 pub(super) async fn thousands_are_moved_call_after_call(fx: &Fixture) {
     let names: Vec<_> = (0..1200).map(|n| format!("id{n:04}")).collect();
-    let batch = names.iter().map(|id| request(Q, id).at(fx.after(5)).build()).collect();
-    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+    let batch = names.iter().map(|id| request(Q, id).at(fx.after(5)).build());
+    assert!(fx.storage.enqueue(&batch_of(batch)).await.iter().all(Result::is_ok));
     fx.advance(5);
     let mut moved = 0;
     loop {
@@ -134,7 +134,7 @@ pub(super) async fn an_empty_group_is_none(fx: &Fixture) {
         placement: asynq_core::broker::Placement::Scheduled(fx.after(1)),
         ..new
     };
-    assert!(fx.storage.enqueue(vec![waiting]).await[0].is_ok());
+    assert!(fx.storage.enqueue(&batch_of([waiting])).await[0].is_ok());
     schedule(fx, &[("b", 1)]).await;
     fx.edit(|state| set_field(state, "b", "group", Some(Bytes::new())))
         .await;

@@ -520,11 +520,11 @@ pub(super) async fn a_set_without_usable_tasks_is_not_listed(fx: &Fixture) {
 pub(super) async fn a_large_group_gives_several_sets(fx: &Fixture) {
     let names: Vec<_> = (0..10_200).map(|n| format!("id{n:05}")).collect();
     let (first, second) = names.split_at(10_100);
-    let batch = first.iter().map(|id| request(Q, id).group("g").build()).collect();
-    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+    let batch = first.iter().map(|id| request(Q, id).group("g").build());
+    assert!(fx.storage.enqueue(&batch_of(batch)).await.iter().all(Result::is_ok));
     fx.advance(1);
-    let batch = second.iter().map(|id| request(Q, id).group("g").build()).collect();
-    assert!(fx.storage.enqueue(batch).await.iter().all(Result::is_ok));
+    let batch = second.iter().map(|id| request(Q, id).group("g").build());
+    assert!(fx.storage.enqueue(&batch_of(batch)).await.iter().all(Result::is_ok));
     let not_quiet = GroupLimits {
         grace: secs(3600),
         max_delay: None,

@@ -13,7 +13,7 @@ pub(super) use super::{
     fixture::{Fixture, Q},
     values::*,
 };
-pub(super) use crate::request::{group, id, queue, request};
+pub(super) use crate::request::{batch_of, group, id, queue, request};
 
 /// Longer than anything takes that is waited for.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);

@@ -36,7 +36,7 @@ pub(super) async fn a_batch_of_leases_is_answered_in_order(fx: &Fixture) {
         }];
         leases.push(
             fx.storage
-                .exchange(&fx.storage.begin(), Vec::new(), want)
+                .exchange(&fx.storage.begin(), &[], &want)
                 .await
                 .leased
                 .remove(0)

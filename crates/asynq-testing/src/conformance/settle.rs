@@ -230,13 +230,13 @@ pub(super) async fn outcomes_of_several_queues_go_in_one_call(fx: &Fixture) {
         }];
         let task = fx
             .storage
-            .exchange(&fx.storage.begin(), Vec::new(), want)
+            .exchange(&fx.storage.begin(), &[], &want)
             .await
             .leased
             .remove(0);
         settle.push(settlement(&task, DONE));
     }
-    let answer = fx.storage.exchange(&fx.storage.begin(), settle, Vec::new()).await;
+    let answer = fx.storage.exchange(&fx.storage.begin(), &settle, &[]).await;
     assert_eq!(
         (
             answer.settled.len(),

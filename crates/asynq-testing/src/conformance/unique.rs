@@ -209,7 +209,7 @@ pub(super) async fn a_lock_of_another_place_is_refused(fx: &Fixture) {
         let mut new = unique("a").build();
         new.message.unique_key = name.to_owned();
         let before = fx.raw().await;
-        let answer = fx.storage.enqueue(vec![new.clone()]).await.remove(0);
+        let answer = fx.storage.enqueue(&batch_of([new.clone()])).await.remove(0);
         assert!(
             matches!(answer, Err(EnqueueError::Broker(BrokerError::Refused { .. }))),
             "{name:?}: {answer:?}"
@@ -217,7 +217,7 @@ pub(super) async fn a_lock_of_another_place_is_refused(fx: &Fixture) {
         let after = fx.raw().await;
         assert_eq!(before.q().suffixes(), after.q().suffixes(), "{name:?}");
         let good = request(Q, &format!("good{name}")).build();
-        let answers = fx.storage.enqueue(vec![new, good]).await;
+        let answers = fx.storage.enqueue(&batch_of([new, good])).await;
         assert!(answers[0].is_err() && answers[1].is_ok(), "{answers:?}");
     }
 }

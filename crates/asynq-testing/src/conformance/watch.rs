@@ -48,13 +48,13 @@ pub(super) async fn a_push_wakes(fx: &Fixture) {
             return;
         };
         storage
-            .enqueue(vec![request("three", "a").build()])
+            .enqueue(&batch_of([request("three", "a").build()]))
             .await
             .remove(0)
             .ok();
         sleeps(&mut watch).await;
         storage
-            .enqueue(vec![request("two", "a").build()])
+            .enqueue(&batch_of([request("two", "a").build()]))
             .await
             .remove(0)
             .unwrap();
@@ -65,7 +65,7 @@ pub(super) async fn a_push_wakes(fx: &Fixture) {
         }];
         let task = fx
             .storage
-            .exchange(&fx.storage.begin(), Vec::new(), want)
+            .exchange(&fx.storage.begin(), &[], &want)
             .await
             .leased
             .remove(0);

@@ -82,18 +82,16 @@ impl<B: ?Sized> FaultyBroker<B> {
 
 impl<B: Storage + ?Sized + 'static> FaultyBroker<B> {
     /// Enqueues what is for queues that refuse nothing.
-    async fn enqueue_some(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+    async fn enqueue_some(&self, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
         let refusals: Vec<_> = batch
             .iter()
             .map(|item| self.faults.refusal(&item.message.queue))
             .collect();
-        let passed = batch
-            .into_iter()
-            .zip(&refusals)
-            .filter(|(_, refused)| refused.is_none());
-        let passed: Vec<_> = passed.map(|(item, _)| item).collect();
-        let call =
-            |inner: Arc<B>, items| -> BoxFuture<'static, _> { Box::pin(async move { inner.enqueue(items).await }) };
+        let passed = batch.iter().zip(&refusals).filter(|(_, refused)| refused.is_none());
+        let passed: Vec<_> = passed.map(|(item, _)| Arc::clone(item)).collect();
+        let call = |inner: Arc<B>, items: Vec<_>| -> BoxFuture<'static, _> {
+            Box::pin(async move { inner.enqueue(&items).await })
+        };
         let answers = self.batch(Op::Enqueue, passed, |item| &item.message.queue, call);
         let mut answers = answers.await.into_iter();
         refusals
@@ -105,7 +103,7 @@ impl<B: Storage + ?Sized + 'static> FaultyBroker<B> {
 
 #[async_trait]
 impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
-    async fn enqueue(&self, batch: Vec<EnqueueRequest>) -> Vec<Result<TaskInfo, EnqueueError>> {
+    async fn enqueue(&self, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
         let count = batch.len();
         match self.faults.enter(Op::Enqueue).await {
             Verdict::Execute => self.enqueue_some(batch).await,
@@ -120,9 +118,9 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
                 answers
             }
             Verdict::Late => {
-                let inner = Arc::clone(&self.inner);
+                let (inner, batch) = (Arc::clone(&self.inner), batch.to_vec());
                 self.faults
-                    .later(None, Box::pin(async move { drop(inner.enqueue(batch).await) }));
+                    .later(None, Box::pin(async move { drop(inner.enqueue(&batch).await) }));
                 each(count, &lost())
             }
         }
@@ -191,12 +189,12 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
         self.inner.begin()
     }
 
-    async fn exchange(&self, call: &CallRecord, settle: Vec<Settlement>, want: Vec<Want>) -> Exchanged {
+    async fn exchange(&self, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged {
         match self.faults.enter(Op::Exchange).await {
             Verdict::Execute => self.exchange_parts(call, settle, want).await,
-            Verdict::Fail(error) => failed(&settle, &want, &error),
+            Verdict::Fail(error) => failed(settle, want, &error),
             Verdict::LoseReply => {
-                let answer = failed(&settle, &want, &lost());
+                let answer = failed(settle, want, &lost());
                 drop(self.inner.exchange(call, settle, want).await);
                 answer
             }
@@ -206,10 +204,11 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
                 answer
             }
             Verdict::Late => {
-                let answer = failed(&settle, &want, &lost());
+                let answer = failed(settle, want, &lost());
                 let (inner, call) = (Arc::clone(&self.inner), call.clone());
                 let connection = Some(call.connection);
-                let run = async move { drop(inner.exchange(&call, settle, want).await) };
+                let (settle, want) = (settle.to_vec(), want.to_vec());
+                let run = async move { drop(inner.exchange(&call, &settle, &want).await) };
                 self.faults.later(connection, Box::pin(run));
                 answer
             }

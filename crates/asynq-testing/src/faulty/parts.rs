@@ -140,13 +140,8 @@ impl<B: Storage + ?Sized + 'static> FaultyBroker<B> {
     }
 
     /// Runs an exchange as [`batch`](Self::batch) does.
-    pub(super) async fn exchange_parts(
-        &self,
-        call: &CallRecord,
-        settle: Vec<Settlement>,
-        want: Vec<Want>,
-    ) -> Exchanged {
-        let faults: Vec<(QueueName, Fault)> = concerned(&settle, &want)
+    pub(super) async fn exchange_parts(&self, call: &CallRecord, settle: &[Settlement], want: &[Want]) -> Exchanged {
+        let faults: Vec<(QueueName, Fault)> = concerned(settle, want)
             .into_iter()
             .filter_map(|queue| Some((self.faults.fault_of(Op::Exchange, queue.as_str())?, queue)))
             .map(|(fault, queue)| (queue, fault))
@@ -162,13 +157,13 @@ impl<B: Storage + ?Sized + 'static> FaultyBroker<B> {
             let own = faults.iter().position(|(other, _)| other == queue);
             own.unwrap_or(faults.len())
         };
-        for (index, settlement) in settle.into_iter().enumerate() {
+        for (index, settlement) in settle.iter().enumerate() {
             let (places, settle, _) = &mut groups[group_of(&settlement.lease.queue)];
             places.push(index);
-            settle.push(settlement);
+            settle.push(settlement.clone());
         }
         for want in want {
-            groups[group_of(&want.queue)].2.push(want);
+            groups[group_of(&want.queue)].2.push(want.clone());
         }
         let run = groups.into_iter().enumerate().map(|(group, (places, settle, want))| {
             let fault = faults.get(group);
@@ -176,7 +171,7 @@ impl<B: Storage + ?Sized + 'static> FaultyBroker<B> {
             let (items, wants) = (settle.clone(), want.clone());
             let connection = Some(call.connection);
             let call: BoxFuture<'static, Exchanged> =
-                Box::pin(async move { inner.exchange(&record, items, wants).await });
+                Box::pin(async move { inner.exchange(&record, &items, &wants).await });
             async move {
                 let answer = match fault {
                     None => call.await,

@@ -59,7 +59,7 @@ pub struct Arena {
     pub(super) clock: Clock,
     pub(super) held: Vec<Held>,
     pub(super) stale: Vec<Held>,
-    pub(super) sent: Vec<EnqueueRequest>,
+    pub(super) sent: Vec<Arc<EnqueueRequest>>,
     pub(super) lost: Vec<Lost>,
     pub(super) expired: Vec<Vec<ExpiredTask>>,
     pub(super) sets: Vec<Vec<AggregationSet>>,

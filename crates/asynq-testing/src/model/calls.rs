@@ -57,8 +57,8 @@ impl Arena {
     pub(super) async fn enqueue(&mut self, worker: usize, tasks: &[NewTask], delivery: Delivery) -> Answers {
         let mut batch = Vec::new();
         for task in tasks {
-            let request = self.request(task);
-            self.sent.push(request.clone());
+            let request = Arc::new(self.request(task));
+            self.sent.push(Arc::clone(&request));
             batch.push(request);
         }
         self.send(worker, &batch, delivery).await
@@ -68,15 +68,15 @@ impl Arena {
         if self.sent.is_empty() {
             return Answers::new();
         }
-        let batch = vec![nth.get(&self.sent).clone()];
+        let batch = vec![Arc::clone(nth.get(&self.sent))];
         self.send(worker, &batch, delivery).await
     }
 
-    async fn send(&self, worker: usize, batch: &[EnqueueRequest], delivery: Delivery) -> Answers {
+    async fn send(&self, worker: usize, batch: &[Arc<EnqueueRequest>], delivery: Delivery) -> Answers {
         let mut answers = Answers::new();
         for subject in &self.subjects {
             subject.order(worker, Op::Enqueue, delivery);
-            let answer = subject.workers[worker].broker.enqueue(batch.to_vec()).await;
+            let answer = subject.workers[worker].broker.enqueue(batch).await;
             answers.push(answer.iter().map(enqueued).collect::<Vec<_>>().join("; "));
         }
         answers
@@ -150,7 +150,7 @@ impl Arena {
             });
             let mut answer = subject.workers[worker]
                 .broker
-                .exchange(&call, settle.collect(), want.clone())
+                .exchange(&call, &settle.collect::<Vec<_>>(), &want)
                 .await;
             answer.leased.sort_by(|a, b| a.lease.queue.cmp(&b.lease.queue));
             answer.exhausted.sort();

@@ -1,6 +1,6 @@
 //! The steps of maintenance and administration.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     Broker as _, BrokerError, Inspect as _, Then,
@@ -174,7 +174,7 @@ impl Arena {
                 .await;
             answers.push(enqueued(&answer));
         }
-        self.sent.push(request);
+        self.sent.push(Arc::new(request));
         answers
     }
 

@@ -1,5 +1,6 @@
 //! The faulty broker fails exactly as it is told, and otherwise is the storage it wraps.
 
+use asynq_testing::request::batch_of;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -30,7 +31,7 @@ fn faulty() -> (Faults, FaultyBroker<MemoryBroker>) {
 
 async fn enqueue(broker: &dyn Storage, id: &str) -> Result<(), EnqueueError> {
     broker
-        .enqueue(vec![request("q", id).token(7).build()])
+        .enqueue(&batch_of([request("q", id).token(7).build()]))
         .await
         .remove(0)
         .map(drop)
@@ -43,7 +44,11 @@ async fn exchange(broker: &dyn Storage, settle: &[(&LeasedTask, Outcome)], max: 
         outcome: outcome.clone(),
     });
     broker
-        .exchange(&broker.begin(), settle.collect(), vec![Want { queue: queue("q"), max }])
+        .exchange(
+            &broker.begin(),
+            &settle.collect::<Vec<_>>(),
+            &[Want { queue: queue("q"), max }],
+        )
         .await
 }
 
@@ -97,7 +102,7 @@ async fn a_lost_exchange_fails_every_part_and_can_be_adopted() {
             max: 1,
         })
         .to_vec();
-    let answer = broker.exchange(&call, vec![settle], wants).await;
+    let answer = broker.exchange(&call, &[settle], &wants).await;
     assert!(matches!(
         answer.settled[..],
         [Err(SettleError::Broker(BrokerError::Ambiguous { .. }))]
@@ -142,8 +147,8 @@ async fn adoption_is_a_barrier_for_late_exchanges() {
     broker
         .exchange(
             &call,
-            Vec::new(),
-            vec![Want {
+            &[],
+            &[Want {
                 queue: queue("q"),
                 max: 1,
             }],
@@ -292,7 +297,7 @@ async fn trees_and_progress_pass_through_and_fail_when_told() {
 async fn a_task_is_run_when_the_answer_is_lost_and_not_when_the_request_is() {
     let (faults, broker) = faulty();
     let delayed = request("q", "a").at(chrono::Utc::now() + Duration::from_secs(60));
-    broker.enqueue(vec![delayed.build()]).await.remove(0).unwrap();
+    broker.enqueue(&batch_of([delayed.build()])).await.remove(0).unwrap();
     let (queue, id) = (queue("q"), request::id("a"));
     for (fault, state) in [(Fault::LoseRequest, "scheduled"), (Fault::LoseReply, "pending")] {
         faults.next(Op::RunTask, fault);
@@ -374,7 +379,7 @@ async fn exchange_both(broker: &dyn Storage) -> (asynq_core::broker::CallRecord,
         max: 1,
     });
     let call = broker.begin();
-    let answer = broker.exchange(&call, Vec::new(), want.to_vec()).await;
+    let answer = broker.exchange(&call, &[], &want.to_vec()).await;
     (call, answer)
 }
 
@@ -397,14 +402,18 @@ async fn a_fault_of_one_queue_leaves_the_parts_of_the_others_alone() {
         let sick = faults.for_queue(&queue("q"));
         sick.next(Op::Enqueue, fault);
         let batch = [("b", "1"), ("q", "2"), ("b", "3")].map(|(queue, id)| request(queue, id).build());
-        let answers = broker.enqueue(batch.to_vec()).await;
+        let answers = broker.enqueue(&batch_of(batch.to_vec())).await;
         let well: Vec<bool> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(well, [true, false, true], "{fault:?}");
         let id = asynq_core::TaskId::new("2").unwrap();
         let known = broker.inner().task_info(&queue("q"), &id).await.is_ok();
         assert_eq!(known, executed, "{fault:?}");
         if !executed {
-            broker.enqueue(vec![request("q", "2").build()]).await.remove(0).unwrap();
+            broker
+                .enqueue(&batch_of([request("q", "2").build()]))
+                .await
+                .remove(0)
+                .unwrap();
         }
 
         sick.next(Op::Exchange, fault);
@@ -440,7 +449,11 @@ async fn a_part_that_hangs_keeps_its_call_or_is_answered_late() {
         let (faults, broker) = faulty();
         let sick = faults.for_queue(&queue("q"));
         for (name, id) in [("b", "1"), ("q", "2"), ("b", "3"), ("q", "4")] {
-            broker.enqueue(vec![request(name, id).build()]).await.remove(0).unwrap();
+            broker
+                .enqueue(&batch_of([request(name, id).build()]))
+                .await
+                .remove(0)
+                .unwrap();
         }
         sick.always(Op::Exchange, fault);
         let mut whole = std::pin::pin!(exchange_both(&broker));
