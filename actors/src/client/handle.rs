@@ -54,7 +54,7 @@ enum Way {
     /// It went with the others.
     Sent(Item, Answered),
     /// It waits for a place.
-    Waits(EnqueueRequest),
+    Waits(Box<EnqueueRequest>),
 }
 
 /// Sends enqueues to the client actor; follows restarts. Cheap to clone.
@@ -95,7 +95,7 @@ impl ClientHandle {
                 (request, admission)
             });
             all.push(admitted.map(|(request, admission)| match admission {
-                None => Way::Waits(request),
+                None => Way::Waits(Box::new(request)),
                 Some(admission) => {
                     let item = self.item(request, admission);
                     let (queued, answer) = item.queued(false);
@@ -110,7 +110,7 @@ impl ClientHandle {
                 Way::Sent(item, answer) => self.follow(item, sent.then_some((answer, target))).await?,
                 Way::Waits(request) => {
                     let admission = self.limits.admit(&request).await?;
-                    self.follow(self.item(request, admission), None).await?
+                    self.follow(self.item(*request, admission), None).await?
                 }
             })
         });

@@ -42,7 +42,7 @@ async fn take(storage: &dyn Storage, max: u32) -> Vec<LeasedTask> {
         queue: queue(name),
         max,
     });
-    let answer = storage.exchange(&storage.begin(), &[], &want.to_vec()).await;
+    let answer = storage.exchange(&storage.begin(), &[], &want).await;
     assert!(answer.failed.is_empty(), "{:?}", answer.failed);
     answer.leased
 }
@@ -89,7 +89,7 @@ async fn tasks_of_queues_on_all_nodes_go_their_way() {
         .enumerate()
         .map(|(nth, task)| settlement(task, outcome(nth)));
     let answer = storage
-        .exchange(&storage.begin(), &settle.collect::<Vec<_>>(), &want.to_vec())
+        .exchange(&storage.begin(), &settle.collect::<Vec<_>>(), &want)
         .await;
     assert!(answer.settled.iter().all(Result::is_ok), "{:?}", answer.settled);
     assert_eq!(ids(&answer.leased), ["b", "b", "b"]);
@@ -252,7 +252,7 @@ async fn a_stopped_node_costs_only_its_own_queues() {
                         queue: queue(name),
                         max: 1,
                     });
-                    let answer = broker.exchange(&broker.begin(), &[], &want.to_vec()).await;
+                    let answer = broker.exchange(&broker.begin(), &[], &want).await;
                     assert_eq!(answer.leased.len(), 2, "{:?}", answer.failed);
                     let mut leases: Vec<_> = held.iter().map(|task| task.lease.clone()).collect();
                     let mut of_low = leases[0].clone();

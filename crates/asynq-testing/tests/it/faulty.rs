@@ -379,7 +379,7 @@ async fn exchange_both(broker: &dyn Storage) -> (asynq_core::broker::CallRecord,
         max: 1,
     });
     let call = broker.begin();
-    let answer = broker.exchange(&call, &[], &want.to_vec()).await;
+    let answer = broker.exchange(&call, &[], &want).await;
     (call, answer)
 }
 
