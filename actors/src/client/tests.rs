@@ -96,6 +96,73 @@ async fn one_that_a_dead_actor_never_read_goes_to_its_successor() {
     assert!(again.ambiguous, "the first may have been sent");
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_tasks_are_one_message_and_go_again_to_a_successor() {
+    let env = Env {
+        clock: Clock::tokio(),
+        entropy: Entropy::seeded(5),
+    };
+    let config = ClientConfig::new().max_waiting(3);
+    let handle = ClientHandle::new(&config.validate().unwrap(), env);
+    let hoards = [Arc::default(), Arc::default()];
+    let (first, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[0])), ()).await.unwrap();
+    let (second, _) = Actor::spawn(None, Hoarder(Arc::clone(&hoards[1])), ()).await.unwrap();
+    handle.actor.publish(first.clone());
+    let named = |id: &str| Ok(task().with_task_id(id));
+    let tasks = vec![
+        named("a"),
+        Err(asynq_core::Error::other("no task")),
+        named("b"),
+        named("c"),
+        named("d"),
+    ];
+    let mut enqueue = std::pin::pin!(handle.enqueue_many(tasks));
+    let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
+    assert!(soon.is_err(), "nobody answers");
+    let sent = std::mem::take(&mut *hoards[0].lock().unwrap());
+    let [ClientMsg::Many(batch)] = sent.as_slice() else {
+        panic!("other messages: {sent:?}");
+    };
+    let ids = |batch: &[Queued]| {
+        batch
+            .iter()
+            .map(|item| item.request.message.id.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(batch), ["a", "b", "c"], "there is no place for the fourth");
+
+    first.stop_and_wait(None, None).await.unwrap();
+    drop(sent);
+    handle.actor.publish(second);
+    let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
+    assert!(soon.is_err(), "nobody answers");
+    let again = std::mem::take(&mut *hoards[1].lock().unwrap());
+    let mut items = Vec::new();
+    for message in again {
+        let ClientMsg::Composed(item) = message else {
+            panic!("another message");
+        };
+        assert!(item.ambiguous, "the first may have been sent");
+        items.push(*item);
+    }
+    assert_eq!(ids(&items), ["a", "b", "c"]);
+    for item in items {
+        item.fail(EnqueueError::DuplicateTask);
+    }
+    // Their places are free.
+    let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
+    assert!(soon.is_err(), "nobody answers");
+    let last = hoards[1].lock().unwrap().pop();
+    let Some(ClientMsg::Composed(last)) = last else {
+        panic!("the fourth was not sent");
+    };
+    assert_eq!(last.request.message.id, "d");
+    last.fail(EnqueueError::TaskIdConflict);
+    let answers = enqueue.await;
+    assert!(answers.iter().all(Result::is_err) && answers.len() == 5, "{answers:?}");
+    assert!(answers[1].as_ref().unwrap_err().to_string().contains("no task"));
+}
+
 /// A task of about `bytes`, all of them in one place.
 fn heavy(place: &str, bytes: usize) -> Task {
     let text = "x".repeat(bytes);
