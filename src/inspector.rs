@@ -35,12 +35,12 @@ pub use asynq_core::{Cancelled, Then, UnknownThen};
 pub struct Inspector<B: Inspect + ?Sized = dyn Storage>(Arc<B>);
 
 impl Inspector {
-    /// An inspector with connections of its own, to the storage that the connector opens. They are closed when
-    /// the last clone is dropped.
+    /// Returns an inspector with its own connections to the storage that the connector opens. The connections are
+    /// closed when the last clone is dropped.
     ///
     /// # Errors
-    /// [`Error::Broker`](crate::Error::Broker) when the storage cannot be reached or refuses the credentials;
-    /// it is tried once.
+    /// [`Error::Broker`](crate::Error::Broker) when the storage cannot be reached or refuses the credentials. There
+    /// is only one attempt.
     ///
     /// # Cancel safety
     /// Safe.
@@ -50,14 +50,13 @@ impl Inspector {
 }
 
 impl<B: Inspect + ?Sized> Inspector<B> {
-    /// An inspector over a broker that is open already, such as
-    /// [`AsynqSystem::storage`](crate::AsynqSystem::storage).
+    /// Returns an inspector that uses an open broker, such as [`AsynqSystem::storage`](crate::AsynqSystem::storage).
     #[must_use]
     pub fn new(broker: Arc<B>) -> Self {
         Self(broker)
     }
 
-    /// The names of all queues, sorted.
+    /// Returns the names of all queues, sorted.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).
@@ -68,7 +67,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.queues().await?)
     }
 
-    /// A queue at this moment: how many tasks in each state, its counters, whether it is paused.
+    /// Returns the current numbers of a queue: its tasks in each state, its counters, and whether it is paused.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for a blank name;
@@ -80,11 +79,11 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.queue_info(&QueueName::new(queue)?).await?)
     }
 
-    /// A page of tasks in one state: page numbers count from 1, a page has at most 10 000 tasks.
-    /// A page has an item for each task that is counted: where the data of one cannot be read, or are gone,
-    /// the item has its id, queue and state, and says what is wrong in [`TaskInfo::damage`]. Ids whose data are
-    /// gone are taken out by the servers of the queue: of each state 10 000 are looked at in each recoverer
-    /// interval (a minute, unless configured otherwise). For aggregating tasks see [`list_group`](Self::list_group).
+    /// Returns a page of tasks in one state. Page numbers count from 1, and a page has at most 10 000 tasks. The page
+    /// has an item for each task that is counted. If the data of a task cannot be read or are gone, its item has the
+    /// id, the queue and the state, and [`TaskInfo::damage`] describes the fault. The servers of the queue remove ids
+    /// whose data are gone: in each recoverer interval (a minute by default) they check 10 000 ids of each state. For
+    /// aggregating tasks see [`list_group`](Self::list_group).
     ///
     /// # Errors
     /// As [`get_queue_stats`](Self::get_queue_stats); [`BrokerError::GroupRequired`].
@@ -95,8 +94,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         self.list(queue, &ListFilter::State(state), page, size).await
     }
 
-    /// A page of the tasks that wait in a group. Those that were taken from it to be aggregated are counted by
-    /// [`list_groups`](Self::list_groups), and not listed.
+    /// Returns a page of the tasks that wait in a group. Tasks that are already being aggregated are not listed;
+    /// [`list_groups`](Self::list_groups) counts them.
     ///
     /// # Errors
     /// As [`list_tasks`](Self::list_tasks), and [`Error::Invalid`](crate::Error::Invalid) for a
@@ -109,8 +108,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .await
     }
 
-    /// The groups of a queue: how many tasks wait in each, and how many are being aggregated (Go: `Groups`, which
-    /// has the former). Empty for a queue that is not known.
+    /// Returns the groups of a queue, with the number of tasks that wait in each and the number that are being
+    /// aggregated (Go: `Groups`, which has only the first number). Empty for an unknown queue.
     ///
     /// # Errors
     /// As [`pause_queue`](Self::pause_queue).
@@ -127,7 +126,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.list_tasks(&queue, filter, page).await?.tasks)
     }
 
-    /// One task.
+    /// Returns one task.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`] inside
@@ -139,8 +138,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.task_info(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
     }
 
-    /// Makes a task pending now that is scheduled, waits for its retry, is archived or waits in its
-    /// group (Go: `RunTask`).
+    /// Makes a task pending that is scheduled, waits for its retry, is archived, or waits in its group (Go:
+    /// `RunTask`).
     ///
     /// # Errors
     /// As [`get_task_info`](Self::get_task_info), and for a task in another state.
@@ -151,12 +150,12 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.run_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
     }
 
-    /// Makes an archived task pending again. Its retries are not given back: one more failure
-    /// archives it again, as in Go.
+    /// Makes an archived task pending again. The count of its retries does not change, so one more failure archives
+    /// the task again, as in Go.
     ///
     /// # Errors
-    /// As [`run_task`](Self::run_task); [`BrokerError::WrongState`] as well for a task that is not
-    /// archived, which then stays as it is.
+    /// As [`run_task`](Self::run_task). Also [`BrokerError::WrongState`] for a task that is not archived, which then
+    /// does not change.
     ///
     /// # Cancel safety
     /// Safe: it was made pending, or was not.
@@ -169,16 +168,16 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.run_task(&queue, &id).await?)
     }
 
-    /// Asks for the run of a task to end, and for the task to be retried, archived or deleted then.
+    /// Asks the server to end the run of a task, and then to retry, archive or delete the task.
     ///
-    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task, and
-    /// is carried out by the server that runs it or, if that dies, by the server that recovers the task.
-    /// [`Cancelled::Kept`] means that the task ends as asked, with two exceptions: a run that succeeds or revokes its
-    /// task, and a task of a server that died which a Go server recovers, which does not know `then` and retries it.
-    /// [`Cancelled::Told`] means that a Go server runs the task, and will retry it.
+    /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task. The
+    /// server that runs the task carries it out, or the server that recovers the task if the first one dies.
+    /// [`Cancelled::Kept`] means that the task ends as requested, with two exceptions. A run that succeeds or revokes
+    /// its task ends in that way. If the server dies and a Go server recovers the task, the Go server does not know
+    /// `then` and retries the task. [`Cancelled::Told`] means that a Go server runs the task, and will retry it.
     ///
-    /// A server that has lost its connection at that moment receives the request with the next extension of the
-    /// task's lease, 5 s later by default. A handler that blocks runs to its end.
+    /// A server that has lost its connection receives the request with the next extension of the task's lease, 5 s
+    /// later by default. A handler that blocks runs to its end.
     ///
     /// ```
     /// use asynq::{AsynqSystem, Inspector, Task, TaskState, inspector::{Cancelled, Then}, memory::MemoryStore};
@@ -208,18 +207,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// ```
     ///
     /// # Errors
-    /// As [`get_task_info`](Self::get_task_info); [`BrokerError::WrongState`] as well for a task that is not
-    /// active, which stays as it is.
+    /// As [`get_task_info`](Self::get_task_info). Also [`BrokerError::WrongState`] for a task that is not active,
+    /// which then does not change.
     ///
     /// # Cancel safety
-    /// Safe: the request is kept and told, or neither.
+    /// Safe: the request is kept and sent to the servers, or neither.
     pub async fn cancel_task(&self, queue: &str, id: &str, then: Then) -> Result<Cancelled> {
         let (queue, id) = (QueueName::new(queue)?, TaskId::new(id)?);
         Ok(self.0.cancel_task(&queue, &id, then).await?)
     }
 
-    /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on. A queue that is
-    /// paused stays so.
+    /// Stops all servers, including those of Go, from taking tasks of the queue. Tasks can still be enqueued. A queue
+    /// that is already paused stays paused.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker); [`Error::Invalid`](crate::Error::Invalid) for a
@@ -234,7 +233,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         }
     }
 
-    /// Ends a pause, if there is one.
+    /// Ends the pause of a queue. Without effect if the queue is not paused.
     ///
     /// # Errors
     /// As [`pause_queue`](Self::pause_queue).
@@ -248,7 +247,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         }
     }
 
-    /// The servers that live, Go's and ours.
+    /// Returns the living servers, Go's and ours.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).
@@ -259,7 +258,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.servers().await?)
     }
 
-    /// Returns what they are running.
+    /// Returns the tasks that the living servers run.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).
@@ -270,7 +269,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.workers().await?)
     }
 
-    /// The supervision trees of our servers.
+    /// Returns the supervision trees of our servers.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).
@@ -281,9 +280,9 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.trees().await?)
     }
 
-    /// The periodic tasks of the schedulers that live, Go's and ours (Go: `SchedulerEntries`). Their options
-    /// are the texts that the scheduler wrote; [`SchedulerEntry::task_options`] reads them. Entries that
-    /// cannot be read are left out.
+    /// Returns the periodic tasks of the living schedulers, Go's and ours (Go: `SchedulerEntries`). Their options are
+    /// the texts that the scheduler wrote; [`SchedulerEntry::task_options`] parses them. Entries that cannot be read
+    /// are left out.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).
@@ -294,10 +293,10 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.scheduler_entries().await?)
     }
 
-    /// A page of what a scheduler entry has enqueued, newest first (Go: `ListSchedulerEnqueueEvents`): page
-    /// numbers count from 1, a page has at most 10 000 events. Empty for an entry that is not known. Of
-    /// each entry the newest thousand events are kept, until it is unregistered or its scheduler shuts
-    /// down; those of a scheduler that was killed stay, as in Go. Events that cannot be read are left out.
+    /// Returns a page of the enqueue events of a scheduler entry, newest first (Go: `ListSchedulerEnqueueEvents`).
+    /// Page numbers count from 1, and a page has at most 10 000 events. The page is empty for an unknown entry. The
+    /// newest thousand events of each entry are kept until the entry is unregistered or its scheduler shuts down. The
+    /// events of a scheduler that was killed remain, as in Go. Events that cannot be read are left out.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).
@@ -315,16 +314,16 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 }
 
 impl<B: Broker + Inspect + ?Sized> Inspector<B> {
-    /// Asks all servers, Go's too, to end the run of a task (Go: `CancelProcessing`): its handler is dropped at its
-    /// next await point, and the task fails with `context canceled` and is retried. The id names no queue, so runs of
-    /// that id in all queues end. A task that does not run is left as it is, and the request is not kept:
-    /// [`cancel_task`](Self::cancel_task) tells what it found, and sticks.
+    /// Asks all servers, including those of Go, to cancel the runs of a task id (Go: `CancelProcessing`). The handler
+    /// is dropped at its next await point. The task fails with `context canceled` and is retried. The id names no
+    /// queue, so runs with that id in all queues end. The request has no effect on a task that does not run, and it
+    /// is not kept. [`cancel_task`](Self::cancel_task) keeps the request, and returns what it found.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker); [`Error::Invalid`](crate::Error::Invalid) for a blank id.
     ///
     /// # Cancel safety
-    /// Safe: the servers were told, or were not.
+    /// Safe: the request was sent to the servers, or was not.
     pub async fn cancel_processing(&self, id: &str) -> Result<()> {
         Ok(self.0.publish_cancellation(&TaskId::new(id)?).await?)
     }

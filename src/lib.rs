@@ -1,9 +1,9 @@
 //! Asynq for Rust: a distributed task queue on Redis, run by supervised actors, wire-compatible
 //! with Go hibiken/asynq.
 //!
-//! A [`Client`] enqueues tasks and a [`Server`] runs them, in one program or in many. They meet in a
-//! storage: Redis ([`redis::RedisConnectionType`]), where Go and Rust programs may share queues, or the
-//! embedded broker ([`memory::MemoryStore`]), which needs no server.
+//! A [`Client`] enqueues tasks and a [`Server`] runs them, in one program or in several. Both use one storage: Redis
+//! ([`redis::RedisConnectionType`]), where Go and Rust programs can share queues, or the embedded broker
+//! ([`memory::MemoryStore`]), which needs no server.
 //!
 //! ```
 //! use asynq::{Client, Server, ServerConfig, Task, memory::MemoryStore};
@@ -39,10 +39,10 @@
 //!
 //! # Actors
 //!
-//! Client, server and scheduler are faces of one runtime, [`AsynqSystem`]: a supervision tree that takes
-//! tasks from their queues, runs them, retries and schedules them. An application of actors spawns it
-//! under an actor of its own ([`AsynqSystemBuilder::spawn_linked`]), enqueues by message ([`EnqueueMsg`]), and may
-//! have actors as handlers, which keep state from task to task ([`HandlerActorSpec`]):
+//! A client, a server and a scheduler are each a front end of one runtime, [`AsynqSystem`]: a supervision tree that
+//! takes tasks from their queues, runs them, and retries and schedules them. An application built of actors can spawn
+//! the system under one of its actors ([`AsynqSystemBuilder::spawn_linked`]) and enqueue by message ([`EnqueueMsg`]).
+//! Its handlers can be actors too, which keep state from task to task ([`HandlerActorSpec`]):
 //!
 //! ```
 //! use asynq::{AsynqSystem, HandleTask, HandlerActorSpec, Task, memory::MemoryStore};
@@ -66,7 +66,7 @@
 //!         task: HandleTask,
 //!         count: &mut u32,
 //!     ) -> Result<(), ActorProcessingErr> {
-//!         // `None`: it is too late, the task was cancelled or ran out of time.
+//!         // `None` if the task was cancelled or ran out of time before this call.
 //!         if let Some((task, reply)) = task.start() {
 //!             *count += 1;
 //!             println!("{} is number {count}", task.get_type());
@@ -92,12 +92,12 @@
 //!
 //! | feature | default | adds |
 //! | --- | --- | --- |
-//! | `redis` | yes | Redis; without it there is the embedded broker alone |
+//! | `redis` | yes | Redis; without this feature, the embedded broker is the only storage |
 //! | `json` | yes | payloads and results as JSON, `TaskPayload` |
 //! | `macros` | yes | `#[derive(TaskPayload)]`, `#[task_handler]`, `#[task_handler_async]` |
 //! | `cluster` | yes | Redis Cluster |
 //! | `tls`, `sentinel` | | `rediss://`, Redis Sentinel |
-//! | `tower` | | layers of tower around handlers, services as handlers |
+//! | `tower` | | tower layers around handlers, tower services as handlers |
 //! | `testing` | | the test kit, for `[dev-dependencies]` |
 //! | `ractor-async-trait`, `ractor-cluster` | | support for applications that build ractor with these features |
 //!
@@ -105,7 +105,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`client`], [`server`], [`serve_mux`], [`scheduler`], [`inspector`] | the types named above, and what belongs to them |
+//! | [`client`], [`server`], [`serve_mux`], [`scheduler`], [`inspector`] | the types named above, and the types that they use |
 //! | [`task`] | tasks, their options and states |
 //! | [`config`] | settings of clients, servers and systems |
 //! | [`error`] | [`Error`], and the errors of each boundary |
@@ -113,23 +113,24 @@
 //! | [`aggregator`] | group aggregation: many tasks become one |
 //! | [`cron`] | cron specs |
 //! | [`redis`], [`memory`] | the storages |
-//! | [`info`], [`names`] | the values that tools show; the names of queues, tasks and groups |
-//! | [`broker`], [`inspect`] | the interface to a storage, for those who write one |
+//! | [`info`], [`names`] | the values that inspectors return; the names of queues, tasks and groups |
+//! | [`broker`], [`inspect`] | the interface to a storage, for those who implement one |
 //! | [`handler`] | handlers, and the hooks around them |
 //! | [`clock`], [`entropy`] | sources of time and randomness, for tests |
 //! | [`supervisor`] | supervision in OTP's terms, for actors of your own |
-//! | `testing`, `tower` | the test kit, the bridge to tower; features of these names |
+//! | `testing`, `tower` | the test kit and the bridge to tower, each behind the feature of its name |
 //! | [`prelude`] | the names that most programs need |
 //!
-//! [`base`], [`components`] and `broker::redis_broker` repeat some of these items under the paths that programs in the
-//! style of Go asynq use. New programs need none of them.
+//! [`base`], [`components`] and `broker::redis_broker` re-export some of these items under the paths that programs in
+//! the style of Go asynq use. New programs need none of them.
 //!
 //! # Spans
 //!
-//! Log lines, those of handlers too, are inside a [`tracing`](https://docs.rs/tracing) span:
+//! Every log line, including those of handlers, is inside a [`tracing`](https://docs.rs/tracing) span:
 //!
-//! - `task`, one for each run of a handler: `id`, `type`, `queue`. It is there at every level.
-//! - `actor`, one for each life of an actor of the tree, at level debug: `path`, as `system/work/processor`.
+//! - `task`, one for each run of a handler, with `id`, `type` and `queue`. It is enabled at every level.
+//! - `actor`, one for each life of an actor of the tree, at level debug, with `path`, such as
+//!   `system/work/processor`.
 
 pub mod client;
 pub mod inspector;
@@ -229,12 +230,13 @@ pub mod redis {
     pub use asynq_redis::{RedisBroker, RedisConnectionType};
 }
 
-/// The embedded broker: no server, same transitions; for development, tests and single binaries.
+/// The embedded broker, for development, tests and single programs. It makes the same transitions as Redis without a
+/// server.
 pub mod memory {
     pub use asynq_memory::{MemoryBroker, MemoryStore};
 }
 
-/// The interface to a storage, for those who write one or read it directly.
+/// The interface to a storage, for programs that implement a storage or read it directly.
 pub mod broker {
     pub use asynq_core::{
         TaskMessage,
@@ -250,7 +252,7 @@ pub mod broker {
     }
 }
 
-/// Supervision in OTP's terms, as the system has it, for actors of your own.
+/// Supervision in OTP's terms, for actors of your own. The system uses the same supervisors.
 pub mod supervisor {
     pub use asynq_actors::{SupervisedRef, Tree, supervisor::*};
 }

@@ -4,7 +4,7 @@
 use asynq_actors::{AsynqSystem, AsynqSystemBuilder, Exit};
 use asynq_core::{Connector, Error, Result};
 
-/// The system of a program that starts once. Dropped, it is shut down in the background.
+/// The system of a server or scheduler, which starts once. A system that is dropped is shut down in the background.
 pub(crate) enum Life {
     New,
     Active(Box<AsynqSystem>),
@@ -18,7 +18,7 @@ impl Life {
         Ok(())
     }
 
-    /// Lives until a signal, or until the system ends by itself, as `name`.
+    /// Runs until a signal, or until the system ends by itself. `name` is used in the error.
     pub(crate) async fn run(&mut self, name: &str) -> Result<()> {
         let Self::Active(system) = self else {
             return Err(Error::Lifecycle("not started"));
@@ -39,7 +39,7 @@ impl Life {
         }
     }
 
-    /// Returns whether the storage answers; opened for this question alone where nothing has started.
+    /// Checks that the storage answers. If nothing has started, the storage is opened for this check only.
     pub(crate) async fn ping(&self, connector: &dyn Connector) -> Result<()> {
         match self {
             Self::Active(system) => system.ping().await,

@@ -1,10 +1,9 @@
 //! Macros for handlers and payloads.
 
-/// Registers functions with `#[task_handler]` in a [`ServeMux`](crate::serve_mux::ServeMux), each for
-/// its pattern: `mux.handle_func(f::PATTERN, f)`.
+/// Registers functions with `#[task_handler]` in a [`ServeMux`](crate::serve_mux::ServeMux), each under its pattern,
+/// as `mux.handle_func(f::PATTERN, f)` does.
 ///
-/// The mux comes first, as a variable or field that is owned or `&mut`; a function may be named by its
-/// path.
+/// The first argument is the mux: a variable or field that is owned or `&mut`. A function can be named by its path.
 ///
 /// ```
 /// use asynq::{Result, ServeMux, Task, register_handlers, task_handler};
@@ -35,8 +34,8 @@ macro_rules! register_handlers {
     }};
 }
 
-/// As [`register_handlers!`](crate::register_handlers), for functions with `#[task_handler_async]`:
-/// `mux.route_on(f::PATTERN, f)`.
+/// Registers functions with `#[task_handler_async]`, as `mux.route_on(f::PATTERN, f)` does. The arguments are those
+/// of [`register_handlers!`](crate::register_handlers).
 ///
 /// ```
 /// use asynq::{ServeMux, Task, register_async_handlers, task_handler_async};
@@ -100,9 +99,7 @@ pub use asynq_macros::task_handler;
 ///
 /// struct Mailer;
 ///
-/// #[task_handler_async("email:send")]
-/// async fn send(email: Email, mailer: State<Mailer>) -> Result<(), std::fmt::Error> {
-///     // … gives what is to be sent to the mailer, and says whether it was.
+/// … sends the email with the mailer.
 ///     # let _: (String, State<Mailer>) = (email.to, mailer);
 ///     Ok(())
 /// }

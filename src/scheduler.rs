@@ -1,10 +1,10 @@
 //! Periodic tasks: [`Scheduler`] and [`PeriodicTaskManager`].
 //!
-//! Each tick of an entry is enqueued by exactly one of the schedulers of a [name](SchedulerConfig::name), in all
-//! processes together (in Go each of them enqueues it). Run as many as you like. Missed ticks, time zones and
-//! troubleshooting: `docs/periodic-tasks.md`.
+//! Schedulers with the same [name](SchedulerConfig::name) share their entries, in all processes: exactly one of them
+//! enqueues each tick. In Go, each of them enqueues it. You can run any number of schedulers.
+//! `docs/periodic-tasks.md` describes missed ticks, time zones and troubleshooting.
 //!
-//! An [`AsynqSystem`] can have a scheduler beside its handlers, see
+//! An [`AsynqSystem`] can have a scheduler in addition to its handlers, see
 //! [`AsynqSystemBuilder::scheduler`](crate::AsynqSystemBuilder::scheduler).
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -16,14 +16,14 @@ pub use asynq_core::{MissedTicks, OnConflict, PeriodicTaskConfig, PeriodicTaskCo
 
 use crate::life::Life;
 
-/// Interval at which a [`PeriodicTaskManager`] asks its provider by default.
+/// Default interval at which a [`PeriodicTaskManager`] calls its provider.
 const SYNC_INTERVAL: Duration = Duration::from_secs(3 * 60);
 
 /// Enqueues tasks at the times of cron specs (Go: `asynq.Scheduler`).
 ///
-/// A thin face over an [`AsynqSystem`], which lives in it from [`start`](Self::start) to
-/// [`shutdown`](Self::shutdown). It can be started once; after a shutdown make another. For the
-/// grammar of specs see [`CronSpec`](crate::cron::CronSpec).
+/// A thin front end of an [`AsynqSystem`], which runs from [`start`](Self::start) to [`shutdown`](Self::shutdown). A
+/// scheduler starts only once: after a shutdown, make another scheduler. For the grammar of specs see
+/// [`CronSpec`](crate::cron::CronSpec).
 ///
 /// ```
 /// use asynq::{Scheduler, SchedulerConfig, Task, memory::MemoryStore, scheduler::Tz};
@@ -46,7 +46,7 @@ pub struct Scheduler {
     life: Life,
 }
 
-/// Refuses a start, with Go's texts, unless it is the first.
+/// Refuses a second start, with Go's texts.
 fn may_start(life: &Life) -> Result<()> {
     match life {
         Life::New => Ok(()),
@@ -72,19 +72,20 @@ impl Scheduler {
         })
     }
 
-    /// Registers a task with its own options, to be enqueued at the times of the spec. Entries may be registered
-    /// before the start and while the scheduler runs; `@every` begins one period later, or earlier where the storage
-    /// remembers a last tick, whose phase is kept. Entries with the same spec, time zone, task and options are one:
-    /// each tick is enqueued once.
+    /// Registers a task, to be enqueued with its own options at the times of the spec. Entries can be registered
+    /// before the start and while the scheduler runs. The first tick of `@every` is one period later, or earlier if
+    /// the storage remembers a last tick, whose phase is then kept. Entries with the same spec, time zone, task and
+    /// options are one entry: each tick is enqueued once.
     ///
     /// # Errors
-    /// [`Error::Config`] names the spec and its fault; [`Error::Invalid`] names the field of the task or the option
-    /// and its limit.
+    /// [`Error::Config`] with the spec and its fault. [`Error::Invalid`] with the field of the task or option, and
+    /// its limit.
     pub fn register(&self, spec: &str, task: impl IntoTask) -> Result<EntryId> {
         self.handle.register(spec, task)
     }
 
-    /// Registers a task; the options given here override its own, one by one, and are those that the tools show.
+    /// Registers a task with options that override the task's own, one by one. Inspectors show the options given
+    /// here.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -92,7 +93,7 @@ impl Scheduler {
         self.handle.register_with(spec, task, options)
     }
 
-    /// Registers a task with a time zone, or a policy for missed ticks, of its own.
+    /// Registers a task with its own time zone or its own policy for missed ticks.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -100,8 +101,7 @@ impl Scheduler {
         self.handle.add(config)
     }
 
-    /// Unregisters an entry, and deletes its history. A tick that is being enqueued at that moment may still be
-    /// enqueued.
+    /// Unregisters an entry, and deletes its history. A tick whose enqueue has already begun may still be enqueued.
     ///
     /// # Errors
     /// [`Error::Lifecycle`], with Go's text, when there is no such entry.
@@ -109,15 +109,15 @@ impl Scheduler {
         self.handle.unregister(id)
     }
 
-    /// Returns a handle that registers and unregisters entries, as long as this scheduler lives.
+    /// Returns a handle that can register and unregister entries as long as this scheduler lives.
     #[must_use]
     pub fn handle(&self) -> SchedulerHandle {
         self.handle.clone()
     }
 
-    /// Starts, and returns when it runs. The storage is connected to in the background, with retries for as long as
-    /// it takes; ticks that are due from now on are enqueued up to five minutes late; for earlier ones see
-    /// [`MissedTicks`].
+    /// Starts, and returns when the scheduler runs. The scheduler connects to the storage in the background, and
+    /// retries for as long as necessary. Ticks that are due after the start are enqueued up to five minutes late. For
+    /// earlier ticks see [`MissedTicks`].
     ///
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Actor`] when its actors
@@ -144,8 +144,8 @@ impl Scheduler {
         self.life.run("scheduler").await
     }
 
-    /// Shuts down: ticks under way are finished or given up within seconds, entries and their histories are deleted,
-    /// as in Go. Without effect unless the scheduler runs.
+    /// Shuts down: the scheduler finishes or gives up the current ticks within seconds, and deletes its entries and
+    /// their histories, as in Go. Without effect unless the scheduler runs.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -153,10 +153,10 @@ impl Scheduler {
         self.life.shutdown().await;
     }
 
-    /// Checks that the storage answers. A closed scheduler does not ask, and succeeds, as in Go.
+    /// Checks that the storage answers. On a closed scheduler the check succeeds without a call, as in Go.
     ///
     /// # Errors
-    /// [`Error::Broker`] says why not.
+    /// [`Error::Broker`] with the reason.
     ///
     /// # Cancel safety
     /// Safe.
@@ -181,12 +181,13 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// A [`Scheduler`] whose entries come from a [provider](PeriodicTaskConfigProvider), which is asked at intervals (Go:
+/// A [`Scheduler`] whose entries come from a [provider](PeriodicTaskConfigProvider), which it calls at intervals (Go:
 /// `asynq.PeriodicTaskManager`).
 ///
-/// New entries are registered, and those that are gone are unregistered; the others keep their ids, times and
-/// histories. A provider that fails, panics, does not answer in time (30 s, or the sync interval if that is shorter)
-/// or gives an empty spec changes nothing. An entry that is not valid otherwise is logged and left out.
+/// Each call registers the new entries and unregisters those that the provider no longer returns. All others keep
+/// their ids, times and histories. Nothing changes if the provider fails, panics, does not answer in time (30 s, or
+/// the sync interval if that is shorter), or returns an empty spec. An entry with another fault is logged and left
+/// out.
 ///
 /// ```
 /// use asynq::{
@@ -234,21 +235,21 @@ impl PeriodicTaskManager {
         }
     }
 
-    /// Sets the configuration of its scheduler. Default: [`SchedulerConfig::new`].
+    /// Sets the configuration of the manager's scheduler. Default: [`SchedulerConfig::new`].
     #[must_use]
     pub fn config(mut self, config: SchedulerConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets how often the provider is asked, 1 s to 24 h. Default: 3 min.
+    /// Sets the interval between two calls of the provider, 1 s to 24 h. Default: 3 min.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.sync_interval = interval;
         self
     }
 
-    /// Asks the provider, and starts. The storage is connected to in the background.
+    /// Calls the provider, and starts. The manager connects to the storage in the background.
     ///
     /// # Errors
     /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all faults of
@@ -278,7 +279,7 @@ impl PeriodicTaskManager {
         self.life.run("scheduler").await
     }
 
-    /// Ends as [`Scheduler::shutdown`] does. Without effect unless it runs.
+    /// Shuts down as [`Scheduler::shutdown`] does. Without effect unless the manager runs.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.

@@ -12,9 +12,9 @@ use crate::life::Life;
 
 /// Takes tasks from their queues and runs them (Go: `asynq.Server`).
 ///
-/// A thin face over an [`AsynqSystem`], which lives in it from [`start`](Self::start) to
-/// [`shutdown`](Self::shutdown). It starts once; after a shutdown make another. A server that is dropped while it
-/// runs is shut down in the background, as long as the Tokio runtime lives.
+/// A thin front end of an [`AsynqSystem`], which runs from [`start`](Self::start) to [`shutdown`](Self::shutdown). A
+/// server starts only once: after a shutdown, make another server. A server that is dropped while it runs is shut
+/// down in the background, as long as the Tokio runtime lives.
 ///
 /// ```no_run
 /// use asynq::{Server, ServerConfig, Task, memory::MemoryStore};
@@ -60,24 +60,24 @@ impl Server {
         })
     }
 
-    /// Sets the aggregator, which makes one task out of the tasks of a group. Call it before the start.
+    /// Sets the aggregator, which combines the tasks of a group into one task. Call this method before the start.
     pub fn set_group_aggregator(&mut self, aggregator: impl GroupAggregator) {
         self.aggregator = Some(Arc::new(aggregator));
     }
 
-    /// Makes the start wait until the storage answers, for `within` at most, and fail if it does not. Call it before
-    /// the start. Default: the start does not wait, and the server connects in the background for as long as it
-    /// takes.
+    /// Makes the start wait until the storage answers, for `within` at most, and fail if the storage does not answer.
+    /// Call this method before the start. Default: the start does not wait, and the server connects in the background
+    /// for as long as necessary.
     pub fn set_connect_within(&mut self, within: Duration) {
         self.connect_within = Some(within);
     }
 
-    /// Starts, runs until TERM or INT, and shuts down; TSTP stops fetching, as in Go. Also returns when the server
-    /// ends by itself.
+    /// Starts, runs until TERM or INT, and shuts down. TSTP stops fetching, as in Go. The method also returns when
+    /// the server ends by itself.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start); [`Error::Actor`] when it ended by itself, because one of its actors failed
-    /// repeatedly.
+    /// Those of [`start`](Self::start). [`Error::Actor`] when the server ended by itself because one of its actors
+    /// failed repeatedly.
     ///
     /// # Cancel safety
     /// Not safe: if the future is dropped, the server keeps running, as after [`start`](Self::start).
@@ -86,17 +86,17 @@ impl Server {
         self.life.run("server").await
     }
 
-    /// Starts, and returns when all actors run. The storage is connected to in the background, with retries for as
-    /// long as it takes.
+    /// Starts, and returns when all actors run. The server connects to the storage in the background, and retries for
+    /// as long as necessary.
     ///
     /// # Errors
-    /// [`Error::Lifecycle`] when it was started before, with Go's texts; [`Error::Config`] with all faults of the
-    /// handler (see [`ServeMux`](crate::serve_mux::ServeMux)) at once; [`Error::Actor`] when its actors cannot start;
-    /// [`Error::Broker`] when the storage does not answer in [time](Self::set_connect_within), after which it may be
-    /// started again.
+    /// [`Error::Lifecycle`], with Go's texts, when the server was started before. [`Error::Config`] with all faults
+    /// of the handler (see [`ServeMux`](crate::serve_mux::ServeMux)) at once. [`Error::Actor`] when the actors of the
+    /// server cannot start. [`Error::Broker`] when the storage does not answer in [time](Self::set_connect_within);
+    /// the server can then be started again.
     ///
     /// # Cancel safety
-    /// Not safe: it may have started.
+    /// Not safe: the server may have started.
     pub async fn start(&mut self, handler: impl Handler) -> Result<()> {
         match &self.life {
             Life::New => {}
@@ -122,15 +122,15 @@ impl Server {
         self.life.start(builder).await
     }
 
-    /// Stops taking tasks; those taken run on. Without effect unless the server runs.
+    /// Stops taking tasks. Tasks that are already taken run on. Without effect unless the server runs.
     pub fn stop(&self) {
         if let Some(system) = self.life.system() {
             system.stop_fetching();
         }
     }
 
-    /// Shuts down: running tasks may go on for the shutdown timeout, and are then cancelled and given back. Takes
-    /// [`ServerConfig::shutdown_timeout`] and 6 s at most, see [`AsynqSystem::shutdown`]. Without effect unless the
+    /// Shuts down: running tasks continue for the shutdown timeout, and are then cancelled and given back. This takes
+    /// at most [`ServerConfig::shutdown_timeout`] plus 6 s, see [`AsynqSystem::shutdown`]. Without effect unless the
     /// server runs.
     ///
     /// # Cancel safety
@@ -139,10 +139,10 @@ impl Server {
         self.life.shutdown().await;
     }
 
-    /// Checks that the storage answers. A closed server does not ask, and succeeds, as in Go.
+    /// Checks that the storage answers. On a closed server the check succeeds without a call, as in Go.
     ///
     /// # Errors
-    /// [`Error::Broker`] says why not.
+    /// [`Error::Broker`] with the reason.
     ///
     /// # Cancel safety
     /// Safe.
@@ -203,7 +203,7 @@ impl ServerBuilder {
         self
     }
 
-    /// The Go-shaped name of [`storage`](Self::storage).
+    /// The name of [`storage`](Self::storage) in the style of Go.
     #[must_use]
     pub fn redis_config(self, connector: impl Connector) -> Self {
         self.storage(connector)
@@ -216,7 +216,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the aggregator, which makes one task out of the tasks of a group. Default: none.
+    /// Sets the aggregator, which combines the tasks of a group into one task. Default: none.
     #[must_use]
     pub fn group_aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(Arc::new(aggregator));

@@ -1,9 +1,8 @@
 //! [`TestKit`]: tests of applications that enqueue and handle tasks, without Redis and without waiting.
 //!
-//! Turn the feature on for tests alone: `asynq = { …, features = ["testing"] }` under
-//! `[dev-dependencies]`.
+//! Enable the feature for tests only: `asynq = { …, features = ["testing"] }` under `[dev-dependencies]`.
 //!
-//! # What was enqueued
+//! # Check what was enqueued
 //!
 //! ```
 //! use asynq::{Client, Result, Task, testing::TestKit};
@@ -29,7 +28,7 @@
 //! # }
 //! ```
 //!
-//! # What a handler does
+//! # Run a handler
 //!
 //! ```
 //! use asynq::{Error, Result, Task, testing::{End, TestKit}};
@@ -58,7 +57,7 @@
 //! # }
 //! ```
 //!
-//! # When the storage fails
+//! # Make the storage fail
 //!
 //! ```
 //! use asynq::{Error, Task, error::EnqueueError, testing::{EnqueueFault, TestKit}};
@@ -94,9 +93,9 @@ pub use storage::{EnqueueFault, TestConnector};
 /// Largest number of tasks that one [`drain`](TestKit::drain) runs.
 pub const MAX_DRAINED: usize = 10_000;
 
-/// A storage in memory with a clock of its own, a client on it, and what a test wants to know of both.
+/// A storage in memory with its own clock, a client of the storage, and assertions about its tasks.
 ///
-/// Each kit is a world of its own, so tests may run side by side. See the [module](self) for examples.
+/// Kits share nothing, so tests can run concurrently. See the [module](self) for examples.
 #[derive(Debug)]
 pub struct TestKit {
     shared: Arc<Shared>,
@@ -107,8 +106,8 @@ pub struct TestKit {
 }
 
 impl TestKit {
-    /// A kit whose clock stands still, at the whole second in which it was made, until
-    /// [`advance`](Self::advance) moves it.
+    /// Returns a kit whose clock stands still, at the whole second of the call, until [`advance`](Self::advance)
+    /// moves it.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its time enabled.
@@ -118,8 +117,8 @@ impl TestKit {
         Self::at(clock, false).await
     }
 
-    /// A kit whose clock is tokio's: for tests with paused time (`#[tokio::test(start_paused = true)]`),
-    /// in which sleeps of the code under test move it too.
+    /// Returns a kit whose clock is tokio's, for tests with paused time (`#[tokio::test(start_paused = true)]`).
+    /// Sleeps of the code under test then move the clock of the kit too.
     ///
     /// # Panics
     /// As [`new`](Self::new).
@@ -128,7 +127,7 @@ impl TestKit {
     }
 
     async fn at(clock: Clock, tokio_time: bool) -> Self {
-        // The same numbers each time, so that what is random in a run repeats.
+        // The entropy is seeded, so that random parts of a run repeat.
         let entropy = Entropy::seeded(0);
         let shared = Shared::new(Env { clock, entropy });
         let client = Client::new(TestConnector(Arc::clone(&shared))).await;
@@ -141,8 +140,8 @@ impl TestKit {
         }
     }
 
-    /// The settings of the server in whose place [`run_one`](Self::run_one) stands. What concerns a single
-    /// run counts: states, retry delay, error handler, what is a failure, unknown types.
+    /// Sets the settings that [`run_one`](Self::run_one) uses in place of a server's. Only those of a single run have
+    /// an effect: states, retry delay, error handler, the rule for failures, unknown types.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) with all faults at once.
@@ -151,35 +150,35 @@ impl TestKit {
         Ok(self)
     }
 
-    /// A client of the kit's storage.
+    /// Returns a client of the kit's storage.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Returns a connector for code under test that makes its own client, server or system. A server on a clock
-    /// that stands still takes tasks, and waits for ever where it waits for a time.
+    /// Returns a connector for code under test that makes its own client, server or system. On a clock that stands
+    /// still, a server takes tasks, but its waits for a time never end.
     #[must_use]
     pub fn connector(&self) -> TestConnector {
         TestConnector(Arc::clone(&self.shared))
     }
 
-    /// Looks into the storage: states, results, counters.
+    /// Returns an inspector of the storage: states, results, counters.
     #[must_use]
     pub fn inspector(&self) -> Inspector<MemoryBroker> {
         Inspector::new(Arc::new(self.shared.open_plain()))
     }
 
-    /// The kit's time.
+    /// Returns the time of the kit's clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.connector().env().clock.now()
     }
 
-    /// Moves the time forward; on tokio's time all that waits for it wakes up. Runs nothing by itself.
+    /// Moves the time forward. With tokio's time, all timers that become due fire. Runs no task by itself.
     ///
     /// # Panics
-    /// On tokio's time when that is not paused.
+    /// When the kit uses tokio's time and that time is not paused.
     pub async fn advance(&self, by: Duration) {
         if self.tokio_time {
             tokio::time::advance(by).await;
@@ -188,7 +187,7 @@ impl TestKit {
         }
     }
 
-    /// Moves the time forward to `at`; without effect when that is past.
+    /// Moves the time forward to `at`. Without effect when `at` has passed.
     ///
     /// # Panics
     /// As [`advance`](Self::advance).
@@ -199,33 +198,33 @@ impl TestKit {
         }
     }
 
-    /// The next enqueue that no earlier order concerns fails in this way, through whatever client of the
-    /// kit's storage. One order is for one task, also where many are enqueued at once.
+    /// Makes one enqueue fail in this way, through any client of the kit's storage. Each call affects one task, also
+    /// in a batch; several calls affect the next tasks in order.
     pub fn fail_next_enqueue(&self, fault: EnqueueFault) {
         self.shared.fail_next(fault);
     }
 
-    /// The tasks that were enqueued and not taken yet, in the order in which they were enqueued. A task that
-    /// was taken does not come back here, whatever became of it.
+    /// Returns the tasks that were enqueued and not yet taken, in the order of their enqueues. A task that was taken
+    /// never appears here again, whatever its outcome.
     #[must_use]
     pub fn enqueued(&self) -> Vec<EnqueuedTask> {
         self.shared.enqueued()
     }
 
-    /// A task of this type is [enqueued](Self::enqueued). More can be said of it at the answer; each
-    /// statement is checked at once.
+    /// Asserts that a task of this type is [enqueued](Self::enqueued). The methods of the returned value add
+    /// conditions, and each is checked at once.
     ///
     /// # Panics
-    /// When there is none; shows what is enqueued.
+    /// When there is no such task. The message lists the enqueued tasks.
     #[track_caller]
     pub fn assert_enqueued(&self, task_type: &str) -> Found {
         Found::of_type(self.enqueued(), task_type)
     }
 
-    /// No task of this type is [enqueued](Self::enqueued).
+    /// Asserts that no task of this type is [enqueued](Self::enqueued).
     ///
     /// # Panics
-    /// When there is one; shows what is enqueued.
+    /// When there is such a task. The message lists the enqueued tasks.
     #[track_caller]
     pub fn assert_not_enqueued(&self, task_type: &str) {
         let all = self.enqueued();
@@ -239,21 +238,22 @@ impl TestKit {
     /// Asserts that nothing is [enqueued](Self::enqueued).
     ///
     /// # Panics
-    /// When something is; shows it.
+    /// When a task is enqueued. The message lists the enqueued tasks.
     #[track_caller]
     pub fn assert_nothing_enqueued(&self) {
         let all = self.enqueued();
         assert!(all.is_empty(), "{}", enqueued::shown(&all));
     }
 
-    /// Takes one task that is due, runs it with its timeout, and writes how it ended, as a server would; in
-    /// the queues by name, in each the one that waits longest. `None`: none is due, or its queue is paused.
+    /// Takes one due task, runs it with its timeout, and writes its outcome, as a server does. Queues are searched in
+    /// the order of their names, and the task that has waited longest is taken. `None` if no task is due, or its
+    /// queue is paused.
     ///
-    /// The timeout runs on tokio's time, whatever the kit's clock is.
+    /// The timeout always uses tokio's time, independent of the kit's clock.
     ///
     /// # Panics
-    /// When the handler is [put together wrong](Handler::check), and when its end cannot be written, because
-    /// somebody else took the task meanwhile. A panic of the handler is a failure of its task.
+    /// When a [check](Handler::check) of the handler finds a fault, and when the outcome cannot be written because
+    /// other code has taken the task. A panic of the handler does not panic here: it is a failure of the task.
     ///
     /// # Cancel safety
     /// Not safe: a task that was taken stays active.
@@ -264,11 +264,12 @@ impl TestKit {
         run::run_one(&self.shared, &self.storage, &self.settings, &self.client, handler).await
     }
 
-    /// Runs tasks, those that handlers enqueue as well, until none is due; the ends in order. The time does
-    /// not move by itself: what is retried or delayed waits for [`advance`](Self::advance).
+    /// Runs tasks until none is due, including those that handlers enqueue. Returns the runs in order. The time does
+    /// not move by itself: retried and delayed tasks wait for [`advance`](Self::advance).
     ///
     /// # Panics
-    /// As [`run_one`](Self::run_one), and after [`MAX_DRAINED`] tasks: they make one another for ever.
+    /// As [`run_one`](Self::run_one). Also after [`MAX_DRAINED`] tasks, because the handlers seem to enqueue new
+    /// tasks without end.
     ///
     /// # Cancel safety
     /// As [`run_one`](Self::run_one).

@@ -1,25 +1,19 @@
 //! Middleware of the `tower` family around handlers: timeouts, limits, tracing and others.
 //!
-//! [`layered`] puts a layer around a handler; [`ServiceHandler`] makes a handler of any service.
+//! [`layered`] puts a layer around a handler, and [`ServiceHandler`] makes a handler of any service.
 //!
 //! ```
 //! use asynq::{Result, ServeMux, Task, tower::layered};
 //! use tower::limit::ConcurrencyLimitLayer;
 //!
 //! # fn main() -> Result<()> {
-//! let mut mux = ServeMux::new();
-//! mux.handle_func("email:", |task: Task| {
-//!     println!("{}", task.get_type());
-//!     Ok(())
-//! });
-//! // At most two of these at once, however many tasks the server runs.
-//! let handler = layered(mux, &ConcurrencyLimitLayer::new(2));
+//! At most two of these run at once, however many tasks the server runs.
 //! # let _: &dyn asynq::Handler = &handler;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Around handler actors it is the same, with [`HandlerActorSpec::around`](crate::HandlerActorSpec::around):
+//! [`HandlerActorSpec::around`](crate::HandlerActorSpec::around) puts a layer around handler actors:
 //!
 //! ```
 //! use asynq::{HandlerActorSpec, tower::layered};
@@ -44,11 +38,11 @@ use asynq_core::{BoxError, ConfigError, Error, Handler, Result, States, Task};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// A service as a handler. Each run has a clone of the service, waits until that is ready, and calls it;
-/// dropped at its deadline, the run gives back what it was ready with.
+/// A service as a handler. Each run clones the service, waits until the clone is ready, and calls it. A run that is
+/// dropped at its deadline drops its clone too, which releases what the clone had reserved.
 ///
-/// [`Error::skip_retry`], [`Error::revoke`] and [`Error::snooze`] keep their meaning however a layer wraps them
-/// (see [`Error::directive`]); any other error fails the task.
+/// [`Error::skip_retry`], [`Error::revoke`] and [`Error::snooze`] keep their meaning in any error of a layer that
+/// wraps them (see [`Error::directive`]). Any other error fails the task.
 pub struct ServiceHandler<S> {
     // Only cloned under the lock, so a service need not be `Sync`.
     service: Mutex<S>,
@@ -92,7 +86,7 @@ where
     }
 }
 
-/// A handler as a service, always ready; the innermost of [`layered`].
+/// A handler as a service that is always ready; the innermost service of [`layered`].
 #[derive(Clone)]
 pub struct HandlerService(Arc<dyn Handler>);
 
@@ -124,7 +118,7 @@ impl Service<Task> for HandlerService {
     }
 }
 
-/// A handler, a [`ServeMux`](crate::serve_mux::ServeMux) for example, inside of a layer. The server still
+/// A handler inside a layer, such as a [`ServeMux`](crate::serve_mux::ServeMux). The server still
 /// [checks](Handler::check) the handler itself.
 pub fn layered<L: Layer<HandlerService>>(handler: impl Handler, layer: &L) -> ServiceHandler<L::Service> {
     let inner = HandlerService::new(handler);

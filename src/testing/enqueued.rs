@@ -5,23 +5,24 @@ use std::{fmt, time::Duration};
 use asynq_core::{QueueName, TaskId, TaskInfo, TaskState};
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The most of a payload that is shown, in characters.
+/// Largest part of a payload that is shown, in characters.
 const SHOWN: usize = 200;
 
-/// A task that was enqueued and not run yet.
+/// A task that was enqueued and not yet run.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EnqueuedTask {
-    /// The answer to its enqueue.
+    /// The result of its enqueue.
     pub info: TaskInfo,
-    /// Time for which others of its type, payload and queue are refused, from when it is due; `None`: not unique.
+    /// Time for which other tasks of the same type, payload and queue are refused, from when this task is due. `None`
+    /// if it is not unique.
     pub unique_ttl: Option<Duration>,
     /// Time of the enqueue, by the kit's clock.
     pub enqueued_at: DateTime<Utc>,
 }
 
 impl EnqueuedTask {
-    /// Returns when it is to run, to the second, if that was in the future when it was enqueued.
+    /// Returns the time at which the task is due, to the second. `None` if that time had passed at the enqueue.
     #[must_use]
     pub fn process_at(&self) -> Option<DateTime<Utc>> {
         self.info
@@ -34,7 +35,7 @@ impl EnqueuedTask {
     }
 }
 
-/// One line: type, id, queue, payload, time, and the options that are not the default ones.
+/// Writes one line: type, id, queue, payload, time, and the options that differ from the defaults.
 impl fmt::Display for EnqueuedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { info, unique_ttl, .. } = self;
@@ -81,8 +82,8 @@ fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
-/// The enqueued tasks that fit all that was said so far; at least one. Each statement narrows them down, and
-/// panics when none is left, showing all that is enqueued. So the chain needs no end.
+/// The enqueued tasks that satisfy all conditions so far; at least one. Each condition narrows the tasks, and panics
+/// if none is left. The panic message lists all enqueued tasks. A chain of conditions needs no final call.
 #[derive(Clone, Debug)]
 pub struct Found {
     all: Vec<EnqueuedTask>,
@@ -101,7 +102,7 @@ impl Found {
         start.matching(format!("type {task_type:?}"), |task| task.info.task_type == task_type)
     }
 
-    /// Requires a rule of your own; `what` names the rule when no task fits.
+    /// Requires a condition of your own. `what` describes it in the panic message.
     ///
     /// # Panics
     /// When none fits.
@@ -131,7 +132,7 @@ impl Found {
         self.matching(what, |task| task.info.payload == payload)
     }
 
-    /// Requires a JSON payload of this value; the order of fields and white space do not count.
+    /// Requires a JSON payload equal to this value. The order of fields and white space do not matter.
     ///
     /// # Panics
     /// When none fits, and when the value cannot be written as JSON.
@@ -171,8 +172,8 @@ impl Found {
         self.matching("no delay", |task| task.info.state == TaskState::Pending)
     }
 
-    /// Requires a task that runs this long after its enqueue. Times are floored to seconds, so less than one second
-    /// less fits too.
+    /// Requires a task that is due this long after its enqueue. Times are rounded down to seconds, so a delay that is
+    /// shorter by less than one second fits too.
     ///
     /// # Panics
     /// When none fits.
@@ -185,7 +186,7 @@ impl Found {
         })
     }
 
-    /// Requires a task that is to run at this time, to the second.
+    /// Requires a task that is due at this time, to the second.
     ///
     /// # Panics
     /// When none fits.
@@ -207,7 +208,7 @@ impl Found {
         })
     }
 
-    /// Requires a task that is unique for this time.
+    /// Requires a task that is unique for this duration.
     ///
     /// # Panics
     /// When none fits.
@@ -272,7 +273,7 @@ impl Found {
     /// Asserts that exactly this number of tasks fit.
     ///
     /// # Panics
-    /// When it is another number.
+    /// When the number differs.
     #[track_caller]
     pub fn times(self, count: usize) -> Self {
         assert!(
@@ -288,7 +289,7 @@ impl Found {
     /// Asserts that exactly one task fits.
     ///
     /// # Panics
-    /// When more do.
+    /// When more than one task fits.
     #[track_caller]
     pub fn once(self) -> Self {
         self.times(1)
@@ -301,7 +302,7 @@ impl Found {
     }
 }
 
-/// Lists all tasks, one a line.
+/// Lists all tasks, one per line.
 pub(super) fn shown(all: &[EnqueuedTask]) -> String {
     if all.is_empty() {
         return "nothing is enqueued".to_owned();

@@ -1,4 +1,4 @@
-//! One task, taken and run as a server would.
+//! Takes and runs one task as a server does.
 
 use std::{
     any::Any,
@@ -29,20 +29,20 @@ use tokio::sync::oneshot;
 use super::storage::{KitStorage, Shared};
 use crate::client::Client;
 
-/// Least delay of a task that no handler is for, and the most that is added to it; as in a server.
+/// Shortest delay of a task without a handler, and the longest random time that is added; as in a server.
 const GIVEN_BACK: Duration = Duration::from_secs(5);
 
-/// A task that was run, and how that ended.
+/// A task that was run, and the end of its run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Ran {
-    /// The task as it was taken: active, and `retried` counts the runs before.
+    /// The task as it was taken: active, with the number of earlier retries in `retried`.
     pub task: TaskInfo,
     /// The end of the run.
     pub end: End,
 }
 
-/// The end of a run, and so the fate of the task.
+/// The end of a run, which decides the next state of the task.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum End {
@@ -52,29 +52,29 @@ pub enum End {
     Retried {
         /// Time of the next run, in whole seconds.
         at: DateTime<Utc>,
-        /// The failure; a panic is [`Error::Panic`], a timeout [`Error::DeadlineExceeded`].
+        /// The failure. A panic is [`Error::Panic`], and a timeout is [`Error::DeadlineExceeded`].
         error: Error,
     },
-    /// The run failed for good: no retry was left, or [`Error::skip_retry`].
+    /// The run failed and the task is archived: no retry was left, or the handler returned [`Error::skip_retry`].
     Archived {
         /// The failure.
         error: Error,
     },
-    /// [`Error::revoke`]: the task is gone.
+    /// The handler returned [`Error::revoke`], and the task is deleted.
     Revoked {
         /// The reason.
         error: Error,
     },
-    /// Put off without using up a retry: [`Error::snooze`], or no handler knows its type and
-    /// [`UnknownTask::GiveBack`] is set.
+    /// The task is delayed without using up a retry: the handler returned [`Error::snooze`], or no handler knows the
+    /// type and [`UnknownTask::GiveBack`] is set.
     Snoozed {
-        /// Time until which it is kept, in whole seconds.
+        /// Time until which the task is delayed, in whole seconds.
         until: DateTime<Utc>,
     },
 }
 
 impl End {
-    /// Returns whether it is [`Done`](Self::Done).
+    /// Returns whether the run ended with [`Done`](Self::Done).
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
@@ -106,7 +106,7 @@ impl ResultSink for Results {
     }
 }
 
-/// Takes the task that waits longest in the first queue, by name, that has one.
+/// Takes the task that has waited longest, from the first queue by name that has one.
 async fn take(storage: &KitStorage) -> Option<LeasedTask> {
     for queue in storage.queues().await.ok()? {
         while storage.forward(&queue, MAX_BATCH).await.is_ok_and(|moved| moved.more) {}
@@ -131,7 +131,7 @@ pub(super) async fn run_one(
     let LeasedTask { message, lease, .. } = taken;
     let info = TaskInfo::from_message(&lease.queue, &lease.id, &message, TaskState::Active, None, None);
     let deadline = run_deadline(&message, taken.deadline, shared.env.clock.now());
-    // Code that cannot be broken off holds the sender: the run is over when nobody does.
+    // Code that cannot be aborted keeps the sender: the run is over when the sender is dropped.
     let (held, over) = oneshot::channel::<()>();
     let hold: Arc<dyn Any + Send + Sync> = Arc::new(held);
     let parts = ContextParts {
@@ -163,7 +163,7 @@ pub(super) async fn run_one(
     };
     cancel.cancel();
     drop(hold);
-    // An error is what it waits for: nobody sends.
+    // Nothing is ever sent, so this returns with an error when the sender is dropped.
     let _ = over.await;
     let (end, outcome) = outcome(shared, settings, &message, &task, ended).await;
     let settlement = Settlement {
@@ -180,7 +180,7 @@ pub(super) async fn run_one(
     Some(Ran { task: info, end })
 }
 
-/// Returns what a server would do (`asynq_actors`' runs and router).
+/// Returns the outcome that a server would write (as the runs and the router of `asynq_actors`).
 async fn outcome(
     shared: &Shared,
     settings: &Settings,
@@ -219,18 +219,18 @@ async fn outcome(
             }
         }
         Outcome::Archive { .. } => End::Archived { error },
-        // Nothing else becomes of an error.
+        // An error has no other outcome.
         _ => End::Revoked { error },
     };
     (end, outcome)
 }
 
-/// Cuts fractions of a second, as the storage does.
+/// Drops the fraction of a second, as the storage does.
 fn whole_second(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(at.timestamp(), 0).unwrap_or(at)
 }
 
-/// A panic is a failure like any other.
+/// Turns a panic of the handler into a failure.
 async fn caught(work: impl Future<Output = Result<()>>) -> Result<()> {
     let mut work = pin!(work);
     poll_fn(|cx| {

@@ -1,5 +1,5 @@
-//! The storage of the kit's clients and servers: the embedded broker, and a record of what is enqueued. It can be
-//! told to fail.
+//! The storage of the kit's clients and servers: the embedded broker, with a record of the enqueued tasks. It can be
+//! made to fail.
 
 use std::{
     collections::VecDeque,
@@ -26,19 +26,19 @@ use bytes::Bytes;
 
 use super::EnqueuedTask;
 
-/// A failure of one enqueue; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue). A scheduler
-/// that gets no answer tries the same tick again.
+/// A failure of one enqueue; see [`TestKit::fail_next_enqueue`](super::TestKit::fail_next_enqueue). A scheduler that
+/// receives no answer tries the same tick again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnqueueFault {
-    /// The storage refuses it: [`BrokerError::OutOfMemory`] in [`Error::Broker`](crate::Error::Broker). The
+    /// The storage refuses the enqueue: [`BrokerError::OutOfMemory`] in [`Error::Broker`](crate::Error::Broker). The
     /// task is not enqueued.
     Refused,
-    /// The request never arrives, and the caller cannot know: [`EnqueueError::Unknown`] in
+    /// The request never arrives, and the caller cannot know this: [`EnqueueError::Unknown`] in
     /// [`Error::Enqueue`](crate::Error::Enqueue). The task is not enqueued.
     TimedOut,
-    /// The request arrives, and the caller cannot know: the same [`EnqueueError::Unknown`]. The task is enqueued,
-    /// so a caller who tries again with another id doubles it.
+    /// The request arrives, but its answer does not: the same [`EnqueueError::Unknown`]. The task is enqueued, so a
+    /// caller that tries again with another id enqueues it twice.
     AnswerLost,
 }
 
@@ -80,7 +80,7 @@ impl Shared {
         lock(&self.enqueued).clone()
     }
 
-    /// The same request may come twice: the client sends again what had no answer.
+    /// The same request may arrive twice, because the client sends a request without an answer again.
     fn enters(&self, info: TaskInfo, unique_ttl: Option<Duration>) {
         let task = EnqueuedTask {
             enqueued_at: self.env.clock.now(),
@@ -103,14 +103,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Opens the storage of a [`TestKit`](super::TestKit), for code under test that makes its own
-/// [`Client`](crate::client::Client), [`Server`](crate::server::Server) or
-/// [`AsynqSystem`](crate::AsynqSystem). What is built on it lives in the kit's time.
+/// [`Client`](crate::client::Client), [`Server`](crate::server::Server) or [`AsynqSystem`](crate::AsynqSystem). They
+/// use the kit's time.
 #[derive(Clone, Debug)]
 pub struct TestConnector(pub(super) Arc<Shared>);
 
 #[async_trait]
 impl Connector for TestConnector {
-    /// The storage has one time, the kit's, whatever the caller's is.
+    /// The storage uses only the kit's time, whatever time the caller uses.
     async fn connect(&self, _env: Env) -> Result<Arc<dyn Storage>, BrokerError> {
         Ok(Arc::new(self.0.open()))
     }
@@ -124,7 +124,7 @@ impl Connector for TestConnector {
     }
 }
 
-/// One connection: everything passes, but enqueues that are told to fail.
+/// A connection that forwards every call, except enqueues that are made to fail.
 #[derive(Debug)]
 pub(super) struct KitStorage {
     inner: MemoryBroker,
