@@ -1,4 +1,4 @@
-//! The aggregator that a user provides: it makes one task out of the tasks of a group.
+//! The aggregator of the application, which combines the tasks of a group into one task.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -12,26 +12,26 @@ pub const MAX_AGGREGATIONS: usize = 3;
 
 /// Makes one task out of the tasks of a group.
 ///
-/// Async functions and closures from `(String, Vec<Task>)`, the group and its tasks, to
-/// [`Result<Task>`](Result) are aggregators too; [`GroupAggregatorFunc`] makes one of a function
-/// that is not async.
+/// Async functions and closures from `(String, Vec<Task>)`, the group and its tasks, to [`Result<Task>`](Result) are
+/// aggregators too. [`GroupAggregatorFunc`] makes an aggregator of a function that is not async.
 ///
-/// The answer is enqueued with its own options, but in the queue of the group, as in Go; with a
-/// group of its own it is a member there. Members and answer change places in one step. When there
-/// is no answer, because of an error, a panic or the time limit, or when it cannot be enqueued, no
-/// task is lost: all members are back in their group after a wait, and are aggregated anew. The wait is one
-/// second, and twice as long after each further failure of the group, up to two minutes, and then up to the
-/// next look at the group. So the same tasks may be given more than once. When the server stops or crashes
-/// meanwhile, they are back when the time of their set is over, two to three minutes later, as in Go.
+/// The returned task is enqueued with its own options, but in the queue of the group, as in Go. If it names a group
+/// of its own, it joins that group. One step removes the members and enqueues the returned task.
+///
+/// No task is lost if the aggregation fails, because of an error, a panic, the time limit, or a returned task that
+/// cannot be enqueued. All members then return to their group after a wait, and are aggregated again. The wait is one
+/// second after the first failure of the group, and doubles with each further failure, up to two minutes. Then the
+/// members wait for the next check of the group. An aggregator can therefore receive the same tasks more than once.
+/// If the server stops or crashes during an aggregation, the members return when the time of their set is over, two
+/// to three minutes later, as in Go.
 ///
 /// The future is dropped at its next await point when it takes longer than
-/// [`group_timeout`](crate::ServerConfig::group_timeout), when the server stops, or when the set
-/// was lost to another server because the storage was away.
+/// [`group_timeout`](crate::ServerConfig::group_timeout), when the server stops, or when another server has taken
+/// over the set because this one could not reach the storage.
 #[async_trait]
 pub trait GroupAggregator: Send + Sync + 'static {
-    /// Makes one task out of `tasks`: type, payload and headers of the members, at least one; those
-    /// that joined in an earlier second come first. Called for up to [`MAX_AGGREGATIONS`] sets at
-    /// once.
+    /// Combines `tasks` into one task. There is at least one; each has its type, payload and headers. Tasks that
+    /// joined in an earlier second come first. Up to [`MAX_AGGREGATIONS`] calls run at once.
     ///
     /// # Errors
     /// Any error leaves the tasks in their group.
@@ -60,9 +60,9 @@ type AggregateFn = dyn Fn(&str, &[Task]) -> Result<Task> + Send + Sync;
 
 /// A [`GroupAggregator`] made of a function that is not async (Go: `GroupAggregatorFunc`).
 ///
-/// It is called on a thread where it may block, never on one that runs async tasks. A call that has begun cannot be
-/// interrupted: past its time limit its answer is dropped, and it counts among the [`MAX_AGGREGATIONS`] until it has
-/// really ended. The end of the tokio runtime does not wait for it, and the end of the process ends it.
+/// The function is called on a thread where it may block, never on one that runs async tasks. A call that has begun
+/// cannot be interrupted. After the time limit its result is dropped, and it counts toward [`MAX_AGGREGATIONS`] until
+/// it returns. The end of the tokio runtime does not wait for the call, and the end of the process ends it.
 ///
 /// ```
 /// use asynq::{GroupAggregatorFunc, Task};

@@ -1,8 +1,8 @@
-//! Threads for code that may block: the functions of users that are not async.
+//! Threads for code that may block: application functions that are not async.
 //!
-//! The end of a tokio runtime waits for its own blocking threads, for ever where one never ends. So this code runs
-//! on the blocking threads of a runtime that is used for nothing else and never ends: the process ends with `main`,
-//! whatever its handlers do.
+//! The end of a tokio runtime waits for its blocking threads, for ever if one of them never ends. Code that may block
+//! therefore runs on the blocking threads of a separate runtime, which is used for nothing else and never ends. The
+//! process then ends with `main`, even if a handler still blocks.
 
 use std::{sync::OnceLock, time::Instant};
 
@@ -16,25 +16,27 @@ use crate::error::{Error, Result};
 /// Name of the threads in debuggers and lists of threads.
 pub(crate) const THREAD_NAME: &str = "asynq-blocking";
 
-/// The most threads. No limit to speak of: servers run as many handlers at once as their `concurrency` says.
+/// Largest number of threads. In effect there is no limit: `concurrency` limits the handlers that a server runs at
+/// once.
 const MAX_THREADS: usize = 1 << 20;
 
-/// Runs code on a thread where it may block. There it finds the runtime and the span of the caller as the current
-/// ones. Its panic is a panic of the caller.
+/// Runs code on a thread where it may block. On this thread, the caller's runtime and span are the current ones. A
+/// panic of the code is a panic of the caller.
 ///
 /// # Errors
-/// What the code returns; [`Error::Canceled`] where it will never be run, because its threads are gone.
+/// The error that the code returns. [`Error::Canceled`] if the code will never run because its threads are gone.
 ///
 /// # Panics
-/// Outside of a tokio runtime, and where the system gives no first thread.
+/// Outside of a tokio runtime, and if the system cannot create a first thread.
 ///
 /// # Cancel safety
-/// Dropped, code that has begun goes on, and what it returns is dropped; code that has not begun is dropped.
+/// If the future is dropped, code that has begun continues, and its result is dropped. Code that has not begun never
+/// runs.
 pub(crate) async fn run<T: Send + 'static>(code: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let caller = Handle::current();
     let threads = match pool() {
         Some(pool) if !is_paused(&caller) => pool.clone(),
-        // Paused time moves on as soon as the runtime has nothing to do, unless code blocks on threads of its own.
+        // Paused time advances as soon as the runtime is idle, unless code blocks on threads of that runtime.
         _ => caller.clone(),
     };
     run_on(&threads, caller, code).await
@@ -61,7 +63,7 @@ async fn run_on<T: Send + 'static>(
     }
 }
 
-/// A call, which is not begun any more once its caller is gone, with its runtime perhaps.
+/// A call that never begins if its caller is gone, for example with the caller's runtime.
 struct Call<T>(JoinHandle<T>);
 
 impl<T> Drop for Call<T> {
@@ -84,7 +86,7 @@ fn pool() -> Option<&'static Handle> {
     pool.as_ref().map(Runtime::handle)
 }
 
-/// Returns a runtime of which nothing is used but its blocking threads.
+/// Returns a runtime of which only the blocking threads are used.
 fn threads(most: usize) -> std::io::Result<Runtime> {
     Builder::new_current_thread()
         .thread_name(THREAD_NAME)
@@ -92,10 +94,10 @@ fn threads(most: usize) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Returns whether tokio's time is paused, as tests have it. Tokio does not tell, but paused time stands still while
-/// that of the system moves.
+/// Returns whether tokio's time is paused, as in tests. Tokio has no function for this, but paused time stands still
+/// while the time of the system advances.
 fn is_paused(runtime: &Handle) -> bool {
-    /// Some microseconds at the least, and the system's time moves in steps of one or less.
+    /// At least some microseconds, because the system's time advances in steps of up to one microsecond.
     const LOOKS: u32 = 1 << 16;
 
     // No other kind of runtime can be paused.

@@ -1,4 +1,4 @@
-//! Cancel requests that say what becomes of the task.
+//! Cancel requests, with the fate of the cancelled task.
 
 use std::{fmt, str::FromStr};
 
@@ -6,11 +6,11 @@ use crate::broker::CallToken;
 
 /// The fate of a task whose run is cancelled on request, unless the run succeeds or revokes its task.
 ///
-/// Only servers of ours read it: a Go server retries the task, whatever was asked for.
+/// Only servers of this library know this value. A Go server always retries the task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Then {
-    /// The task is retried as after any failure, and archived if it has no retries left. Go knows no other end.
+    /// The task is retried as after any failure, and archived if it has no retries left. Go has only this case.
     #[default]
     Retry,
     /// The task is archived, whatever retries it has left.
@@ -33,22 +33,22 @@ impl Then {
         }
     }
 
-    /// The value of the field that keeps a request for the run of a task that was taken with this token.
+    /// Returns the value of the field `x:cancel` for the run that was taken with this token.
     #[must_use]
     pub fn encode(self, token: &str) -> String {
         format!("{self} {token}")
     }
 
-    /// Returns whether a task that last failed at this time, in Unix seconds, has had another run since it was taken
-    /// with this token: no run that was taken with it fails after the lease that it names and leaves it there. A Go
-    /// server does, which recovers the task, and may take it, without a look at the token.
+    /// Returns whether the run of this token is over, given the time of the task's last failure in Unix seconds. A
+    /// run that fails after the lease in its token removes the token from the task. If a token is older than the last
+    /// failure, a Go server has recovered the task, and perhaps taken it, and left the token.
     #[must_use]
     pub fn is_over(token: &str, last_failed_at: i64) -> bool {
         CallToken::lease_in(token).is_some_and(|until| last_failed_at >= until.0)
     }
 
-    /// Reads the field that keeps a request. `None` if it holds something else, or a request for another run
-    /// than that of the task that was taken with this token.
+    /// Parses the field `x:cancel`. `None` if the value is not a request, or is a request for a run with another
+    /// token.
     #[must_use]
     pub fn decode(field: &[u8], token: &str) -> Option<Self> {
         let (then, of) = std::str::from_utf8(field).ok()?.split_once(' ')?;
@@ -82,10 +82,11 @@ impl FromStr for Then {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cancelled {
-    /// The request is kept with the task, which a server of ours runs: unless the run succeeds or revokes its task,
-    /// the task ends as was asked for.
+    /// The request is kept with the task, which one of our servers runs. The task ends as requested, unless the run
+    /// succeeds or revokes it.
     Kept,
-    /// Servers were told, and nothing is kept: a Go server runs the task. It cancels the run and retries the task.
+    /// The request was published but not kept, because a Go server runs the task. It cancels the run and retries the
+    /// task.
     Told,
 }
 

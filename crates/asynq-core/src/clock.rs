@@ -1,4 +1,4 @@
-//! Time, injected: the system's, tokio's (paused in tests), or one moved by hand.
+//! Injected time: the system's, tokio's (paused in tests), or a time moved by hand.
 
 mod jumps;
 
@@ -15,11 +15,11 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 pub use self::jumps::Jumps;
 
-/// A source of the current time. Cheap to clone; clones share one clock.
+/// A source of the current time. Cheap to clone; all clones share one clock.
 ///
-/// The [system's](Self::system) clock shows the host's wall clock until a storage that keeps time of its own,
-/// as Redis does, is connected. From then on it runs on the host's monotonic clock and is corrected by the
-/// storage's time alone, so that a step of the host's wall clock moves no lease, no cut-off and no schedule.
+/// The [system's](Self::system) clock shows the host's wall clock until the program connects to a storage that keeps
+/// its own time, as Redis does. After that it runs on the host's monotonic clock, and only the storage's time
+/// corrects it. A step of the host's wall clock then moves no lease, no cut-off and no schedule.
 #[derive(Clone)]
 pub struct Clock(Arc<Source>);
 
@@ -55,7 +55,7 @@ impl Host {
         nanos(self.origin.elapsed())
     }
 
-    /// Returns what `base` is, or would be, were the clock to run by itself from now on.
+    /// Returns the value of `base`, or the value that it would have if the clock began to run by itself now.
     fn base(&self) -> i64 {
         match self.base.load(Ordering::Acquire) {
             FOLLOWS_THE_WALL => unix_nanos((self.wall)()).saturating_sub(self.elapsed()),
@@ -89,13 +89,13 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Returns how long from this moment until `at`; zero if it had passed.
+    /// Returns the time from now until `at`; zero if `at` has passed.
     #[must_use]
     pub fn until(&self, at: DateTime<Utc>) -> Duration {
         (at - self.now).to_std().unwrap_or(Duration::ZERO)
     }
 
-    /// Returns how long the clock will have run at `at`; at this moment if that had passed.
+    /// Returns the reading of [`steady`](Self::steady) at `at`; the present reading if `at` has passed.
     #[must_use]
     pub fn steady_at(&self, at: DateTime<Utc>) -> Duration {
         self.steady.saturating_add(self.until(at))
@@ -113,8 +113,7 @@ impl Clock {
         Self::with_wall(Utc::now)
     }
 
-    /// As [`system`](Self::system), but the host's wall clock is what `wall` tells: for tests that play its
-    /// steps.
+    /// Like [`system`](Self::system), but `wall` provides the host's wall clock, for tests that simulate its steps.
     #[must_use]
     pub fn with_wall(wall: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         Self(Arc::new(Source::System(Host {
@@ -125,9 +124,9 @@ impl Clock {
         })))
     }
 
-    /// The wall clock's time now in whole milliseconds, from here on moved by tokio's clock:
-    /// `tokio::time::pause` and `advance` drive it. Tokio's timers have milliseconds too, so what is due after
-    /// a span is due when a sleep of that span is over.
+    /// Returns a clock that starts at the present wall clock time, in whole milliseconds, and then follows tokio's
+    /// clock: `tokio::time::pause` and `advance` control it. Tokio's timers also count milliseconds, so a time that
+    /// is due after a duration is due when a sleep of that duration ends.
     #[must_use]
     pub fn tokio() -> Self {
         Self::tokio_at(Utc::now().trunc_subsecs(3))
@@ -142,7 +141,7 @@ impl Clock {
         }))
     }
 
-    /// A clock that stands at `start` until [`advance`](Self::advance) moves it.
+    /// Returns a clock that shows `start` until [`advance`](Self::advance) moves it.
     #[must_use]
     pub fn manual(start: DateTime<Utc>) -> Self {
         let start = start.timestamp_nanos_opt().unwrap_or(0);
@@ -164,9 +163,10 @@ impl Clock {
         }
     }
 
-    /// Returns how long this clock has run. No correction and no step of a wall clock changes it, so it measures
-    /// spans: a lease lasts until a reading of this. On the system's clock it is monotonic time, which may
-    /// stand still while the host is suspended; on a manual one, how far that was moved, zero at least.
+    /// Returns the time for which this clock has run. Corrections and steps of a wall clock do not change it, so it
+    /// measures durations: a lease lasts until a reading of this method. The system's clock returns monotonic time,
+    /// which may stand still while the host is suspended. A manual clock returns the duration by which it was moved,
+    /// and at least zero.
     #[must_use]
     pub fn steady(&self) -> Duration {
         match &*self.0 {
@@ -179,7 +179,7 @@ impl Clock {
         }
     }
 
-    /// Both [`now`](Self::now) and [`steady`](Self::steady), of the same moment.
+    /// Returns [`now`](Self::now) and [`steady`](Self::steady) at the same moment.
     #[must_use]
     pub fn read(&self) -> Reading {
         match &*self.0 {
@@ -191,8 +191,8 @@ impl Clock {
         }
     }
 
-    /// Returns what the clock showed, or will show, at a reading of [`steady`](Self::steady), with the
-    /// correction that is in force now.
+    /// Returns the time that the clock showed, or will show, at a reading of [`steady`](Self::steady), with the
+    /// present correction.
     #[must_use]
     pub fn at(&self, steady: Duration) -> DateTime<Utc> {
         let read = self.read();
@@ -201,7 +201,7 @@ impl Clock {
         read.now.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// The host's wall clock, uncorrected. Virtual and manual clocks show [`now`](Self::now).
+    /// Returns the host's wall clock without correction. Virtual and manual clocks return [`now`](Self::now).
     #[must_use]
     pub fn wall(&self) -> DateTime<Utc> {
         match &*self.0 {
@@ -210,28 +210,28 @@ impl Clock {
         }
     }
 
-    /// Returns whether tokio's clock moves it, which stands still or leaps in tests.
+    /// Returns whether this clock follows tokio's clock, which can stand still or jump in tests.
     #[must_use]
     pub fn is_virtual(&self) -> bool {
         matches!(&*self.0, Source::Virtual { .. })
     }
 
-    /// Moves a manual clock forward; the others move by themselves and ignore it.
+    /// Moves a manual clock forward. Other clocks move by themselves and ignore the call.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { nanos: now, .. } = &*self.0 {
             now.fetch_add(nanos(by), Ordering::Relaxed);
         }
     }
 
-    /// Sets a manual clock, forward or back; the others move by themselves and ignore it.
+    /// Sets a manual clock, forward or back. Other clocks move by themselves and ignore the call.
     pub fn set(&self, to: DateTime<Utc>) {
         if let Source::Manual { nanos, .. } = &*self.0 {
             nanos.store(to.timestamp_nanos_opt().unwrap_or(0), Ordering::Relaxed);
         }
     }
 
-    /// Sets the system's clock `offset` ahead of the host's wall clock as that is now. From here on it runs by
-    /// itself, whatever becomes of the wall clock. Virtual and manual clocks ignore it.
+    /// Sets the system's clock `offset` ahead of the present wall clock of the host. After that it runs by itself,
+    /// independent of the wall clock. Virtual and manual clocks ignore the call.
     pub fn set_offset(&self, offset: TimeDelta) {
         if let Source::System(host) = &*self.0 {
             let offset = offset.num_nanoseconds().unwrap_or(0);
@@ -241,8 +241,8 @@ impl Clock {
         }
     }
 
-    /// Lets the system's clock run by itself from now on, as it stands, whatever becomes of the wall clock: a
-    /// storage that keeps time agrees with it. Without effect where it does so already.
+    /// Makes the system's clock run by itself from now on, independent of the wall clock, because a storage that
+    /// keeps time agrees with its present time. Without effect if it already runs by itself.
     pub fn hold(&self) {
         if let Source::System(host) = &*self.0 {
             // Who set it meanwhile knew more.
@@ -252,8 +252,8 @@ impl Clock {
         }
     }
 
-    /// Corrects the system's clock: it was `time` at the reading `at` of [`steady`](Self::steady). From here on
-    /// it runs by itself. Virtual and manual clocks ignore it.
+    /// Corrects the system's clock: at the reading `at` of [`steady`](Self::steady) the time was `time`. After that
+    /// it runs by itself. Virtual and manual clocks ignore the call.
     pub fn correct(&self, time: DateTime<Utc>, at: Duration) {
         if let Source::System(host) = &*self.0 {
             let base = unix_nanos(time).saturating_sub(nanos(at));
@@ -263,7 +263,7 @@ impl Clock {
         }
     }
 
-    /// The sum of the corrections since [`set_offset`](Self::set_offset), and what was set there.
+    /// Returns the sum of the corrections since [`set_offset`](Self::set_offset), plus the offset set there.
     #[must_use]
     pub fn offset(&self) -> TimeDelta {
         match &*self.0 {
@@ -308,11 +308,11 @@ pub fn unix_nanos(at: DateTime<Utc>) -> i64 {
     at.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 
-/// A time to the millisecond, rounded up, where it has a fraction of a second: Unix milliseconds. `None` where
-/// its Unix second says it all.
+/// Returns the Unix milliseconds of a time, rounded up, if the time has a fraction of a second. `None` if it is a
+/// whole second.
 ///
-/// Times on the wire are whole seconds, floored as Go does. What lies beyond is kept in fields of our own, so
-/// that nothing we do is earlier than asked.
+/// Times on the wire are whole seconds, rounded down as in Go. Fields of our own keep the fraction, so that nothing
+/// happens earlier than requested.
 #[must_use]
 pub fn exact_millis(at: DateTime<Utc>) -> Option<i64> {
     let nanos = at.timestamp_subsec_nanos();
@@ -322,8 +322,8 @@ pub fn exact_millis(at: DateTime<Utc>) -> Option<i64> {
     })
 }
 
-/// The time that [`exact_millis`] told of one whose Unix second is `secs`; `None` if it is of another time, as
-/// where a Go program has written the second since.
+/// Returns the time that [`exact_millis`] returned for a time whose Unix second is `secs`. `None` if the milliseconds
+/// belong to another second, for example because a Go program has since written the second.
 #[must_use]
 pub fn from_exact_millis(secs: i64, millis: i64) -> Option<DateTime<Utc>> {
     let beyond = millis.checked_sub(secs.checked_mul(1000)?)?;

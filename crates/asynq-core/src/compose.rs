@@ -1,6 +1,6 @@
-//! Composition: makes the request that a broker takes from a task and its options; all checks are here.
+//! Composition of the request that a broker takes, from a task and its options. All checks are in this module.
 //!
-//! Order of checks and defaults as in Go's `client.go`; the limits that Go lacks are ours.
+//! The order of the checks and the defaults are those of Go's `client.go`. Limits that Go does not have are ours.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::{
     task::Task,
 };
 
-/// Checks a task with the options of the call and makes the request that is sent. The encoded message has at
-/// most [`DEFAULT_MAX_MESSAGE_BYTES`].
+/// Checks a task with the options of the call, and returns the request to send. The encoded message has at most
+/// [`DEFAULT_MAX_MESSAGE_BYTES`].
 ///
 /// # Errors
 /// [`TaskError`] names the field and the limit.
@@ -30,7 +30,7 @@ pub fn compose(task: &Task, call: &TaskOptions, env: &Env) -> Result<EnqueueRequ
     compose_within(task, call, env, DEFAULT_MAX_MESSAGE_BYTES)
 }
 
-/// [`compose`] with another limit for the encoded message, in bytes.
+/// Like [`compose`], with another limit for the encoded message, in bytes.
 ///
 /// # Errors
 /// [`TaskError`] names the field and the limit.
@@ -153,7 +153,8 @@ fn in_range(field: &'static str, at: DateTime<Utc>) -> Result<DateTime<Utc>, Tas
     }
 }
 
-/// The deadline of a task; `exact` is the one that its message holds floored to seconds, where that is known.
+/// Returns the deadline of a task. The message has it rounded down to seconds, and `exact` is the exact one if it is
+/// known.
 #[must_use]
 pub fn task_deadline(message: &TaskMessage, exact: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     (message.deadline != 0).then(|| {
@@ -166,9 +167,9 @@ pub fn task_deadline(message: &TaskMessage, exact: Option<DateTime<Utc>>) -> Opt
     })
 }
 
-/// Returns when a run that starts now must have ended (Go: `processor.go`, `computeDeadline`): the earlier
-/// of timeout and deadline; 30 minutes where a message has neither. `exact` is as in [`task_deadline`]. Never
-/// earlier than in Go, which floors `now` where there are both.
+/// Returns the time by which a run that starts now must end (Go: `processor.go`, `computeDeadline`): the earlier of
+/// timeout and deadline, or after 30 minutes if the message has neither. `exact` is as in [`task_deadline`]. The time
+/// is never earlier than in Go, which rounds `now` down if the message has both.
 #[must_use]
 pub fn run_deadline(message: &TaskMessage, exact: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
     let limit = MAX_DURATION.as_secs() as i64;

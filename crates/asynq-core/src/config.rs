@@ -23,18 +23,18 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownTask {
-    /// The task fails with [`Error::HandlerNotFound`](crate::Error::HandlerNotFound), as in Go: a retry is used,
-    /// and when none is left it is archived.
+    /// The task fails with [`Error::HandlerNotFound`](crate::Error::HandlerNotFound), as in Go. The failure uses up a
+    /// retry, and archives the task if no retry is left.
     #[default]
     Fail,
-    /// The task is put back for 5 to 10 s, so that another server that knows the type can take it. No retry is
-    /// used, and it is no failure: it is put back until a server knows the type, or it is deleted.
+    /// The task is delayed by 5 to 10 s, so that another server that knows the type can take it. This uses up no
+    /// retry and counts no failure. It repeats until a server knows the type or the task is deleted.
     GiveBack,
 }
 
-/// Settings of a server or an `AsynqSystem`. Setters never fail, but for
-/// [`group_grace_period`](Self::group_grace_period); [`validate`](Self::validate) reports every
-/// fault at once, and whatever takes a config calls it.
+/// Settings of a server or an `AsynqSystem`. Setters never fail, except
+/// [`group_grace_period`](Self::group_grace_period). [`validate`](Self::validate) returns all faults at once. Every
+/// constructor that takes settings calls it.
 ///
 /// Names and defaults are those of Go's `asynq.Config` unless said otherwise.
 #[derive(Clone)]
@@ -105,7 +105,7 @@ impl ServerConfig {
         Self::default()
     }
 
-    /// Sets how many tasks run at once, 1 to [`MAX_CONCURRENCY`]. Default: the number of usable CPUs.
+    /// Sets the number of tasks that run at once, 1 to [`MAX_CONCURRENCY`]. Default: the number of usable CPUs.
     #[must_use]
     pub fn concurrency(mut self, tasks: usize) -> Self {
         self.concurrency = tasks;
@@ -114,7 +114,7 @@ impl ServerConfig {
 
     /// Sets the queues and their priorities, 1 to [`MAX_PRIORITY`]. Default: `default` with 1.
     ///
-    /// Each free slot draws its queue with a probability proportional to the priority, unless
+    /// Each free slot picks its queue at random, with a probability proportional to the priority, unless
     /// [`strict_priority`](Self::strict_priority) is set.
     #[must_use]
     pub fn queues<K: Into<String>>(mut self, queues: impl IntoIterator<Item = (K, i32)>) -> Self {
@@ -132,8 +132,8 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how long to wait before looking again when all queues are empty and the storage cannot
-    /// wake us: half to one and a half times this. 1 ms to 1 h, default 1 s.
+    /// Sets the pause between two checks when all queues are empty and the storage cannot notify us: half to one and
+    /// a half times this value. 1 ms to 1 h, default 1 s.
     #[must_use]
     pub fn task_check_interval(mut self, interval: Duration) -> Self {
         self.task_check_interval = interval;
@@ -147,18 +147,18 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how long running tasks may go on after a shutdown began. Then they are cancelled, given 2 s
-    /// of grace, dropped, and given back to their queue. 0 to 24 h, default 8 s.
+    /// Sets the time for which running tasks may continue after a shutdown began. After this time they are cancelled,
+    /// get 2 s of grace, and are dropped and given back to their queue. 0 to 24 h, default 8 s.
     ///
-    /// The whole shutdown takes no longer than this and 6 s, 14 s by default, whatever handlers and the
-    /// storage do. Where a supervisor of processes kills what does not end in time, give it that long.
+    /// The whole shutdown takes at most this time plus 6 s, 14 s by default, whatever handlers and the storage do. If
+    /// a process supervisor kills programs that do not end in time, give it at least that long.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
     }
 
-    /// Sets how often completed tasks whose retention is over are looked for. 1 ms to 24 h, default 8 s.
+    /// Sets the interval at which completed tasks whose retention has ended are deleted. 1 ms to 24 h, default 8 s.
     #[must_use]
     pub fn janitor_interval(mut self, interval: Duration) -> Self {
         self.janitor_interval = interval;
@@ -172,43 +172,42 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how often leases are extended and the server shows itself, 10 ms to 10 s; the lease is 30 s.
-    /// Default: 5 s (a constant in Go).
+    /// Sets the interval at which leases are extended and the server publishes itself, 10 ms to 10 s. A lease lasts
+    /// 30 s. Default: 5 s (a constant in Go).
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = interval;
         self
     }
 
-    /// Sets how often tasks of dead servers are looked for, and damage is repaired; also once at the start. 10 ms to
-    /// 24 h, default 60 s (a constant in Go).
+    /// Sets the interval at which tasks of dead servers are recovered and damage is repaired. This also happens once
+    /// at the start. 10 ms to 24 h, default 60 s (a constant in Go).
     #[must_use]
     pub fn recoverer_interval(mut self, interval: Duration) -> Self {
         self.recoverer_interval = interval;
         self
     }
 
-    /// Sets how long a lease must have been over before its task is taken from its owner, 0 to 1 h.
-    /// Default: 30 s (a constant in Go). Below it, clocks that disagree can run a task twice.
+    /// Sets the time between the end of a lease and the recovery of its task, 0 to 1 h. Default: 30 s (a constant in
+    /// Go). With less time, clocks that disagree can cause a task to run twice.
     #[must_use]
     pub fn recover_grace(mut self, grace: Duration) -> Self {
         self.recover_grace = grace;
         self
     }
 
-    /// Sets how often outcomes whose write failed are retried, 10 ms to 1 min. Default: 1 s (5 s in Go).
+    /// Sets the interval at which failed writes of outcomes are retried, 10 ms to 1 min. Default: 1 s (5 s in Go).
     #[must_use]
     pub fn syncer_interval(mut self, interval: Duration) -> Self {
         self.syncer_interval = interval;
         self
     }
 
-    /// Sets how long no task must have joined a group before its tasks are aggregated, 1 s to 100 years;
-    /// fractions of a second are cut. Each new task begins it anew. Default: 1 min.
+    /// Sets the grace period of a group: its tasks are aggregated when no task has joined for this time. 1 s to 100
+    /// years; fractions of a second are dropped. Default: 1 min.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) outside of this range (Go panics). The only setter
-    /// that can fail.
+    /// [`Error::Config`](crate::Error::Config) outside of this range (Go panics). No other setter can fail.
     pub fn group_grace_period(mut self, quiet: Duration) -> Result<Self> {
         if !(MIN_DURATION..=MAX_DURATION).contains(&quiet) {
             let fault = ConfigFault {
@@ -221,24 +220,24 @@ impl ServerConfig {
         Ok(self)
     }
 
-    /// Sets how long the oldest task of a group may wait, even if others keep joining: 0 (no limit) or
-    /// 1 s to 100 years; fractions of a second are cut. Default: no limit.
+    /// Sets the longest wait of the oldest task of a group, even if other tasks keep joining: 0 (no limit) or 1 s to
+    /// 100 years; fractions of a second are dropped. Default: no limit.
     #[must_use]
     pub fn group_max_delay(mut self, delay: Duration) -> Self {
         self.group_max_delay = delay;
         self
     }
 
-    /// Sets the size at which a group is full: that many tasks, the oldest, are then aggregated at once, and never
-    /// more together. 0, the default: 10,000, which is also the most; the rest stays in the group and is aggregated
-    /// next. (Go has no such limit.)
+    /// Sets the size of a full group. That number of tasks, the oldest ones, are then aggregated at once, and never
+    /// more together. 0, the default, means 10,000, which is also the maximum. Further tasks stay in the group for
+    /// the next aggregation. (Go has no such limit.)
     #[must_use]
     pub fn group_max_size(mut self, tasks: u32) -> Self {
         self.group_max_size = tasks;
         self
     }
 
-    /// Sets how often groups are looked at, 10 ms to 1 h. Default: 7 s, or the grace period if that is
+    /// Sets the interval at which groups are checked, 10 ms to 1 h. Default: 7 s, or the grace period if that is
     /// shorter (as in Go, where it cannot be set).
     #[must_use]
     pub fn group_check_interval(mut self, interval: Duration) -> Self {
@@ -246,15 +245,15 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how long the aggregator may take for the tasks of one set, 1 s to 24 h; beyond it they
-    /// return to their group. Default: 30 min (in Go 2 min, a constant).
+    /// Sets the time limit of the aggregator for the tasks of one set, 1 s to 24 h. After it the tasks return to
+    /// their group. Default: 30 min (in Go 2 min, a constant).
     #[must_use]
     pub fn group_timeout(mut self, limit: Duration) -> Self {
         self.group_timeout = limit;
         self
     }
 
-    /// Sets how long to wait before the next attempt of a failed task. Default: Go's formula, see
+    /// Sets the delay before the next attempt of a failed task. Default: Go's formula, see
     /// [`default_retry_delay`](crate::handler::default_retry_delay).
     #[must_use]
     pub fn retry_delay(mut self, delay: RetryDelay) -> Self {
@@ -276,14 +275,14 @@ impl ServerConfig {
         self
     }
 
-    /// Sets a health check, which is called at intervals with the answer of the storage. Default: none.
+    /// Sets a health check, which is called at intervals with the state of the storage. Default: none.
     #[must_use]
     pub fn health_check(mut self, check: HealthCheck) -> Self {
         self.health_check = Some(check);
         self
     }
 
-    /// Sets how often the storage's health is checked, 10 ms to 1 h. Default: 15 s.
+    /// Sets the interval of the health check, 10 ms to 1 h. Default: 15 s.
     #[must_use]
     pub fn health_check_interval(mut self, interval: Duration) -> Self {
         self.health_check_interval = interval;
@@ -297,21 +296,21 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how large a [result](crate::TaskContext::write_result) of a handler, and the encoded message of an
-    /// aggregated task, may be, in bytes; 1 KiB to 510 MiB. Beyond it a result is
-    /// refused with [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `result`, and an aggregation fails.
-    /// Default: 16 MiB.
+    /// Sets the limit of a handler's [result](crate::TaskContext::write_result), and of the encoded message of an
+    /// aggregated task, in bytes; 1 KiB to 510 MiB. A larger result is refused with
+    /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `result`, and a larger aggregated task fails the
+    /// aggregation. Default: 16 MiB.
     ///
-    /// A result must reach the storage while the lease stands that the task has when it is sent: within 30 s at
-    /// the least.
+    /// A result must reach the storage before the end of the lease that the task has when the result is sent, at
+    /// least 30 s later.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 
-    /// Sets a value that all handlers share, found by its type: by [`State`](crate::extract::State) arguments and
-    /// [`TaskContext::states`](crate::TaskContext::states) (Go: `BaseContext`). One of each type.
+    /// Sets a value that all handlers share (Go: `BaseContext`). [`State`](crate::extract::State) arguments and
+    /// [`TaskContext::states`](crate::TaskContext::states) find it by its type. There is one value of each type.
     #[must_use]
     pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
         self.states.insert(state);

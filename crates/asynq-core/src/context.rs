@@ -1,4 +1,4 @@
-//! The context of a handler's run: facts about the run, and calls that it may make.
+//! The context of a handler's run: its properties, and the calls that it may make.
 
 use std::{
     any::Any,
@@ -33,8 +33,8 @@ pub trait ResultSink: Send + Sync + 'static {
         DEFAULT_MAX_MESSAGE_BYTES
     }
 
-    /// Stores how far the run has come, in per cent and in words, with the time now. The values keep to
-    /// the limits of [`Progress`](crate::Progress).
+    /// Stores the progress of the run, in per cent and in words, with the present time. The values are within the
+    /// limits of [`Progress`](crate::Progress).
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -58,8 +58,8 @@ struct Inner {
     runtime: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// Keeps a run from ending: its task keeps its slot and its lease, and no outcome is written, until all of these are
-/// dropped. For code that cannot be interrupted.
+/// A guard that keeps a run from ending, for code that cannot be interrupted. Until all guards of the run are
+/// dropped, its task keeps its slot and its lease, and no outcome is written.
 #[derive(Clone)]
 pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] Option<Arc<dyn Any + Send + Sync>>);
 
@@ -137,7 +137,7 @@ impl TaskContext {
         &self.0.queue
     }
 
-    /// Returns how many retries were used before this run; 0 in the first (Go: `GetRetryCount`).
+    /// Returns the number of retries used before this run; 0 in the first run (Go: `GetRetryCount`).
     #[must_use]
     pub fn retried(&self) -> u32 {
         self.0.retried
@@ -155,8 +155,8 @@ impl TaskContext {
         self.0.deadline
     }
 
-    /// Waits until the run is to end: cancel request, deadline, lost lease or shutdown. A handler
-    /// that cannot be dropped at an await point (blocking code) looks here.
+    /// Waits until the run must end, because of a cancel request, a deadline, a lost lease or a shutdown. Use it in a
+    /// handler that cannot be dropped at an await point, such as blocking code.
     ///
     /// # Cancel safety
     /// Safe.
@@ -170,8 +170,8 @@ impl TaskContext {
         self.0.cancel.is_cancelled()
     }
 
-    /// Keeps the run from ending until it is dropped; for code that cannot be interrupted, on a thread of its own.
-    /// Without effect once the run is over.
+    /// Returns a guard that keeps the run from ending until the guard is dropped, for code that cannot be
+    /// interrupted, on a thread of its own. Without effect after the end of the run.
     #[must_use]
     pub fn hold(&self) -> Hold {
         Hold(self.0.hold.upgrade())
@@ -190,15 +190,14 @@ impl TaskContext {
         self.0.runtime.as_deref()?.downcast_ref()
     }
 
-    /// Stores bytes as the task's result, replacing an earlier one; the number of bytes. The
-    /// result of a task without retention goes with the task on success, as in Go. A result travels whole: it
-    /// must reach the storage while the lease stands that the task has when it is sent, 30 s at the least.
+    /// Stores bytes as the task's result in place of an earlier one, and returns their number. If the task has no
+    /// retention, success deletes the result with the task, as in Go. A result is sent as a whole: it must reach the
+    /// storage before the end of the lease that the task has when it is sent, at least 30 s later.
     ///
     /// # Errors
-    /// [`TaskError::TooLarge`] inside [`Error::Invalid`], without any effect,
-    /// for a result beyond [`max_message_bytes`](crate::ServerConfig::max_message_bytes);
-    /// [`Error::Canceled`] when the run is to end; [`Error::Settle`] when the task is no longer
-    /// ours or the storage failed.
+    /// [`TaskError::TooLarge`] inside [`Error::Invalid`], without any effect, for a result beyond
+    /// [`max_message_bytes`](crate::ServerConfig::max_message_bytes). [`Error::Canceled`] when the run must end.
+    /// [`Error::Settle`] when the task is no longer ours or the storage failed.
     ///
     /// # Cancel safety
     /// Not safe: it may have been written.
@@ -211,15 +210,15 @@ impl TaskContext {
         Ok(self.0.results.write(result).await?)
     }
 
-    /// Tells how far the run has come, in per cent (0 to 100) and in words (at most
-    /// [`MAX_PROGRESS_NOTE`](progress::MAX_PROGRESS_NOTE) bytes, may be empty), in place of what was told
-    /// before. Tools show it as [`TaskInfo::progress`](crate::TaskInfo::progress); Go asynq does not know
-    /// it. Each call is a write to the storage: once a second is plenty.
+    /// Reports the progress of the run in place of the last report: in per cent (0 to 100), and in words (at most
+    /// [`MAX_PROGRESS_NOTE`](progress::MAX_PROGRESS_NOTE) bytes, may be empty). Inspectors show it as
+    /// [`TaskInfo::progress`](crate::TaskInfo::progress); Go asynq ignores it. Each call writes to the storage, so
+    /// once per second is enough.
     ///
     /// # Errors
-    /// [`TaskError::TooLarge`] inside [`Error::Invalid`], without any effect,
-    /// for values beyond the limits; [`Error::Canceled`] when the run is to end; [`Error::Settle`] when
-    /// the task is no longer ours or the storage failed.
+    /// [`TaskError::TooLarge`] inside [`Error::Invalid`], without any effect, for values beyond the limits.
+    /// [`Error::Canceled`] when the run must end. [`Error::Settle`] when the task is no longer ours or the storage
+    /// failed.
     ///
     /// # Cancel safety
     /// Not safe: it may have been written.

@@ -1,4 +1,4 @@
-//! Cron specs with the meaning that they have in Go: robfig/cron v3, standard parser.
+//! Cron specs with the meaning of Go's robfig/cron v3, standard parser.
 
 pub(crate) mod duration;
 mod error;
@@ -22,8 +22,8 @@ pub use error::MAX_SPEC;
 pub use self::error::{CronError, CronField, DurationFault, FieldFault};
 use self::fields::Fields;
 
-/// A cron spec: the times at which a periodic task is due. Grammar and meaning are those of Go's robfig/cron v3
-/// (standard parser), which Go asynq uses.
+/// A cron spec: the times at which a periodic task is due. Grammar and meaning are those of robfig/cron v3 (standard
+/// parser), which Go asynq uses.
 ///
 /// ```
 /// use asynq::cron::{CronSpec, Tz};
@@ -44,29 +44,29 @@ use self::fields::Fields;
 ///
 /// # Grammar
 ///
-/// Five fields between white space: minute 0-59, hour 0-23, day of month 1-31, month 1-12 or `jan`-`dec`,
-/// day of week 0-6 from Sunday or `sun`-`sat`; names in any case. A field is a list with commas of `*` (or `?`,
-/// which is the same), `n` and `a-b`, each with a step if wanted: `*/15`, `10-30/5`; `n/5` is
-/// from `n` to the maximum. A list of nothing (`,`) matches nothing.
+/// A spec has five fields, separated by white space: minute 0-59, hour 0-23, day of month 1-31, month 1-12 or
+/// `jan`-`dec`, day of week 0-6 from Sunday or `sun`-`sat`. Names can be in upper or lower case. A field is a list,
+/// separated by commas, of `*` (or `?`, which is the same), `n` and `a-b`. Each can have a step: `*/15`, `10-30/5`.
+/// `n/5` is from `n` to the maximum. An empty list (`,`) matches nothing.
 ///
-/// If the day of month or the day of week has a star (without a step above one), a day must match
-/// both. If neither has, one of the two is enough: `0 0 13 * fri` is each 13th and each Friday.
+/// If the day of month or the day of week has a star (without a step above one), a day must match both fields. If
+/// neither has a star, a match of one field is enough: `0 0 13 * fri` is each 13th and each Friday.
 ///
-/// Instead of the fields: `@yearly` or `@annually`, `@monthly`, `@weekly` (Sunday), `@daily` or `@midnight`,
-/// `@hourly`; or `@every` with a Go duration such as `90s` or `1h30m`. Its fractions of a second are cut
-/// off, and less than a second is one.
+/// Instead of the fields, a spec can be `@yearly` or `@annually`, `@monthly`, `@weekly` (Sunday), `@daily` or
+/// `@midnight`, or `@hourly`. It can also be `@every` with a Go duration such as `90s` or `1h30m`, without fractions
+/// of a second and at least one second.
 ///
-/// Before all that, `CRON_TZ=` or `TZ=` with the name of a time zone in the IANA database and a blank. No
-/// name is UTC. `Local` is as no prefix.
+/// A spec can begin with `CRON_TZ=` or `TZ=`, the name of a time zone in the IANA database, and a blank. An empty
+/// name means UTC. `Local` has the same effect as no prefix.
 ///
 /// # When the clocks change
 ///
-/// A time that is skipped does not come on that day; a time that is repeated comes twice. What comes every
-/// hour comes once in each real hour. Where the skipped hour begins at midnight, or a change is not of a whole
-/// hour, Go misses some times, and so does `CronSpec`.
+/// When the clocks change, a skipped time is left out on that day, and a repeated time occurs twice. A spec that is
+/// due every hour is due once in each real hour. If the skipped hour begins at midnight, or the change is not of a
+/// whole hour, Go misses some times, and so does `CronSpec`.
 ///
-/// The rules of the zones are those of the `chrono-tz` crate, which change with its version. From 2100 on
-/// they have no changes.
+/// The rules of the zones are those of the `chrono-tz` crate, and change with its version. From 2100 on they have no
+/// clock changes.
 ///
 /// # Differences from Go
 ///
@@ -100,8 +100,8 @@ impl CronSpec {
     /// Reads a spec, see above for what it may be.
     ///
     /// # Errors
-    /// [`CronError`] with the field and the text at fault, for the same specs that Go refuses, or panics on, and
-    /// for those said above.
+    /// [`CronError`] with the field and the text at fault, for the specs that Go refuses or panics on, and for the
+    /// exceptions above.
     ///
     /// ```
     /// use asynq::cron::CronSpec;
@@ -138,14 +138,14 @@ impl CronSpec {
         &self.text
     }
 
-    /// The zone of the `CRON_TZ=` or `TZ=` prefix. `None` without one, and for `Local`: the fields
-    /// are read in the zone of the time that [`next_after`](Self::next_after) is asked about.
+    /// Returns the zone of the `CRON_TZ=` or `TZ=` prefix. `None` without a prefix and for `Local`: the fields are
+    /// then read in the zone of the time that is passed to [`next_after`](Self::next_after).
     #[must_use]
     pub fn timezone(&self) -> Option<Tz> {
         self.timezone
     }
 
-    /// The period of an `@every`: whole seconds, at least one, at most some 292 years.
+    /// Returns the period of an `@every`: whole seconds, at least one, at most about 292 years.
     #[must_use]
     pub fn every(&self) -> Option<Duration> {
         match self.plan {
@@ -154,13 +154,13 @@ impl CronSpec {
         }
     }
 
-    /// The first time after `from`, always a later one and a whole second. For an `@every`, `from` plus the
-    /// period, rounded down to the second.
+    /// Returns the first time after `from`, which is always later than `from` and a whole second. For an `@every` it
+    /// is `from` plus the period, rounded down to the second.
     ///
-    /// `None` if there is none up to the end of the fifth year after that of `from` (30 February never comes),
-    /// or it would be beyond what chrono can express.
+    /// `None` if there is no such time until the end of the fifth year after that of `from` (30 February never
+    /// occurs), or if chrono cannot express the time.
     ///
-    /// Quick also for a time that never comes: some thousand instants are looked at.
+    /// Fast also if there is no such time: the search checks some thousand instants.
     ///
     /// ```
     /// use asynq::cron::{CronSpec, Tz};

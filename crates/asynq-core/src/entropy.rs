@@ -17,12 +17,12 @@ use rand::{
 pub struct Entropy(Arc<Mutex<Source>>);
 
 enum Source {
-    /// Randomness of the operating system: nobody can guess an id drawn from it by others.
+    /// The randomness of the operating system. An id drawn from it cannot be guessed from other ids.
     System(BlockRng<Blocks>),
     Seeded(SmallRng),
 }
 
-/// Asks the operating system for a block at a time: few ids then cost a system call.
+/// Reads a block at a time from the operating system, so that one system call serves many ids.
 struct Blocks;
 
 impl BlockRngCore for Blocks {
@@ -76,7 +76,7 @@ impl Entropy {
         Self(Arc::new(Mutex::new(Source::System(blocks))))
     }
 
-    /// A stream that is the same for the same seed, on machines of the same word size.
+    /// Returns a stream that depends only on the seed, on machines of the same word size.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Source::Seeded(SmallRng::seed_from_u64(seed)))))

@@ -41,12 +41,12 @@ pub struct ConfigFault {
 
 /// The public error of Asynq for Rust.
 ///
-/// In a handler, `?` on any boxable error works through [`Error::other`]; the answer decides what
-/// happens to the task: a plain error retries, [`Error::skip_retry`] archives,
-/// [`Error::revoke`] drops the task without retry or archive, [`Error::snooze`] puts it off. The three keep
-/// their meaning when they are wrapped: see [`Error::directive`].
+/// In a handler, `?` on any error that can be boxed works through [`Error::other`]. The returned error decides the
+/// fate of the task. A plain error retries it. [`Error::skip_retry`] archives it, [`Error::revoke`] deletes it
+/// without a retry, and [`Error::snooze`] delays it. These three keep their meaning when they are wrapped: see
+/// [`Error::directive`].
 ///
-/// `Debug` shows the text with all causes, as `main` does with an error that it returns.
+/// `Debug` shows the text with all causes, because `main` prints the `Debug` form of an error that it returns.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -65,21 +65,21 @@ pub enum Error {
     /// A configuration was refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A payload that is not the JSON the handler expects, or a value that is not writable as JSON.
+    /// The payload is not the JSON that the handler expects, or a value cannot be written as JSON.
     #[error("payload is not the expected JSON: {0}")]
     Json(#[source] BoxError),
     /// An error of the user's own; its text is what is stored in the task.
     #[error(transparent)]
     Handler(BoxError),
-    /// Archive the task now, whatever retries are left. The text stored is that of the reason. Made by
+    /// Archives the task now, even if retries are left. The stored text is that of the reason. Made by
     /// [`skip_retry`](Self::skip_retry).
     #[error("{}", .0.text())]
     SkipRetry(#[source] Directed),
-    /// Drop the task: neither retry nor archive. Counts as processed, as in Go. Made by
+    /// Deletes the task without retry or archive. The task counts as processed, as in Go. Made by
     /// [`revoke`](Self::revoke).
     #[error("{}", .0.text())]
     Revoke(#[source] Directed),
-    /// Run the task again after a while; no retry is used up. Made by [`snooze`](Self::snooze).
+    /// Runs the task again after a delay, without using up a retry. Made by [`snooze`](Self::snooze).
     #[error("{}", .0.text())]
     Snooze(#[source] Directed),
     /// The handler panicked. The text is that of Go's `PanicError`.
@@ -115,8 +115,8 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    /// An error of the user's own; a plain failure, retried while retries are left. One that is an
-    /// [`Error`] in a box comes out of it.
+    /// Wraps an error of the application. It is a plain failure, which is retried while retries are left. A boxed
+    /// [`Error`] is returned unchanged.
     pub fn other(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Self>() {
             Ok(own) => *own,
@@ -134,8 +134,8 @@ impl Error {
         Self::Revoke(Directed::revoke(error.into()))
     }
 
-    /// Snoozes the task: it runs again after `delay` (to the second), and no retry is used. Ours; Go needs an
-    /// `IsFailure` and a `RetryDelayFunc` for it.
+    /// Snoozes the task: it runs again after `delay` (to the second), without using up a retry. Go needs an
+    /// `IsFailure` and a `RetryDelayFunc` for this.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self::Snooze(Directed::snooze(delay))

@@ -5,8 +5,8 @@ use std::fmt::{self, Write as _};
 /// Largest number of characters of a text that an error shows.
 pub const MAX_SHOWN: usize = 100;
 
-/// A text as errors show it: all of up to [`MAX_SHOWN`] characters, of a longer one the first of them and how many
-/// bytes there are. Displayed as it is, debugged in quotes.
+/// A text in the form that errors show: the whole text if it has up to [`MAX_SHOWN`] characters, otherwise its first
+/// characters and its size in bytes. `Display` writes it as it is, and `Debug` writes it in quotes.
 ///
 /// ```
 /// use asynq_core::excerpt::Excerpt;

@@ -1,4 +1,5 @@
-//! Arguments of task handlers, made from the task: payload, state, context, headers. The runtime adds its client.
+//! Arguments of task handlers that are extracted from the task: payload, state, context, headers. The runtime adds
+//! its client.
 
 use std::{collections::BTreeMap, future::Future, ops::Deref, pin::Pin, sync::Arc};
 
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The payload is not what the handler expects, and will not be the next time either.
+    /// The payload is not the one that the handler expects, and a later attempt would fail too.
     #[error(transparent)]
     Payload(Error),
     /// There is no state of this type: see `with_state`.
@@ -27,7 +28,7 @@ pub enum Rejection {
     NoRun,
 }
 
-/// An argument of a task handler. Implement it for your own, or derive `TaskPayload`.
+/// An argument of a task handler. Implement it for your own types, or derive `TaskPayload`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a task handler",
     label = "not made from a task",
@@ -43,10 +44,10 @@ pub trait FromTask: Sized + Send {
     /// [`Rejection`] says why it cannot be made; the handler is then not called.
     fn from_task(task: &Task, states: &States) -> Result<Self, Rejection>;
 
-    /// Looks whether the argument can be made where these are the values that handlers share. A server does so
-    /// for every argument of every handler before it starts.
+    /// Checks whether the argument can be extracted with these shared values. A server checks every argument of every
+    /// handler before it starts.
     ///
-    /// An argument of your own that takes a [`State`] asks that one: `State::<Mailer>::check(states)`.
+    /// An argument that contains a [`State`] forwards the check: `State::<Mailer>::check(states)`.
     ///
     /// # Errors
     /// [`Rejection`] says why it can never be made. Default: none.
@@ -68,11 +69,11 @@ impl<T: serde::de::DeserializeOwned + Send> FromTask for Json<T> {
     }
 }
 
-/// A value that handlers share: given to the mux with [`ServeMux::with_state`](crate::ServeMux::with_state), or to
+/// A value that handlers share. Set it on the mux with [`ServeMux::with_state`](crate::ServeMux::with_state), or on
 /// the server with [`ServerConfig::state`](crate::ServerConfig::state).
 ///
-/// A server whose handlers take a state that nobody gave does not start: the error names the type and the task
-/// type of the handler.
+/// A server does not start if one of its handlers takes a state that is not set. The error names the type of the
+/// state and the task type of the handler.
 #[derive(Debug)]
 pub struct State<S>(pub Arc<S>);
 
@@ -144,7 +145,7 @@ impl FromTask for TaskId {
     }
 }
 
-/// A value that a task handler may return: nothing, or a result with any error that can be boxed.
+/// A value that a task handler can return: nothing, or a result with any error that can be boxed.
 ///
 /// [`Error::skip_retry`], [`Error::revoke`] and [`Error::snooze`] keep their meaning inside such an error: see
 /// [`Error::directive`].
@@ -194,8 +195,8 @@ pub trait Route<Args>: Send + Sync + 'static {
     /// [`Rejection`] of the first argument that cannot be made.
     fn call(&self, task: &Task, states: &States) -> Result<Routed, Rejection>;
 
-    /// Looks whether the arguments can be made where these are the values that handlers share; one answer for
-    /// each that cannot.
+    /// Checks whether the arguments can be extracted with these shared values, and returns one error for each that
+    /// cannot.
     fn check(&self, states: &States) -> Vec<Rejection>;
 }
 

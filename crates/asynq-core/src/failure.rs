@@ -1,4 +1,4 @@
-//! The fate of a task whose run failed: one rule for servers, recoverers and the test kit.
+//! The fate of a task whose run failed. Servers, recoverers and the test kit share this rule.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,14 +18,14 @@ use crate::{
     task::Task,
 };
 
-/// Returns what is to be written for a task whose run ended with an error (Go: `processor.go`,
-/// `handleFailedMessage`; `recoverer.go` for a lease that ran out).
+/// Returns the outcome to write for a task whose run ended with an error (Go: `handleFailedMessage` in
+/// `processor.go`; `recoverer.go` for a lease that ended).
 ///
-/// The error's [directive](Error::directive) comes first; then a task without retries left is archived, and any
-/// other is retried after the configured delay. Panics in the user's rules are caught and logged: an error whose
-/// text panics gets a text of ours, `is_failure` counts as true, and the default delay applies. The text has the
-/// causes of the error, as errors that are wrapped in Go have; of one longer than [`MAX_ERROR_BYTES`] the
-/// beginning is kept.
+/// The error's [directive](Error::directive) has precedence. Without one, a task that has no retries left is
+/// archived, and any other task is retried after the configured delay. Panics in the rules of the application are
+/// caught and logged. If the error's text panics, the text is one of ours; if `is_failure` panics, the run is a
+/// failure; if the delay panics, the default delay applies. The text includes the causes of the error, as wrapped
+/// errors in Go do, and is truncated to [`MAX_ERROR_BYTES`].
 pub fn outcome_of(settings: &Settings, env: &Env, message: &TaskMessage, task: &Task, error: &Error) -> Outcome {
     let text = cut(shown(error));
     let retry = |delay: Duration, error, is_failure| Outcome::Retry {

@@ -15,23 +15,23 @@ use crate::{
 ///
 /// Async functions and closures from [`Task`] to [`Result<()>`](Result) are handlers too.
 ///
-/// The future is dropped at its next await point when the run is cancelled, passes its deadline
-/// or loses its lease; a panic is a failure of that one task.
+/// The future is dropped at its next await point when the run is cancelled, passes its deadline or loses its lease. A
+/// panic is a failure of this task only.
 ///
 /// A task whose run is cancelled on request is retried, as in Go. To archive or delete it instead, use
-/// [`Inspect::cancel_task`](crate::Inspect::cancel_task); or the handler waits for
-/// [`TaskContext::cancelled`](crate::TaskContext::cancelled) beside its work and returns [`Error::skip_retry`] or
-/// [`Error::revoke`].
+/// [`Inspect::cancel_task`](crate::Inspect::cancel_task). A handler can also wait for
+/// [`TaskContext::cancelled`](crate::TaskContext::cancelled) in parallel to its work, and return
+/// [`Error::skip_retry`] or [`Error::revoke`].
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Runs one task.
     ///
     /// # Errors
-    /// A plain error retries the task while retries are left, then archives it; [`Error::skip_retry`] archives it at
-    /// once; [`Error::revoke`] drops it; [`Error::snooze`] runs it again later.
+    /// A plain error retries the task while retries are left, then archives it. [`Error::skip_retry`] archives the
+    /// task at once, [`Error::revoke`] deletes it, and [`Error::snooze`] runs it again later.
     async fn process_task(&self, task: Task) -> Result<()>;
 
-    /// Checks how the handler was put together; called by a server before it starts.
+    /// Checks the configuration of the handler. A server calls it before it starts.
     ///
     /// # Errors
     /// [`ConfigError`] with all faults. Default: none.
@@ -39,11 +39,12 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// As [`check`](Self::check), where these are the values that the handlers of the server share: also what they
-    /// lack of them. A server calls this one. A handler around another one passes it on.
+    /// As [`check`](Self::check), and also checks that `states`, the values that the handlers of the server share,
+    /// has every value that the handler needs. A server calls this method. A handler that wraps another one forwards
+    /// the call.
     ///
     /// # Errors
-    /// [`ConfigError`] with all faults. Default: those of [`check`](Self::check).
+    /// [`ConfigError`] with all faults. Default: the faults of [`check`](Self::check).
     fn check_with(&self, states: &States) -> Result<(), ConfigError> {
         let _ = states;
         self.check()
@@ -76,12 +77,12 @@ impl<H: Handler + ?Sized> Handler for Arc<H> {
     }
 }
 
-/// A hook that is called after every failed run, revoked ones included, before the outcome is written (Go:
-/// `ErrorHandler`; like Go's, it is not called by the recoverer).
+/// A hook that is called after every failed run, including revoked ones, before the outcome is written (Go:
+/// `ErrorHandler`). The recoverer does not call it, as in Go.
 #[async_trait]
 pub trait ErrorHandler: Send + Sync + 'static {
-    /// A run failed. A panic in here is caught and logged. The task keeps its slot and its lease
-    /// meanwhile: after 30 s the future is dropped.
+    /// Called when a run has failed. A panic in the hook is caught and logged. The task keeps its slot and its lease
+    /// during the call, and the future is dropped after 30 s.
     async fn handle_error(&self, task: &Task, error: &Error);
 }
 
@@ -92,13 +93,13 @@ type DelayFn = dyn Fn(u32, &Error, &Task) -> Option<Duration> + Send + Sync;
 pub struct RetryDelay(Arc<DelayFn>);
 
 impl RetryDelay {
-    /// A delay of the user's own. A panic in it is caught; the default applies then.
+    /// Returns a delay that a function of the application computes. If the function panics, the default applies.
     pub fn new(delay: impl Fn(u32, &Error, &Task) -> Duration + Send + Sync + 'static) -> Self {
         Self::or_default(move |retried, error, task| Some(delay(retried, error, task)))
     }
 
-    /// A delay of the user's own for some errors or tasks; where it is `None`, as where it panics,
-    /// [the default](default_retry_delay) applies.
+    /// Returns a delay that a function of the application computes for some errors or tasks. If the function returns
+    /// `None` or panics, [the default](default_retry_delay) applies.
     ///
     /// ```
     /// # use asynq::RetryDelay;
@@ -114,7 +115,7 @@ impl RetryDelay {
         Self(Arc::new(delay))
     }
 
-    /// The delay after the failure of an attempt that had used `retried` retries; `None` for the default.
+    /// Returns the delay after the failure of an attempt that had used `retried` retries; `None` for the default.
     #[must_use]
     pub fn after(&self, retried: u32, error: &Error, task: &Task) -> Option<Duration> {
         (self.0)(retried, error, task)
@@ -127,8 +128,8 @@ impl fmt::Debug for RetryDelay {
     }
 }
 
-/// Go's default delay in seconds: n⁴ + 15 + random(0..=29) × (n + 1), n being the retries used.
-/// Capped at 100 years.
+/// Returns Go's default delay in seconds: n⁴ + 15 + random(0..=29) × (n + 1), where n is the number of retries used.
+/// At most 100 years.
 #[must_use]
 pub fn default_retry_delay(retried: u32, entropy: &Entropy) -> Duration {
     let n = u64::from(retried);
@@ -139,12 +140,12 @@ pub fn default_retry_delay(retried: u32, entropy: &Entropy) -> Duration {
     Duration::from_secs(secs).min(crate::options::MAX_DURATION)
 }
 
-/// A test whether an error counts as a failure, which uses a retry and is counted (Go: `IsFailure`).
+/// A rule that decides whether an error is a failure, which uses up a retry and is counted (Go: `IsFailure`).
 #[derive(Clone)]
 pub struct IsFailure(Arc<dyn Fn(&Error) -> bool + Send + Sync>);
 
 impl IsFailure {
-    /// A rule of the user's own. A panic in it is caught; the error counts then.
+    /// Returns a rule of the application. If it panics, the error is a failure.
     pub fn new(rule: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(rule))
     }
@@ -164,13 +165,14 @@ impl fmt::Debug for IsFailure {
 
 type HealthFn = dyn Fn(Option<&BrokerError>) + Send + Sync;
 
-/// A hook that is called at intervals with the state of the storage: `None` when it answers, else the reason (Go:
-/// `HealthCheckFunc`).
+/// A hook that is called at intervals with the state of the storage: `None` if the storage answers, else the reason
+/// (Go: `HealthCheckFunc`).
 #[derive(Clone)]
 pub struct HealthCheck(Arc<HealthFn>);
 
 impl HealthCheck {
-    /// A function of the user's own; it must not block. A panic in it is caught and logged.
+    /// Returns a hook that calls a function of the application. The function must not block. A panic in it is caught
+    /// and logged.
     pub fn new(check: impl Fn(Option<&BrokerError>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(check))
     }

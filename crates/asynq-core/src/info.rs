@@ -39,14 +39,14 @@ pub struct TaskInfo {
     pub last_error: String,
     /// Time of the last failure.
     pub last_failed_at: Option<DateTime<Utc>>,
-    /// Longest time that one run may take; `None`: no timeout of its own. Negative values of foreign writers show
-    /// as zero.
+    /// Longest duration of one run. `None` means that the task has no timeout. Negative values, which other programs
+    /// may write, are shown as zero.
     pub timeout: Option<Duration>,
     /// Time by which it must have ended.
     pub deadline: Option<DateTime<Utc>>,
     /// The group it was enqueued for.
     pub group: Option<GroupKey>,
-    /// Time of the next run; `now` for pending tasks, `None` where there is none.
+    /// Time of the next run; `now` for pending tasks, `None` if there is no next run.
     pub next_process_at: Option<DateTime<Utc>>,
     /// Active, and its lease is over.
     pub is_orphaned: bool,
@@ -58,13 +58,14 @@ pub struct TaskInfo {
     pub result: Option<Bytes>,
     /// Progress of its run, or of the last one, if its handler reported any.
     pub progress: Option<Progress>,
-    /// The damage of a task whose data cannot be read, or are gone; nothing else is known of it but id, queue and
-    /// state. `None` for nearly all tasks.
+    /// The damage of a task whose data cannot be read or are gone. Only its id, queue and state are then known.
+    /// `None` for almost all tasks.
     pub damage: Option<PoisonKind>,
 }
 
 impl TaskInfo {
-    /// The view of a stored message, without progress. `queue` and `id` are where it was found.
+    /// Returns the view of a stored message, without progress. `queue` and `id` are those of the place where the
+    /// message was found.
     #[must_use]
     pub fn from_message(
         queue: &QueueName,
@@ -98,7 +99,7 @@ impl TaskInfo {
         }
     }
 
-    /// The view of an id for which there is no usable task: all but id, queue and state is empty.
+    /// Returns the view of an id without a usable task. All fields except id, queue and state are empty.
     #[must_use]
     pub fn damaged(queue: &QueueName, id: &TaskId, state: TaskState, kind: PoisonKind) -> Self {
         Self {
@@ -130,8 +131,8 @@ pub struct QueueInfo {
     pub archived: u64,
     /// Tasks in the state completed.
     pub completed: u64,
-    /// Tasks in the state aggregating: those that wait in groups, and those that were taken from one to be
-    /// aggregated, until that has succeeded. Go counts the former only.
+    /// Number of tasks in the state aggregating: those that wait in groups, and those that are being aggregated. Go
+    /// counts only the first.
     pub aggregating: u64,
     /// Groups with tasks waiting.
     pub groups: u64,
@@ -147,7 +148,7 @@ pub struct QueueInfo {
     pub paused: bool,
     /// Time for which the next task has been waiting.
     pub latency: Duration,
-    /// About how many bytes its tasks take; `None` where the storage cannot say.
+    /// Approximate size of the queue's tasks in bytes; `None` if the storage cannot tell.
     pub memory_usage: Option<u64>,
     /// Time of this reading.
     pub timestamp: DateTime<Utc>,
@@ -192,8 +193,8 @@ pub struct GroupInfo {
     pub group: GroupKey,
     /// Number of tasks that wait in the group.
     pub size: u64,
-    /// Number of tasks that were taken from the group and are being aggregated, or will be handed back since that
-    /// has failed. Go shows none of them.
+    /// Number of tasks that are being aggregated, or that will be handed back because their aggregation failed. Go
+    /// shows none of them.
     pub in_sets: u64,
 }
 
@@ -257,7 +258,7 @@ impl ServerStatus {
         }
     }
 
-    /// Reads the name on the wire; unknown names are taken as active, since the server lives.
+    /// Parses the name on the wire. An unknown name counts as active, because the server is alive.
     #[must_use]
     pub fn from_wire(text: &str) -> Self {
         match text {
@@ -297,7 +298,8 @@ pub struct WorkerInfo {
 pub struct SchedulerEntry {
     /// A UUID v4.
     pub id: String,
-    /// The cron spec as it was given; with the entry's own time zone as its `CRON_TZ=` prefix.
+    /// The cron spec as it was registered. If the entry has its own time zone, the spec has it as a `CRON_TZ=`
+    /// prefix.
     pub spec: String,
     /// The type of its tasks.
     pub task_type: String,
@@ -307,13 +309,13 @@ pub struct SchedulerEntry {
     pub options: Vec<String>,
     /// Next due time; `None`: never.
     pub next: Option<DateTime<Utc>>,
-    /// Due time of the last tick, whoever enqueued it or if it was refused; `None`: none since its scheduler
-    /// started.
+    /// Due time of the last tick, also if another scheduler enqueued its task or the task was refused. `None` if the
+    /// scheduler has had no tick since its start.
     pub prev: Option<DateTime<Utc>>,
 }
 
 impl SchedulerEntry {
-    /// The [`options`](Self::options) that can be read; see
+    /// Parses the [`options`](Self::options), and leaves out those that cannot be read; see
     /// [`from_go_strings`](TaskOptions::from_go_strings).
     #[must_use]
     pub fn task_options(&self) -> TaskOptions {

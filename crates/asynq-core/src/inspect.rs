@@ -61,8 +61,8 @@ pub enum ListFilter {
 /// A page of tasks.
 #[derive(Clone, Debug, Default)]
 pub struct TaskPage {
-    /// An item for each id on the page, in order. Where its data cannot be read, the item
-    /// [says so](TaskInfo::damage), and nothing else.
+    /// One item for each id on the page, in order. If the data of a task cannot be read, its item has only the id,
+    /// the queue, the state and the [damage](TaskInfo::damage).
     pub tasks: Vec<TaskInfo>,
 }
 
@@ -208,25 +208,25 @@ impl fmt::Display for Breach {
     }
 }
 
-/// Administration: reads, and what an operator may do. Nothing here is on the hot path.
+/// The operations of administration: reads, and the actions of an operator. None of them is on the hot path.
 #[async_trait]
 pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The names of all queues, sorted.
     async fn queues(&self) -> Result<Vec<QueueName>, BrokerError>;
 
-    /// A queue at this moment. A counter that is not a number reads as 0;
-    /// [`audit`](Self::audit) tells of it.
+    /// Returns the current numbers of a queue. A counter that is not a number reads as 0, and [`audit`](Self::audit)
+    /// reports it.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`].
     async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError>;
 
-    /// The groups of a queue; empty for an unknown queue. Groups without tasks, waiting or in aggregation sets,
-    /// are left out.
+    /// Returns the groups of a queue; empty for an unknown queue. A group is left out if it has no tasks, neither
+    /// waiting nor in an aggregation set.
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError>;
 
-    /// A page of tasks. Order as in Go: pending next-to-run first, active longest first, the
-    /// others by ascending time. Of a group those that wait.
+    /// Returns a page of tasks in the order of Go: pending tasks with the next to run first, active tasks with the
+    /// longest active first, all others by ascending time. For a group, only its waiting tasks.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`]; [`BrokerError::GroupRequired`] for
@@ -244,63 +244,64 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
     async fn task_info(&self, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError>;
 
-    /// The state of one task, at the same small cost however large the task is: it reads neither its message nor
-    /// its result, and so does not see whether they can be read.
+    /// Returns the state of one task. The cost is the same for a task of any size, because the call reads neither the
+    /// message nor the result. It therefore does not notice whether they can be read.
     ///
     /// # Errors
     /// Those of [`task_info`](Self::task_info), without the ones for a message that cannot be decoded.
     async fn task_state(&self, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError>;
 
-    /// Makes a scheduled, retry, archived or aggregating task pending now, at the end of the line (Go:
-    /// `RunTask`). Its unique lock, its message and the counters stay as they are. One that waited in a group
-    /// runs alone, and does not come back to the group when it fails (differences.md#the-group-field). Its
-    /// latency counts from now (differences.md#pending-since). A completed task is refused, as Go documents;
-    /// Go's code runs it again.
+    /// Makes a scheduled, retry, archived or aggregating task pending, as the last in its queue (Go: `RunTask`). Its
+    /// unique lock, its message and the counters do not change. A task that waited in a group runs alone, and does
+    /// not return to the group when it fails (differences.md#the-group-field). Its latency counts from now
+    /// (differences.md#pending-since). A completed task is refused, as Go's documentation says; Go's code runs it
+    /// again.
     ///
     /// # Errors
-    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
-    /// [`BrokerError::WrongState`] for a pending, active or completed task, and for an aggregating one that
-    /// was handed to an aggregator. After a lost answer, `WrongState` with `Pending` or `Active` may mean that
-    /// the first call did it.
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
+    /// [`BrokerError::WrongState`] for a pending, active or completed task, and for an aggregating task that is
+    /// already being aggregated. If an answer was lost and the call is repeated, `WrongState` with `Pending` or
+    /// `Active` can mean that the first call succeeded.
     ///
     /// # Cancel safety
-    /// The task is moved whole or not at all; a dropped call may still be carried out.
+    /// The task moves completely or not at all. A call that is dropped may still take effect.
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
 
-    /// Asks for the run of an active task to end, and for the task to be retried, archived or deleted then. In one
-    /// step the request is kept with the task and all servers are told, as by
-    /// [`publish_cancellation`](crate::Broker::publish_cancellation). A later request for the same run overrides an
-    /// earlier one.
+    /// Asks the server to end the run of an active task, and then to retry, archive or delete the task. One step
+    /// keeps the request with the task and sends it to all servers, as
+    /// [`publish_cancellation`](crate::Broker::publish_cancellation) does. A later request for the same run replaces
+    /// an earlier one.
     ///
-    /// What is [kept](Cancelled::Kept) concerns this run alone, and is decided in the step that writes its outcome.
-    /// Unless the run succeeds or revokes its task, the task is archived or deleted as was asked for: whatever error
-    /// the handler returns, also where the server shuts down first, and where it dies and a server of ours recovers
-    /// the task. [`Then::Retry`] decides no more than a cancel without a request: the handler's error counts, and a
-    /// shutdown gives the task back. Where a Go server recovers the task, it is retried; the request is over with the
-    /// next take by a server of ours. One that is archived counts as failed, as any other; one that is deleted as
-    /// processed.
+    /// A request that is [kept](Cancelled::Kept) affects only this run, and the step that writes the outcome of the
+    /// run carries it out. The task is archived or deleted as requested, unless the run succeeds or revokes its task.
+    /// This holds whatever error the handler returns, also if the server shuts down first, and if the server dies and
+    /// one of our servers recovers the task. An archived task counts as failed, and a deleted one as processed.
     ///
-    /// The run itself is cancelled at once where its server listens, and otherwise with the next extension of the
-    /// lease (5 s, by default), for as long as the request is kept. A task that its server has taken and not yet
-    /// started is not started. Blocking code that does not check [`is_cancelled`](crate::TaskContext::is_cancelled)
+    /// [`Then::Retry`] has the effect of a plain cancel: the error of the handler decides, and a shutdown gives the
+    /// task back. If a Go server recovers the task, it retries the task, and the request ends when one of our servers
+    /// takes the task again.
+    ///
+    /// The run is cancelled at once if its server receives the request. Otherwise it is cancelled at the next
+    /// extension of the lease (5 s by default), for as long as the request is kept. A task that is taken but not yet
+    /// started does not start. Blocking code that does not check [`is_cancelled`](crate::TaskContext::is_cancelled)
     /// cannot be interrupted, and runs to its end.
     ///
-    /// Where a Go server took the task over from a server of ours that died, the request seems to be kept, and
-    /// the Go server retries the task.
+    /// If a Go server has recovered the task of one of our servers that died, the result can be `Kept` although the
+    /// Go server retries the task.
     ///
-    /// As Go's, the message to the servers names no queue: a run of the same id in another queue is cancelled too,
-    /// once, and its task is retried. What extensions repeat means the one run alone.
+    /// The published request has no queue, as in Go. A run of the same id in another queue is therefore cancelled
+    /// too, once, and its task is retried. Extensions repeat the request only for the intended run.
     ///
     /// # Errors
-    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
-    /// [`BrokerError::WrongState`] for a task that is not active, which is left as it is, and no server is told.
-    /// After a lost answer the call may be repeated.
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
+    /// [`BrokerError::WrongState`] for a task that is not active; it does not change, and no request is sent. After a
+    /// lost answer the call can be repeated.
     ///
     /// # Cancel safety
-    /// The request is kept and told, or neither; a dropped call may still be carried out.
+    /// The request is kept and sent, or neither. A call that is dropped may still take effect.
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError>;
 
-    /// Stops servers, Go's too, from taking tasks of the queue. Enqueueing goes on.
+    /// Stops all servers, including those of Go, from taking tasks of the queue. Tasks can still be enqueued.
     ///
     /// # Errors
     /// [`BrokerError::AlreadyPaused`].
@@ -318,16 +319,16 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// Returns what the living servers are running.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, BrokerError>;
 
-    /// The supervision trees of the living servers of ours, by host, process and server. What cannot be
-    /// read is left out.
+    /// Returns the supervision trees of our living servers, ordered by host, process and server. Trees that cannot be
+    /// read are left out.
     async fn trees(&self) -> Result<Vec<PublishedTree>, BrokerError>;
 
-    /// The entries of the living schedulers, Go's and ours; those of one scheduler in the reverse of the
-    /// order in which it wrote them, as in Go. What cannot be read is left out, with a warning.
+    /// Returns the entries of the living schedulers, Go's and ours. The entries of one scheduler are in the reverse
+    /// of the order in which it wrote them, as in Go. Entries that cannot be read are left out, with a warning.
     async fn scheduler_entries(&self) -> Result<Vec<SchedulerEntry>, BrokerError>;
 
-    /// A page of the enqueue events of a scheduler entry, newest first; empty for an unknown entry. What
-    /// cannot be read is left out, with a warning: in Go one such event hides all others.
+    /// Returns a page of the enqueue events of a scheduler entry, newest first; empty for an unknown entry. Events
+    /// that cannot be read are left out, with a warning. In Go, one such event hides all others.
     ///
     /// # Errors
     /// [`BrokerError::WrongType`] when the history is damaged.
@@ -337,8 +338,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
         page: PageRequest,
     ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError>;
 
-    /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at
-    /// the moment of its own atomic look.
+    /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at the moment of its own
+    /// atomic check.
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError>;
 }
 

@@ -7,8 +7,8 @@ use crate::{
     task_state::TaskState,
 };
 
-/// The highest score that is written: above it, a score does not hold every whole number. Later times
-/// are taken as this one, in 285 million years.
+/// The highest score that is written. A higher score cannot represent every whole number. Later times are written as
+/// this score, which is 285 million years from now.
 pub const MAX_SCORE: i64 = 1 << 53;
 /// SET of queue names.
 pub const QUEUES: &str = "asynq:queues";
@@ -69,7 +69,7 @@ pub fn aggregation_set(queue: &QueueName, group: &GroupKey, set: &str) -> String
     format!("asynq:{{{queue}}}:g:{group}:{set}")
 }
 
-/// The group that an aggregation-set key belongs to: all between `asynq:{Q}:g:` and the last colon.
+/// Returns the group of an aggregation set's key: the part between `asynq:{Q}:g:` and the last colon.
 #[must_use]
 pub fn group_of_set<'k>(queue: &QueueName, key: &'k str) -> Option<&'k str> {
     key.strip_prefix(group_prefix(queue).as_str())?
@@ -77,8 +77,8 @@ pub fn group_of_set<'k>(queue: &QueueName, key: &'k str) -> Option<&'k str> {
         .map(|(group, _)| group)
 }
 
-/// The name of the unique lock of (queue, type, payload). No payload (Go's nil) leaves the part
-/// after the last colon empty; an empty payload does not.
+/// Returns the name of the unique lock of a queue, a type and a payload. Without a payload (Go's nil) the part after
+/// the last colon is empty. An empty payload has an MD5 like any other.
 #[must_use]
 pub fn unique(queue: &QueueName, task_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{queue}}}:unique:{task_type}:");
@@ -150,22 +150,22 @@ pub mod own {
 
     /// Task hash: the token of the call that took the task (rules.md#calls-outlive-actors).
     pub const TAKE: &str = "x:take";
-    /// Task hash: the lease that an adoption wrote (Unix seconds), so that adopting can be repeated
-    /// when its own answer was lost. Cleared with [`TAKE`] and by the next take.
+    /// Task hash: the lease that an adoption wrote, in Unix seconds, so that an adoption whose answer was lost can be
+    /// repeated. Removed with [`TAKE`] and by the next take.
     pub const ADOPT: &str = "x:adopt";
-    /// Task hash: how far its run has come, as JSON. Cleared by the next take.
+    /// Task hash: the progress of the run, as JSON. Removed by the next take.
     pub const PROGRESS: &str = "x:progress";
-    /// Task hash: when a delayed task is due, in Unix milliseconds, where that is no whole second. Cleared when
-    /// the task waits no longer.
+    /// Task hash: the time at which a delayed task is due, in Unix milliseconds, if it is not a whole second. Removed
+    /// when the task is no longer delayed.
     pub const AT: &str = "x:at";
-    /// Task hash: the deadline in Unix milliseconds, where it is no whole second.
+    /// Task hash: the deadline in Unix milliseconds, if it is not a whole second.
     pub const DEADLINE: &str = "x:deadline";
-    /// Task hash: how often the task was given back since it may never have been started. Cleared by the
-    /// outcome of a run.
+    /// Task hash: the number of times that recovery gave the task back because its run may never have started.
+    /// Removed by the outcome of a run.
     pub const UNSTARTED: &str = "x:unstarted";
-    /// Task hash: a request to cancel the run, as [`Then::encode`](crate::Then::encode) writes it: what becomes of
-    /// the task, a space, and the [`TAKE`] of the run. It means nothing for another run; cleared with [`TAKE`] and
-    /// by the next take.
+    /// Task hash: a request to cancel the run, in the form of [`Then::encode`](crate::Then::encode): the fate of the
+    /// task, a space, and the [`TAKE`] of the run. Other runs ignore the request. Removed with [`TAKE`] and by the
+    /// next take.
     pub const CANCEL: &str = "x:cancel";
     /// Task hash: the token of the request that enqueued the task (rules.md#ambiguous-is-a-state).
     pub const ENQ: &str = "x:enq";
@@ -179,7 +179,7 @@ pub mod own {
         of_queue(queue, "x:quarantine")
     }
 
-    /// Returns what was the task key of a quarantined id, as it was found.
+    /// Returns the key under which the task of a quarantined id is kept, as it was found.
     #[must_use]
     pub fn quarantined_task(queue: &QueueName, id: &TaskId) -> String {
         format!("asynq:{{{queue}}}:x:quarantine:{id}")
@@ -197,30 +197,32 @@ pub mod own {
         format!("asynq:{{{queue}}}:x:finished:{group}:{set}")
     }
 
-    /// The last tick of a periodic task that was decided, with a lifetime (rules.md#one-tick-one-task): its Unix
-    /// second, the token of the request and its outcome (`1` enqueued, `d` a duplicate, `0` an id
-    /// conflict), separated by spaces. With `s` there was none yet, and the period counts from there.
+    /// Returns the key of the last decided tick of a periodic task, with a lifetime (rules.md#one-tick-one-task). The
+    /// value has the Unix second of the tick, the token of the request and the outcome (`1` enqueued, `d` a
+    /// duplicate, `0` an id conflict), separated by spaces. The outcome `s` means that no tick was decided yet, and
+    /// that the second is the start of the period.
     #[must_use]
     pub fn tick(queue: &QueueName, entry: &EntryKey) -> String {
         format!("asynq:{{{queue}}}:x:tick:{entry}")
     }
 
-    /// Returns which server repairs a queue, with a lifetime: the id of its connection.
+    /// Returns the key of the server that repairs a queue, with a lifetime. The value is the id of the server's
+    /// connection.
     #[must_use]
     pub fn healer(queue: &QueueName) -> String {
         of_queue(queue, "x:healer")
     }
 
-    /// The place where the next repair of a queue continues, with a lifetime: index in `active`, rank in `lease`,
-    /// cursor of `SCAN`, and ranks in `scheduled`, `retry`, `archived` and `completed`, separated by spaces. None
-    /// means the start.
+    /// Returns the key of the place where the next repair of a queue continues, with a lifetime. The value has the
+    /// index in `active`, the rank in `lease`, the cursor of `SCAN`, and the ranks in `scheduled`, `retry`,
+    /// `archived` and `completed`, separated by spaces. Without a value the repair begins at the start.
     #[must_use]
     pub fn heal_place(queue: &QueueName) -> String {
         of_queue(queue, "x:heal")
     }
 
-    /// The last tick of a periodic task that one scheduler decided, as [`tick`], for an hour: it hears of it
-    /// when the answer was lost.
+    /// Returns the key of the last tick of a periodic task that one scheduler decided, in the form of [`tick`], for
+    /// an hour. The scheduler reads it if the answer was lost.
     #[must_use]
     pub fn tick_receipt(queue: &QueueName, entry: &EntryKey, scheduler: &str) -> String {
         format!("{}:{scheduler}", tick(queue, entry))

@@ -32,14 +32,14 @@ pub fn decode_for(bytes: Bytes, queue: &QueueName, id: &TaskId) -> Result<TaskMe
     }
 }
 
-/// The bytes of the hash field `msg`, fields in ascending order as Go writes them.
+/// Returns the bytes of the hash field `msg`, with the fields in ascending order as Go writes them.
 #[must_use]
 pub fn encode(message: &TaskMessage) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// The message after a failed attempt, as Go's `retry` and `archive` write it: error text, time
-/// of the failure, and `retried` one higher only if `counts`.
+/// Returns the message after a failed attempt, as Go's `retry` and `archive` write it: with the error text, the time
+/// of the failure, and `retried` incremented if `counts` is set.
 #[must_use]
 pub fn failed(message: &TaskMessage, error: &str, at_secs: i64, counts: bool) -> TaskMessage {
     let mut message = message.clone();
@@ -51,8 +51,9 @@ pub fn failed(message: &TaskMessage, error: &str, at_secs: i64, counts: bool) ->
     message
 }
 
-/// The bytes of a message whose run was cancelled on request while it was to go back to its queue: those that are
-/// stored, and behind them the error text and the time, which take the place of what the message has of these.
+/// Returns the stored bytes of a message, followed by the error text and the time of a cancelled run. Decoders use
+/// the last value of a field, so these replace the values in the message. For a run that was cancelled on request
+/// while its task was being returned to its queue.
 #[must_use]
 pub fn cancelled(stored: &Bytes, at_secs: i64) -> Bytes {
     let added = TaskMessage {

@@ -20,14 +20,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadPayload {
-    /// The task is archived with the reason: its payload will not be readable the next time either.
+    /// The task is archived with the reason, because a later attempt could not read the payload either.
     #[default]
     Archive,
     /// The task fails as with any other error, and is retried while retries are left.
     Retry,
 }
 
-/// Something around every handler of a [`ServeMux`]: a timer, a limit, a transaction.
+/// A function around every handler of a [`ServeMux`]: a timer, a limit, a transaction.
 ///
 /// Async functions and closures from `(Task, Next)` to [`Result<()>`](Result) are middleware too.
 #[async_trait]
@@ -91,14 +91,13 @@ trait Endpoint: Send + Sync {
     fn check(&self, states: &States) -> Vec<Rejection>;
 }
 
-/// Chooses the handler of a task by its type, with the rules of Go's `ServeMux`: the longest
-/// pattern that is a prefix of the type wins; a type without one fails with `handler not found for
-/// task "type"`.
+/// Chooses the handler of a task by its type, by the rules of Go's `ServeMux`. The longest pattern that is a prefix
+/// of the type wins. A task whose type matches no pattern fails with `handler not found for task "type"`.
 ///
-/// A mux is a handler itself, so it can be given to a server and to another mux. Faults of the
-/// registration (a blank pattern, one registered twice, a [`State`](crate::extract::State) argument for which there
-/// is no value) are kept and refuse the start of the server, all at once; Go panics. A mux inside another one has the
-/// values of its own and those of the server, not those of the mux around it.
+/// A mux is a handler, so a server or another mux can use it. Faults of the registration do not panic, as they do in
+/// Go: a blank pattern, a pattern registered twice, a [`State`](crate::extract::State) argument without a value. The
+/// server then refuses to start, and its error has all faults at once. A mux inside another mux has its own values
+/// and those of the server, but not those of the outer mux.
 ///
 /// ```
 /// use asynq::{Handler, ServeMux, Task};
@@ -162,19 +161,18 @@ impl ServeMux {
         self.insert(pattern, Entry::Handler(Arc::new(handler)))
     }
 
-    /// Registers a function that is not async (Go: `HandleFunc`). It is called on a thread where it
-    /// may block, never on one that runs async tasks.
+    /// Registers a function that is not async (Go: `HandleFunc`). The function is called on a thread where it may
+    /// block, never on one that runs async tasks.
     ///
-    /// A call that has begun cannot be interrupted: past its deadline, or once it is cancelled, the task keeps its
-    /// slot and its lease until the function returns. Long ones look at
-    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled). A shutdown waits for it no longer than for
-    /// others: its task is left to other servers, which run it when its lease has ended. Neither does the end of the
-    /// tokio runtime wait for it: the call ends with the process.
+    /// A call that has begun cannot be interrupted. After the deadline or a cancel request, the task keeps its slot
+    /// and its lease until the function returns. Long functions check
+    /// [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled). A shutdown waits no longer for such a call
+    /// than for others. It leaves the task to other servers, which run it when its lease has ended. The end of the
+    /// tokio runtime does not wait for the call either: the call ends with the process.
     ///
-    /// The threads belong to the library; `max_blocking_threads` of the runtime says nothing of them.
-    /// There are as many as calls at once, [`concurrency`](crate::ServerConfig::concurrency) at most.
-    /// Only where tokio's time is paused, in a test, the threads are those of the runtime, as time
-    /// must stand still meanwhile.
+    /// The threads belong to the library, independent of `max_blocking_threads` of the runtime. Each call in progress
+    /// has one thread, so there are at most [`concurrency`](crate::ServerConfig::concurrency). If tokio's time is
+    /// paused, in a test, the threads of the runtime are used, because they make time stand still during a call.
     pub fn handle_func<F>(&mut self, pattern: &str, function: F) -> &mut Self
     where
         F: Fn(Task) -> Result<()> + Send + Sync + 'static,
@@ -191,8 +189,8 @@ impl ServeMux {
         self.insert(pattern, Entry::Handler(Arc::new(function)))
     }
 
-    /// Registers an async function with extracted arguments, for the task type that one of them
-    /// stands for: a type with `#[derive(TaskPayload)]`. None or two of them are a compile error.
+    /// Registers an async function with extracted arguments, for the task type of one of its arguments: a type with
+    /// `#[derive(TaskPayload)]`. Without such an argument, or with two, the code does not compile.
     pub fn route<Args: 'static, R: Route<Args>>(&mut self, handler: R) -> &mut Self {
         const {
             assert!(
@@ -214,21 +212,21 @@ impl ServeMux {
         self.insert(pattern, Entry::Route(Arc::new(endpoint)))
     }
 
-    /// The handler of the types that no pattern matches, in the place of "not found".
+    /// Sets the handler of the types that match no pattern, in the place of "not found".
     pub fn otherwise(&mut self, handler: impl Handler) -> &mut Self {
         self.otherwise = Some(Arc::new(handler));
         self
     }
 
-    /// Puts a middleware around all handlers, and around "not found", inside of those that are
-    /// there (Go: `Use`).
+    /// Puts a middleware around all handlers, and around "not found". Middleware that was added before stays outside
+    /// of it (Go: `Use`).
     pub fn wrap(&mut self, middleware: impl Middleware) -> &mut Self {
         let added = std::iter::once(Arc::new(middleware) as Arc<dyn Middleware>);
         self.around = self.around.iter().cloned().chain(added).collect();
         self
     }
 
-    /// A value for [`State`](crate::extract::State) arguments. It goes before one of the same type
+    /// Sets a value for [`State`](crate::extract::State) arguments. It has precedence over a value of the same type
     /// from [`ServerConfig::state`](crate::ServerConfig::state).
     #[must_use]
     pub fn with_state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
@@ -236,8 +234,8 @@ impl ServeMux {
         self
     }
 
-    /// Sets what becomes of tasks whose payload cannot be read; for the routes registered after this.
-    /// Default: [`BadPayload::Archive`].
+    /// Sets the treatment of tasks whose payload cannot be read, for the routes registered after this call. Default:
+    /// [`BadPayload::Archive`].
     #[must_use]
     pub fn bad_payload(mut self, what: BadPayload) -> Self {
         self.bad_payload = what;
@@ -250,8 +248,8 @@ impl ServeMux {
         self.handlers.is_empty() && self.otherwise.is_none()
     }
 
-    /// Returns all faults: of the registration, of the handlers in here, and of routes that lack values which they
-    /// share, where those of the server are known.
+    /// Returns all faults: those of the registration, those of the registered handlers, and, if the values of the
+    /// server are known, those of routes that need a shared value which does not exist.
     fn faults(&self, of_server: Option<&States>) -> Vec<ConfigFault> {
         let states = of_server.map(|states| self.states.or(states));
         let mut faults = self.faults.clone();

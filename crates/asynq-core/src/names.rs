@@ -1,7 +1,7 @@
 //! Names of queues, tasks, types, groups and servers, each with a type of its own.
 //!
-//! As in Go asynq (`client.go`), any name that is not blank is accepted, surrounding blanks are kept, and the length
-//! has no limit but that of Redis.
+//! A name is valid if it is not blank, as in Go asynq (`client.go`). Surrounding blanks are kept, and only Redis
+//! limits the length.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -32,8 +32,8 @@ pub enum NameFault {
     /// The name is empty or only white space. The text is Go's.
     #[error("must contain one or more characters")]
     Blank,
-    /// A queue's name that begins with `}`. The keys of a queue share the hash tag `{name}`, which this would
-    /// end before it begins: a cluster would spread the keys over its nodes.
+    /// The name of a queue that begins with `}`. All keys of a queue share the hash tag `{name}`. A `}` at its start
+    /// would end the tag at once, and a cluster would spread the keys over its nodes.
     #[error("must not begin with '}}', which makes the hash tag of its keys empty")]
     EmptyHashTag,
 }
@@ -60,7 +60,7 @@ macro_rules! name {
             /// Checks the text and keeps it as it is.
             ///
             /// # Errors
-            /// [`NameError`] when the text is empty or only white space, and for what else is said above.
+            /// [`NameError`] when the text is empty or only white space, and for the other rules of this type.
             pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
                 let text = text.as_ref();
                 match fault($field, text) {
@@ -69,7 +69,7 @@ macro_rules! name {
                 }
             }
 
-            /// Takes a text that came from the storage, where Go may have written anything.
+            /// Makes a name from a text of the storage, which Go may have written with any content.
             #[must_use]
             pub fn from_storage(text: &str) -> Self {
                 Self(Arc::from(text))
@@ -133,8 +133,8 @@ macro_rules! name {
 }
 
 name!(
-    /// The name of a queue; case-sensitive, not blank, and not beginning with `}`, so that all keys of the queue
-    /// lie on one node of a cluster. Default: `default`.
+    /// The name of a queue: case-sensitive, not blank, and not beginning with `}`, so that all keys of the queue are
+    /// on one node of a cluster. Default: `default`.
     QueueName,
     QUEUE
 );
@@ -164,9 +164,8 @@ name!(
     "system id"
 );
 
-/// Knows a periodic task by what it is, so that all schedulers that have it mean the same one: the MD5
-/// of scheduler name, spec, time zone, type, payload, headers and options, in hexadecimal. Go's entry ids
-/// are random in each process.
+/// The key of a periodic task, the same in all schedulers that have the task: the MD5 of scheduler name, spec, time
+/// zone, type, payload, headers and options, in hexadecimal. Go's entry ids are random in each process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryKey(Arc<str>);
 impl EntryKey {

@@ -13,16 +13,17 @@ pub const DEFAULT_MAX_RETRY: u32 = 25;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// The shortest timeout, retention and unique TTL: the wire carries whole seconds.
 pub const MIN_DURATION: Duration = Duration::from_secs(1);
-/// The longest of any duration: 100 years of 365 days. Our limit; it keeps every sum in range.
+/// The longest duration of any option: 100 years of 365 days. Go has no such limit; it keeps every sum in range.
 pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The largest number of retries that the wire carries.
 pub const MAX_RETRIES: u32 = i32::MAX as u32;
-/// The default limit of an encoded message: payload, headers, type and all. Our limit; Go has none.
+/// The default limit of an encoded message, in bytes: payload, headers, type and all other fields. Go has no such
+/// limit.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// The highest limit of an encoded message that can be set: 510 MiB. Redis takes 512 MiB as one value, unless
-/// its `proto-max-bulk-len` says otherwise, and the text of an error must still fit in.
+/// The highest limit that can be set for an encoded message: 510 MiB. Redis accepts 512 MiB as one value (by default,
+/// see `proto-max-bulk-len`), and the text of an error must also fit.
 pub const MAX_MESSAGE_BYTES: usize = 510 << 20;
-/// Largest part of the text of a task's error that is kept with the task, in bytes; a longer text is cut.
+/// Largest part of an error's text that is kept with its task, in bytes. A longer text is truncated.
 pub const MAX_ERROR_BYTES: usize = 1 << 20;
 
 /// The time at which a task is to run.
@@ -34,11 +35,11 @@ pub enum ProcessAt {
     In(Duration),
 }
 
-/// Options of a task, or of one enqueue call. A field that is not set takes the default, or the
-/// task's own option where this is a call's.
+/// Options of a task, or of one enqueue call. In the options of a task, a field that is not set takes its default. In
+/// those of a call, it takes the option of the task.
 ///
-/// Setters never fail; bad values are refused when the task is enqueued, with an error that names
-/// the field and the limit.
+/// Setters never fail. An invalid value is refused when the task is enqueued, with an error that names the field and
+/// the limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskOptions {
     pub(crate) queue: Option<String>,
@@ -82,41 +83,42 @@ impl TaskOptions {
         self
     }
 
-    /// Sets how long one run may take: 1 s to 100 years, fractions of a second are cut; zero means not
-    /// set. Default: 30 min if there is no deadline either.
+    /// Sets the longest duration of one run: 1 s to 100 years, without fractions of a second; zero means not set.
+    /// Default: 30 min if there is no deadline either.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets the time by which the task must have ended, to the millisecond; a Go server cuts fractions of a second,
-    /// and inspectors show whole seconds. With a timeout too, the earlier one counts. A deadline in the past is
-    /// accepted, and the task then fails without being run, as in Go. Default: none.
+    /// Sets the time by which the task must have ended, to the millisecond. A Go server drops fractions of a second,
+    /// and inspectors show whole seconds. If a timeout is set too, the earlier one counts. A deadline in the past is
+    /// accepted, and the task then fails without a run, as in Go. Default: none.
     #[must_use]
     pub fn deadline(mut self, deadline: DateTime<Utc>) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Refuse other tasks of the same (queue, type, payload) until this one is done, at most for
-    /// this time after it is due: 1 s to 100 years. Default: not unique.
+    /// Refuses other tasks of the same queue, type and payload until this task is done, or until this duration after
+    /// it is due has passed: 1 s to 100 years. Default: not unique.
     #[must_use]
     pub fn unique_ttl(mut self, ttl: Duration) -> Self {
         self.unique_ttl = Some(ttl);
         self
     }
 
-    /// Sets when to run, to the millisecond: never before this time, and a fraction of a second after it where
-    /// a server is free. Go programs cut fractions of a second: a Go server may start it that much earlier, and
-    /// inspectors show whole seconds. Replaces [`process_in`](Self::process_in).
+    /// Sets the time at which the task is due, to the millisecond. With a free server, the task starts at most a
+    /// fraction of a second after this time, and never before. Go programs drop fractions of a second: a Go server
+    /// may start the task by that fraction earlier, and inspectors show whole seconds. Replaces
+    /// [`process_in`](Self::process_in).
     #[must_use]
     pub fn process_at(mut self, at: DateTime<Utc>) -> Self {
         self.process = Some(ProcessAt::At(at));
         self
     }
 
-    /// Sets how long after the enqueue to run; at most 100 years. Replaces
+    /// Sets the delay between the enqueue and the time at which the task is due, at most 100 years. Replaces
     /// [`process_at`](Self::process_at).
     #[must_use]
     pub fn process_in(mut self, delay: Duration) -> Self {
@@ -124,16 +126,16 @@ impl TaskOptions {
         self
     }
 
-    /// Sets how long to keep the task after success: 1 s to 100 years, fractions are cut; zero means
-    /// not at all, the default.
+    /// Sets the time for which the task is kept after success: 1 s to 100 years, without fractions of a second. Zero,
+    /// the default, means that the task is not kept.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
         self
     }
 
-    /// The group in which the task waits to be aggregated; not blank, and not together with a
-    /// time in the future (differences.md#group-with-a-time: Go would run such a task alone). Default: none.
+    /// Sets the group in which the task waits to be aggregated; not blank, and not together with a time in the future
+    /// (differences.md#group-with-a-time: Go would run such a task alone). Default: none.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
@@ -147,7 +149,7 @@ impl TaskOptions {
         self
     }
 
-    /// Returns these options, overridden by those that `call` sets. Headers add up by name.
+    /// Returns these options, overridden by those that are set in `call`. Headers are merged by name.
     #[must_use]
     pub fn merged(&self, call: &TaskOptions) -> TaskOptions {
         let mut headers = self.headers.clone();

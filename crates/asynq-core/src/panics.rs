@@ -1,4 +1,4 @@
-//! Panics of a user's code: caught, told with their place, and kept from spreading through drops.
+//! Panics of application code, which are caught, reported with their place, and kept from spreading through drops.
 
 use std::{
     any::Any,
@@ -10,10 +10,10 @@ use std::{
 /// The places of so many panics are known.
 const PLACES: usize = 64;
 
-/// Text and place of the last panics, the newest last. A panic that is caught no longer knows its place.
+/// Text and place of the last panics, the newest last. A caught panic no longer has its place.
 static LAST_PANICS: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
 
-/// Drops what a user's code left behind. The text of the panic, if that panics.
+/// Drops a value of application code. Returns the text of the panic if the drop panics.
 pub fn drop_quietly<T>(left: T) -> Option<String> {
     let panic = std::panic::catch_unwind(AssertUnwindSafe(|| drop(left))).err()?;
     let text = panic_text(&*panic);
@@ -38,8 +38,8 @@ fn text_of(panic: &dyn Any) -> String {
     }
 }
 
-/// Makes the process remember where its last panics were, for [`panic_report`]. The panic hook that was there is
-/// called as before; one that is set later takes this away, and no harm is done.
+/// Makes the process record the places of its last panics, for [`panic_report`]. The previous panic hook is still
+/// called. A hook that is set later ends the recording, which does no harm.
 pub fn remember_panics() {
     static ONCE: Once = Once::new();
     // A thread that panics may not set a hook.
@@ -66,7 +66,7 @@ fn last_panics() -> MutexGuard<'static, VecDeque<(String, String)>> {
     LAST_PANICS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns what Go says of a panic: its text and, where [it is remembered](remember_panics), its place.
+/// Returns the text that Go reports for a panic, with its place if it was [recorded](remember_panics).
 pub fn panic_report(panic: &(dyn Any + Send)) -> String {
     let text = panic_text(panic);
     let last = last_panics();

@@ -20,9 +20,8 @@ pub enum PatternError {
     },
 }
 
-/// Values by pattern. A pattern matches every task type that it is a prefix of, byte for byte and
-/// without regard to separators: `email` matches `email`, `emails` and `email:send`. The longest
-/// pattern that matches wins.
+/// Values by pattern. A pattern matches every task type of which it is a prefix, byte for byte and without regard to
+/// separators: `email` matches `email`, `emails` and `email:send`. The longest pattern that matches wins.
 ///
 /// ```
 /// use asynq_core::patterns::Patterns;
@@ -54,7 +53,7 @@ impl<T> Patterns<T> {
     /// Adds a value.
     ///
     /// # Errors
-    /// [`PatternError`] when the pattern is blank, or has a value already, which stays.
+    /// [`PatternError`] when the pattern is blank, or already has a value, which then stays.
     pub fn insert(&mut self, pattern: impl Into<String>, value: T) -> Result<(), PatternError> {
         let pattern = pattern.into();
         if pattern.trim().is_empty() {
@@ -74,8 +73,8 @@ impl<T> Patterns<T> {
     /// The longest pattern that is a prefix of the task type, with its value.
     #[must_use]
     pub fn find(&self, task_type: &str) -> Option<(&str, &T)> {
-        // Every prefix sorts at or below the text itself, a longer one above a shorter. What
-        // stands highest and is no prefix rules out all that is longer than what it shares.
+        // A prefix of the text sorts at or below the text, and a longer prefix above a shorter one. If the highest
+        // pattern at or below the text is not a prefix, no longer pattern than their common part can match.
         let mut highest = task_type;
         loop {
             let (pattern, value) = self.0.range::<str, _>((Unbounded, Included(highest))).next_back()?;

@@ -1,4 +1,4 @@
-//! Payloads: [`IntoTask`] makes a task from a value, and [`TaskPayload`] is for types that are the payload of one
+//! Payloads: [`IntoTask`] converts a value into a task, and [`TaskPayload`] marks types that are the payload of one
 //! task type.
 
 #[cfg(feature = "json")]
@@ -12,7 +12,7 @@ use crate::{
     shared_state::States,
 };
 
-/// A value that a task can be made of: a [`Task`] itself, and every `TaskPayload` (feature `json`).
+/// A value that can be converted into a task: a [`Task`] itself, and every `TaskPayload` (feature `json`).
 #[diagnostic::on_unimplemented(
     message = "a task cannot be made of `{Self}`",
     note = "derive `TaskPayload` for the type, or make a `Task` with `Task::new_with_json`"
@@ -33,8 +33,8 @@ impl IntoTask for Task {
     }
 }
 
-/// A type whose values are the JSON payloads of one task type. They can be enqueued, and are arguments
-/// of handlers, [`ServeMux::route`](crate::ServeMux::route).
+/// A type whose values are the JSON payloads of one task type. Its values can be enqueued, and can be arguments of
+/// handlers, see [`ServeMux::route`](crate::ServeMux::route).
 ///
 /// The macro of this name derives it. By hand it is:
 ///
@@ -69,15 +69,15 @@ pub trait TaskPayload: Serialize + DeserializeOwned {
     /// The task type; not blank.
     const TYPE: &'static str;
 
-    /// The options of every task made of such a value. Those of a call, or set on the task, take their
-    /// place. Default: none are set.
+    /// Returns the options of every task of this payload type. Options that are set on the task, or in a call,
+    /// override them. Default: none are set.
     #[must_use]
     fn options() -> TaskOptions {
         TaskOptions::new()
     }
 }
 
-// For other types the compiler names `IntoTask` and `FromTask`, and not what these two ask for.
+// For other types the compiler's error names `IntoTask` and `FromTask`, but not the traits that these two require.
 #[cfg(feature = "json")]
 #[diagnostic::do_not_recommend]
 impl<T: TaskPayload> IntoTask for T {

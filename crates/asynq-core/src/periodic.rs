@@ -13,13 +13,13 @@ use crate::{
     task::Task,
 };
 
-/// The treatment of ticks that fell while no scheduler of the name was running, and of those that a running one
-/// could not enqueue within five minutes.
+/// The treatment of missed ticks: those that were due while no scheduler of the name was running, and those that a
+/// running one could not enqueue within five minutes.
 ///
-/// Ticks of a running scheduler that are less late (its storage was away, its actor was restarted) are
-/// always caught up. An entry none of whose ticks was decided yet has missed nothing. The storage remembers
-/// the last tick of an entry for seven days, or three of its periods if that is longer; what was missed
-/// before is not known.
+/// A running scheduler always enqueues ticks that are less late, for example after an outage of the storage or a
+/// restart of its actor. An entry without a decided tick has missed nothing. The storage records the last tick of an
+/// entry for seven days, or for three of its periods if that is longer. Ticks that were missed before that time are
+/// not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {
@@ -28,27 +28,26 @@ pub enum MissedTicks {
     Skip,
     /// The newest one is enqueued.
     Once,
-    /// All missed ticks are enqueued, oldest first; of more than a thousand the newest thousand.
+    /// All missed ticks are enqueued, oldest first. Of more than a thousand, only the newest thousand.
     All,
 }
 
-/// The treatment of a tick whose task has a fixed id that another task in the queue has, in whatever state.
+/// The treatment of a tick whose task has a fixed id, if another task in the queue has the same id, in any state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// The tick enqueues nothing, as in Go. An archived task, and a completed one within its retention, keeps its
-    /// id, so that no tick enqueues anything until it is deleted.
+    /// The tick enqueues nothing, as in Go. An archived task keeps its id, and so does a completed task within its
+    /// retention, so no tick enqueues anything until that task is deleted.
     #[default]
     Skip,
-    /// If the other task is archived or completed, it is deleted, with its result and its unique lock, and the
-    /// new one is enqueued in the same step. A task in any other state stays, and the tick enqueues nothing.
+    /// If the other task is archived or completed, one step deletes it, with its result and its unique lock, and
+    /// enqueues the new task. A task in any other state stays, and the tick enqueues nothing.
     ReplaceFinished,
 }
 
-/// A periodic task as a [`PeriodicTaskConfigProvider`] gives it (Go: `PeriodicTaskConfig`).
+/// A periodic task as returned by a [`PeriodicTaskConfigProvider`] (Go: `PeriodicTaskConfig`).
 ///
-/// Nothing is checked here: a spec or an option that cannot be used is refused where the entry is
-/// registered.
+/// This type does not check its values. The registration of the entry refuses a spec or an option that is not valid.
 ///
 /// ```
 /// use asynq::{Task, TaskOptions, cron::Tz, scheduler::PeriodicTaskConfig};
@@ -84,14 +83,13 @@ impl PeriodicTaskConfig {
         }
     }
 
-    /// Options of the registration; they override those of the task. Default: none.
+    /// Sets the options of the registration, which override those of the task. Default: none.
     pub fn options(mut self, options: TaskOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// The time zone that the spec is read in, unless it names one itself. Default: the
-    /// scheduler's.
+    /// Sets the time zone of the spec, unless the spec names one itself. Default: the scheduler's.
     pub fn timezone(mut self, timezone: Tz) -> Self {
         self.timezone = Some(timezone);
         self
@@ -103,7 +101,8 @@ impl PeriodicTaskConfig {
         self
     }
 
-    /// Sets what becomes of a tick whose task has a fixed id that another task has. Default: the scheduler's.
+    /// Sets the treatment of a tick whose task has a fixed id, if another task has the same id. Default: the
+    /// scheduler's.
     pub fn on_conflict(mut self, policy: OnConflict) -> Self {
         self.on_conflict = Some(policy);
         self
@@ -146,8 +145,8 @@ impl PeriodicTaskConfig {
     }
 }
 
-/// Says which periodic tasks there are (Go: `PeriodicTaskConfigProvider`). It is asked again and
-/// again; entries that are new are registered, those that are gone unregistered.
+/// The source of the periodic tasks (Go: `PeriodicTaskConfigProvider`). It is called at intervals: entries that are
+/// new are registered, and those that it no longer returns are unregistered.
 #[async_trait]
 pub trait PeriodicTaskConfigProvider: Send + Sync + 'static {
     /// Returns all periodic tasks that are to exist. The order does not matter.
@@ -168,9 +167,9 @@ impl<P: PeriodicTaskConfigProvider + ?Sized> PeriodicTaskConfigProvider for Arc<
 }
 
 impl EntryKey {
-    /// The key of the entry that a scheduler of this name makes of a registration. `options` are
-    /// those of the registration; they are merged over the task's own. `timezone` is the name of the
-    /// zone that the spec is read in where it names none itself.
+    /// Returns the key of the entry that a scheduler of this name makes of a registration. `options` are those of the
+    /// registration, merged over the task's own. `timezone` is the name of the zone of the spec if the spec names
+    /// none itself.
     #[must_use]
     pub fn new(scheduler: &str, spec: &str, timezone: &str, task: &Task, options: &TaskOptions) -> Self {
         let TaskOptions {
@@ -212,8 +211,8 @@ impl EntryKey {
     }
 }
 
-/// The stored mark of the last tick of an entry that was decided; see [`own::tick`](crate::keys::own::tick). Its
-/// text is `<Unix second> <token> <outcome>`.
+/// The stored mark of the last decided tick of an entry; see [`own::tick`](crate::keys::own::tick). Its text is
+/// `<Unix second> <token> <outcome>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TickMark {
     /// Due time of the tick, in Unix seconds.

@@ -9,8 +9,8 @@ use crate::error::TaskError;
 /// The longest note, in bytes: it is shown in lists.
 pub const MAX_PROGRESS_NOTE: usize = 1024;
 
-/// Progress of a run. It is stored with the task, in a field of our own that Go asynq does not see; a later run
-/// begins without any, and it is deleted with the task.
+/// The progress of a run. It is stored with the task in a field of our own, which Go asynq ignores, and deleted with
+/// the task. A later run starts without progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Progress in per cent, 0 to 100.

@@ -1,8 +1,8 @@
 //! Records that servers and schedulers publish about themselves, as protobuf bytes.
 //!
-//! Encoding always writes every time (Go 0.24 refuses a message that lacks one); "never" is the
-//! first instant of year 1, as Go's unset time. Decoding trusts nothing: a reader skips what gives
-//! `None`, as Go does.
+//! Encoding always writes every timestamp, because Go 0.24 refuses a message without one. "Never" is the first
+//! instant of year 1, Go's unset time. Decoding trusts no input: readers skip a record that decodes to `None`, as Go
+//! does.
 
 use asynq_proto::{Message, NEVER, Timestamp};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! The stored bytes of a storage, key by key, for tests that compare them.
 //!
-//! A broker that is not Redis shows here what Redis would hold, so that two storages can be
-//! compared to the byte and the same checks run on both.
+//! A broker that is not Redis uses these types to show the data that Redis would hold. Tests can then compare two
+//! storages to the byte, and run the same checks on both.
 
 use std::collections::{BTreeMap, BTreeSet};
 

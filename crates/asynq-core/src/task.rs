@@ -35,8 +35,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task with a payload, which may be empty. An empty payload is not the same as
-    /// [none](Self::without_payload): their unique keys differ.
+    /// Makes a task with a payload, which may be empty. An empty payload differs from [no
+    /// payload](Self::without_payload): their unique keys differ.
     ///
     /// # Errors
     /// [`TaskError::Name`] when the type is blank.
@@ -103,8 +103,8 @@ impl Task {
         self.payload.as_deref().unwrap_or_default()
     }
 
-    /// The payload without a copy; `None` if there is none. Inside a handler it is always
-    /// present, since the wire does not tell absent from empty.
+    /// Returns the payload without a copy; `None` if there is none. Inside a handler the payload is always present,
+    /// because the wire format does not distinguish an absent payload from an empty one.
     #[must_use]
     pub fn payload_bytes(&self) -> Option<Bytes> {
         self.payload.clone()
@@ -131,7 +131,7 @@ impl Task {
         &self.options
     }
 
-    /// Returns the run that this task is part of, inside a handler; `None` elsewhere.
+    /// Returns the context of the current run, inside a handler; `None` elsewhere.
     #[must_use]
     pub fn context(&self) -> Option<&TaskContext> {
         self.context.as_ref()

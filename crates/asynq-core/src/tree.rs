@@ -1,5 +1,5 @@
-//! The supervision tree as a value: what runs, since when, how often it was restarted and why. The
-//! runtime records it, servers publish it as JSON, tools read it.
+//! The supervision tree as a value: its running actors, their start times, and the number and causes of their
+//! restarts. The runtime records the tree, servers publish it as JSON, and inspectors read it.
 
 use std::{cmp::Ordering, fmt};
 
@@ -43,7 +43,7 @@ pub struct TreeNode {
     /// A note of the actor about itself: `connecting`, `polling` …
     #[serde(default)]
     pub note: Option<String>,
-    /// Number of items of work that wait for the actor; `None` if it does not count any.
+    /// Number of work items that wait for the actor; `None` if the actor does not count them.
     #[serde(default)]
     pub backlog: Option<u64>,
     /// Its children, in the order they are started.

@@ -15,20 +15,20 @@ pub struct Env {
     pub entropy: Entropy,
 }
 
-/// Opens a storage. What the broker actor holds: it opens, it never knows Redis.
+/// Opens a storage. The broker actor holds a connector and needs no knowledge of Redis.
 #[async_trait]
 pub trait Connector: Send + Sync + fmt::Debug + 'static {
     /// Opens the storage and checks that it answers.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`] when it cannot be reached (try again later), others when the
-    /// settings are wrong.
+    /// [`BrokerError::Unavailable`] when the storage cannot be reached, so that a later attempt may succeed. Other
+    /// errors when the settings are wrong.
     ///
     /// # Cancel safety
     /// Safe: dropping the future drops the half-open connection.
     async fn connect(&self, env: Env) -> Result<Arc<dyn Storage>, BrokerError>;
 
-    /// The address that it connects to, without secrets; for logs and the tree.
+    /// The address of the storage without secrets, for logs and the tree.
     fn describe(&self) -> String;
 
     /// The source of time and randomness for a system on this storage, unless the system is given another. Default:

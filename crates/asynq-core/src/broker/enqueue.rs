@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use prost::Message as _;
 use std::time::Duration;
 
-/// Largest number of bytes of messages in one call, the first item excepted.
+/// Largest number of bytes of messages in one call. The first item is accepted at any size.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// Size from which a message or a result may travel apart from smaller ones, so that these do not wait for its
-/// bytes; it may then be carried out after later requests.
+/// Size from which a message or a result may travel separately from smaller ones, so that these do not wait for its
+/// bytes. A large one may then take effect after later requests.
 pub const LARGE_BYTES: usize = 256 << 10;
 
 /// The place of a new task.
@@ -16,7 +16,8 @@ pub const LARGE_BYTES: usize = 256 << 10;
 pub enum Placement {
     /// The end of its queue.
     Pending,
-    /// The set of tasks that wait for this time, kept to the millisecond; the score is floored to seconds.
+    /// The set of tasks that wait for this time. The time is kept to the millisecond, and its score is rounded down
+    /// to seconds.
     Scheduled(DateTime<Utc>),
     /// Into a group.
     Group(GroupKey),
@@ -25,23 +26,23 @@ pub enum Placement {
 /// One task to enqueue, composed and checked.
 #[derive(Clone, Debug)]
 pub struct EnqueueRequest {
-    /// The task. Its `unique_key` is set exactly if `unique_ttl` is.
+    /// The task. Its `unique_key` is set if and only if `unique_ttl` is set.
     pub message: TaskMessage,
     /// The place of the task.
     pub placement: Placement,
     /// Lifetime of the unique lock, counted from the moment the task is due.
     pub unique_ttl: Option<Duration>,
-    /// The deadline, where it has a fraction of a second: that of the message is floored. Kept to the
-    /// millisecond.
+    /// The deadline to the millisecond, if it has a fraction of a second. The message has the deadline rounded down
+    /// to seconds.
     pub deadline: Option<DateTime<Utc>>,
-    /// Tells our own earlier attempt from a stranger's task (rules.md#ambiguous-is-a-state). The same request may
-    /// be sent again and again.
+    /// The token that distinguishes an earlier attempt of the same request from another task with the same id
+    /// (rules.md#ambiguous-is-a-state). The same request may be sent any number of times.
     pub token: u64,
 }
 
 impl EnqueueRequest {
-    /// About how many bytes the request takes, in memory and on its way to the storage: the encoded
-    /// message, the texts beside it, and what each header costs beyond its text.
+    /// Returns the approximate size of the request in bytes, in memory and on its way to the storage: the encoded
+    /// message, the texts of the request, and the memory of each header beyond its text.
     #[must_use]
     pub fn size(&self) -> usize {
         const FIXED: usize = 256;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Time for which an aggregation set belongs to the server that made it.
 pub const AGGREGATION_SET_LIFETIME: Duration = Duration::from_secs(120);
-/// Largest number of tasks in an aggregation set, also where no size was asked for. Further tasks stay in their
-/// group, for the next set.
+/// Largest number of tasks in an aggregation set, also if no size is set. Further tasks stay in their group, for the
+/// next set.
 pub const MAX_AGGREGATION_SET: u32 = 10_000;
 
 /// Limits at which a group is aggregated.
@@ -22,12 +22,12 @@ pub struct GroupLimits {
     pub grace: Duration,
     /// Longest wait of the oldest task; `None`: no limit.
     pub max_delay: Option<Duration>,
-    /// Most tasks in one set, no more than [`MAX_AGGREGATION_SET`] whatever is asked for; `None`: that many.
+    /// Largest number of tasks in one set, at most [`MAX_AGGREGATION_SET`]. `None` means [`MAX_AGGREGATION_SET`].
     pub max_size: Option<u32>,
 }
 
 impl GroupLimits {
-    /// Returns how many tasks make a group full, and are the most in one set.
+    /// Returns the number of tasks that makes a group full, which is also the limit of one set.
     #[must_use]
     pub fn most(&self) -> u32 {
         let asked = self.max_size.filter(|size| *size > 0);
@@ -51,9 +51,9 @@ pub struct AggregationSet {
 }
 
 impl LeaseUntil {
-    /// The end of an aggregation set that is [given up](super::Broker::release_aggregation): `now` if there is nothing to
-    /// wait for, else the first whole second that is not before `now` + `wait`. At most a
-    /// [lifetime](AGGREGATION_SET_LIFETIME) of a set from now.
+    /// Returns the end of an aggregation set that is [given up](super::Broker::release_aggregation): `now` if `wait`
+    /// is zero, else the first whole second that is not before `now` + `wait`. The end is at most one
+    /// [lifetime](AGGREGATION_SET_LIFETIME) from now.
     #[must_use]
     pub fn of_release(now: DateTime<Utc>, wait: Duration) -> Self {
         let over = now + wait.min(AGGREGATION_SET_LIFETIME);

@@ -1,4 +1,4 @@
-//! The take and the end of a task: leases, tokens, and what is exchanged.
+//! Values for taking and ending tasks: leases, tokens, and the parts of an exchange.
 
 use crate::{
     error::{BrokerError, PoisonKind, SettleError},
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Duration of a lease, from the take and from each extension (Go: `LeaseDuration`).
 pub const LEASE: Duration = Duration::from_secs(30);
-/// Largest number of tasks that one call moves, whatever was asked for (rules.md#bounded-calls).
+/// Largest number of tasks that one call moves, also if more are requested (rules.md#bounded-calls).
 pub const MAX_BATCH: u32 = 200;
 /// Largest number of tasks that a server keeps archived for each queue; older ones are trimmed.
 pub const MAX_ARCHIVED: u32 = 10_000;
@@ -21,16 +21,15 @@ pub const ARCHIVED_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Time for which daily counters are kept, from their first increment.
 pub const STATS_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// The token of one call of [`Broker::exchange`](super::Broker::exchange): `<server uuid>-<seq>@<lease>`. It is
-/// written on each task that the call takes and fences every later write (rules.md#calls-outlive-actors and
-/// rules.md#fenced-settle).
-/// The lease that it names is the one of the take, in Unix seconds: as long as it is that of the task, nobody
-/// has extended it.
+/// The token of one call of [`Broker::exchange`](super::Broker::exchange): `<server uuid>-<seq>@<lease>`. The call
+/// writes the token on each task that it takes, and the token fences every later write (rules.md#calls-outlive-actors
+/// and rules.md#fenced-settle). The lease in the token is that of the take, in Unix seconds. While the task still has
+/// this lease, no server has extended it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallToken(Arc<str>);
 
 impl CallToken {
-    /// The token of call number `seq` of one broker, which takes tasks for this lease.
+    /// Returns the token of call number `seq` of one broker, which takes tasks with this lease.
     #[must_use]
     pub fn new(broker: &str, seq: u64, lease: LeaseUntil) -> Self {
         Self(format!("{broker}-{seq}@{}", lease.0).into())
@@ -56,12 +55,13 @@ impl fmt::Debug for CallToken {
     }
 }
 
-/// The record of a call, made before it is sent, so that its effect can be found again when the answer is lost.
+/// The record of a call. It is made before the call is sent, so that the effect of the call can be found if the
+/// answer is lost.
 #[derive(Clone, Debug)]
 pub struct CallRecord {
     /// Written on each task taken.
     pub token: CallToken,
-    /// The connection that the call goes out on; the number is the storage's own (0: none).
+    /// The connection on which the call is sent, as a number of the storage's own (0: none).
     pub connection: u64,
     /// The lease that the call writes, Unix seconds.
     pub lease_until: LeaseUntil,
@@ -85,7 +85,7 @@ impl LeaseUntil {
     }
 }
 
-/// One task that we took: what fences every write that concerns it.
+/// The fence of a task that we took, for every write about the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRef {
     /// The queue.
@@ -105,14 +105,14 @@ pub struct LeasedTask {
     pub message: Arc<TaskMessage>,
     /// Our claim on it.
     pub lease: LeaseRef,
-    /// The deadline to the millisecond, where that of the message is floored.
+    /// The deadline to the millisecond, if the message has it rounded down to seconds.
     pub deadline: Option<DateTime<Utc>>,
 }
 
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Success, or a revoked task: deleted, or kept as completed where `retain` is set and the
+    /// The run succeeded or revoked the task. The task is deleted, or kept as completed if `retain` is set and the
     /// message has a retention.
     Done {
         /// Keep it for its retention. False for revoked tasks.
@@ -120,12 +120,12 @@ pub enum Outcome {
     },
     /// Failure: try again at `at`.
     Retry {
-        /// The time of the next run. Its score is floored to seconds; our servers keep the task back until then, to
-        /// the millisecond.
+        /// The time of the next run. Its score is rounded down to seconds. Our servers delay the task until this
+        /// time, to the millisecond.
         at: DateTime<Utc>,
         /// The text stored in the task.
         error: String,
-        /// `true` if the run counts as a failure: `retried` + 1 and the counters.
+        /// `true` if the run is a failure: it increments `retried` and the counters.
         is_failure: bool,
     },
     /// Failure for good.
@@ -133,7 +133,7 @@ pub enum Outcome {
         /// The text stored in the task.
         error: String,
     },
-    /// The run did not end: the task goes back to the front of its queue, and nothing is counted.
+    /// The run did not end. The task goes back to the front of its queue, and nothing is counted.
     Requeue,
 }
 
@@ -153,7 +153,7 @@ pub struct Settlement {
 pub struct Want {
     /// The queue.
     pub queue: QueueName,
-    /// Largest number of tasks; more than [`MAX_BATCH`] are never given in one call.
+    /// Largest number of tasks. One call never returns more than [`MAX_BATCH`].
     pub max: u32,
 }
 
@@ -173,14 +173,14 @@ pub struct Poison {
 pub struct Exchanged {
     /// One answer for each settlement, in order.
     pub settled: Vec<Result<(), SettleError>>,
-    /// The tasks that are now ours, in the order they are to be started: queue by queue as they were
-    /// wanted, within a queue in the order of the take, longest waiting first.
+    /// The tasks that are now ours, in the order in which they must be started: by queue as requested, and within a
+    /// queue the longest waiting first.
     pub leased: Vec<LeasedTask>,
     /// Damaged entries that were found and put aside.
     pub poisoned: Vec<Poison>,
     /// Queues that had less than was wanted (empty or paused).
     pub exhausted: Vec<QueueName>,
-    /// Queues whose part failed; the tasks of an ambiguous part must be
-    /// [adopted](super::Broker::adopt) before anything is settled again.
+    /// The queues whose part failed. The tasks of an ambiguous part must be [adopted](super::Broker::adopt) before an
+    /// outcome is sent again.
     pub failed: Vec<(QueueName, BrokerError)>,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Number of enqueue events that are kept for a scheduler entry.
 pub const MAX_SCHEDULER_EVENTS: u32 = 1000;
-/// Time for which a scheduler that lost the answer to a tick can still learn how it was decided.
+/// Time for which a scheduler that lost the answer to a tick can still learn the decision.
 pub const TICK_RECEIPT: Duration = Duration::from_secs(3600);
 
 /// One time at which a periodic task is due.
@@ -22,21 +22,20 @@ pub struct Tick {
     pub entry: EntryKey,
     /// Due time; floored to seconds.
     pub at: DateTime<Utc>,
-    /// Least distance from the last tick, rounded up to whole seconds; less than a second counts as one. Zero for a
-    /// cron spec; for `@every` its period, so that schedulers that started at different seconds agree on one tick
-    /// in each period.
+    /// Shortest distance from the last tick, rounded up to whole seconds, and at least one second. Zero for a cron
+    /// spec. For `@every` it is the period, so that schedulers that started in different seconds agree on one tick in
+    /// each period.
     pub gap: Duration,
-    /// Time for which the tick is remembered: 1 s to 100 years. Usual are 7 days or three periods, whichever is
-    /// longer.
+    /// Time for which the tick is recorded: 1 s to 100 years. Usually 7 days or three periods, whichever is longer.
     pub keep: Duration,
-    /// The scheduler that asks, by a name of its own. The last tick of the entry that it decided is remembered
-    /// for [`TICK_RECEIPT`], so that it hears of it when the answer was lost, whatever
-    /// became of the task and of later ticks.
+    /// The name of the scheduler that makes the request, different for each scheduler. The last tick of the entry
+    /// that this scheduler decided is recorded for [`TICK_RECEIPT`]. The scheduler can thus learn the decision if the
+    /// answer was lost, whatever happened to the task and to later ticks.
     pub by: Arc<str>,
     /// Policy for a task id that is taken.
     pub on_conflict: OnConflict,
-    /// `true` if the tick may still be decided. Otherwise the answer only tells whether this request decided it
-    /// before, and nothing is written.
+    /// `true` if the call may decide the tick. `false` if it only returns whether this request decided the tick
+    /// before; nothing is then written.
     pub decide: bool,
 }
 
@@ -96,12 +95,11 @@ impl Tick {
 pub enum Ticked {
     /// The tick is this request's, and its task was enqueued.
     Enqueued(TaskInfo),
-    /// This tick, or a later one, was decided before, or it follows the last one, or the start of its
-    /// period, too closely; or it was [only asked about](Tick::decide) and is not this request's. Nothing was
-    /// written.
+    /// The tick was not accepted, and nothing was written. This tick or a later one was decided before, or the
+    /// distance from the last tick or the start of the period is too short. Also the answer to a request that [only
+    /// asks](Tick::decide) and did not decide the tick.
     Taken {
-        /// The last tick that was decided, or where the period starts. If nothing is remembered, the tick that was
-        /// asked about.
+        /// The last tick that was decided, or the start of the period. If no mark exists, the tick of the request.
         last: DateTime<Utc>,
     },
 }

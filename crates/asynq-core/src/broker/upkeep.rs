@@ -12,11 +12,11 @@ use std::time::Duration;
 
 /// Time between the end of a lease and the recovery of its task (Go: recoverer.go).
 pub const RECOVER_GRACE: Duration = Duration::from_secs(30);
-/// Time until the next attempt to move something that cannot be moved while another key is damaged: a due task, or
-/// an old aggregation set, whose group's key holds another type.
+/// Time until the next attempt to move a due task or an old aggregation set that cannot move because the key of its
+/// group holds another type.
 pub const PUT_OFF: Duration = Duration::from_secs(60);
-/// Number of times that a task which may never have been started is given back without counting a failure. A task
-/// that ends its process as soon as it runs looks the same, hence the limit.
+/// Number of times that a task which may never have started is given back without counting a failure. There is a
+/// limit because a task that ends its process as soon as it runs looks the same.
 pub const MAX_UNSTARTED: u32 = 3;
 
 /// A task whose lease ended [`RECOVER_GRACE`] ago.
@@ -26,12 +26,12 @@ pub struct ExpiredTask {
     pub queue: QueueName,
     /// The task.
     pub message: Arc<TaskMessage>,
-    /// The score that was seen; recovery is refused when it has changed.
+    /// The score of the lease when the task was listed. Recovery is refused if the score has changed.
     pub until: LeaseUntil,
-    /// `true` if the task may never have been started: a server of this library took it, its lease is still that
-    /// of the take (so that it was held for less than a heartbeat before its owner hung or died), and it was given
-    /// back for that reason fewer than [`MAX_UNSTARTED`] times. `false` for tasks that Go
-    /// servers took.
+    /// `true` if the task may never have started. This holds for a task that a server of this library took, whose
+    /// lease is still that of the take, and that was given back for this reason fewer than [`MAX_UNSTARTED`] times.
+    /// Its owner held it for less than a heartbeat before the owner hung or died. `false` for tasks that Go servers
+    /// took.
     pub unstarted: bool,
 }
 
@@ -48,13 +48,13 @@ pub struct Expired {
     pub next: ExpiredPlace,
 }
 
-/// A place among the leases that ended, behind which [`Broker::expired_after`](super::Broker::expired_after)
-/// goes on. The default is the start.
+/// A place among the leases that ended, after which [`Broker::expired_after`](super::Broker::expired_after)
+/// continues. The default is the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpiredPlace(pub(crate) Option<(String, Bytes)>);
 
 impl ExpiredPlace {
-    /// The place behind a lease: its score and its id, as the storage has them.
+    /// Returns the place behind a lease, given by its score and id in the form of the storage.
     #[must_use]
     pub fn behind(score: impl Into<String>, id: impl Into<Bytes>) -> Self {
         Self(Some((score.into(), id.into())))
@@ -72,8 +72,8 @@ impl ExpiredPlace {
 pub struct Recovery {
     /// The task as found.
     pub task: ExpiredTask,
-    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`], which counts as one more time that the
-    /// task was [not started](ExpiredTask::unstarted); `Done` is refused.
+    /// [`Outcome::Retry`], [`Outcome::Archive`] or [`Outcome::Requeue`]. A requeue counts as one more [start that did
+    /// not happen](ExpiredTask::unstarted). `Done` is refused.
     pub outcome: Outcome,
 }
 
@@ -84,34 +84,34 @@ pub struct Forwarded {
     pub moved: u32,
     /// `true` if the call's bound was reached and more are due.
     pub more: bool,
-    /// Due time of the next task of the queue: to the millisecond for those of this second, else to the second.
+    /// Due time of the next task of the queue: to the millisecond within this second, otherwise to the second.
     pub next_due: Option<DateTime<Utc>>,
     /// Ids that lay in the way and were put aside.
     pub poisoned: Vec<Poison>,
-    /// Tasks that cannot join their group since its key holds another type. They are due again in
-    /// [`PUT_OFF`].
+    /// Tasks that cannot join their group because its key holds another type. They are due again after [`PUT_OFF`].
     pub put_off: Vec<TaskId>,
 }
 
-/// The answer of [`Broker::heal`](super::Broker::heal): what was repaired.
+/// The repairs of one call of [`Broker::heal`](super::Broker::heal).
 #[derive(Debug, Default)]
 pub struct Healed {
-    /// Active tasks without a lease; they got one that ends now (differences.md#active-without-a-lease).
+    /// Active tasks that had no lease, and got one that ends now (differences.md#active-without-a-lease).
     pub leased: Vec<TaskId>,
     /// Leases without an active task, removed.
     pub stale_leases: Vec<TaskId>,
     /// Groups that were missing from the index (differences.md#groups-handed-back,
     /// differences.md#groups-of-forwarded-tasks).
     pub regrouped: Vec<GroupKey>,
-    /// Keys of aggregation sets that nobody knew of any more; they are listed again, for another
+    /// Keys of aggregation sets that no index contained. They are listed again for one
     /// [`AGGREGATION_SET_LIFETIME`](super::AGGREGATION_SET_LIFETIME), and then handed back to their groups.
     pub relisted_sets: Vec<String>,
-    /// Tasks that stood in no container, or in one that contradicts their state; they now stand
-    /// where their state says, once.
+    /// Tasks that were in no container, or in one that contradicts their state. Each is now only in the container of
+    /// its state.
     pub relisted: Vec<TaskId>,
     /// Keys of unique locks whose owner has no task, removed.
     pub unlocked: Vec<String>,
-    /// Ids without a usable task, put aside (differences.md#ids-without-a-hash, differences.md#poison-messages).
+    /// Ids without a usable task, which were quarantined or dropped (differences.md#ids-without-a-hash,
+    /// differences.md#poison-messages).
     pub poisoned: Vec<Poison>,
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 /// The subject of a [`Watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchKind {
-    /// A task may be taken from one of the queues: pushed, or the queue was unpaused.
+    /// A task can be taken from one of the queues: a task became pending, or the queue was resumed.
     Pending,
     /// The set of delayed tasks (scheduled, retry) of one of the queues changed.
     Delayed,
@@ -16,26 +16,26 @@ pub enum WatchKind {
 /// The end of a [`Watch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Something changed, or was there already when the watch was set.
+    /// The watched keys changed, or were not empty when the watch was set.
     Changed,
     /// The watch is gone (connection lost); look and set a new one.
     Lost,
 }
 
-/// A promise to be told when something changes, set atomically with a look that found nothing.
+/// A notification of the next change. The watch is set atomically with a check that found nothing.
 #[derive(Debug)]
 pub struct Watch {
     signal: watch::Receiver<Option<Wake>>,
 }
 
 impl Watch {
-    /// A watch that ends with the first value sent; dropping the sender means [`Wake::Lost`].
+    /// Returns a watch that ends with the first value sent. Dropping the sender means [`Wake::Lost`].
     #[must_use]
     pub fn new(signal: watch::Receiver<Option<Wake>>) -> Self {
         Self { signal }
     }
 
-    /// A watch that has ended: there was something at the first look.
+    /// Returns a watch that has already ended, because the first check found something.
     #[must_use]
     pub fn ready() -> Self {
         Self {
@@ -60,12 +60,12 @@ impl Watch {
 pub struct CancelRequest {
     /// The task.
     pub id: TaskId,
-    /// The one run that is meant, by the claim on it, where the storage repeats a request that is kept with its
-    /// task. `None`: all runs of the id, in all queues; what is published says no more.
+    /// The run to cancel, by the token of its take, if the storage repeats a request that is kept with the task.
+    /// `None` means all runs of the id in all queues, because a published request has only the id.
     pub run: Option<LeaseRef>,
 }
 
-/// The requests to cancel that arrive. Ends (`None`) when the connection is lost.
+/// The stream of cancel requests. Ends (`None`) when the connection is lost.
 #[derive(Debug)]
 pub struct Cancellations(mpsc::Receiver<CancelRequest>);
 
@@ -76,7 +76,7 @@ impl Cancellations {
         Self(requests)
     }
 
-    /// The next request; `None` when the subscription is gone and must be made anew.
+    /// Returns the next request. `None` means that the subscription is lost and must be made again.
     ///
     /// # Cancel safety
     /// Safe: no request is lost.

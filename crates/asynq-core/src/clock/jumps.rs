@@ -7,17 +7,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Clock;
 use crate::broker::{LEASE, RECOVER_GRACE};
 
-/// Difference between two clocks from which it is a jump, and not their drift.
+/// Smallest difference between two clocks that counts as a jump. A smaller one is drift.
 const JUMP: TimeDelta = TimeDelta::seconds(1);
-/// Clocks may be slewed: one in a thousand is more than any does.
+/// Elapsed time divided by this number is drift and no jump. Clocks can be slewed, but always by less than one part
+/// in a thousand.
 const SLEW: i32 = 1000;
 
-/// Notices that a clock jumped forward since the last look, and says for how long its leases are not to be
-/// trusted then.
+/// A detector of forward jumps of a clock, which also decides how long leases are not to be trusted after a jump.
 ///
-/// After a jump, leases that their owners wrote by the time before it seem to have ended. Whoever takes tasks
-/// from dead owners waits for one lease and the grace behind it, 60 s, in which living owners write theirs
-/// anew. A jump back needs no such wait: leases only seem to last longer.
+/// After a jump, leases that were written by the earlier time seem to have ended. The recovery of tasks therefore
+/// waits for one lease and the grace period, 60 s, in which living owners write their leases again. A jump back needs
+/// no wait, because leases then only seem to last longer.
 #[derive(Debug, Default)]
 pub struct Jumps {
     last: Option<(DateTime<Utc>, Duration)>,
@@ -25,8 +25,8 @@ pub struct Jumps {
 }
 
 impl Jumps {
-    /// Looks at the clock; how far it jumped forward since the last look, if it did. Differences of up to a
-    /// second, and of up to a thousandth of what has passed, are none. A jump is told in the log.
+    /// Reads the clock, and returns the size of its forward jump since the last reading, if it jumped. A difference
+    /// of up to a second, or of up to a thousandth of the elapsed time, is no jump. A jump is logged.
     pub fn look(&mut self, clock: &Clock) -> Option<TimeDelta> {
         let (now, steady) = (clock.now(), clock.steady());
         let (before, read) = self.last.replace((now, steady))?;
@@ -45,7 +45,7 @@ impl Jumps {
         Some(jump)
     }
 
-    /// Returns whether the last jump is so near that owners may not have written their leases anew.
+    /// Returns whether the last jump is so recent that owners may not have written their leases again.
     #[must_use]
     pub fn is_settling(&self, clock: &Clock) -> bool {
         self.settled_at.is_some_and(|at| clock.steady() < at)

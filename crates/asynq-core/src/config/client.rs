@@ -8,7 +8,7 @@ use crate::{
     options::DEFAULT_MAX_MESSAGE_BYTES,
 };
 
-/// Settings of a client, or of the client part of an `AsynqSystem`. Ours: Go's client has none.
+/// Settings of a client, or of the client part of an `AsynqSystem`. Go's client has no settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
     pub(crate) enqueue_timeout: Duration,
@@ -35,36 +35,37 @@ impl ClientConfig {
         Self::default()
     }
 
-    /// Sets how long an enqueue is tried before it is given up, 10 ms to 1 h. Default: 10 s.
+    /// Sets the time after which an enqueue is given up, 10 ms to 1 h. Default: 10 s.
     #[must_use]
     pub fn enqueue_timeout(mut self, timeout: Duration) -> Self {
         self.enqueue_timeout = timeout;
         self
     }
 
-    /// Sets how many enqueues may wait for their answer at once, 1 to 1 000 000. Beyond it `enqueue`
-    /// waits and `try_enqueue` refuses. Default: 4096.
+    /// Sets the number of enqueues that may wait for their answer at once, 1 to 1 000 000. Above it, `enqueue` waits
+    /// and `try_enqueue` refuses. Default: 4096.
     #[must_use]
     pub fn max_waiting(mut self, tasks: usize) -> Self {
         self.max_waiting = tasks;
         self
     }
 
-    /// Sets how many bytes of them, 1 MiB to 1 GiB: of a task its encoded message counts, with its headers, and
-    /// what holds it. One task counts at most this much. While a batch of up to 200 tasks is being sent it
-    /// is held once more. Default: 64 MiB.
+    /// Sets the limit of the bytes of all waiting enqueues, 1 MiB to 1 GiB. A task counts with its encoded message,
+    /// its headers, and the memory around them, but with at most this limit. While a batch of up to 200 tasks is
+    /// being sent, it is in memory a second time. Default: 64 MiB.
     #[must_use]
     pub fn max_waiting_bytes(mut self, bytes: usize) -> Self {
         self.max_waiting_bytes = bytes;
         self
     }
 
-    /// Sets how large one encoded message may be, in bytes: payload, headers, type and all; 1 KiB to 510 MiB,
-    /// which is about what Redis takes. An enqueue beyond it is refused before anything is sent, with
+    /// Sets the limit of one encoded message, in bytes: payload, headers, type and all other fields; 1 KiB to 510
+    /// MiB, about the maximum of Redis. A larger message is refused before anything is sent, with
     /// [`TaskError::TooLarge`](crate::TaskError::TooLarge) for `message size`. Default: 16 MiB.
     ///
-    /// A message travels whole, so on a slow way it needs its time: 16 MiB at 1 MB/s take 17 s, and
-    /// [`enqueue_timeout`](Self::enqueue_timeout) must allow for it. Whoever takes the task needs as long again.
+    /// A message is sent as a whole, so a slow connection needs time for it: 16 MiB at 1 MB/s take 17 s.
+    /// [`enqueue_timeout`](Self::enqueue_timeout) must allow for this time. The server that takes the task needs as
+    /// long again.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;

@@ -7,26 +7,26 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The fate of a task whose handler returned an error.
 ///
-/// [`Error::directive`](crate::Error::directive) finds it, however the error was wrapped on its way.
+/// [`Error::directive`](crate::Error::directive) finds it inside any number of wrappers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Directive {
-    /// The run failed: the task is retried while retries are left, then archived. Any error that says
-    /// nothing else.
+    /// The run failed. The task is retried while retries are left, then archived. This holds for any error without
+    /// another directive.
     Fail,
     /// The task is archived now ([`Error::skip_retry`](crate::Error::skip_retry)).
     SkipRetry,
     /// The task is dropped ([`Error::revoke`](crate::Error::revoke)).
     Revoke,
-    /// The task is run again after this time, and no retry is used ([`Error::snooze`](crate::Error::snooze)).
+    /// The task runs again after this delay, without using up a retry ([`Error::snooze`](crate::Error::snooze)).
     Snooze(Duration),
 }
 
 /// The content of [`Error::SkipRetry`](crate::Error::SkipRetry), [`Error::Revoke`](crate::Error::Revoke) and
 /// [`Error::Snooze`](crate::Error::Snooze), and their [`source`](StdError::source).
 ///
-/// It stands in the chain of sources for its own sake: error types that keep only the chain of what they
-/// were made from (`anyhow::Error` turned into a `Box<dyn Error>`, for example) keep the directive with it.
+/// The directive is an element of its own in the chain of sources. Some error types keep only this chain (for example
+/// `anyhow::Error` converted into a `Box<dyn Error>`), and the directive survives in it.
 #[derive(Debug)]
 pub struct Directed {
     directive: Directive,
@@ -67,7 +67,7 @@ impl Directed {
         self.error.as_deref()
     }
 
-    /// The text of the [`Error`](crate::Error) that holds this: that of the reason.
+    /// Returns the text of the [`Error`](crate::Error) that contains this directive: the text of the reason.
     pub(super) fn text(&self) -> &dyn fmt::Display {
         match &self.error {
             Some(error) => error,
@@ -76,7 +76,8 @@ impl Directed {
     }
 }
 
-/// The directive itself, in a few words: the reason is the text of the [`Error`](crate::Error) in front of this one.
+/// Writes the directive in a few words, without the reason, which is the text of the [`Error`](crate::Error) that
+/// contains it.
 impl fmt::Display for Directed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.directive {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use super::{Directed, Directive, Error};
 
-/// Largest number of errors of a chain that are looked at; a chain may be endless by mistake.
+/// Largest number of errors of a chain that are examined, because a faulty chain can be endless.
 const DEEPEST: usize = 100;
 
 impl Error {
@@ -30,10 +30,10 @@ impl Error {
             .map_or(Directive::Fail, Directed::directive)
     }
 
-    /// Finds an error of the given type: this one, what it wraps, or one of their sources.
+    /// Finds an error of the given type: this error, an error that it wraps, or one of their sources.
     ///
-    /// For rules such as [`IsFailure`](crate::IsFailure) and [`RetryDelay`](crate::RetryDelay), which get an
-    /// [`Error`] and want to know of an error of their own inside it.
+    /// For rules such as [`IsFailure`](crate::IsFailure) and [`RetryDelay`](crate::RetryDelay), which receive an
+    /// [`Error`] and depend on an application error inside it.
     ///
     /// ```
     /// use asynq::{Error, IsFailure};
@@ -47,8 +47,8 @@ impl Error {
     /// assert!(rule.of(&Error::other("no such user")));
     /// ```
     ///
-    /// An error that was turned into an `anyhow::Error` without any context, and that into a box, cannot be
-    /// found by its own type any longer; its sources can.
+    /// The method cannot find an error by its own type if the error was converted into an `anyhow::Error` without
+    /// context, and this into a box. It still finds the sources of the error.
     #[must_use]
     pub fn find<E: StdError + 'static>(&self) -> Option<&E> {
         self.chain().find_map(|error| error.downcast_ref())

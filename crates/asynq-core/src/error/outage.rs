@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use super::{BrokerError, text::report};
 
-/// An outage: the storage that cannot be reached, the last failure, its beginning and the number of attempts.
+/// An outage of a storage: the address of the storage, the last failure, the beginning, and the number of attempts.
 ///
-/// The source of [`BrokerError::Unavailable`] and [`BrokerError::Refused`] where a call found no connection.
+/// The source of [`BrokerError::Unavailable`] and [`BrokerError::Refused`] if a call found no connection.
 #[derive(Clone)]
 pub struct Outage {
     storage: Arc<str>,
@@ -63,7 +63,7 @@ impl Outage {
         &self.cause
     }
 
-    /// Returns whether another attempt would fail as well: credentials that are refused, settings that are wrong.
+    /// Returns whether another attempt would fail too, because the credentials are refused or the settings are wrong.
     #[must_use]
     pub fn is_for_good(&self) -> bool {
         matches!(
@@ -74,8 +74,7 @@ impl Outage {
 }
 
 impl From<Outage> for BrokerError {
-    /// [`BrokerError::Refused`] where it is [for good](Outage::is_for_good), else
-    /// [`BrokerError::Unavailable`].
+    /// [`BrokerError::Refused`] if the outage is [permanent](Outage::is_for_good), else [`BrokerError::Unavailable`].
     fn from(outage: Outage) -> Self {
         match outage.is_for_good() {
             true => Self::Refused {

@@ -13,19 +13,19 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// There is no connection, or it refused before anything was sent. Nothing took effect.
+    /// There is no connection, or the connection refused the request before it was sent. Nothing took effect.
     #[error("storage is not reachable")]
     Unavailable {
         /// The cause, where there is one.
         source: Option<BoxError>,
     },
-    /// The request was sent, and the answer never came: it may have taken effect or may still do so.
+    /// The request was sent, but no answer arrived. The request may have taken effect, or may still do so.
     #[error("the answer of the storage was lost, the operation may have taken effect")]
     Ambiguous {
         /// The cause, where there is one.
         source: Option<BoxError>,
     },
-    /// The storage is at its memory limit and refused the write whole. Nothing took effect.
+    /// The storage is at its memory limit and refused the whole write. Nothing took effect.
     #[error("storage is out of memory")]
     OutOfMemory,
     /// The storage is a read-only replica. Nothing took effect.
@@ -117,7 +117,7 @@ pub enum BrokerError {
         /// The group.
         group: GroupKey,
     },
-    /// The storage cannot do this; the caller has another way (polling instead of a watch).
+    /// The storage does not support the operation. The caller has an alternative (polling instead of a watch).
     #[error("storage does not support {what}")]
     Unsupported {
         /// The operation that is not supported.
@@ -178,8 +178,8 @@ impl BrokerError {
         self.kind() == ErrorKind::Ambiguous
     }
 
-    /// Returns whether the same call may succeed later. True for ambiguous errors too: settles are fenced
-    /// and enqueues carry a token, so both may be sent again.
+    /// Returns whether the same call may succeed later. Also true for ambiguous errors: writes of outcomes are fenced
+    /// and enqueues carry a token, so both can be repeated.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Transient | ErrorKind::Ambiguous)
@@ -222,7 +222,7 @@ pub enum PoisonKind {
     /// The hash has no `state`, or one that no asynq program writes.
     #[error("the task state is missing or unknown")]
     BadState,
-    /// The task does not stand where its state says. [`heal`](crate::Broker::heal) puts it there.
+    /// The task is not in the container of its state. [`heal`](crate::Broker::heal) moves it there.
     #[error("the task is not where its state says")]
     Misplaced,
 }
@@ -237,11 +237,11 @@ pub enum EnqueueError {
     /// The unique lock of (queue, type, payload) is taken. Go: `ErrDuplicateTask`.
     #[error("task already exists")]
     DuplicateTask,
-    /// A task with that id exists in the queue, in whatever state. Go: `ErrTaskIDConflict`.
+    /// The queue already has a task with this id, in any state. Go: `ErrTaskIDConflict`.
     #[error("task ID conflicts with another task")]
     TaskIdConflict,
-    /// No answer came before the deadline: the task may or may not be in the queue. Enqueueing
-    /// again with the same id is safe while the task lives.
+    /// No answer arrived before the deadline, so the queue may or may not have the task. To enqueue again with the
+    /// same id is safe while the task exists.
     #[error("it is unknown whether task {} was enqueued", Excerpt(.id.as_str()))]
     Unknown {
         /// The id it was sent with.
@@ -262,14 +262,15 @@ pub enum EnqueueError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettleError {
-    /// The task is not (or no longer) ours: settled before, or taken over by a recoverer. Drop it.
+    /// The task is not, or no longer, ours: its outcome was already written, or a recoverer has taken the task. Drop
+    /// the outcome.
     #[error("the task is not leased by this take")]
     NotOurs,
     /// The task's data are damaged; nothing was written for it.
     #[error("the task is damaged: {0}")]
     Poison(PoisonKind),
-    /// The task is ours, but it has no lease that could be extended, which is damage. Nothing was
-    /// written. Only extensions are answered so.
+    /// The task is ours, but its lease is missing, which is damage. Nothing was written. Only extensions of a lease
+    /// return this error.
     #[error("the task has no lease")]
     NoLease,
     /// The storage failed; offer it again.

@@ -1,4 +1,4 @@
-//! The texts of errors, with their causes, also where a user's code makes them.
+//! Texts of errors with their causes, also for errors of application code.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,9 +8,8 @@ use crate::panics::drop_quietly;
 /// Number of causes of an error that are shown.
 const CAUSES: usize = 32;
 
-/// An error with its causes, on one line. A cause whose text stands there already, since the error shows
-/// it, is not repeated, and what an error says of its task is no cause. For errors of our own; a user's goes
-/// through [`shown`].
+/// Returns an error of ours with its causes, on one line. A cause is left out if the text of its error already
+/// contains it, or if it is a directive. [`shown`] is for errors of application code.
 pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()).take(CAUSES) {
@@ -26,7 +25,7 @@ pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// The text of an error, its causes included; the error's own alone where one of them cannot be shown.
+/// Returns the text of an error with its causes. If a cause cannot be shown, only the text of the error itself.
 pub fn shown(error: &(dyn std::error::Error + 'static)) -> String {
     std::panic::catch_unwind(AssertUnwindSafe(|| report(error))).unwrap_or_else(|panic| {
         drop_quietly(panic);

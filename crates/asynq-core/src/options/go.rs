@@ -8,13 +8,13 @@ use super::{ProcessAt, TaskOptions, printable::is_print};
 use crate::cron::duration;
 
 impl TaskOptions {
-    /// The options that are set, as Go writes them into a [`SchedulerEntry`](crate::info::SchedulerEntry),
-    /// byte for byte: `Queue("low")`, `MaxRetry(3)`, `Timeout(1m30s)`,
-    /// `Deadline(Thu May 14 03:04:05 UTC 2026)` … Times are in UTC. Headers come one by one.
+    /// Returns the options that are set, in the form that Go writes into a
+    /// [`SchedulerEntry`](crate::info::SchedulerEntry), byte for byte: `Queue("low")`, `MaxRetry(3)`,
+    /// `Timeout(1m30s)`, `Deadline(Thu May 14 03:04:05 UTC 2026)` … Times are in UTC. Each header has a text of its
+    /// own.
     ///
-    /// In Go the options stand in the order in which they were given, here in that of Go's sources:
-    /// `MaxRetry`, `Queue`, `TaskID`, `Timeout`, `Deadline`, `Unique`, `ProcessAt` or `ProcessIn`,
-    /// `Retention`, `Group`, `Header`.
+    /// The order is that of Go's sources: `MaxRetry`, `Queue`, `TaskID`, `Timeout`, `Deadline`, `Unique`, `ProcessAt`
+    /// or `ProcessIn`, `Retention`, `Group`, `Header`. Go itself keeps the order in which the options were given.
     ///
     /// ```
     /// use asynq::TaskOptions;
@@ -61,10 +61,10 @@ impl TaskOptions {
         set.chain(headers).collect()
     }
 
-    /// Reads what [`to_go_strings`](Self::to_go_strings) or a Go scheduler wrote, as Go reads it: the name
-    /// ends at the first `(`, the argument at the first `)`. What cannot be read is left out: an argument
-    /// that itself contains a `)`, an unknown name, a negative duration, more retries than 2^32 - 1, a name
-    /// that is no UTF-8, a time in another zone than UTC and GMT. Of an option that comes twice the last one counts.
+    /// Parses the texts of [`to_go_strings`](Self::to_go_strings) or of a Go scheduler by Go's rules: the name ends
+    /// at the first `(`, and the argument at the first `)`. An option that cannot be read is left out: an argument
+    /// that contains a `)`, an unknown name, a negative duration, more than 2^32 - 1 retries, a name that is not
+    /// UTF-8, a time in a zone other than UTC and GMT. If an option occurs twice, the last one counts.
     ///
     /// `TaskID`, `Group` and `Header` are read too, which Go leaves out (0.26).
     ///
@@ -136,7 +136,7 @@ fn quote(text: &str) -> String {
     quoted
 }
 
-/// Go: `strconv.Unquote`. `None` also where the bytes are no UTF-8, which Go takes.
+/// Go: `strconv.Unquote`. Also `None` if the bytes are not UTF-8, which Go accepts.
 fn unquote(text: &str) -> Option<String> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
     let inner = text[1..].strip_suffix(quote)?;
@@ -206,7 +206,7 @@ fn number(text: &str, digits: usize, radix: u32) -> Option<(u32, &str)> {
     valid.then(|| Some((u32::from_str_radix(number, radix).ok()?, rest)))?
 }
 
-/// Go: `time.Duration.String`. What is longer than Go's longest (292 years) is that one.
+/// Go: `time.Duration.String`. A duration above Go's maximum (292 years) is written as that maximum.
 fn write_duration(span: Duration) -> String {
     let nanos = span.as_nanos().min(i64::MAX.unsigned_abs().into());
     let decimal = |value: u128, unit: u128, name: &str| {
@@ -259,7 +259,7 @@ fn write_time(at: &DateTime<Utc>) -> String {
     )
 }
 
-/// Go: `time.Parse` with the layout `time.UnixDate`. The name of the day is read and not looked at.
+/// Go: `time.Parse` with the layout `time.UnixDate`. The name of the day is parsed and ignored.
 fn read_time(text: &str) -> Option<DateTime<Utc>> {
     let (_, rest) = name(text, &DAYS)?;
     let (month, rest) = name(spaces(rest)?, &MONTHS)?;
