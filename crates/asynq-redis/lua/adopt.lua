@@ -1,5 +1,5 @@
--- adopt: finds the tasks that a call without answer took, and gives them a new lease (rules.md#calls-outlive-actors).
--- Walks `active` from the head, a part in each call.
+-- adopt: finds the tasks that a call without an answer took, and gives them a new lease
+-- (rules.md#calls-outlive-actors). Walks over `active` from the head, a part in each call.
 --
 -- KEYS  1 active, 2 lease
 -- ARGV  1 queue prefix, 2 token of the lost call, 3 lease that it wrote in s, 4 new lease in s,
@@ -10,11 +10,10 @@
 --          tasks: id, msg, lease now in force in s, deadline in ms or '' ..., unusable ids: id, kind ...}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- Ours is what carries the token, is active, and has a lease absent or not above the one that the
--- call wrote: Go never clears our field, it may have recovered and taken the task since. x:adopt
--- holds the lease that an adoption wrote, so that adopting can be repeated when its own answer was
--- lost. One take leaves its ids side by side, so the walk ends behind them. A lease is never
--- shortened, even if the caller's clock was set back.
+-- A task is ours if it carries the token, is active, and has no lease or one not above the lease that the call
+-- wrote. Go never removes x:take, and may have recovered and taken the task since. x:adopt holds the lease that
+-- an adoption wrote, so that an adoption whose answer was lost can be repeated. The ids of one take are
+-- adjacent, so the walk ends behind them. A lease is never shortened, even if the caller's clock was set back.
 
 local prefix, token, lost = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local active, lease = KEYS[1], KEYS[2]
@@ -69,7 +68,7 @@ for i, id in ipairs(ids) do
 end
 
 if #leases > 0 or #broken > 0 then
-  -- A write that frees, so that this runs under maxmemory.
+  -- A write that frees memory, so that the rest is allowed under maxmemory.
   redis.call('ZREM', lease, '')
   for i = 1, #broken, 2 do
     redis.call('LREM', active, 1, broken[i])

@@ -1,13 +1,14 @@
--- announce: puts a name into one of the indexes asynq:servers, asynq:workers, asynq:schedulers, asynq:x:trees
--- (transitions.md#publish-a-server to transitions.md#publish-a-scheduler), and takes names out that ended.
+-- announce: adds a name to one of the indexes asynq:servers, asynq:workers, asynq:schedulers, asynq:x:trees
+-- (transitions.md#publish-a-server to transitions.md#publish-a-scheduler), and removes expired names.
 --
 -- KEYS  1 index
 -- ARGV  1 name, 2 when it ends in s, 3 now in s
 -- returns status OK
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A server must be seen when Redis is full as well: the first write frees. It is the one by which Go's
--- readers clean up (transitions.md#servers-and-workers); a fleet without any does it here.
+-- A server must also be visible when Redis is full, so the first write frees memory. It is the write by which
+-- Go's readers remove expired names (transitions.md#servers-and-workers). Without such a reader, this script
+-- removes them.
 
 local bad = misfit({ KEYS[1], 'zset' })
 if bad then

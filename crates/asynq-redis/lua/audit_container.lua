@@ -1,4 +1,4 @@
--- audit_container: looks at the ids of one container, a part in each call. Reads only.
+-- audit_container: checks the ids of one container, a part in each call. Reads only.
 --
 -- KEYS  1 to 10 as in include/places.lua, 11 container
 -- ARGV  1 queue prefix, 2 list or zset, 3 index to begin at, 4 most ids, 5 most bytes of messages (the
@@ -7,9 +7,9 @@
 --       1 if it may stand in another container, too, else 0 ...}
 --       kinds: n no key, h not a hash, m no message, '' usable
 --
--- An id that stands in one place, where its hash leads to, costs no more than that. audit_places.lua
--- looks for the others: of two groups, one is not the group in the hash. In a list that is too long to
--- be searched an id of its own page stands once.
+-- An id that is only in the container of its hash needs no other check. audit_places.lua checks the others, for
+-- example an id in two groups, of which one is not the group in the hash. In a list that is too long to be
+-- searched, an id that is unique on its page counts as unique.
 
 local prefix, container, start, most = ARGV[1], KEYS[11], tonumber(ARGV[3]), tonumber(ARGV[4])
 local range = ARGV[2] == 'list' and 'LRANGE' or 'ZRANGE'
@@ -37,7 +37,7 @@ for _, id in ipairs(ids) do
   if long then
     told[container][id] = 1
   end
-  -- A group may have a thousand sets.
+  -- A group can have a thousand sets.
   local found = places(id, group, 100)
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, kind, state, msg

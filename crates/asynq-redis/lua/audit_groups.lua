@@ -1,4 +1,4 @@
--- audit_groups: looks for groups in the index that have no tasks, a part in each call. Reads only.
+-- audit_groups: finds groups in the index that have no tasks, a part in each call. Reads only.
 --
 -- KEYS  1 groups
 -- ARGV  1 queue prefix, 2 cursor ('0' at first), 3 about how many

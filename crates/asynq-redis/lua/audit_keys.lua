@@ -1,4 +1,4 @@
--- audit_keys: looks at the keys of a queue, a part in each call. Reads only.
+-- audit_keys: checks the keys of a queue, a part in each call. Reads only.
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 pattern of the queue's keys, 3 cursor of SCAN, 4 about how many keys of the
@@ -20,7 +20,7 @@ local TYPES = {
   failed = 'string', ['x:quarantine'] = 'zset', ['x:finished'] = 'zset',
   ['x:healer'] = 'string', ['x:heal'] = 'string',
 }
--- Left by repairs, and gone by themselves.
+-- Keys of the repairs, which expire by themselves.
 local PASSING = { ['x:healer'] = true, ['x:heal'] = true }
 local reply = {}
 
@@ -86,7 +86,7 @@ for _, key in ipairs(page[2]) do
       or ((is_count or is_mark) and 'string')
     local found = redis.call('TYPE', key).ok
     if found == 'none' then
-      -- It ended meanwhile.
+      -- The key has expired meanwhile.
     elseif want and found ~= want then
       reply[#reply + 1] = { 'type', key, found }
     elseif is_task then

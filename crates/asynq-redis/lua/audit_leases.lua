@@ -1,4 +1,4 @@
--- audit_leases: looks for leases without an active task, a part in each call. Reads only.
+-- audit_leases: finds leases without an active task, a part in each call. Reads only.
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 rank to begin at, 3 most leases

@@ -1,4 +1,4 @@
--- audit_places: where ids stand, of all the places there are. Reads only.
+-- audit_places: finds the containers of ids, among all containers of the queue. Reads only.
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 number of groups and aggregation sets, then their keys, then the ids

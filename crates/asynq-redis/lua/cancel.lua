@@ -1,15 +1,16 @@
--- cancel: asks for the run of an active task to end, and keeps what becomes of the task then.
+-- cancel: asks to end the run of an active task, and keeps the request with the task.
 --
 -- KEYS  1 task
--- ARGV  1 id, 2 channel of cancel requests, 3 what becomes of the task: retry, archive, delete, 4 when the task last
+-- ARGV  1 id, 2 channel of cancel requests, 3 fate of the task: retry, archive, delete, 4 when the task last
 --       failed in s
--- returns {1 kept, 2 told only, 0 refused, what is wrong with the task, state in which it is refused}; '' where
+-- returns {1 kept, 2 published only, 0 refused, damage of the task, state in which it is refused}; '' where
 --       there is none
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --
--- What is kept carries the token of the run, x:take. Without one, or where the task has failed since the lease that it
--- names, a Go server took the task, and nothing is kept. The first write frees, changes nothing, and fails where the server takes no writes, so that nobody is told
--- then: a message is no write. Where a message is not permitted, nothing is kept.
+-- The request that is kept carries the token of the run, x:take. If there is no token, or the task has failed
+-- after the lease in the token, a Go server has taken the task, and nothing is kept. The first write frees
+-- memory and changes nothing. It fails if the server refuses writes, and then no message is published, because
+-- PUBLISH is not a write. If PUBLISH is not permitted, nothing is kept.
 
 local STATES = {
   pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,

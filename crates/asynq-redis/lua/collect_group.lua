@@ -8,10 +8,9 @@
 --       is not ready, or the set is no longer listed
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A group that is not larger than a set becomes the set. Of a larger one the oldest tasks are moved, in
--- parts; the set is listed from the first one on, so that what a crash leaves is handed back. Hashes are
--- not touched: their state stays `aggregating`. The first write frees or renames, so this runs under
--- maxmemory.
+-- A group that fits into a set becomes the set. Of a larger group, the oldest tasks move to the set in parts.
+-- The set is listed from the first part on, so that it is handed back after a crash. Hashes do not change:
+-- their state stays `aggregating`. The first write frees memory or renames, so the script runs under maxmemory.
 
 local group, set, sets, groups = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local bad = misfit({ group, 'zset', set, 'zset', sets, 'zset', groups, 'set' })

@@ -1,11 +1,11 @@
--- delete_expired: deletes completed tasks whose retention is over (transitions.md#delete-expired).
+-- delete_expired: deletes completed tasks whose retention has ended (transitions.md#delete-expired).
 --
 -- KEYS  1 completed
 -- ARGV  1 queue prefix, 2 now in s, 3 most tasks
 -- returns the number of ids that left `completed`
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A hash of that id that stands elsewhere meanwhile is left alone.
+-- A hash whose task is in another container by now is kept.
 
 local bad = misfit({ KEYS[1], 'zset' })
 if bad then

@@ -1,11 +1,12 @@
--- drop_dangling: takes ids without a task key out of a sorted set of tasks, a part in each call.
+-- drop_dangling: removes ids without a task key from a sorted set of tasks, a part in each call.
 --
 -- KEYS  1 scheduled, retry, archived or completed
 -- ARGV  1 queue prefix, 2 rank to begin at, 3 most ids
 -- returns {rank to go on at (0: from the start), the ids}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- Nobody else takes them out before they are due, or for as long as they are kept: 90 days, or their retention.
+-- Without this script, such ids would stay until they are due, or for as long as their tasks are kept: 90 days,
+-- or their retention.
 
 local bad = misfit({ KEYS[1], 'zset' })
 if bad then

@@ -1,4 +1,4 @@
--- end_set: lets the time of an aggregation set be over later, or sooner (differences.md#slow-aggregators).
+-- end_set: moves the end of an aggregation set to a later or an earlier time (differences.md#slow-aggregators).
 --
 -- KEYS  1 aggregation_sets
 -- ARGV  1 set key, 2 new end in s, 3 'GT': only if that is later, 'LT': only if sooner
@@ -12,7 +12,7 @@ end
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return ''
 end
--- A write that frees, so that the rest is allowed under maxmemory.
+-- A write that frees memory, so that the rest is allowed under maxmemory.
 redis.call('ZREM', KEYS[1], '')
 redis.call('ZADD', KEYS[1], 'XX', ARGV[3], ARGV[2], ARGV[1])
 return redis.call('ZSCORE', KEYS[1], ARGV[1])

@@ -3,20 +3,23 @@
 -- KEYS  1 pending, 2 scheduled, 3 groups, 4 x:tick:<entry>, 5 x:tick:<entry>:<who asks>, 6 archived,
 --       7 completed
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 tick in s, 5 gap in s (at least 1),
---       6 how long the mark lives in ms, 7 how long the receipt lives in ms, 8 1: decide, 0: only tell,
+--       6 how long the mark lives in ms, 7 how long the receipt lives in ms, 8 1: decide, 0: only ask,
 --       9 1: an archived or completed task with the id makes room, 0: it is a conflict,
 --       then one item as in include/create.lua
 -- returns {code, last tick in s or '', damage of the mark or ''}, the codes as in include/create.lua,
---       2 never, and one more: t decided before, or left open by one that only asks; only then a tick is
---       told, the last one, or the one asked for if there is none
+--       2 never, and one more: t decided before, or left open by a call that only asks; only then a tick
+--       is returned: the last one, or the one of the call if there is none
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The mark is `<tick in s> <x:enq token> <1, d or 0>`, or ends in `s`: no tick yet, the period counts from
--- there; a start after the tick was written by a wrong clock and counts as none. A lock or an id that is taken decides the tick too. What is not a mark counts as none and is
--- written over. The receipt is the mark of the last tick that the one who asks has decided: it tells when the
--- answer was lost and others have decided later ticks. A task makes room only where its state says it is
--- finished and it stands there; a lock of another task comes first. Under maxmemory Redis refuses the
--- first write, and with it the whole call, unless a task makes room.
+-- The mark is `<tick in s> <x:enq token> <1, d or 0>`. It ends in `s` instead if no tick was decided yet, and
+-- its time is then the start of the period. A start after the tick was written by a wrong clock, and is
+-- ignored. A lock or an id that is taken decides the tick too. A value that is not a mark is ignored and
+-- overwritten.
+--
+-- The receipt is the mark of the last tick that this scheduler has decided. It returns the decision if the
+-- answer was lost and other schedulers have decided later ticks. A task makes room only if its state is
+-- archived or completed and it is in the container of its state. A lock of another task has precedence. Under
+-- maxmemory Redis refuses the first write, and with it the whole call, unless a task makes room.
 
 local FIRST = 10
 local prefix, id, token, at, damage_found = ARGV[1], ARGV[FIRST], create_token(FIRST), tonumber(ARGV[4]), ''
@@ -26,7 +29,7 @@ if bad then
   return wrong_type(bad)
 end
 
--- The parts of a mark; nil if it is none.
+-- The parts of a mark; nil if the value is not a mark.
 local function read(mark)
   if type(mark) ~= 'string' then
     return nil
@@ -38,9 +41,9 @@ local function read(mark)
   return last, by, outcome
 end
 
--- What became of this request, if it decided the tick before.
+-- The decision of this request, if it decided the tick before.
 local function decided()
-  -- The task tells, or the receipt, which outlives it.
+  -- The task shows the decision, or the receipt, which outlives the task.
   if redis.pcall('HGET', prefix .. 't:' .. id, 'x:enq') == token then
     return '1'
   end

@@ -6,17 +6,17 @@
 --       7 lease in s and 8 id behind which to begin ('' and '': at the start), 9 most list entries passed
 --       by LREM (the first one's excepted)
 -- returns {tasks: id, lease in s, 1 if it may be given back as not started else 0, msg ...,
---       put aside: id, kind ..., 1 if there are more behind else 0, lease and id behind which to go on}
+--       unusable: id, kind ..., 1 if there are more behind else 0, lease and id behind which to go on}
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- Reads only, unless ids without a usable task lie in the way: they leave `active` and `lease`
--- (differences.md#ids-without-a-hash, differences.md#poison-messages). Leases of tasks that are not active are
--- removed in passing. Where the id to begin behind is gone, the look begins with those whose lease ended in the
--- same second.
+-- Reads only, except that ids without a usable task are removed from `active` and `lease`
+-- (differences.md#ids-without-a-hash, differences.md#poison-messages), and so are leases of tasks that are not
+-- active. If the id behind which to begin is gone, the call begins with the leases that ended in the same
+-- second.
 --
--- The token of a take of ours ends with its lease. Where that is still the lease of the task, its owner
--- held it for less than a heartbeat, so it may never have been started.
+-- The token of our take ends with the lease of the take. If the task still has this lease, its owner held the
+-- task for less than a heartbeat, so the task may never have started.
 
 local STATES = {
   pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,

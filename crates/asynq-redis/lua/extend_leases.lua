@@ -9,9 +9,9 @@
 --       h the task key is not a hash, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The fence is that of exchange.lua. A lease is never shortened (GT) and one that is there is only
--- extended (XX). Where it is missing the task is still ours, under what we wrote before; heal.lua puts
--- a lease in place, and the next extension finds it.
+-- The fence is that of exchange.lua. An extension never shortens a lease (GT) and never creates one (XX). If
+-- the lease is missing, the task is still ours, under the lease that we wrote before. heal.lua creates a new
+-- lease, which the next extension finds.
 
 local STATES = {
   pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
@@ -56,7 +56,7 @@ for i = 1, n do
   end
 end
 if #extended > 0 then
-  -- A write that frees, so that the rest is allowed under maxmemory.
+  -- A write that frees memory, so that the rest is allowed under maxmemory.
   redis.call('ZREM', lease, '')
   redis.call('ZADD', lease, 'XX', 'GT', unpack(extended))
 end

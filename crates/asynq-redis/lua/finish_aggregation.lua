@@ -6,9 +6,9 @@
 -- returns the code as in include/create.lua, or g: the set is no longer listed, nothing was done
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- With the same step the set is set apart, as one whose tasks are to be deleted: nobody hands them back
--- any more. forget_finished.lua deletes them in parts, whoever calls it. A conflict of the new task
--- leaves the set as it is. The first write frees, so this runs under maxmemory.
+-- The same step moves the set to the sets whose tasks are to be deleted, so that it is never handed back.
+-- forget_finished.lua deletes the tasks in parts, in a call of any server. If the new task conflicts, the set
+-- stays as it is. The first write frees memory, so the script runs under maxmemory.
 
 local set, sets = KEYS[4], KEYS[5]
 local bad = create_misfit(4) or misfit({ set, 'zset', sets, 'zset', KEYS[6], 'zset' })

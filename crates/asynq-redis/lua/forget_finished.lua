@@ -6,7 +6,7 @@
 -- returns the number of tasks that are left
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A hash that is another's meanwhile, or waits in its group again, is left alone.
+-- A hash is kept if it belongs to a new task by now, or if its task waits in a group again.
 
 local prefix, index, set = ARGV[1], KEYS[1], KEYS[2]
 local bad = misfit({ index, 'zset', set, 'zset' })

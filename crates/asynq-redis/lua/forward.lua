@@ -3,17 +3,17 @@
 -- KEYS  1 scheduled, 2 retry, 3 pending, 4 groups
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 most tasks of each set, 5 when a task is due that is
 --       put off in s
--- returns {number moved, next due in s ('' if none), put aside: id, kind ..., put off: id ...,
+-- returns {number moved, next due in s ('' if none), unusable: id, kind ..., put off: id ...,
 --       when the first that is held back is due in ms ('' if none)}
 --       kinds: n no key, h not a hash, m no message
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A group is put into the index again with its task (differences.md#groups-of-forwarded-tasks). Ids without a
--- task are dropped (differences.md#ids-without-a-hash). A task whose group holds another type is put off: it is
--- looked at again later, and keeps nobody waiting until then. The first write of each set is the ZREM.
+-- The group of a moved task is added to the index (differences.md#groups-of-forwarded-tasks). Ids without a
+-- task are dropped (differences.md#ids-without-a-hash). A task whose group holds another type is delayed, so
+-- that it does not block other tasks. The first write of each set is the ZREM.
 --
--- A score is a whole second, so a task of this second may be due later in it: x:at tells. Such tasks are
--- held back; others of their second behind them are looked for, up to a bound.
+-- A score is a whole second, so a task of the present second may be due later in that second: x:at has the
+-- exact time. Such tasks stay. The script checks the tasks behind them in the same second, up to a bound.
 
 local prefix, pending, groups = ARGV[1], KEYS[3], KEYS[4]
 local bad = misfit({ KEYS[1], 'zset', KEYS[2], 'zset', pending, 'list', groups, 'set' })
@@ -21,18 +21,18 @@ if bad then
   return wrong_type(bad)
 end
 
--- Look.
+-- Read.
 local now, now_ms, most = tonumber(ARGV[2]), tonumber(string.sub(ARGV[3], 1, -7)), tonumber(ARGV[4])
 local held, full = '', {}
 
--- When a task of this second is due in ms, if that is yet to come.
+-- The time in ms at which a task of this second is due, if that time has not passed.
 local function held_until(id)
   local at = redis.pcall('HGET', prefix .. 't:' .. id, 'x:at')
   at = type(at) == 'string' and string.match(at, '^%d+$') and tonumber(at)
   return at and at > now_ms and at <= 1000 * now + 1000 and at
 end
 
--- The ids of a set that are due, and whether there may be more.
+-- The due ids of a set, and whether there may be more.
 local function due_of(set)
   local ids, from = {}, 0
   while from < 10 * most do
@@ -100,7 +100,7 @@ for set = 1, 2 do
         redis.call('SADD', groups, group)
         moved = moved + 1
       end
-      -- An id in both sets moves once.
+      -- An id in both sets moves only once.
       into[id] = nil
     end
     if #pushed > 0 then
@@ -116,7 +116,7 @@ local next_due = ''
 for set = 1, 2 do
   local first = redis.call('ZRANGE', KEYS[set], 0, 0, 'WITHSCORES')[2]
   if first and tonumber(first) <= now and not full[set] then
-    -- Only those that are held back are left of this second.
+    -- Only delayed tasks of this second are left.
     first = nil
   end
   if first and (next_due == '' or tonumber(first) < tonumber(next_due)) then

@@ -1,4 +1,4 @@
--- groups: the groups of a queue that have tasks waiting (transitions.md#list-groups,
+-- groups: lists the groups of a queue that have waiting tasks (transitions.md#list-groups,
 -- transitions.md#groups-of-a-queue), and its aggregation sets, a part of each in each call. Reads only.
 --
 -- KEYS  1 groups, 2 aggregation_sets

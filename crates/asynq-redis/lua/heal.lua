@@ -1,6 +1,6 @@
 -- heal: repairs active entries and leases that crashed writers left behind (differences.md#ids-without-a-hash,
--- differences.md#active-without-a-lease, differences.md#poison-messages), and takes groups without tasks out of
--- the index. Looks at a part of each in each call.
+-- differences.md#active-without-a-lease, differences.md#poison-messages), and removes groups without tasks from
+-- the index. Checks a part of each in each call.
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 index in active to begin at, 4 rank in lease to begin at,
@@ -8,13 +8,13 @@
 --       8 most groups
 -- returns {ids that got a lease, leases removed,
 --       tasks that may not stand where their state says: id, state, pending_since ...,
---       put aside: id, kind ..., index and rank to go on at (0: from the start)}
+--       unusable: id, kind ..., index and rank to go on at (0: from the start)}
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The lease that is made ends now: the usual recovery takes over, and a living owner can extend it.
--- What may not stand where it should is left to relist.lua. In a long list an id is only looked for
--- while the call has not passed too many entries; what was not looked for is not doubted.
+-- A new lease ends now: the usual recovery takes over, and a living owner can still extend it. relist.lua
+-- handles tasks that may be missing in the container of their state. A long list is searched only until the
+-- call has passed a certain number of entries. A task that was not searched for is not suspected.
 
 local prefix, now = ARGV[1], ARGV[2]
 local active, lease = KEYS[2], KEYS[3]
@@ -23,7 +23,7 @@ if bad then
   return wrong_type(bad)
 end
 
--- Look.
+-- Read.
 local leased, stale, doubtful, aside = {}, {}, {}, {}
 local function doubt(id, state)
   local since = redis.pcall('HGET', prefix .. 't:' .. id, 'pending_since')
@@ -52,7 +52,7 @@ for _, id in ipairs(ids) do
     doubt(id, state)
   end
   if kind then
-    -- Each costs a walk through the list.
+    -- Each of them costs a walk through the list.
     if passed + length > MOST_PASSED and #aside > 0 then
       break
     end
@@ -73,20 +73,20 @@ for i = 1, #entries, 2 do
   elseif tonumber(entries[i + 1]) <= overdue then
     search(active, id)
     if in_list(active, id) == 0 then
-      -- Nobody can recover what does not stand in active.
+      -- An id that is not in active cannot be recovered.
       doubt(id, 'active')
     end
   end
 end
 
--- Groups in the index without tasks, any of them: nobody collects those.
+-- Some groups in the index without tasks, which no server collects.
 for _, group in ipairs(redis.call('SRANDMEMBER', KEYS[8], ARGV[8])) do
   if redis.call('EXISTS', prefix .. 'g:' .. group) == 0 then
     redis.call('SREM', KEYS[8], group)
   end
 end
 
--- Write, first what frees.
+-- Write. The first write frees memory.
 for i = 1, #aside, 2 do
   redis.call('LREM', active, -1, aside[i])
   redis.call('ZREM', lease, aside[i])

@@ -1,6 +1,6 @@
--- heal_keys: looks at the keys of a queue, a part in each call: puts groups missing from the index back
--- (differences.md#groups-handed-back, differences.md#groups-of-forwarded-tasks), and aggregation sets missing
--- from theirs; removes locks without owner (rules.md#extensions-revive-nothing).
+-- heal_keys: checks the keys of a queue, a part in each call. Adds missing groups to the index
+-- (differences.md#groups-handed-back, differences.md#groups-of-forwarded-tasks), lists missing aggregation sets
+-- again, and removes locks without an owner (rules.md#extensions-revive-nothing).
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 when a set that is listed again is handed back in s,
@@ -11,9 +11,9 @@
 --       groups put into the index, sets listed again, locks removed}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- What may stand in no container is left to relist.lua. A task is doubted if it was looked for and not
--- found. In a long `pending` none is looked for: there, a task is doubted if it should have run before
--- those at the tail. What a call does not come to look for is not doubted, but seen the next time.
+-- relist.lua handles tasks that may be in no container. A task is suspected if it was searched for and not
+-- found. A long `pending` is not searched: there, a task is suspected if it should have run before the tasks at
+-- the tail. A later call checks the tasks that this call does not reach.
 
 local prefix, pending, active = ARGV[1], KEYS[1], KEYS[2]
 local bad = misplaced()
@@ -26,7 +26,7 @@ local function is_in(set, id)
   return type(redis.pcall('ZSCORE', set, id)) == 'string'
 end
 
--- Whether an id waits in its group or one of the group's sets; nil if not all of them were looked into.
+-- Whether an id waits in its group or in one of the group's sets; nil if some sets were not checked.
 local looks = 0
 local function is_grouped(id, group)
   local key = prefix .. 'g:' .. group
@@ -64,8 +64,9 @@ local function is_active(id)
   return times and times > 0
 end
 
--- Since when the task waits that has waited longest, of some at the tail and ever fewer behind them: a
--- server that stopped may have put many back in front. Nothing if none of them tells.
+-- The time since which the longest waiting of some tasks is pending. The sample takes tasks at the tail and
+-- ever fewer behind them, because a server that stopped may have put many tasks back in front. Nil if none of
+-- them has the time.
 local oldest = nil
 local function waits_longest()
   if oldest == nil then
@@ -93,7 +94,7 @@ local function is_pending(id, since)
   if not first or (tonumber(since) and tonumber(since) >= first - tonumber(ARGV[6])) then
     return nil
   end
-  -- Go's servers give a task back to the tail without the time.
+  -- Go's servers put a task back at the tail without writing the time.
   if passed + 1000 <= MOST_PASSED then
     passed = passed + 1000
     return redis.call('LPOS', pending, id, 'RANK', -1, 'MAXLEN', 1000) and true or false
@@ -101,7 +102,7 @@ local function is_pending(id, since)
   return nil
 end
 
--- Whether a task of unknown state stands somewhere.
+-- Whether a task of unknown state is in a container.
 local function is_anywhere(id)
   for _, set in ipairs(SETS) do
     if is_in(set, id) then
@@ -163,7 +164,7 @@ local done = {}
 for _, key in ipairs(page[2]) do
   local suffix = string.sub(key, #prefix + 1)
   if done[key] or string.sub(key, 1, #prefix) ~= prefix then
-    -- A page may show a key twice.
+    -- A page of SCAN can contain a key twice.
   elseif string.sub(suffix, 1, 2) == 't:' then
     look_at_task(string.sub(suffix, 3), key)
   elseif string.sub(suffix, 1, 2) == 'g:' then

@@ -1,4 +1,4 @@
--- list_tasks: a part of a container with its tasks (transitions.md#list-tasks). Reads only.
+-- list_tasks: reads a part of a container with its tasks (transitions.md#list-tasks). Reads only.
 --
 -- KEYS  1 container, 2 lease
 -- ARGV  1 queue prefix, 2 list (counted from the tail) or zset, 3 first, 4 most ids, 5 most bytes of

@@ -1,10 +1,10 @@
--- memory_usage: about how many bytes the tasks of a queue take (transitions.md#memory-usage). Reads only.
+-- memory_usage: estimates the bytes of the tasks of a queue (transitions.md#memory-usage). Reads only.
 --
 -- KEYS  1 pending, 2 active, 3 scheduled, 4 retry, 5 archived, 6 completed, 7 groups
 -- ARGV  1 queue prefix, 2 tasks to sample of each container, 3 groups to sample, 4 tasks in all groups
 -- returns bytes, or '' if the server does not say
 --
--- An average is over the tasks that were found, not over the ids looked at (differences.md#memory-estimates).
+-- An average is over the tasks found, not over the ids read (differences.md#memory-estimates).
 
 local tasks = tonumber(ARGV[2])
 local denied = false
@@ -18,7 +18,7 @@ local function size_of(key)
   return size or nil
 end
 
--- The bytes of the tasks found among some ids, and how many were found.
+-- The bytes of the tasks found for some ids, and the number of tasks found.
 local function sample(ids)
   local bytes, found = 0, 0
   for _, id in ipairs(ids) do

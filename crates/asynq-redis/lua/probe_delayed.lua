@@ -1,5 +1,5 @@
--- probe_delayed: looks at the sets of delayed tasks, so that a tracking connection keeps a watch on
--- them. What is due there is no news: who watches has looked.
+-- probe_delayed: reads the sets of delayed tasks, so that a tracking connection watches them. Returns no due
+-- tasks, because the caller has read them before.
 --
 -- KEYS  for each queue: scheduled, retry
 -- returns 0

@@ -1,5 +1,5 @@
--- probe_pending: whether a task may be taken from one of the queues. Reads only, and only the keys
--- it declares: a tracking connection keeps a watch on them (rules.md#watches-only-read).
+-- probe_pending: checks whether a task can be taken from one of the queues. Reads only, and only the keys that
+-- it declares, so that a tracking connection watches them (rules.md#watches-only-read).
 --
 -- KEYS  for each queue: paused, pending
 -- returns 1 if a queue is not paused and has a task, else 0

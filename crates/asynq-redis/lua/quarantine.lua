@@ -1,10 +1,10 @@
--- quarantine: puts a task aside whose message cannot be decoded.
+-- quarantine: quarantines a task whose message cannot be decoded.
 --
 -- KEYS  1 container: a list (active) or a sorted set, 2 lease
 -- ARGV  1 queue prefix, 2 id, 3 now in s, 4 fence: the token of the take (`take`), the lease in s
 --       that was seen (`lease`; a stranger's fraction was floored), or nothing (`member`: standing in the container is enough),
 --       5 what the fence is: take, lease, member
--- returns 1 put aside, 0 it is no longer as it was seen
+-- returns 1 quarantined, 0 the task has changed since it was read
 
 local key = ARGV[1] .. 't:' .. ARGV[2]
 if ARGV[5] == 'take' then

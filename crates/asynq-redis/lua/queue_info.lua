@@ -1,4 +1,4 @@
--- queue_info: the numbers of a queue (transitions.md#queue-info). Reads only.
+-- queue_info: reads the numbers of a queue (transitions.md#queue-info). Reads only.
 --
 -- KEYS  1 pending, 2 active, 3 scheduled, 4 retry, 5 archived, 6 completed, 7 processed:<today>,
 --       8 failed:<today>, 9 processed, 10 failed, 11 paused, 12 groups
@@ -7,7 +7,7 @@
 --       1 if paused else 0, pending_since in ns of the task that runs next ('' if not known)}
 --       or {WRONGTYPE, key}: refused
 --
--- Groups are counted by groups.lua, in parts.
+-- groups.lua counts the groups, in parts.
 
 local bad = misfit({
   KEYS[1], 'list', KEYS[2], 'list', KEYS[3], 'zset', KEYS[4], 'zset', KEYS[5], 'zset', KEYS[6], 'zset', KEYS[12], 'set',

@@ -4,12 +4,12 @@
 -- ARGV  1 queue prefix, 2 rank to begin at, 3 most tasks, 4 most bytes of messages (the first
 --       excepted), 5 now in s
 -- returns {rank to go on at (-1: done, -2: the set is no longer listed), tasks: id, msg ...,
---       put aside: id, kind ...}
+--       unusable: id, kind ...}
 --       kinds: n no key, h not a hash, m no message
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- Reads only, unless ids without a usable task lie in the way: they leave the set, and a set
--- without tasks leaves the list.
+-- Reads only, except that ids without a usable task are removed from the set, and a set without tasks from the
+-- list of sets.
 
 local prefix, set, sets = ARGV[1], KEYS[1], KEYS[2]
 local bad = misfit({ set, 'zset', sets, 'zset' })

@@ -1,4 +1,4 @@
--- reclaim_sets: hands aggregation sets that outlived their time back to their groups, a part in each call
+-- reclaim_sets: hands aggregation sets whose time is over back to their groups, a part in each call
 -- (transitions.md#reclaim-sets).
 --
 -- KEYS  1 aggregation_sets, 2 groups, 3 x:finished
@@ -8,9 +8,9 @@
 --       keys of groups that hold another type, keys of sets whose tasks are still to be deleted: up to ten}
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The group is put into the index again (differences.md#groups-handed-back). A set for which the group is empty
--- becomes the group. A large one goes in parts; so that its owner, who may be late, does not end it meanwhile,
--- what is left becomes another set, whose time is over as well, under the new id.
+-- The group is added to the index (differences.md#groups-handed-back). If the group is empty, the set becomes
+-- the group. A large set goes back in parts. Its owner may be late and must not finish it meanwhile, so the
+-- remaining tasks become another set under a new id, whose time is over too.
 
 local sets, groups = KEYS[1], KEYS[2]
 local bad = misfit({ sets, 'zset', groups, 'set' })
@@ -35,7 +35,7 @@ end
 
 for i = 1, #stale, 2 do
   local set = stale[i]
-  -- All between `g:` and the last colon is the group's name.
+  -- The part between `g:` and the last colon is the group's name.
   local group = string.sub(set, 1, #start) == start and string.match(string.sub(set, #start + 1), '^(.*):[^:]*$')
   local key = group and start .. group
   if not group or redis.call('TYPE', set).ok ~= 'zset' then

@@ -1,4 +1,4 @@
--- record_event: adds to the history of a scheduler entry (transitions.md#publish-a-scheduler).
+-- record_event: adds an event to the history of a scheduler entry (transitions.md#publish-a-scheduler).
 --
 -- KEYS  1 history
 -- ARGV  1 time of the event in s, 2 SchedulerEnqueueEvent, 3 limit (one less is kept, then one added)

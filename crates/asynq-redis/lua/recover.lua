@@ -7,10 +7,12 @@
 -- returns {codes, note on counters}; codes as in include/settle.lua
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- The lease is tested again for each item: a task whose owner lives after all, or that another
--- server recovered, answers 0. A stranger's fraction was floored when it was read. A task that goes back to
--- pending was not started, which is counted. A Go server leaves x:take and x:cancel as they are: where the task has
--- failed since the lease that the token names, a Go server recovered and took it, and the request was for the run before.
+-- The script checks the lease of each item again. A task whose owner is alive after all, or that another server
+-- recovered, answers 0. A fraction in the score of another program's lease was dropped when it was read. A task
+-- that goes back to pending has not started, and the script counts this.
+--
+-- A Go server leaves x:take and x:cancel as they are. If the task has failed after the lease in the token, a Go
+-- server recovered and took it, and the request was for the run before.
 
 local ids, kinds, at = {}, {}, {}
 read_items(5, ids, kinds, at)
@@ -25,7 +27,7 @@ if not codes then
 end
 for i = 1, #codes do
   local key = ARGV[1] .. 't:' .. ids[i]
-  -- A request to cancel its run may have archived or deleted it.
+  -- A request to cancel the run may have archived or deleted the task.
   if kinds[i] == 'q' and string.sub(codes, i, i) == '1' and redis.call('HGET', key, 'state') == 'pending' then
     redis.call('HSET', key, 'x:unstarted', (tonumber(redis.call('HGET', key, 'x:unstarted') or '') or 0) + 1)
   end

@@ -1,22 +1,22 @@
--- relist: looks for tasks in all the places there are, and puts those that do not stand where their
--- state says there, once (rules.md#extensions-revive-nothing, rules.md#one-state).
+-- relist: searches all containers for tasks, and puts each task that is missing in the container of its state
+-- there, once (rules.md#extensions-revive-nothing, rules.md#one-state).
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 now in s, 3 now in ns, 4 number of groups and aggregation sets, then their
 --       keys, then for each task, once: id, state and pending_since as they were seen, and how often
 --       the id stood in `pending` since then as search_list.lua found ('' if that is not known)
--- returns {how many of the tasks were looked at, ids put where their state says, put aside: id, kind ...}
+-- returns {how many of the tasks were looked at, ids put where their state says, unusable: id, kind ...}
 --       kinds: h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- A task without a container becomes what its state says; one whose time is not known any more is due
--- now, an active one gets a lease that ends now. One that stands in `active` alone, and says something
--- else, becomes active; if it stands elsewhere, too, it leaves `active`.
+-- A task without a container goes into the container of its state. If its time is not known any more, it is due
+-- now, and an active task gets a lease that ends now. A task that is only in `active` but has another state
+-- becomes active. A task that is in `active` and in another container leaves `active`.
 --
--- A `pending` that is too long to be searched here was searched before, in parts. That holds while the
--- task is as it was seen: who puts a task into `pending` writes its state, and the time or, as Go's
--- servers that give a task back, nothing; then it stands at the tail. What could not be searched for is
--- left alone.
+-- A `pending` that is too long to be searched here was searched before, in parts. The result is valid while the
+-- state and pending_since of the task are unchanged, because a program that puts a task into `pending` writes
+-- both. Only Go's servers that give a task back write no time, and they put it at the tail. A task that could
+-- not be searched for does not change.
 
 local prefix, now = ARGV[1], ARGV[2]
 local active, lease = KEYS[2], KEYS[3]
@@ -57,7 +57,7 @@ local function leave_or_enter_active(id, key, alone)
   relisted[#relisted + 1] = id
 end
 
--- Whether the search before still holds.
+-- Whether the earlier search is still valid.
 local function is_as_seen(id, task, state, since, times)
   return times ~= '' and (task[1] or '') == state and (task[3] or '') == since
     and (times ~= '0' or not redis.call('LPOS', KEYS[1], id, 'RANK', -1, 'MAXLEN', 1000))
@@ -67,7 +67,7 @@ local n = tonumber(ARGV[4])
 local looked, length = 0, redis.call('LLEN', active)
 for i = 5 + n, #ARGV, 4 do
   local id = ARGV[i]
-  -- At most two walks through `active`.
+  -- Costs at most two walks through `active`.
   if passed + 2 * length > MOST_PASSED and looked > 0 then
     break
   end

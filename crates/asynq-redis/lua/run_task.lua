@@ -1,15 +1,15 @@
--- run_task: makes one task pending now, at the end of the line (transitions.md#run-a-task).
+-- run_task: makes one task pending, as the last of its queue (transitions.md#run-a-task).
 --
 -- KEYS  1 task, 2 pending, 3 scheduled, 4 retry, 5 archived, 6 groups
 -- ARGV  1 queue prefix, 2 id, 3 now in ns
--- returns {1 moved else 0, what is wrong with the task, state in which it is refused}; '' where there is none
+-- returns {1 moved else 0, damage of the task, state in which it is refused}; '' where there is none
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown, p it does not stand
 --       where its state says
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- One that waits in a group leaves it for good (differences.md#the-group-field), and the last one takes the
--- group out of the index; one in an aggregation set is refused. The lock, the message and the counters are left
--- alone. The first write is the ZREM.
+-- A task that waits in a group leaves the group for good (differences.md#the-group-field), and the last task of
+-- a group removes the group from the index. A task in an aggregation set is refused. The lock, the message and
+-- the counters do not change. The first write is the ZREM.
 
 local FROM = { scheduled = KEYS[3], retry = KEYS[4], archived = KEYS[5] }
 local REFUSED = { pending = true, active = true, completed = true }

@@ -1,4 +1,4 @@
--- search_groups: which of some groups and aggregation sets hold any of some ids. Reads only.
+-- search_groups: finds the groups and aggregation sets that contain any of some ids. Reads only.
 --
 -- KEYS  1 groups, for the queue's slot alone
 -- ARGV  1 number of groups and sets, then their keys, then the ids

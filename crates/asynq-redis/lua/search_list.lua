@@ -1,13 +1,13 @@
--- search_list: looks for ids in a list of any length, from the head, a part in each call. Reads only.
+-- search_list: searches a list of any length for ids, from the head, a part in each call. Reads only.
 --
 -- KEYS  1 list
 -- ARGV  1 index to begin at, 2 the id that stands before it ('' at index 0), 3 most entries,
 --       then the ids
 -- returns {index to go on at (-1: done, -2: lost the place, begin anew), id before it, ids found ...}
 --
--- The order of a list never changes, so an id that stands in it from the first call to the last is
--- found, whatever is pushed and removed meanwhile: each call goes on behind the entry at which the one
--- before it ended. New entries at the head move that one back.
+-- The order of a list never changes, and each call continues behind the last entry of the call before. An id
+-- that is in the list from the first call to the last is therefore found, whatever is pushed and removed
+-- meanwhile. New entries at the head only move the place back.
 
 local most, start = tonumber(ARGV[3]), tonumber(ARGV[1])
 local length = redis.pcall('LLEN', KEYS[1])

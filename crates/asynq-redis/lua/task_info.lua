@@ -1,4 +1,4 @@
--- task_info: one task (transitions.md#task-info). Reads only.
+-- task_info: reads one task (transitions.md#task-info). Reads only.
 --
 -- KEYS  1 task, 2 scheduled, 3 retry, 4 lease
 -- ARGV  1 id

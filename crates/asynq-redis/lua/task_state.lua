@@ -1,4 +1,4 @@
--- task_state: the state of one task, without its data (transitions.md#task-info). Reads only.
+-- task_state: reads the state of one task, without its data (transitions.md#task-info). Reads only.
 --
 -- KEYS  1 task
 -- returns {kind, state}; '' where there is none

@@ -4,7 +4,7 @@
 -- ARGV  1 time to live in s, then the entries
 -- returns status OK
 --
--- Begins with what frees, as announce.lua. Each entry is pushed to the head, as Go does.
+-- The first write frees memory, as in announce.lua. Each entry is pushed to the head, as Go does.
 
 redis.call('DEL', KEYS[1])
 local entries = {}

@@ -1,5 +1,5 @@
--- write_result: stores what a handler calls its result (transitions.md#write-a-result), or how far it has come,
--- while the task is active and ours.
+-- write_result: stores the result of a handler (transitions.md#write-a-result) or its progress, while the task
+-- is active and ours.
 --
 -- KEYS  1 task, 2 lease
 -- ARGV  1 id, 2 token of the take, 3 highest lease written in s, 4 field of the hash (`result`,
@@ -7,7 +7,7 @@
 -- returns '1' written, '0' not ours, 'h' the task key is not a hash, 's' its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
--- Under maxmemory Redis refuses it.
+-- Under maxmemory Redis refuses this script.
 
 local STATES = {
   active = true, pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,

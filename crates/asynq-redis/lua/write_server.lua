@@ -4,7 +4,7 @@
 -- ARGV  1 time to live in s, 2 ServerInfo, then for each worker: field, WorkerInfo
 -- returns status OK
 --
--- Begins with what frees, as announce.lua.
+-- The first write frees memory, as in announce.lua.
 
 redis.call('DEL', KEYS[2])
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])

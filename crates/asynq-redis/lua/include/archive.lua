@@ -1,8 +1,8 @@
 -- include: trimming of the archive. Needs chunks.lua and lock.lua.
 
--- Deletes tasks archived at or before `cutoff`, then the oldest until fewer than `most` are left
--- (as Go, which leaves one less than its limit), at most `bound` tasks in all: the next call goes
--- on. A hash that stands elsewhere meanwhile is left alone.
+-- Deletes tasks archived at or before `cutoff`, then the oldest until fewer than `most` are left, as Go does.
+-- One call deletes at most `bound` tasks; the next call continues. A hash whose task is in another container by
+-- now is kept.
 local function trim_archive(prefix, archived, cutoff, most, bound)
   local ids = redis.call('ZRANGEBYSCORE', archived, '-inf', cutoff, 'LIMIT', 0, bound)
   if #ids < bound then

@@ -1,8 +1,8 @@
--- include: what cannot be used is put aside, as it was found. The caller takes the id out of its
--- container first.
+-- include: quarantine of unusable tasks, as they were found. The caller first removes the id from its
+-- container.
 
--- Renames the task key to x:quarantine:<id> and lists the id in x:quarantine. Without a key there
--- is nothing to keep.
+-- Renames the task key to x:quarantine:<id> and lists the id in x:quarantine. Without a key there is nothing to
+-- keep.
 local function put_aside(prefix, id, now)
   local key = prefix .. 't:' .. id
   if redis.call('EXISTS', key) == 1 then
@@ -11,7 +11,7 @@ local function put_aside(prefix, id, now)
   end
 end
 
--- What is wrong with a task key whose message could not be read: n no key, h not a hash, m no message.
+-- The damage of a task key whose message could not be read: n no key, h not a hash, m no message.
 local function damage(key)
   local found = redis.call('TYPE', key).ok
   if found == 'none' then

@@ -1,4 +1,4 @@
--- include: variadic commands over lists of any length (unpack fails at some 8000 values).
+-- include: variadic commands on lists of any length (unpack fails above some 8000 values).
 
 -- Calls `command key ...` for all items, at most 1000 at a time.
 local function call_each(command, key, items)

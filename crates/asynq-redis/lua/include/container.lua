@@ -1,8 +1,8 @@
--- include: the types of keys are looked at before anything is written.
+-- include: checks of the types of keys, before anything is written.
 
 local call, try = redis.call, redis.pcall
 
--- Whether a key is absent or holds the type that the layout says.
+-- Whether a key is absent or holds the type of the layout.
 local function holds(key, want)
   local found = call('TYPE', key).ok
   return found == want or found == 'none'
@@ -18,8 +18,8 @@ local function misfit(list)
   return nil
 end
 
--- The refusal of a whole call, before any write. Not an error or status reply: a key may hold any
--- bytes, and those replies must be text.
+-- The refusal of a whole call, before any write. It is not an error or status reply, because these must be text
+-- and a key can hold any bytes.
 local function wrong_type(key)
   return { 'WRONGTYPE', key }
 end

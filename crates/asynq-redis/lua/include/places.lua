@@ -1,4 +1,4 @@
--- include: where an id stands. Needs KEYS by name:
+-- include: the containers of an id. Needs KEYS by name:
 --   1 pending, 2 active, 3 lease, 4 scheduled, 5 retry, 6 archived, 7 completed, 8 groups,
 --   9 aggregation_sets, 10 x:finished; ARGV 1 queue prefix
 
@@ -8,21 +8,22 @@ local SET_OF = { scheduled = KEYS[4], retry = KEYS[5], archived = KEYS[6], compl
 local STATES = {
   active = true, pending = true, scheduled = true, retry = true, archived = true, completed = true, aggregating = true,
 }
--- Longer lists are not read whole: that takes half a millisecond.
+-- Longer lists are not read as a whole, because that takes more than half a millisecond.
 local LONGEST = 1000
--- How many entries all searches of one call pass at most.
+-- The number of entries that all searches of one call pass at most.
 local MOST_PASSED = 50000
 local seen, told, passed = {}, { [KEYS[1]] = {}, [KEYS[2]] = {} }, 0
--- How many aggregation sets were looked into by their groups.
+-- The number of aggregation sets that were checked by their groups.
 local sets_seen = 0
 
--- Whether a list is too long to be read whole.
+-- Whether a list is too long to be read as a whole.
 local function is_long(list)
   local length = redis.pcall('LLEN', list)
   return type(length) == 'number' and length > LONGEST
 end
 
--- Searches a long list for one id, for `in_list` to tell, unless the call has passed too many entries.
+-- Searches a long list for one id and keeps the result for `in_list`, unless the call has passed too many
+-- entries.
 local function search(list, id)
   local length = redis.pcall('LLEN', list)
   if type(length) == 'number' and length > LONGEST and passed + length <= MOST_PASSED then
@@ -31,7 +32,7 @@ local function search(list, id)
   end
 end
 
--- How often an id stands in a list; nil if it was not searched, which says nothing of the id.
+-- The number of times that an id is in a list; nil if the list was not searched for the id.
 local function in_list(list, id)
   if told[list][id] then
     return told[list][id]
@@ -53,7 +54,7 @@ local function in_list(list, id)
   return seen[list][id] or 0
 end
 
--- The first container that holds another type than the layout says, or nil.
+-- The first container that holds another type than that of the layout, or nil.
 local function misplaced()
   return misfit({
     KEYS[1], 'list', KEYS[2], 'list', KEYS[3], 'zset', KEYS[4], 'zset', KEYS[5], 'zset', KEYS[6], 'zset',
@@ -71,7 +72,7 @@ local function listed_sets()
   return seen[KEYS[9]]
 end
 
--- Those of a group, by the group's key: all in front of the last colon.
+-- The listed sets of a group, by the group's key: the part of a set's key before the last colon.
 local by_group = nil
 local function sets_of(key)
   if not by_group then
@@ -94,9 +95,9 @@ local function finished_sets()
   return seen[KEYS[10]]
 end
 
--- The keys of all containers that an id stands in, in order, twice if it stands there twice, and
--- whether both lists could be searched. Of groups and sets only those of `group` are looked at,
--- the group in its hash; see whereabouts. Of the sets the first `most_sets`, if that is given.
+-- The keys of all containers of an id, in order, a key twice if the id is in it twice; and whether both lists
+-- could be searched. Among groups and sets, only those of `group` are checked, the group in the hash of the
+-- task; see whereabouts. At most `most_sets` sets are checked, if that is given.
 local function places(id, group, most_sets)
   local found, searched = {}, true
   for _, list in ipairs(LISTS) do
@@ -134,8 +135,8 @@ local function places(id, group, most_sets)
   return found, searched
 end
 
--- The same, and the groups and sets beyond those, wherever the id may stand: the `n` keys from
--- ARGV[first] on, which the caller has found by SCAN, and the sets that were listed since.
+-- The result of places, and all other groups and sets that contain the id: among the `n` keys from ARGV[first]
+-- on, which the caller has found by SCAN, and the sets that were listed since.
 local function whereabouts(id, group, first, n)
   local known, searched = places(id, group)
   local others, looked = {}, {}

@@ -1,8 +1,8 @@
--- include: whether a key below g: is a group or an aggregation set. Needs ARGV 1 queue prefix
+-- include: the distinction of groups and aggregation sets among keys below g:. Needs ARGV 1 queue prefix
 
 local UUID = '^' .. string.rep('%x', 8) .. ('%-' .. string.rep('%x', 4)):rep(3) .. '%-' .. string.rep('%x', 12) .. '$'
 
--- The group that the hashes of a group's or set's tasks name; nil if the first ten do not tell.
+-- The group that is named in the hashes of the tasks of a group or set; nil if the first ten name none.
 local function named_by_tasks(key)
   for _, id in ipairs(redis.call('ZRANGE', key, 0, 9)) do
     local group = redis.pcall('HGET', ARGV[1] .. 't:' .. id, 'group')
@@ -13,8 +13,8 @@ local function named_by_tasks(key)
   return nil
 end
 
--- Whether a name that stands in no index is that of a set: a group may be called after a colon and
--- a UUID, too, so its tasks tell.
+-- Whether a name that is in no index is that of a set. The name of a group can also end in a colon and a UUID,
+-- so the tasks decide.
 local function is_set(name, key)
   local group, set = string.match(name, '^(.*):([^:]*)$')
   return group and string.match(set, UUID) and (named_by_tasks(key) or group) == group
