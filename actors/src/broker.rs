@@ -1,9 +1,9 @@
-//! The broker actor: owns the storage. Opens, checks and replaces it, and lends it out; it is closed
+//! The broker actor: opens the storage, checks it, replaces it, and lends it to other actors. The storage is closed
 //! when all actors have ended.
 //!
-//! Messages: itself only (`Opened`, `Check`, `Checked`). It waits for nothing in its
-//! handler; the network is reached from tasks of its own. On a crash its storage is withdrawn, and
-//! handles wait for that of its successor; calls in flight on the old one end by themselves.
+//! Messages: only its own (`Opened`, `Check`, `Checked`). Its handler waits for nothing, because separate tasks make
+//! the network calls. On a crash its storage is withdrawn, and handles wait for the storage of the next incarnation.
+//! Calls in flight on the old storage end by themselves.
 
 use std::{
     fmt,
@@ -28,17 +28,18 @@ use crate::supervision::tree::Tree;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
-/// The longest wait of a call for a storage that is being opened.
+/// Longest time that a call waits for a storage that is being opened.
 pub(crate) const CONNECTING: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// The time from the first warning of a storage that is not reached to the second; it doubles from there.
+/// Time between the first and the second warning about a storage that cannot be reached. It doubles with each
+/// warning.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 const LAST_WORD: Duration = Duration::from_secs(300);
 
 pub(crate) type Lent = Option<Arc<dyn Storage>>;
 
-/// Lends out the storage; follows restarts and reconnects. Cheap to clone.
+/// A handle that lends the storage, and follows restarts and reconnects. Cheap to clone.
 #[derive(Clone)]
 pub struct BrokerHandle {
     lent: watch::Receiver<Lent>,
@@ -48,11 +49,11 @@ pub struct BrokerHandle {
 }
 
 impl BrokerHandle {
-    /// The storage. Waits for it while it is being opened, at most 5 s.
+    /// Returns the storage. If the storage is being opened, waits for at most 5 s.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`] with an [`Outage`] when there is none in time, [`BrokerError::Closed`]
-    /// when the system has ended.
+    /// [`BrokerError::Unavailable`] with an [`Outage`] when no storage is open in time, [`BrokerError::Closed`] when
+    /// the system has ended.
     ///
     /// # Cancel safety
     /// Safe.
@@ -63,8 +64,8 @@ impl BrokerHandle {
         })
     }
 
-    /// The storage, for a call that somebody waits for: at most `wait`, and no longer than until it refuses to
-    /// be connected to for good, which is [`BrokerError::Refused`] then.
+    /// Returns the storage for a call with a waiting caller. Waits for at most `wait`. Fails at once with
+    /// [`BrokerError::Refused`] if the storage permanently refuses the connection.
     pub(crate) async fn prompt_storage(&self, wait: Duration) -> Result<Arc<dyn Storage>, BrokerError> {
         let mut outage = self.outage.clone();
         let refused = outage.wait_for(|outage| outage.as_ref().is_some_and(Outage::is_for_good));
@@ -113,8 +114,8 @@ impl fmt::Debug for BrokerHandle {
     }
 }
 
-/// The place in which the broker actor lends the storage to handles. It outlives the actor: when all actors have
-/// ended, tasks in flight are settled through the storage that was lent last, and only then is that closed.
+/// The cell in which the broker actor lends the storage to handles. It outlives the actor: after all actors have
+/// ended, tasks in flight are settled through the last storage, and then the storage is closed.
 #[derive(Clone, Debug)]
 pub(crate) struct Lending(Arc<Inner>);
 
@@ -149,7 +150,7 @@ impl Lending {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The actor lends a storage; `None` where it has found that closed.
+    /// Lends a storage. `None` if the cell is already closed.
     pub(crate) fn lend(&self, storage: Lent) {
         let mut kept = self.kept();
         if !kept.left {
@@ -158,7 +159,7 @@ impl Lending {
         }
     }
 
-    /// An attempt to open the storage failed, or `None`: it is open.
+    /// Records that an attempt to open the storage failed, or, with `None`, that it is open.
     fn failed(&self, failure: Option<(&BrokerArgs, BrokerError)>) {
         self.0.outage.send_modify(|outage| {
             *outage = failure.map(|(args, error)| match outage.take() {
@@ -168,21 +169,21 @@ impl Lending {
         });
     }
 
-    /// The actor has ended: until there is another nobody is lent a storage.
+    /// Records that the actor has ended. No storage is lent until the next incarnation lends one.
     fn withdraw(&self) {
         if !self.kept().left {
             self.0.lent.send_replace(None);
         }
     }
 
-    /// Marks that all actors have ended: the storage that was lent last stays lent until [`close`](Self::close).
+    /// Records that all actors have ended. The last storage stays lent until [`close`](Self::close).
     pub(crate) fn leave(&self) {
         let mut kept = self.kept();
         kept.left = true;
         self.0.lent.send_replace(kept.storage.clone());
     }
 
-    /// Closes the storage, and waits for that until `deadline` at most.
+    /// Closes the storage, and waits for this until `deadline` at most.
     pub(crate) async fn close(&self, deadline: Instant) {
         let storage = {
             let mut kept = self.kept();
@@ -252,14 +253,14 @@ pub(crate) struct BrokerState {
     storage: Lent,
     retry: Duration,
     healthy: bool,
-    /// Time at which failed attempts to connect are next logged, and the pause after that.
+    /// Time at which failed attempts to connect are logged next, and the pause after that.
     tell: Option<(Instant, Duration)>,
     io: JoinSet<()>,
 }
 
 impl Drop for BrokerState {
-    /// However the actor ends: nobody is lent a storage that nobody looks after. But for the end of the
-    /// system, which others need it for.
+    /// Withdraws the storage at any end of the actor, because no actor checks it any more. At the end of the system
+    /// the storage stays, because others still need it.
     fn drop(&mut self) {
         if !self.args.tree.is_ending() {
             self.args.lending.withdraw();
@@ -278,7 +279,7 @@ impl BrokerState {
     }
 }
 
-/// Returns what a storage of anybody's making does: it may hang or panic, and is then unavailable.
+/// Returns the result of a call to a storage, which is unavailable if the call hangs or panics.
 async fn guarded<T>(within: Duration, act: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
     match tokio::time::timeout(within, AssertUnwindSafe(act).catch_unwind()).await {
         Ok(Ok(answer)) => answer,

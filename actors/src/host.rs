@@ -1,4 +1,4 @@
-//! The name of the machine, by which tools tell servers and schedulers apart.
+//! The host name, which distinguishes servers and schedulers in inspectors.
 
 /// Returns the host's name, or Go's word for an unknown one.
 pub(crate) fn host() -> String {

@@ -1,10 +1,10 @@
 //! The supervised actor runtime of Asynq for Rust.
 //!
-//! Enter at [`AsynqSystem`]. This crate knows storage only through the traits of `asynq-core`;
-//! it never knows Redis.
+//! Begin at [`AsynqSystem`]. This crate uses storage only through the traits of `asynq-core`, and depends on no Redis
+//! code.
 
-/// Makes types messages of actors. With ractor's cluster mode each needs its own impl; without it
-/// every type is a message.
+/// Implements ractor's `Message` for types. With ractor's cluster mode each type needs its own impl; without it every
+/// type is a message.
 macro_rules! message {
     ($($message:ty),+) => {
         $(

@@ -1,4 +1,4 @@
-//! The branch of the actors that keep the storage in order, and of those that enqueue by the clock.
+//! The branch of the actors that maintain the storage and enqueue periodic tasks.
 
 pub(crate) mod aggregator;
 pub(crate) mod forwarder;
@@ -37,7 +37,7 @@ pub(crate) const PATH: &str = "system/maintenance";
 
 /// The parts of the branch.
 pub(crate) struct Maintenance<'s> {
-    /// `None` where nothing is kept in order here, and only periodic tasks are enqueued.
+    /// `None` if the system only enqueues periodic tasks and maintains no storage.
     pub(crate) settings: Option<&'s Settings>,
     pub(crate) aggregator: Option<AggregatorRef>,
     pub(crate) scheduler: Option<Ready>,
@@ -47,7 +47,7 @@ pub(crate) struct Maintenance<'s> {
 }
 
 impl Maintenance<'_> {
-    /// Returns the branch with those of its actors that are wanted, and what is to be kept when it runs.
+    /// Returns the branch with the configured actors, and the parts that must be kept while it runs.
     pub(crate) fn branch(self) -> (ChildSpec, Option<Claim>) {
         let Self {
             exchange,

@@ -1,10 +1,10 @@
-//! The aggregator: makes one task out of the tasks of each group that is full or old enough.
+//! The aggregator: combines the tasks of each group that is full or old enough into one task.
 //!
-//! It receives no messages. A pass looks at all queues side by side, and at the groups of each in turn; for each it
-//! waits until one of [`MAX_AGGREGATIONS`] places is free, and until the storage has said whether the group is ready.
-//! What is ready is aggregated in a task that belongs to [`Runs`] and not to the actor, so on a restart nothing is
-//! lost: runs go on, and the next pass looks at all groups. A stop waits for the runs as long as the shutdown
-//! timeout.
+//! Messages: none. A pass checks all queues concurrently, and the groups of each queue one after the other. For each
+//! group it waits for one of the [`MAX_AGGREGATIONS`] places, and for the storage to report whether the group is
+//! ready. A ready group is aggregated in a task that belongs to [`Runs`] and not to the actor. A restart therefore
+//! loses nothing: runs continue, and the next pass checks all groups. A stop waits for the runs for up to the
+//! shutdown timeout.
 
 mod adapter;
 mod failures;
@@ -47,10 +47,11 @@ pub(crate) use run::AggregatorRef;
 use run::{Job, OpenSets};
 use seat::Seat;
 
-/// Longest time that aborted runs may take to end; they end at their next await point.
+/// Longest time that aborted runs may take to end. They end at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
-/// The longest that one look at the groups of a queue may take. It waits for runs, so for users' code.
+/// Longest time that one check of the groups of a queue may take. The check waits for runs, and so for application
+/// code.
 const LOOK_WITHIN: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Aggregator {
@@ -123,8 +124,8 @@ impl Aggregator {
 }
 
 impl Looks {
-    /// One look at each group of a queue; and, while this is shorter than the interval, another one at
-    /// those of which a part was taken.
+    /// Checks each group of a queue once. If time is left in the interval, checks again the groups of which a part
+    /// was taken.
     async fn look(&self, storage: &Arc<dyn Storage>, queue: &QueueName) -> Result<(), BrokerError> {
         let began = Instant::now();
         self.hand_back(storage, queue).await;
@@ -153,8 +154,8 @@ impl Looks {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Hands back the sets of a queue that were given up and whose wait is over, so that the look at its groups
-    /// finds their tasks. The recoverer would come later.
+    /// Hands back the sets of a queue that were given up and whose wait is over, so that the check of the groups
+    /// finds their tasks. The recoverer would do this later.
     async fn hand_back(&self, storage: &Arc<dyn Storage>, queue: &QueueName) {
         let Some(until) = self.job.failures.take_due(queue) else {
             return;
@@ -165,11 +166,10 @@ impl Looks {
         }
     }
 
-    /// Asks for the tasks of a group, and aggregates what comes; whether there may be more.
+    /// Collects the tasks of a group and aggregates them. Returns whether there may be more.
     ///
-    /// Both happen in a run, so that whatever becomes of this pass no answer of the storage, and
-    /// with it a set, goes unheard. A run gives its place up while it waits for a storage that does
-    /// not answer.
+    /// Both steps happen in a run. Even if the pass ends early, the run receives the answer of the storage, and no
+    /// set is lost. While a run waits for a storage that does not answer, it gives up its place.
     async fn collect(
         &self,
         storage: &Arc<dyn Storage>,
@@ -195,7 +195,7 @@ impl Looks {
                 job.run(set, place).await;
             }
         });
-        // Dropped unanswered only by a panic, which is logged where the run is joined.
+        // The sender is dropped without a value only by a panic, which is logged where the run is joined.
         collected.await.unwrap_or(Ok(false))
     }
 }
@@ -231,7 +231,7 @@ impl Chore for Aggregator {
         self.wait_for_runs
     }
 
-    /// Runs are a user's code like handlers, and may go on for as long.
+    /// Runs are application code like handlers, and may take as long.
     async fn last(&self, until: Instant) {
         let runs_until = self.ending.runs_until().unwrap_or(until);
         self.rounds.end();
@@ -239,7 +239,7 @@ impl Chore for Aggregator {
     }
 }
 
-/// The runs of one system. They outlive the actor that began them, and are dropped with the system.
+/// The runs of one system. They outlive the actor that started them, and end with the system.
 #[derive(Debug)]
 struct Runs {
     under_way: Mutex<JoinSet<()>>,
@@ -271,7 +271,7 @@ impl Runs {
         stuck.contains_key(queue)
     }
 
-    /// Waits for a free place; warns once a pass if that takes longer than `patience`.
+    /// Waits for a free place, and logs one warning per pass if this takes longer than `patience`.
     async fn place(&self, patience: Duration, warned: &mut bool) -> OwnedSemaphorePermit {
         let place = Arc::clone(&self.places).acquire_owned();
         tokio::pin!(place);
@@ -298,7 +298,7 @@ impl Runs {
         under_way.spawn(run);
     }
 
-    /// Waits for the runs, breaks off those that do not end in time, and hands back the sets of these.
+    /// Waits for the runs, aborts those that do not end in time, and hands back their sets.
     async fn end(&self, deadline: Instant, job: &Job) {
         let mut under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
         while let Ok(Some(ended)) = timeout_at(deadline, under_way.join_next()).await {
@@ -309,8 +309,8 @@ impl Runs {
                 runs = under_way.len(),
                 "aborting aggregations; their tasks return to their groups"
             );
-            // A run that is not gone by then is at no await point; nobody waits for it. A set that is not handed
-            // back by then is when its time is over.
+            // A run that has not ended by then is blocked outside of an await point, and is not waited for. A set
+            // that is not handed back by then returns when its time is over.
             let gone = join(under_way.shutdown(), job.hand_back_open());
             let _ = timeout(ABORT_WITHIN, gone).await;
         }

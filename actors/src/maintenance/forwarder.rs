@@ -1,8 +1,7 @@
 //! The forwarder: makes due tasks pending, in every queue of the server.
 //!
-//! It receives no messages. It waits within a pass: for the storage, then for the next task to be due, or for a watch
-//! to tell that the delayed tasks changed. Where there is no watch it looks every delayed-task check interval. On a
-//! restart nothing is lost.
+//! Messages: none. A pass waits for the storage, and then for the next due task or for a watch to report a change of
+//! the delayed tasks. Without a watch it checks at each delayed-task check interval. A restart loses nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,9 +24,9 @@ use crate::{
 const BATCH: u32 = 100;
 /// Spread over the servers of a fleet at the due second.
 const JITTER: Duration = Duration::from_millis(50);
-/// Never look more often than this since something changed: one push wakes every server.
+/// Shortest pause before a check after a change, because one push wakes every server.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
-/// Never look more often than this since a task is due: tasks may be due at any millisecond.
+/// Shortest pause before a check for a due task, because tasks can be due at any millisecond.
 const LEAST_UNTIL_DUE: Duration = Duration::from_millis(100);
 
 /// Longest time that the calls for one queue may take.

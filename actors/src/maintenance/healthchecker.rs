@@ -1,7 +1,7 @@
-//! The health checker: asks the storage whether it answers, and tells the user's function.
+//! The health checker: checks whether the storage answers, and calls the function of the application with the result.
 //!
-//! It receives no messages. It waits for the answer within a pass, a few seconds at most. On a restart the next check
-//! is one interval away. There is one only where a function is configured.
+//! Messages: none. A pass waits for the answer, a few seconds at most. After a restart the next check is one interval
+//! later. The actor exists only if a function is configured.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 

@@ -1,6 +1,6 @@
-//! The janitor: deletes completed tasks whose retention is over.
+//! The janitor: deletes completed tasks whose retention has ended.
 //!
-//! It receives no messages. It waits for the storage within a pass. On a restart nothing is lost.
+//! Messages: none. A pass waits for the storage. A restart loses nothing.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,7 @@
-//! The periodic task manager: keeps a scheduler's entries in step with what a provider says.
+//! The periodic task manager: keeps the entries of a scheduler equal to the configurations of a provider.
 //!
-//! It receives no messages. A pass asks the provider, and waits for it within a limit; the first one is made before
-//! the system starts. On a restart nothing is lost: the entries belong to the system, and the next pass comes when it
-//! would have come.
+//! Messages: none. A pass calls the provider, with a time limit. The first pass runs before the system starts. A
+//! restart loses nothing: the entries belong to the system, and the time of the next pass does not change.
 
 use std::{
     collections::HashSet,
@@ -28,7 +27,7 @@ use crate::{
     supervision::{chore::Chore, tree::Tree},
 };
 
-/// Longest time that the provider may take; never longer than the sync interval.
+/// Longest time that the provider may take. The sync interval limits it too.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(3 * 60);
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +38,7 @@ pub(crate) fn check_interval(interval: Duration) -> Option<ConfigFault> {
     outside("sync_interval", interval, LEAST_INTERVAL, MOST_INTERVAL)
 }
 
-/// A reason why the entries stay as they are. The texts are Go's where it has some.
+/// A reason for which the entries do not change. The texts are those of Go if Go has one.
 #[derive(Debug, thiserror::Error)]
 enum SyncError {
     #[error("{0}")]
@@ -52,7 +51,7 @@ enum SyncError {
     NoSpec,
 }
 
-/// The first answer of the provider cannot be used. The words are Go's.
+/// The first answer of the provider cannot be used. The text is Go's.
 #[derive(Debug, thiserror::Error)]
 enum NoFirstSync {
     #[error("asynq: initial call to GetConfigs failed: {0}")]

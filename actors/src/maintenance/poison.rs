@@ -2,7 +2,7 @@
 
 use asynq_core::broker::Poison;
 
-/// Logs which damaged tasks were put aside: the first hundred of them, and how many more there are.
+/// Logs the damaged tasks that were quarantined or dropped: the first hundred, and the number of the others.
 pub(crate) fn log_poison(actor: &'static str, poisoned: &[Poison]) {
     const MOST: usize = 100;
     for poison in poisoned.iter().take(MOST) {

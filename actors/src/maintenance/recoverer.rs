@@ -1,8 +1,7 @@
-//! The recoverer: takes over the tasks of dead servers, hands old aggregation sets back, and
-//! repairs what crashed writers left behind, Go's too.
+//! The recoverer: recovers the tasks of dead servers, hands old aggregation sets back, and repairs the remains of
+//! crashed writers, including those of Go.
 //!
-//! It receives no messages. It waits for the storage within a pass. On a restart nothing is lost: its first pass is
-//! at once.
+//! Messages: none. A pass waits for the storage. A restart loses nothing: the first pass runs at once.
 
 use std::{
     collections::HashSet,
@@ -31,9 +30,9 @@ const BATCH: u32 = 100;
 /// Number of keys, and of entries of `active` and `lease`, that one pass examines for damage: some 60 ms of Redis
 /// in a minute, spread over calls of a millisecond. A million keys are thus examined in 100 passes.
 const HEAL: u32 = 10_000;
-/// Tasks whose leases have ended are taken over at the second look, so much later, if the storage has
-/// answered both times. After an outage that ended the leases of a whole fleet, their owners, who have no
-/// lease either, give them back meanwhile, which uses no retry.
+/// Time between two checks of expired leases. Tasks are recovered at the second check, if the storage has answered
+/// both times. After an outage that ended the leases of a whole fleet, their owners have no lease either, and give
+/// the tasks back in this time without using up a retry.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Longest time that the calls for one queue may take.
 const WITHIN: Duration = Duration::from_secs(300);
@@ -41,7 +40,7 @@ const WITHIN: Duration = Duration::from_secs(300);
 pub(crate) struct Recoverer {
     broker: BrokerHandle,
     medic: Arc<Medic>,
-    /// Each job gives its queue, if that is to be looked at again soon.
+    /// Each job returns its queue if the queue must be checked again soon.
     rounds: Passes<Option<QueueName>>,
 }
 
@@ -83,10 +82,10 @@ impl Medic {
     /// Answers the queue if tasks of it wait for the second look.
     async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<Option<QueueName>, BrokerError> {
         let asked = Instant::now();
-        // A failure, or a pass that is dropped, makes the next look the first.
+        // After a failure or a dropped pass, the next check counts as the first.
         let was_suspected = self.suspected().remove(queue);
         let found = self.expired(storage, queue, &ExpiredPlace::default()).await?;
-        // So does an answer that came late: the storage may have been away meanwhile.
+        // The same holds after a late answer, because the storage may have been unreachable meanwhile.
         let is_second = was_suspected && asked.elapsed() < LOOK_AGAIN;
         let waits = !is_second && (!found.tasks.is_empty() || found.more);
         if is_second {
@@ -134,7 +133,7 @@ impl Medic {
                     Err(SettleError::NotOurs) => {}
                     Err(SettleError::Poison(kind)) => tracing::error!(%queue, task = %id, %kind, "cannot recover"),
                     Err(SettleError::Broker(error)) if error.is_retryable() => return Err(error),
-                    // One outcome may go to a damaged container, the next one to another.
+                    // One outcome may go into a damaged container, and the next one into another.
                     Err(SettleError::Broker(error)) => failure = Some(error),
                     Err(error) => tracing::error!(%queue, task = %id, %error, "cannot recover"),
                 }
@@ -142,13 +141,13 @@ impl Medic {
             if !found.more {
                 return failure.map_or(Ok(()), Err);
             }
-            // Each page begins behind the one before, so what cannot be recovered keeps nobody waiting.
+            // Each page begins behind the one before, so a task that cannot be recovered does not block others.
             found = self.expired(storage, queue, &found.next).await?;
         }
     }
 
-    /// Returns the outcome of an expired task. As in Go's recoverer, a crash uses a retry, unless `is_failure` says
-    /// otherwise; a task that may never have been started goes back as it was.
+    /// Returns the outcome of an expired task. As in Go's recoverer, a crash uses up a retry unless `is_failure`
+    /// decides otherwise. A task that may never have started goes back unchanged.
     fn outcome(&self, expired: &ExpiredTask) -> Outcome {
         if expired.unstarted {
             return Outcome::Requeue;
@@ -159,8 +158,8 @@ impl Medic {
     }
 
     async fn heal(&self, storage: &dyn Storage, queue: &QueueName) -> Result<(), BrokerError> {
-        // One server at a time, so that a fleet costs no more than one does. Of a server that died the
-        // claim ends within a pass.
+        // Only one server at a time repairs, so that a fleet costs no more than one server. The claim of a server
+        // that died ends within one pass.
         if !storage.claim_heal(queue, self.settings.recoverer_interval).await? {
             return Ok(());
         }

@@ -1,11 +1,10 @@
 //! The scheduler: enqueues periodic tasks at their ticks.
 //!
-//! Messages: handles tell it that entries changed; its own tasks tell it their ends. It waits
-//! for nothing: each entry that is due is worked for in a task of its own, one tick at a time, and
-//! between ticks it sleeps until the next, or for a minute, in case the clock is set. There is no
-//! leader: every scheduler of a name tries every tick, and the storage decides (rules.md#one-tick-one-task). On a
-//! crash nothing is lost: entries belong to the system, a tick under way goes on with the same
-//! request, and ticks that fell meanwhile are due.
+//! Messages: changes of entries from handles, and the ends of its own tasks. Its handler waits for nothing. Each due
+//! entry is handled in a task of its own, one tick at a time. Between ticks the actor sleeps until the next tick, or
+//! for a minute in case the clock is set. There is no leader: every scheduler of a name tries every tick, and the
+//! storage decides (rules.md#one-tick-one-task). A crash loses nothing: entries belong to the system, a tick in
+//! progress continues with the same request, and ticks that were due meanwhile are caught up.
 
 pub(crate) mod config;
 mod entries;
@@ -49,7 +48,7 @@ use work::Worker;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Time for which a stop waits for ticks under way.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
-/// Longest time that aborted tasks may take to end; they end at their next await point.
+/// Longest time that aborted tasks may take to end. They end at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_millis(500);
 /// Longest time that the last act may take.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
@@ -74,7 +73,7 @@ pub(crate) enum SchedulerMsg {
     Changed,
     /// The stored ticks of entries are known.
     Anchored,
-    /// The work for an entry ended, by a panic where there is a text.
+    /// The work for an entry ended; by a panic if there is a text.
     Worked { entry: u64, panic: Option<String> },
     /// Time to show the entries.
     Beat,
@@ -141,7 +140,7 @@ impl SchedulerState {
         self.tasks.spawn(work.in_current_span());
     }
 
-    /// Sets the timer, unless it is set for an earlier time and need not be set `anew`.
+    /// Sets the timer, unless it is already set for an earlier time and `anew` is not set.
     fn arm(&mut self, myself: &ActorRef<SchedulerMsg>, next: Option<DateTime<Utc>>, anew: bool) {
         let latest = self.now() + self.args.longest_sleep;
         let next = next.map_or(latest, |next| next.min(latest));

@@ -1,9 +1,9 @@
-//! The subscriber: receives cancel requests, from Go's tools too, and cancels the runs they name.
+//! The subscriber: receives cancel requests, also from Go's tools, and cancels the runs that they name.
 //!
-//! Messages: its own listening task (`Cancel`, `Ended`), its timer (`Listen`). It waits
-//! for nothing in its handler. Requests published while there is no subscription are lost, as Go's are: on a
-//! restart of this actor, and from when its connection dies until it has subscribed again. Whoever asks sees
-//! if the task still runs, and may ask again.
+//! Messages: from its own listening task (`Cancel`, `Ended`) and its timer (`Listen`). Its handler waits for nothing.
+//! Requests that are published while there is no subscription are lost, as in Go: during a restart of this actor, and
+//! between the loss of its connection and its next subscription. The caller can see whether the task still runs, and
+//! repeat the request.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

@@ -9,17 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::supervision::supervised_ref::SupervisedRef;
 
-/// Asks an actor to make one task out of the tasks of a group. While one lives, in the mailbox or
-/// where the actor handles it, its [`AggregatorActor`] sends no other.
+/// A request to an actor to combine the tasks of a group into one task. While a request exists, in the mailbox or in
+/// the actor, its [`AggregatorActor`] sends no other.
 #[derive(Debug)]
 pub struct AggregateGroup {
     /// The group.
     pub group: String,
-    /// Its tasks, at least one; those that joined in an earlier second come first.
+    /// The tasks of the group, at least one. Tasks that joined in an earlier second come first.
     pub tasks: Vec<Task>,
-    /// Takes the one task, or why there is none. Dropped unanswered it is an error, and the tasks
-    /// return to their group. Closed once nobody waits any longer, because of
-    /// [`group_timeout`](asynq_core::ServerConfig::group_timeout) or a stop: look before costly work.
+    /// The reply: the combined task, or an error. A reply that is dropped is an error, and the tasks return to their
+    /// group. The reply port is closed when the request is over because of
+    /// [`group_timeout`](asynq_core::ServerConfig::group_timeout) or a stop; check it before costly work.
     pub reply: RpcReplyPort<Result<Task>>,
     _turn: Option<OwnedSemaphorePermit>,
 }
@@ -50,9 +50,9 @@ pub enum AggregatorActorError {
     NoAnswer,
 }
 
-/// A [`GroupAggregator`] that asks an actor of the user's own, whose messages have a `From<AggregateGroup>`. It is
-/// sent one request at a time, so that its mailbox does not fill while it hangs; a set whose time is over before its
-/// turn is retried.
+/// A [`GroupAggregator`] that sends requests to an actor of the application, whose messages implement
+/// `From<AggregateGroup>`. It sends one request at a time, so that the mailbox does not grow while the actor hangs. A
+/// set whose time is over before its turn is tried again.
 ///
 /// ```
 /// use asynq::{AggregateGroup, AggregatorActor, Task};
@@ -104,16 +104,15 @@ pub struct AggregatorActor {
 type Ask = dyn Fn(AggregateGroup) -> bool + Send + Sync;
 
 impl AggregatorActor {
-    /// Asks this actor. One incarnation: after its end each set fails until it is of no use any
-    /// longer; for an actor that is restarted see [`following`](Self::following).
+    /// Sends requests to this actor. The reference is for one incarnation: after its end every set fails. For an
+    /// actor that is restarted see [`following`](Self::following).
     #[must_use]
     pub fn new<M: Message + From<AggregateGroup>>(actor: ActorRef<M>) -> Self {
         Self::asking(move |request| actor.send_message(M::from(request)).is_ok())
     }
 
-    /// Asks the incarnation that is the newest at that moment: a child that our
-    /// [`supervisor`](crate::supervisor) started by
-    /// [`ChildSpec::published`](crate::supervisor::ChildSpec::published).
+    /// Sends each request to the newest incarnation of a child that our [`supervisor`](crate::supervisor) started
+    /// with [`ChildSpec::published`](crate::supervisor::ChildSpec::published).
     #[must_use]
     pub fn following<M: Message + From<AggregateGroup>>(actor: SupervisedRef<M>) -> Self {
         Self::asking(move |request| actor.cast(M::from(request)).is_ok())

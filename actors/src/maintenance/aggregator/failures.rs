@@ -1,4 +1,4 @@
-//! Failed sets: the wait of each, and the time until which their queue is asked to hand them back.
+//! The waits of failed sets, and the time until which each queue is asked to hand sets back.
 
 use std::{
     collections::HashMap,
@@ -10,14 +10,14 @@ use asynq_core::{GroupKey, QueueName, broker::AGGREGATION_SET_LIFETIME};
 use tokio::time::Instant;
 
 /// The first wait of the tasks of a group whose aggregation failed. It doubles with each failure in a row, up to
-/// [`AGGREGATION_SET_LIFETIME`], after which they come back anyway.
+/// [`AGGREGATION_SET_LIFETIME`], after which the tasks return in any case.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The most groups whose failures are remembered.
 const MOST_GROUPS: usize = 10_000;
 
 type Rows = HashMap<(QueueName, GroupKey), u32>;
 
-/// Failures in a row, by group, and which queues have sets to hand back.
+/// Failures in a row by group, and the queues that have sets to hand back.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     rows: Mutex<Rows>,
@@ -59,15 +59,16 @@ impl Failures {
         }
     }
 
-    /// Notes that a set of the queue is to be handed back at that time.
+    /// Records that a set of the queue must be handed back at that time.
     pub(super) fn released(&self, queue: &QueueName, at: Instant) {
         let mut due = self.due();
         let last = due.entry(queue.clone()).or_insert(at);
         *last = at.max(*last);
     }
 
-    /// Returns the time until which the queue is asked to hand back its sets at each look at its groups, since some
-    /// are due before the last one. `None` where there are none, and from the first look after that time on.
+    /// Returns the time until which each check of the queue's groups also asks the queue to hand back its sets,
+    /// because some may be due before the last one. `None` if there are none, and from the first check after that
+    /// time on.
     pub(super) fn take_due(&self, queue: &QueueName) -> Option<Instant> {
         let mut due = self.due();
         let last = *due.get(queue)?;

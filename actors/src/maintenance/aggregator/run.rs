@@ -1,4 +1,4 @@
-//! One run of the user's aggregator: one set of tasks becomes one task, or none is changed.
+//! One run of the aggregator: one set of tasks becomes one task, or nothing changes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,14 +21,15 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{failures::Failures, seat::Seat};
 use crate::{broker::BrokerHandle, in_flight::table::Validity, per_queue::health::unless_late};
 
-/// Interval at which a set is extended while the user's code runs: three extensions may fail and the set is still
-/// ours.
+/// Interval at which a set is extended while the aggregator runs. The set is still ours after three failed
+/// extensions.
 const EXTEND_EVERY: Duration = Duration::from_secs(AGGREGATION_SET_LIFETIME.as_secs() / 4);
 /// The wait after an extension that failed.
 const EXTEND_AGAIN: Duration = Duration::from_secs(1);
-/// The longest time for giving a set up. One that is not given up is handed back when its own time is over.
+/// Longest time that giving up a set may take. A set that cannot be given up is handed back when its own time is
+/// over.
 const RELEASE_WITHIN: Duration = Duration::from_secs(30);
-/// The waits after a result that was not taken: doubling from the first to the last.
+/// The waits after a result that the storage did not take: doubling from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
@@ -94,10 +95,10 @@ impl RunError {
 }
 
 impl Job {
-    /// Aggregates one set. A set for which that fails for good is given up: its tasks are back in their
-    /// group after a wait that grows with each failure of the group, which keeps an aggregator that fails
-    /// from being called again and again at once. Where it cannot be given up, the recoverer of any server
-    /// hands it back when its time is over, as in Go.
+    /// Aggregates one set. If the aggregation fails permanently, the set is given up. Its tasks return to their group
+    /// after a wait that grows with each failure of the group, so that a failing aggregator is not called all the
+    /// time. If the set cannot be given up, the recoverer of any server hands it back when its time is over, as in
+    /// Go.
     pub(super) async fn run(&self, set: AggregationSet, mut seat: Seat) {
         let set = Arc::new(set);
         self.open.lock().insert(set.id.clone(), Arc::clone(&set));
@@ -162,7 +163,7 @@ impl Job {
         let Ok(storage) = self.broker.storage().await else {
             return;
         };
-        // Each queue by itself, so that one in trouble keeps no other waiting.
+        // Each queue has its own call, so that a slow queue does not delay others.
         let mut queues: BTreeMap<&QueueName, Vec<&AggregationSet>> = BTreeMap::new();
         for set in &open {
             queues.entry(&set.queue).or_default().push(set);
@@ -189,7 +190,7 @@ impl Job {
             .unwrap_or_else(|_| Err(RunError::Lost(gone(set))))
     }
 
-    /// The user's code, while the set is ours and the time is not over.
+    /// Runs the aggregator, while the set is ours and the time limit is not over.
     async fn call(&self, set: &AggregationSet, ours: &Validity) -> Result<Task, RunError> {
         let tasks: Vec<Task> = set.tasks.iter().map(|task| Task::from_message(task, None)).collect();
         let call = AssertUnwindSafe(async { self.aggregator.0.aggregate(set.group.as_str(), &tasks).await });
@@ -211,19 +212,19 @@ impl Job {
         answer
     }
 
-    /// Extends the set again and again; returns only when it is no longer ours, and why.
+    /// Extends the set at intervals. Returns only when the set is no longer ours, with the reason.
     async fn keep(&self, set: &AggregationSet, ours: &Validity) -> BrokerError {
         loop {
             match timeout(ours.left(), self.extend(set)).await {
                 Ok(Ok(extended)) => ours.extend_until(extended.instant()),
                 Ok(Err(error)) => return error,
-                // Whether it was handed back is not known, only that it may have been.
+                // The set may have been handed back, but this is not certain.
                 Err(_) => return gone(set),
             }
         }
     }
 
-    /// Extends the set when it is time to, however often that takes.
+    /// Extends the set once, when it is due, and retries as often as necessary.
     async fn extend(&self, set: &AggregationSet) -> Result<LeaseUntil, BrokerError> {
         sleep(EXTEND_EVERY).await;
         loop {
@@ -241,8 +242,8 @@ impl Job {
         }
     }
 
-    /// Puts the result in the place of the set. One request and its token, however often it is
-    /// sent, so an answer that was lost neither loses the result nor doubles it (rules.md#ambiguous-is-a-state).
+    /// Replaces the set by the result. Every attempt uses the same request and token, so a lost answer neither loses
+    /// nor doubles the result (rules.md#ambiguous-is-a-state).
     async fn finish(&self, set: &AggregationSet, result: EnqueueRequest, seat: &mut Seat) -> Result<(), RunError> {
         let (mut wait, mut ambiguous) = (FIRST_RETRY, false);
         loop {

@@ -1,4 +1,4 @@
-//! Places of runs: how many runs there are at once, and which of them wait for the storage without one.
+//! Places of runs: the number of concurrent runs, and the runs that wait for the storage without a place.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ impl Seat {
         }
     }
 
-    /// Leaves the place to others while the storage does not answer.
+    /// Gives up the place while the storage does not answer.
     pub(super) fn give_up(&mut self) {
         if self.place.take().is_some() {
             self.count(|stuck| *stuck += 1);

@@ -1,7 +1,7 @@
-//! The entries of a scheduler: what is due, what is under way, what was decided.
+//! The entries of a scheduler, with their due ticks, ticks in progress and decided ticks.
 //!
-//! They belong to the system and not to the actor, so that a crash of the actor loses nothing: an interrupted tick is
-//! resumed by the next incarnation, with the request that was made for it.
+//! The entries belong to the system and not to the actor, so a crash of the actor loses nothing. The next incarnation
+//! resumes an interrupted tick with the same request.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -110,8 +110,8 @@ impl Entries {
         true
     }
 
-    /// Makes the manager's entries those given: what is gone is unregistered first. How many came
-    /// and went.
+    /// Replaces the manager's entries by the given ones, and unregisters the missing entries first. Returns the
+    /// numbers of new and of removed entries.
     pub(crate) fn replace_managed(&self, wanted: Vec<Prepared>) -> (usize, usize) {
         let now = self.env.clock.now();
         let mut state = self.lock();
@@ -152,7 +152,7 @@ impl Entries {
         self.lock().present().map(|(_, entry)| entry.shown()).collect()
     }
 
-    /// The actor starts; the first time, from now on ticks are answered for.
+    /// Called when an actor starts. At the first start, the entries begin to be responsible for their ticks.
     pub(super) fn start(&self) {
         let now = self.env.clock.now();
         let mut state = self.lock();
@@ -183,7 +183,7 @@ impl Entries {
             .collect()
     }
 
-    /// Returns the start of the period of an entry of which nothing is stored; `None` if it has none.
+    /// Returns the start of the period of an entry without a stored mark; `None` if the entry has no period.
     pub(super) fn start_of(&self, number: u64) -> Option<TickStart> {
         self.lock().entries.get(&number)?.start()
     }
@@ -216,7 +216,7 @@ impl Entries {
         state.entries.get(&number).filter(|entry| entry.anchored)?.due_at()
     }
 
-    /// The work for an entry: what is under way, or what is due now.
+    /// Returns the work for an entry: its tick in progress, or its due tick.
     pub(super) fn begin(&self, number: u64) -> Work {
         let now = self.env.clock.now();
         let mut state = self.lock();
@@ -265,7 +265,7 @@ impl Entries {
         Work::Run(run)
     }
 
-    /// Returns whether a tick whose attempt failed is to be tried again.
+    /// Returns whether a tick must be tried again after its attempt failed.
     pub(super) fn again(&self, number: u64, run: &Arc<Run>) -> Again {
         let now = self.env.clock.now();
         let state = self.lock();
@@ -301,7 +301,7 @@ impl Entries {
             }
             Ended::Taken(last) => entry.pass_taken(at, following, last, now),
             Ended::Failed => entry.pass(at, following, now),
-            // The policy, which may have changed, says what is dropped when the next tick is looked for.
+            // The policy can change meanwhile, so it is applied when the next tick is determined.
             Ended::TooLate => entry.wanted_until = None,
         }
         if entry.removed && !entry.is_busy() {
@@ -321,7 +321,7 @@ impl Entries {
         Some((entry.subject.id.clone(), entry.unrecorded.first()?.clone()))
     }
 
-    /// Notes that an event was added to the history, or could not be.
+    /// Records that an event was added to the history, or could not be added.
     pub(super) fn recorded(&self, number: u64, event: &SchedulerEnqueueEvent) {
         let mut state = self.lock();
         let Some(entry) = state.entries.get_mut(&number) else {
@@ -334,8 +334,9 @@ impl Entries {
         }
     }
 
-    /// Keeps an event that could not be added, for later: for each entry no more than its history would hold, and
-    /// nothing of one that is gone. Returns whether this is the first failure in a row.
+    /// Keeps an event that could not be added, for a later attempt. It keeps at most as many events per entry as the
+    /// history holds, and none for an entry that no longer exists. Returns whether this is the first failure in a
+    /// row.
     pub(super) fn not_recorded(&self, number: u64, event: &SchedulerEnqueueEvent, wait: Duration) -> bool {
         let now = self.env.clock.now();
         if let Some(entry) = self.lock().entries.get_mut(&number).filter(|entry| !entry.removed) {
@@ -365,7 +366,8 @@ impl Entries {
     }
 }
 
-/// The entries are a system's. Dropped before that system runs, it gives them back as they were.
+/// A guard of the entries of a system. If it is dropped before the system runs, the entries return to their earlier
+/// state.
 #[must_use]
 pub(crate) struct Claim {
     entries: Option<Arc<Entries>>,
@@ -412,8 +414,8 @@ impl State {
         id
     }
 
-    /// Forgets unregistered entries when there are too many, as where a provider returns something new each time:
-    /// those that the storage has forgotten too, or will first.
+    /// Forgets unregistered entries when there are too many, for example if a provider returns new ones each time.
+    /// Entries that the storage has forgotten, or will forget first, go first.
     fn prune(&mut self, now: Time) {
         if self.unregistered.len() <= MOST_UNREGISTERED {
             return;
@@ -433,7 +435,8 @@ impl State {
         entry.removed = true;
         let (key, under_way, remembered) = (entry.key.clone(), entry.is_busy(), entry.remembered(now));
         self.unregistered.insert(key, remembered);
-        // One with a tick under way is forgotten at its end, lest its history comes again.
+        // An entry with a tick in progress is forgotten at the end of the tick, because the tick would write its
+        // history again.
         if !under_way {
             self.forget(number);
         }
@@ -445,7 +448,7 @@ impl State {
         }
     }
 
-    /// Finds out whether the clock was set back: next ticks far ahead would else be waited for.
+    /// Detects that the clock was set back. Otherwise the scheduler would wait for ticks in the far future.
     fn see(&mut self, now: Time) {
         if self.seen.is_some_and(|seen| now < seen - SET_BACK) {
             tracing::warn!(seen = ?self.seen, %now, "the clock was set back");

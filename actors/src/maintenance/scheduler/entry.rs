@@ -1,4 +1,4 @@
-//! One entry of a scheduler: which tick is due, and which is next.
+//! One entry of a scheduler: its due tick and its next tick.
 
 use std::{
     fmt,
@@ -27,7 +27,7 @@ use super::{config::SchedulerConfig, timetable::Timetable};
 
 pub(super) type Time = DateTime<Utc>;
 
-/// Ticks that are late by no more than this are caught up, whatever the policy is.
+/// Ticks that are late by at most this time are caught up under every policy.
 pub(super) const CATCH_UP: TimeDelta = TimeDelta::minutes(5);
 /// Largest number of ticks that are caught up.
 const MOST_MISSED: usize = 1000;
@@ -73,7 +73,7 @@ pub(super) struct Subject {
     pub(super) options: TaskOptions,
 }
 
-/// A tick under way. The same request, however often it is sent (rules.md#ambiguous-is-a-state).
+/// A tick in progress. All its attempts send the same request (rules.md#ambiguous-is-a-state).
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) request: EnqueueRequest,
@@ -92,12 +92,12 @@ impl Run {
         !self.announced.swap(true, Ordering::Relaxed)
     }
 
-    /// An attempt begins; what it leaves behind is not known until [`settled`](Self::settled).
+    /// Records that an attempt begins. Its effect is unknown until [`settled`](Self::settled).
     pub(super) fn attempt(&self) -> bool {
         self.unsure.swap(true, Ordering::Relaxed)
     }
 
-    /// The attempt certainly had no effect; those before it may have had one.
+    /// Records that the attempt certainly had no effect. Earlier attempts may have had one.
     pub(super) fn settled(&self, unsure_before: bool) {
         self.unsure.store(unsure_before, Ordering::Relaxed);
     }
@@ -113,7 +113,7 @@ pub(super) enum Work {
     Nothing,
     /// A tick to enqueue.
     Run(Arc<Run>),
-    /// The task of the tick cannot be sent at all; the tick is over.
+    /// Records that the task of the tick cannot be sent at all, which ends the tick.
     Invalid(Arc<Subject>, TaskError),
 }
 
@@ -149,15 +149,15 @@ pub(super) struct Entry {
     pub(super) on_conflict: OnConflict,
     /// Registered by the manager, and the manager's to unregister.
     pub(super) managed: bool,
-    /// Time from which this scheduler answers for its ticks: the registration, or the start of the scheduler.
+    /// Time from which this scheduler is responsible for the ticks: the registration, or the start of the scheduler.
     pub(super) since: Time,
-    /// The same entry had been unregistered before: what fell meanwhile was not wanted.
+    /// The same entry was unregistered before, so ticks in between are not wanted.
     pub(super) again: bool,
     /// `true` once the stored tick was read.
     pub(super) anchored: bool,
     /// The next tick to be decided; `None`: never.
     pub(super) next: Option<Time>,
-    /// Ticks up to here are due however late they are; where all are wanted.
+    /// Ticks up to this time are due at any delay, if all missed ticks are wanted.
     pub(super) wanted_until: Option<Time>,
     pub(super) prev: Option<Time>,
     /// The stored tick of the future that was told of.
@@ -233,7 +233,7 @@ fn refused(spec: &str, problem: impl std::fmt::Display) -> Error {
     ConfigError { faults: vec![fault] }.into()
 }
 
-/// Returns how long a tick is remembered (rules.md#one-tick-one-task).
+/// Returns the time for which a tick is recorded (rules.md#one-tick-one-task).
 pub(super) fn keep(tick: Time, following: Option<Time>) -> Duration {
     let periods = following.map_or(TimeDelta::zero(), |following| (following - tick) * 3);
     let keep = periods.max(KEEP).to_std().unwrap_or(MAX_DURATION);
@@ -267,7 +267,8 @@ impl Entry {
         kept.filter(|kept| *kept <= now)
     }
 
-    /// Returns the start of the period of an entry without a tick, to be remembered. A cron spec is due by itself.
+    /// Returns the start of the period to record for an entry without a tick. A cron spec needs none, because its
+    /// ticks do not depend on a start.
     pub(super) fn start(&self) -> Option<TickStart> {
         self.timetable.period()?;
         Some(TickStart {
@@ -278,17 +279,17 @@ impl Entry {
         })
     }
 
-    /// Sets the first tick by what the storage remembers; what fell between is missed.
+    /// Sets the first tick according to the mark in the storage. The ticks in between are missed.
     pub(super) fn anchor(&mut self, mark: Option<TickMark>, now: Time) {
         self.anchored = true;
-        // One beyond the next period was written by a clock that was wrong.
+        // A mark beyond the next period was written by a wrong clock.
         let horizon = now + self.timetable.period().unwrap_or(TimeDelta::zero());
         let Some(mark) = mark.filter(|mark| mark.instant() <= horizon) else {
             return;
         };
         let (last, since) = (mark.instant(), self.since.min(now));
         if mark.outcome == TickOutcome::Started {
-            // The period goes on, and nothing was missed: there was no tick yet.
+            // The period continues, and nothing was missed because there was no tick yet.
             let first = self.timetable.after(last);
             self.next = first.and_then(|first| self.timetable.not_before(first, since + TimeDelta::nanoseconds(1)));
             return;
@@ -309,7 +310,7 @@ impl Entry {
         self.tell_dropped(missed);
     }
 
-    /// Tells that ticks from `first` on, up to the next one, are dropped.
+    /// Logs that ticks from `first` on, up to the next one, are dropped.
     fn tell_dropped(&self, first: Time) {
         if self.next != Some(first) {
             tracing::warn!(
@@ -326,19 +327,19 @@ impl Entry {
         self.next = if tick <= now {
             following
         } else {
-            // A clock that was set back brings times again that were decided, never a pause.
+            // A clock that was set back reaches times again whose ticks were decided, but never causes a pause.
             earlier(following, self.timetable.after(now))
         };
     }
 
-    /// Goes on from a tick that was decided elsewhere, as was the last one.
+    /// Continues from a tick that another scheduler decided, as the last tick was.
     pub(super) fn pass_taken(&mut self, tick: Time, following: Option<Time>, last: Time, now: Time) {
         self.pass(tick, following, now);
         self.tell_ahead(last, now);
         match self.timetable.period() {
             // What is decided up to now need not be asked for.
             None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
-            // All schedulers take over the phase of the last. One beyond was written by a clock that was wrong.
+            // All schedulers adopt the phase of the last tick. A tick in the far future was written by a wrong clock.
             Some(period) if last <= now + period => {
                 self.prev = self.prev.max(Some(last.min(now)));
                 self.next = Some(last + period);
@@ -347,8 +348,8 @@ impl Entry {
         }
     }
 
-    /// Tells, once, of a stored tick that only a wrong clock can have written: until it is over, or
-    /// forgotten, the storage refuses all others.
+    /// Logs once that the stored tick can only come from a wrong clock. Until that time has passed or the mark has
+    /// expired, the storage refuses all other ticks.
     fn tell_ahead(&mut self, last: Time, now: Time) {
         let period = self.timetable.period().unwrap_or_default();
         if last <= now + period + CATCH_UP || self.ahead == Some(last) {
@@ -361,7 +362,7 @@ impl Entry {
         );
     }
 
-    /// Returns the time until which the storage may remember a tick that was decided up to now.
+    /// Returns the time until which the storage may have a mark of a tick that was decided up to now.
     pub(super) fn remembered(&self, now: Time) -> Time {
         let ahead = self.next.map(|next| keep(next, self.timetable.after(next)));
         let last = self.prev.map(|prev| keep(prev, self.next));

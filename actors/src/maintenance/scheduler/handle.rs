@@ -7,8 +7,8 @@ use asynq_core::{Env, Error, IntoTask, PeriodicTaskConfig, Result, TaskOptions, 
 use super::{SchedulerConfig, SchedulerMsg, entries::Entries, entry::EntryId};
 use crate::supervision::supervised_ref::SupervisedRef;
 
-/// Registers and unregisters the periodic tasks of a scheduler: before it starts, while it runs,
-/// while its actor is restarted. Cheap to clone; the clones are one scheduler.
+/// A handle that registers and unregisters the periodic tasks of a scheduler: before its start, while it runs, and
+/// while its actor is restarted. Cheap to clone; all clones belong to one scheduler.
 ///
 /// ```
 /// use asynq::{AsynqSystem, SchedulerConfig, Task, memory::MemoryStore};
@@ -34,9 +34,9 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
-    /// A scheduler that is not started yet; a system is given it with
-    /// [`scheduler_handle`](crate::AsynqSystemBuilder::scheduler_handle). Time and randomness are those
-    /// of `env`, which is to be the system's.
+    /// Makes a scheduler that is not started yet. Give it to a system with
+    /// [`scheduler_handle`](crate::AsynqSystemBuilder::scheduler_handle). `env` is the source of time and randomness,
+    /// and must be that of the system.
     ///
     /// # Errors
     /// [`Error::Config`] with all faults at once.
@@ -48,19 +48,19 @@ impl SchedulerHandle {
         })
     }
 
-    /// Registers a task to be enqueued whenever the spec says so, from now on, or from the start of the
-    /// scheduler on; `@every` begins one period later, or sooner where the storage remembers its last tick,
-    /// whose phase goes on. Entries with the same spec, time zone, task and options are one: each tick is
-    /// enqueued once.
+    /// Registers a task, to be enqueued at the times of the spec, from now or from the start of the scheduler on. The
+    /// first tick of `@every` is one period later, or earlier if the storage has a mark of the last tick, whose phase
+    /// is then kept. Entries with the same spec, time zone, task and options are one entry: each tick is enqueued
+    /// once.
     ///
     /// # Errors
-    /// [`Error::Config`] names the spec and what is wrong with it; [`Error::Invalid`] names the field of
-    /// the task or the option and its limit.
+    /// [`Error::Config`] with the spec and its fault. [`Error::Invalid`] with the field of the task or option, and
+    /// its limit.
     pub fn register(&self, spec: &str, task: impl IntoTask) -> Result<EntryId> {
         self.register_with(spec, task, &TaskOptions::new())
     }
 
-    /// Registers a task; the options given here override its own, one by one.
+    /// Registers a task with options that override the task's own, one by one.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -68,7 +68,7 @@ impl SchedulerHandle {
         self.add(&PeriodicTaskConfig::new(spec, task.into_task()?).options(options.clone()))
     }
 
-    /// Registers a task with a time zone or a policy for missed ticks of its own.
+    /// Registers a task with its own time zone or its own policy for missed ticks.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -79,10 +79,10 @@ impl SchedulerHandle {
         Ok(id)
     }
 
-    /// Unregisters an entry; a tick that is just being enqueued may still be. Its history is deleted.
+    /// Unregisters an entry, and deletes its history. A tick whose enqueue has already begun may still be enqueued.
     ///
     /// # Errors
-    /// [`Error::Lifecycle`], with Go's text, when there is no such entry.
+    /// [`Error::Lifecycle`], with Go's text, when no such entry exists.
     pub fn unregister(&self, id: &EntryId) -> Result<()> {
         if !self.entries.remove(id) {
             return Err(Error::Lifecycle("no scheduler entry found"));
@@ -91,13 +91,13 @@ impl SchedulerHandle {
         Ok(())
     }
 
-    /// The entries as they are now, in the order of their registration.
+    /// Returns the present entries, in the order of their registration.
     #[must_use]
     pub fn entries(&self) -> Vec<SchedulerEntry> {
         self.entries.shown()
     }
 
-    /// Tells the actor. When there is none, its next incarnation looks for itself.
+    /// Notifies the actor. If there is no actor, its next incarnation checks the entries itself.
     pub(crate) fn changed(&self) {
         let _ = self.actor.cast(SchedulerMsg::Changed);
     }

@@ -46,11 +46,10 @@ impl Setup {
         faults
     }
 
-    /// The scheduler with its first entries; `None` if none is wanted.
+    /// Makes the scheduler with its first entries; `None` if no scheduler is configured.
     ///
     /// # Errors
-    /// [`Error::Config`] names the specs that are wrong, all at once; what the provider says to the
-    /// first call.
+    /// [`Error::Config`] with all wrong specs at once, and the error of the first call of the provider.
     pub(crate) async fn ready(&self, env: &Env, tree: &Tree, branch: &str) -> Result<Option<Ready>> {
         let wanted = self.config.is_some() || !self.periodic.is_empty() || self.provider.is_some();
         let handle = match &self.handle {
@@ -99,7 +98,7 @@ impl Setup {
 const MANAGER: &str = "periodic_task_manager";
 
 impl Ready {
-    /// The children of the branch, and what is to be kept when they run.
+    /// Returns the children of the branch, and the parts that must be kept while they run.
     pub(crate) fn children(
         self,
         broker: &BrokerHandle,

@@ -1,4 +1,4 @@
-//! The ticks of one entry: its spec in its zone, forwards and backwards.
+//! The ticks of one entry: its spec in its zone, forward and backward.
 
 use asynq_core::cron::CronSpec;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 
 type Time = DateTime<Utc>;
 
-/// The times of an entry's ticks. For `@every` a known tick gives the phase of all others.
+/// The times of an entry's ticks. For `@every` one known tick determines the phase of all others.
 #[derive(Clone, Debug)]
 pub(super) struct Timetable {
     spec: CronSpec,
@@ -31,13 +31,13 @@ impl Timetable {
         self.period
     }
 
-    /// The first tick after a tick, or after any time, which then is the start of `@every`.
+    /// Returns the first tick after a tick or after any time, which is then the start of `@every`.
     pub(super) fn after(&self, at: Time) -> Option<Time> {
         let next = self.spec.next_after(&at.with_timezone(&self.zone))?;
         Some(next.with_timezone(&Utc))
     }
 
-    /// The first tick from a known one on that is not before a time.
+    /// Returns the first tick, from a known one on, that is not before a time.
     pub(super) fn not_before(&self, tick: Time, from: Time) -> Option<Time> {
         if tick >= from {
             return Some(tick);
@@ -51,7 +51,7 @@ impl Timetable {
         }
     }
 
-    /// The last tick from a known one on that is not after a time; the known one, if there is none.
+    /// Returns the last tick, from a known one on, that is not after a time; the known one, if there is none.
     pub(super) fn newest(&self, tick: Time, up_to: Time) -> Time {
         if tick >= up_to {
             return tick;
@@ -63,7 +63,7 @@ impl Timetable {
         self.last_where(tick, up_to, |next| next.is_some_and(|next| next <= up_to))
     }
 
-    /// The first of the last `most` ticks from a known one up to a time.
+    /// Returns the first of the last `most` ticks from a known one up to a time.
     pub(super) fn newest_of(&self, tick: Time, up_to: Time, most: usize) -> Time {
         if let Some(period) = self.period {
             let back = period * i32::try_from(most.saturating_sub(1)).unwrap_or(i32::MAX);
@@ -79,7 +79,7 @@ impl Timetable {
         self.after(left_out).unwrap_or(left_out)
     }
 
-    /// Returns whether there are more than so many ticks after a tick, up to a time.
+    /// Returns whether there are more than this number of ticks after a tick, up to a time.
     fn more_than(&self, most: usize, tick: Time, up_to: Time) -> bool {
         std::iter::successors(self.after(tick), |tick| self.after(*tick))
             .take_while(|tick| *tick <= up_to)
@@ -87,7 +87,8 @@ impl Timetable {
             .is_some()
     }
 
-    /// The last tick for which `fits` is true, as it is for all before it; the known one, if there is none.
+    /// Returns the last tick for which `fits` is true, as it must be for all earlier ones; the known one, if there is
+    /// none.
     fn last_where(&self, tick: Time, up_to: Time, fits: impl Fn(Option<Time>) -> bool) -> Time {
         // By halves: after(low) fits, after(high) does not.
         let (mut low, mut high) = (tick.timestamp() - 1, up_to.timestamp());
