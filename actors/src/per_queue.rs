@@ -1,4 +1,4 @@
-//! Calls that concern several queues, made so that a queue in trouble delays no other.
+//! Calls for several queues, made so that a queue in trouble delays no other.
 
 pub(crate) mod health;
 pub(crate) mod passes;

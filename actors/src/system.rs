@@ -29,20 +29,25 @@ use crate::{
 
 const ROOT: &str = "system";
 
-/// A running supervision tree. Cheap to clone; the tree lives until it is shut down, or the
-/// user's actor that it is [linked](AsynqSystemBuilder::spawn_linked) to ends.
+/// A running supervision tree. Cheap to clone. The tree lives until it is shut down, or until the actor of the
+/// application to which it is [linked](AsynqSystemBuilder::spawn_linked) ends.
 ///
 /// # How it ends
-/// [`shutdown`](Self::shutdown) ends it in order. Where its root is killed instead, because the actor that it is
-/// linked to has stopped, panicked or been killed, its actors cannot do the last work, so this is done by a task that
-/// belongs to no actor: running tasks are cancelled, given 2 s of grace, dropped, and given back to the front of
-/// their queues with no retry used; outcomes are written for up to 3 s; enqueues under way end with
-/// [`EnqueueError::Unknown`](asynq_core::EnqueueError::Unknown), later ones with
-/// [`Closed`](asynq_core::EnqueueError::Closed); then the storage is closed. [`wait`](Self::wait) returns when that
-/// is over: wait for it before the process ends.
+/// [`shutdown`](Self::shutdown) ends the system in order. The root is killed instead if the actor to which the system
+/// is linked has stopped, panicked or been killed. The killed actors cannot finish their work, so a task that belongs
+/// to no actor does the following:
 ///
-/// All of it needs the Tokio runtime. When that is dropped, or the process ends, tasks stay active
-/// until other servers find them with their leases over, after about a minute, and a retry is used.
+/// - Running tasks are cancelled and get 2 s of grace. Then they are dropped and given back to the front of their
+///   queues, without using up a retry.
+/// - Outcomes are written for up to 3 s.
+/// - Enqueues in progress end with [`EnqueueError::Unknown`](asynq_core::EnqueueError::Unknown), and later ones with
+///   [`Closed`](asynq_core::EnqueueError::Closed).
+/// - The storage is closed.
+///
+/// [`wait`](Self::wait) returns when all of this is done. Await it before the process ends.
+///
+/// This work needs the Tokio runtime. If the runtime is dropped or the process ends, tasks stay active until other
+/// servers find them with ended leases. That takes about a minute and uses up a retry.
 #[derive(Clone)]
 pub struct AsynqSystem {
     root: ActorCell,
@@ -57,22 +62,23 @@ pub struct AsynqSystem {
 }
 
 impl AsynqSystem {
-    /// The client of this system: it uses the system's connections, follows restarts of the client actor, and
-    /// ends with the system. Its handlers find the same one, see [`Client`](Client#in-handlers).
+    /// Returns the client of this system. The client uses the system's connections, follows restarts of the client
+    /// actor, and ends with the system. The handlers of the system use the same client, see
+    /// [`Client`](Client#in-handlers).
     #[must_use]
     pub fn client(&self) -> Client {
         Client::of_system(self.client.clone(), self.broker.clone())
     }
 
-    /// Registers periodic tasks; `None` in a system that was given no
+    /// Returns the handle that registers periodic tasks; `None` in a system without a
     /// [scheduler](AsynqSystemBuilder::scheduler).
     #[must_use]
     pub fn scheduler(&self) -> Option<SchedulerHandle> {
         self.scheduler.clone()
     }
 
-    /// Returns the current client actor, for actors that send it [`EnqueueMsg`]. One incarnation: on a send error
-    /// fetch it again. `None` while it is being restarted for the first time.
+    /// Returns the present client actor, for actors that send it [`EnqueueMsg`]. The reference is for one
+    /// incarnation: fetch it again after a send error. `None` while the actor is being restarted for the first time.
     #[must_use]
     pub fn enqueue_ref(&self) -> Option<DerivedActorRef<EnqueueMsg>> {
         self.client.actor()
@@ -87,8 +93,8 @@ impl AsynqSystem {
     /// Returns the storage, to look at queues and tasks.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`] when it is not reachable within 5 s, [`BrokerError::Refused`] as soon as it
-    /// refuses the credentials; both say which storage it is and what happened.
+    /// [`BrokerError::Unavailable`] when the storage is not reachable within 5 s. [`BrokerError::Refused`] as soon as
+    /// the storage refuses the credentials. Both name the storage and the cause.
     ///
     /// # Cancel safety
     /// Safe.
@@ -119,16 +125,16 @@ impl AsynqSystem {
         self.tree.events()
     }
 
-    /// Kills one actor, named by its path below the root: `work/processor`,
-    /// `work/handlers/email:send#0`. Its supervisor restarts it; no task is lost. The button for an
-    /// actor that hangs. A `/` within a name may stand as it is, or as `%2F` as in
-    /// [`TreeEvent::path`](crate::TreeEvent::path). `false` when there is no such actor.
+    /// Kills one actor, named by its path below the root: `work/processor`, `work/handlers/email:send#0`. Its
+    /// supervisor restarts the actor, and no task is lost. Use it for an actor that hangs. A `/` within a name can be
+    /// written as it is, or as `%2F` as in [`TreeEvent::path`](crate::TreeEvent::path). Returns `false` if no such
+    /// actor exists.
     pub fn kill_actor(&self, path: &str) -> bool {
         self.crash_actor(path, Crash::Kill)
     }
 
-    /// Makes one actor crash, named as in [`kill_actor`](Self::kill_actor): to see how an
-    /// application lives with it. `false` when there is no such actor.
+    /// Makes one actor crash, named as in [`kill_actor`](Self::kill_actor). Use it to test how an application
+    /// survives crashes. Returns `false` if no such actor exists.
     pub fn crash_actor(&self, path: &str, crash: Crash) -> bool {
         let path = format!("{ROOT}/{path}");
         let Some((path, actor)) = self.tree.resolve(&path) else {
@@ -147,15 +153,15 @@ impl AsynqSystem {
         self.table.running_count()
     }
 
-    /// Returns how often the Tokio runtime was blocked for 2 s or longer, because handlers that compute or wait
-    /// without `await` blocked all its threads. Each time is logged, with the task types that run, and shown as the
-    /// note of the root in [`tree`](Self::tree).
+    /// Returns the number of times that the Tokio runtime was blocked for 2 s or longer, because handlers that
+    /// compute or wait without `await` blocked all its threads. Each time is logged with the task types that run, and
+    /// shown as the note of the root in [`tree`](Self::tree).
     ///
-    /// While it is blocked a thread of the system's own extends the leases, from the ninth second on and until the
-    /// deadline of each task, so that no other server runs them too; nothing else of the system works: it takes no
-    /// tasks, hears no cancel request, and the tools do not see it. Such work belongs into a handler that is not
-    /// async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) or into `tokio::task::spawn_blocking`.
-    /// Not measured on a [virtual](asynq_core::Clock::tokio) clock.
+    /// During such a block, a separate thread of the system extends the leases, from the ninth second on and until
+    /// the deadline of each task, so that no other server runs the tasks too. No other part of the system works: it
+    /// takes no tasks, receives no cancel request, and is invisible to inspectors. Move such work to a handler that
+    /// is not async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) or to
+    /// `tokio::task::spawn_blocking`. A system on a [virtual](asynq_core::Clock::tokio) clock does not measure this.
     #[must_use]
     pub fn stalls(&self) -> u64 {
         self.stalls.count()
@@ -170,18 +176,17 @@ impl AsynqSystem {
         }
     }
 
-    /// Asks a task that runs in this system to end: its handler is dropped at its next await
-    /// point, and the task fails with `context canceled`, to be retried as after any failure. A task that was
-    /// taken and waits for its start is not started. The number of tasks that were hit (the id may run in several
-    /// queues).
+    /// Cancels a task that runs in this system: its handler is dropped at its next await point, and the task fails
+    /// with `context canceled` and is retried as after any failure. A task that was taken and has not started does
+    /// not start. Returns the number of cancelled tasks, because several queues can have a task with the same id.
     ///
-    /// [`Inspect::cancel_task`](asynq_core::Inspect::cancel_task) of the [storage](Self::storage) can have it
-    /// archived or deleted instead, wherever it runs.
+    /// [`Inspect::cancel_task`](asynq_core::Inspect::cancel_task) of the [storage](Self::storage) can archive or
+    /// delete the task instead, on any server.
     pub fn cancel_task(&self, id: &asynq_core::TaskId) -> usize {
         self.table.cancel_id(id)
     }
 
-    /// Stops taking tasks; those taken are run to their end, and enqueueing goes on.
+    /// Stops taking tasks. Tasks that are already taken run to their end, and tasks can still be enqueued.
     pub fn stop_fetching(&self) {
         self.table.set_fetching(false);
     }
@@ -198,29 +203,29 @@ impl AsynqSystem {
         self.exchange.nudge.nudge();
     }
 
-    /// Shuts the system down: running tasks may go on for the shutdown timeout, and are then cancelled and given back
-    /// to their queues; outcomes are written, enqueues sent, connections closed.
+    /// Shuts the system down: running tasks continue for the shutdown timeout, and are then cancelled and given back
+    /// to their queues. Outcomes are written, enqueues are sent, and connections are closed.
     ///
-    /// It takes no longer than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout)
-    /// and 6 s, whatever handlers and the storage do, unless a thread of the runtime is blocked:
+    /// The shutdown takes at most [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout) plus
+    /// 6 s, whatever handlers and the storage do, unless a thread of the runtime is blocked:
     ///
-    /// - cancelled handlers get 2 s of grace, and are then dropped;
-    /// - outcomes are written, and enqueues sent, for up to 3 s after the last handler has ended, so a
-    ///   storage that is away keeps the system for about that long;
-    /// - 1 s is left for actors that do not stop by themselves, and for closing connections.
+    /// - Cancelled handlers get 2 s of grace, and are then dropped.
+    /// - Outcomes are written and enqueues sent for up to 3 s after the last handler has ended. An unreachable
+    ///   storage therefore delays the end by about that time.
+    /// - 1 s is reserved for actors that do not stop by themselves, and for closing connections.
     ///
-    /// Handlers that are not async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) cannot be dropped:
-    /// the tasks of those that have not returned by then are left to other servers, and neither this nor the end of
-    /// the tokio runtime waits for them. An async handler that blocks its thread does hold the runtime, which waits
-    /// for it where `main` returns: end such a process with `std::process::exit`, or its runtime with
+    /// Handlers that are not async ([`ServeMux::handle_func`](asynq_core::ServeMux::handle_func)) cannot be dropped.
+    /// If one has not returned by then, its task is left to other servers. Neither this method nor the end of the
+    /// tokio runtime waits for it. An async handler that blocks its thread does block the runtime, which waits for it
+    /// when `main` returns. End such a process with `std::process::exit`, or its runtime with
     /// `Runtime::shutdown_background`.
     ///
-    /// In a system without handlers and aggregator it takes no longer than 6 s. Enqueues that the storage
-    /// does not take in that time end with an error, and outcomes that it does not take are left to other
-    /// servers, which recover their tasks.
+    /// In a system without handlers and aggregator, the shutdown takes at most 6 s. Enqueues that the storage does
+    /// not accept in that time end with an error. Outcomes that it does not accept are left to other servers, which
+    /// recover their tasks.
     ///
     /// # Cancel safety
-    /// Safe: the shutdown goes on; [`wait`](Self::wait) sees its end.
+    /// Safe: the shutdown continues, and [`wait`](Self::wait) returns at its end.
     pub async fn shutdown(&self) -> Exit {
         self.stop();
         self.wait().await
@@ -232,9 +237,8 @@ impl AsynqSystem {
         self.root.stop(None);
     }
 
-    /// As [`shutdown`](Self::shutdown), but running tasks may go on for `timeout` at most, where that is less
-    /// than [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout); zero cancels them
-    /// at once.
+    /// As [`shutdown`](Self::shutdown), but running tasks continue for at most `timeout`, if that is less than
+    /// [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout). Zero cancels them at once.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -243,9 +247,9 @@ impl AsynqSystem {
         self.shutdown().await
     }
 
-    /// As [`shutdown`](Self::shutdown), also where that is under way, but what runs is not waited for: it is
-    /// cancelled and dropped at once, and its tasks go back to their queues. Over within a second or so,
-    /// and what the storage has not taken by then is left to other servers.
+    /// As [`shutdown`](Self::shutdown), but running tasks are not awaited: they are cancelled and dropped at once,
+    /// and go back to their queues. The method can also speed up a shutdown in progress. It ends within about a
+    /// second, and outcomes that the storage has not accepted by then are left to other servers.
     ///
     /// # Cancel safety
     /// Safe: the shutdown goes on.
@@ -254,8 +258,9 @@ impl AsynqSystem {
         self.shutdown().await
     }
 
-    /// Stops taking tasks, and waits until those taken have ended and their outcomes are written, however long that
-    /// takes. Enqueueing goes on, and so may fetching, with [`resume_fetching`](Self::resume_fetching).
+    /// Stops taking tasks, and waits until the taken tasks have ended and their outcomes are written, for any time
+    /// that this takes. Tasks can still be enqueued, and [`resume_fetching`](Self::resume_fetching) can resume the
+    /// taking.
     ///
     /// # Cancel safety
     /// Safe: fetching stays stopped.
@@ -267,9 +272,10 @@ impl AsynqSystem {
         }
     }
 
-    /// Runs until a signal ends it, like a Go server's `Run`: TERM or INT shut the system down, and a second one does
-    /// so [at once](Self::shutdown_at_once); TSTP stops fetching, and all else goes on. Returns when the system has
-    /// ended, by itself too. A system installs signal handlers only here, at the first poll; they stay installed.
+    /// Runs until a signal ends the system, like a Go server's `Run`. TERM or INT shut the system down, and a second
+    /// one does so [at once](Self::shutdown_at_once). TSTP only stops fetching. The method also returns when the
+    /// system ends by itself. A system installs signal handlers only in this method, at the first poll, and they stay
+    /// installed.
     ///
     /// # Errors
     /// [`Error::Actor`] where the signals cannot be listened for.
@@ -306,13 +312,13 @@ impl AsynqSystem {
         Ok(self.shutdown_at_once().await)
     }
 
-    /// Runs until Ctrl-C ends it. Also returns when the system ends by itself.
+    /// Runs until Ctrl-C ends the system. Also returns when the system ends by itself.
     ///
     /// # Errors
     /// [`Error::Actor`] where the signal cannot be listened for.
     ///
     /// # Cancel safety
-    /// Safe: the system goes on, and the signal is no longer handled.
+    /// Safe: the system continues, and the signal is no longer handled.
     #[cfg(not(unix))]
     pub async fn run_until_signal(&self) -> Result<Exit> {
         tokio::select! {
@@ -328,8 +334,7 @@ impl AsynqSystem {
         }
     }
 
-    /// Waits for the end of the system, however it comes, until all that can be done for what was in
-    /// flight is done.
+    /// Waits for any end of the system, and for the remaining work on tasks in flight.
     ///
     /// # Cancel safety
     /// Safe.

@@ -1,9 +1,9 @@
-//! The ways to the queues: what is under way to each, and which of them is in trouble.
+//! The health of the queues: the calls in progress to each queue, and the queues in trouble.
 //!
-//! Each call concerns one queue, and what befalls it is noted here, so that the trouble of a queue is
-//! its own. A queue is in trouble when a call to it failed or has no answer for [`LATE`], and until one
-//! is answered promptly. It then has one call at a time, which holds no slots: what that call takes
-//! waits for one.
+//! Each call is for one queue, and its result is recorded here, so that a faulty queue affects only itself. A queue
+//! is in trouble when a call to it has failed or has had no answer for [`LATE`], and until a call is answered
+//! promptly. Such a queue has one call at a time. The call holds no slots, and the tasks that it takes wait for
+//! slots.
 
 use std::{
     collections::HashMap,
@@ -23,9 +23,9 @@ pub(crate) const RETRY: Backoff = Backoff {
 };
 /// Calls to one queue in flight at most, while it is well.
 const CALLS: usize = 2;
-/// A call without an answer for so long holds nothing any longer that other queues could use.
+/// Time after which a call without an answer releases everything that other queues could use.
 pub(crate) const LATE: Duration = Duration::from_millis(500);
-/// A call that was answered within this ends the trouble of its queue.
+/// An answer within this time ends the trouble of its queue.
 pub(crate) const PROMPT: Duration = Duration::from_millis(250);
 
 /// The end of a call.
@@ -68,7 +68,8 @@ pub(crate) struct Way {
     pub(crate) calls: usize,
     /// Time until which the queue is left alone after a failure.
     pub(crate) closed: Option<Instant>,
-    /// `true` while the tasks of a lost call are looked for: no others are taken before that has ended.
+    /// `true` while the tasks of a lost call are being searched for. No other tasks are taken before the search has
+    /// ended.
     pub(crate) adopting: bool,
     /// Number of tasks that one call may take while the queue is in trouble.
     pub(crate) share: Option<u32>,
@@ -86,7 +87,7 @@ impl Way {
         self.closed.is_none() && self.calls < most
     }
 
-    /// Returns whether it is of no use to know that the queue has tasks.
+    /// Returns whether the queue cannot be used now, even if it has tasks.
     pub(crate) fn is_blocked(&self) -> bool {
         self.closed.is_some() || self.adopting || self.share.is_some() && self.calls > 0
     }
@@ -186,7 +187,7 @@ impl QueueHealth {
     }
 }
 
-/// Waits for the end of a call; tells once when it has none for [`LATE`].
+/// Waits for the end of a call, and reports once if the call has had no answer for [`LATE`].
 pub(crate) async fn unless_late<T>(call: impl Future<Output = T>, late: impl FnOnce()) -> T {
     let mut call = std::pin::pin!(call);
     match timeout(LATE, &mut call).await {

@@ -1,8 +1,8 @@
-//! Passes over the queues of a server, side by side: a queue that hangs or fails keeps no other waiting.
+//! Passes over the queues of a server, which run concurrently: a queue that hangs or fails does not delay others.
 //!
-//! A pass waits a little for the jobs that it began. A job that takes longer goes on by itself, one
-//! at most for each queue, and later passes leave its queue out until it has ended. A queue whose job
-//! failed has its next after a growing wait of its own.
+//! A pass waits briefly for the jobs that it started. A job that takes longer continues by itself, at most one for
+//! each queue. Later passes leave its queue out until the job has ended. After a failed job, the queue waits for its
+//! next job, and this wait grows with each failure.
 
 use std::{
     collections::HashMap,
@@ -47,9 +47,9 @@ pub(crate) struct Pace {
     pub(crate) interval: Duration,
     /// The longest wait for the next after one that failed.
     pub(crate) longest_retry: Duration,
-    /// Longest time that a job may take. It is then dropped, so it must be one that may be dropped.
+    /// Longest time that a job may take. The job is then dropped, so it must be safe to drop.
     pub(crate) within: Duration,
-    /// `true` if a job that is still under way after a moment is logged.
+    /// `true` if a job that is still running after a moment is logged.
     pub(crate) tells: bool,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Passes<T> {
 /// The result of a pass.
 #[derive(Debug)]
 pub(crate) struct Round<T> {
-    /// Results of the jobs that succeeded, those of earlier passes included.
+    /// Results of the jobs that succeeded, including those of earlier passes.
     pub(crate) done: Vec<T>,
     /// Number of queues that have no answer yet, or failed.
     pub(crate) troubled: usize,
@@ -173,7 +173,7 @@ impl<T: Send + 'static> Passes<T> {
         let is_free = line.open_until.is_none_or(|until| until <= now);
         let begins = is_free && line.due.is_none_or(|due| due <= now);
         if begins {
-            // A job that went without an end, with its pass, holds up its queue no longer than that.
+            // A job that disappeared with its pass blocks its queue for at most this time.
             line.open_until = Some(now + self.pace.within + LATE);
         }
         begins
@@ -184,8 +184,8 @@ impl<T: Send + 'static> Passes<T> {
         let (queue, result) = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                // A job that panics crashes the actor, as the pass itself would. Which queue it was is
-                // not known: all may begin anew.
+                // A job that panics crashes the actor, as a panic in the pass itself does. Its queue is not known, so
+                // all queues may start again.
                 if let Ok(panic) = error.try_into_panic() {
                     self.lock().lines.clear();
                     resume_unwind(panic);
@@ -241,7 +241,7 @@ impl<T: Send + 'static> Passes<T> {
         }
     }
 
-    /// Has the next job of a queue begin after that wait, whatever the interval.
+    /// Delays the next job of a queue by this wait, independent of the interval.
     pub(crate) fn next_in(&self, queue: &QueueName, wait: Duration) {
         if let Some(line) = self.lock().lines.get_mut(queue) {
             line.due = Some(Instant::now() + wait);

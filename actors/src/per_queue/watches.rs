@@ -18,10 +18,10 @@ use crate::per_queue::health::LATE;
 
 /// With a watch that holds, look all the same so often.
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
-/// Time for which a queue that could not be watched, where others could, is left out.
+/// Time for which a queue is left out that could not be watched while others could.
 const BLIND: Duration = Duration::from_secs(30);
 
-/// Sets watches, and remembers which queues cannot be watched. Cheap to clone; clones are one.
+/// Sets watches, and records the queues that cannot be watched. Cheap to clone; all clones share one record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watcher(Arc<Mutex<HashMap<QueueName, Instant>>>);
 
@@ -34,8 +34,8 @@ pub(crate) struct Watches {
 }
 
 impl Watcher {
-    /// Watches the queues: with one watch, or, where that fails, with one for each that can be watched.
-    /// Takes a second at most.
+    /// Watches the queues with one watch. If this fails, sets one watch for each queue that can be watched. Takes at
+    /// most a second.
     pub(crate) async fn watch(&self, storage: &Arc<dyn Storage>, queues: &[QueueName], kind: WatchKind) -> Watches {
         let sighted: Vec<QueueName> = {
             let now = Instant::now();
@@ -98,7 +98,7 @@ impl Watches {
         }
     }
 
-    /// Returns whether every queue is watched; otherwise somebody has to look.
+    /// Returns whether every queue is watched. Otherwise the caller must check the queues itself.
     pub(crate) fn are_all(&self) -> bool {
         self.all
     }
@@ -108,7 +108,7 @@ impl Watches {
         if self.watches.is_empty() { "polling" } else { "watching" }
     }
 
-    /// Waits for the first change; for ever where nothing is watched.
+    /// Waits for the first change; for ever if no queue is watched.
     pub(crate) async fn changed(&mut self) -> Wake {
         match &mut self.watches[..] {
             [] => pending().await,

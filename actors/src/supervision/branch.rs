@@ -9,7 +9,7 @@ use super::{
     tree::Tree,
 };
 
-/// Time that a supervisor may take to stop beyond its children's deadlines.
+/// Time that a supervisor may take to stop, in addition to the deadlines of its children.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// The settings that all supervisors of a system share.
@@ -36,7 +36,7 @@ impl SupervisorSettings {
         }
     }
 
-    /// Returns the supervisor at `path` as a child. It may take as long to stop as its children together.
+    /// Returns the supervisor at `path` as a child. Its time to stop is the sum of the times of its children.
     pub(crate) fn branch(&self, path: &str, children: Vec<ChildSpec>) -> ChildSpec {
         let within = SLACK
             + children

@@ -1,10 +1,9 @@
 //! The loop that all periodic actors share: pass, wait, pass.
 //!
-//! A pass runs in a task of its own, so that a stop never waits for the storage; its end comes
-//! back as a message. The next one is armed when it has ended, so passes never pile up. A pass
-//! that panics crashes the actor, and its supervisor restarts it. A pass that fails because the
-//! storage is away is not a crash: it is logged when it begins and when it ends, and tried again
-//! with a growing wait.
+//! A pass runs in a task of its own, so that a stop never waits for the storage. The end of the pass comes back as a
+//! message. The next pass is scheduled when the last one has ended, so there is never more than one. A pass that
+//! panics crashes the actor, and its supervisor restarts it. A pass that fails because the storage is unreachable is
+//! not a crash. The actor logs the beginning and the end of such failures, and tries again with a growing wait.
 
 use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -24,7 +23,7 @@ use crate::supervision::{
 /// Time that most chores may take to stop.
 pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// Longest time that an aborted pass may take to end; it ends at its next await point.
+/// Longest time that an aborted pass may take to end. It ends at its next await point.
 const ABORT_WITHIN: Duration = Duration::from_millis(500);
 
 /// The work of a periodic actor.
@@ -40,7 +39,7 @@ pub(crate) trait Chore: Send + Sync + 'static {
     }
     /// One pass; how long to wait before the next.
     async fn pass(&self) -> Result<Duration, BrokerError>;
-    /// Does the work that is left when the actor is stopped, until `until` at the latest.
+    /// Does the remaining work when the actor is stopped, until `until` at the latest.
     async fn last(&self, until: Instant) {
         let _ = until;
     }

@@ -1,5 +1,5 @@
-//! The wrapper of every supervised actor: a span with its path, and crashes on request, by which a system shows,
-//! under load, that it survives them.
+//! The wrapper of every supervised actor. It adds a span with the actor's path, and crashes the actor on request, so
+//! that tests and applications can see how the system survives crashes under load.
 
 use std::sync::{
     Arc,
@@ -27,7 +27,7 @@ pub enum Crash {
 #[error("crashed on request")]
 pub(crate) struct OnRequest;
 
-/// Lit from outside, it goes off when the actor handles its next message.
+/// A crash request, which takes effect when the actor handles its next message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fuse(Arc<AtomicU8>);
 
@@ -39,7 +39,7 @@ impl Fuse {
     /// # Panics
     /// When it was lit so.
     fn check(&self) -> Result<(), ActorProcessingErr> {
-        // In all cases but one there is nothing to do, and reading is cheap.
+        // Almost always there is no request, and the read is cheap.
         if self.0.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }

@@ -1,8 +1,7 @@
 //! The time that a shutdown may take: one budget for all actors.
 //!
-//! A system that is told to end has ended after the shutdown timeout and [`REST`] more. A supervisor
-//! tells each child by when it must have ended, at the latest when the supervisor itself must, less a
-//! moment for those that are stopped after it; so deadlines below each other never add up.
+//! A shutdown ends after the shutdown timeout plus [`REST`]. A supervisor passes each child a deadline: at the latest
+//! its own, less some time for each child that is stopped later. Nested deadlines therefore never add up.
 
 use std::{
     collections::HashMap,
@@ -17,33 +16,33 @@ use tokio::{
 
 /// Time for which cancelled handlers may go on.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
-/// Time that outcomes, enqueues and entries may take to be written once no handler runs.
+/// Time for writing outcomes, enqueues and entries after the last handler has ended.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
-/// Time that is left for closing connections when all actors have ended.
+/// Time reserved for closing connections after all actors have ended.
 pub(crate) const CLOSE: Duration = Duration::from_millis(400);
 /// Time that a shutdown may take beyond the shutdown timeout.
 pub(crate) const REST: Duration = Duration::from_secs(6);
 /// Time that a shutdown at once may take.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// Part of it that is left for actors that do not stop by themselves, and for closing connections.
+/// Part of this time that is reserved for actors that do not stop by themselves, and for closing connections.
 const AT_ONCE_REST: Duration = Duration::from_millis(300);
-/// Time that a supervisor keeps for each child that is stopped after another.
+/// Time that a supervisor reserves for each child that is stopped later.
 const SLICE: Duration = Duration::from_millis(50);
-/// Time that an actor may take for its last call even where the time for such calls is over.
+/// Time that an actor may take for its last call, even if the time for such calls is over.
 const LEAST: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Time for which runs may go on; `None` where there is no budget.
+    /// Time for which runs may continue; `None` without a budget.
     timeout: Option<Duration>,
-    /// The longest time for which they may go on, and its beginning.
+    /// The longest time for which runs may continue, and its beginning.
     hurry: Option<(Duration, Instant)>,
     began: Option<Instant>,
     /// Time since which no run is waited for.
     at_once: Option<Instant>,
     runs_ended: Option<Instant>,
     wound_down: bool,
-    /// Times by which actors below the root must have ended, by their paths.
+    /// Deadlines of the actors below the root, by path.
     told: HashMap<String, Instant>,
 }
 
@@ -78,27 +77,27 @@ impl ShutdownBudget {
         self.0.changed.notify_waiters();
     }
 
-    /// Lets runs go on for so long once the system is told to end.
+    /// Sets the time for which runs may continue after the system is told to end.
     pub(crate) fn set_timeout(&self, timeout: Duration) {
         self.change(|state| state.timeout = Some(timeout));
     }
 
-    /// Lets runs go on for less than that, from now on or from the beginning of the shutdown.
+    /// Shortens the time for which runs may continue. It counts from now or from the beginning of the shutdown.
     pub(crate) fn set_hurry(&self, timeout: Duration) {
         self.change(|state| state.hurry = Some((timeout, Instant::now())));
     }
 
-    /// Ends the wait for runs, from now on. Called again, it ends no later.
+    /// Ends the wait for runs now. Another call does not end it later.
     pub(crate) fn set_at_once(&self) {
         self.change(|state| state.at_once = state.at_once.or_else(|| Some(Instant::now())));
     }
 
-    /// Returns the time until which runs are waited for, where that would be until `until`.
+    /// Returns the time until which runs are awaited, at most `until`.
     pub(crate) fn patience(&self, until: Instant) -> Instant {
         self.lock().at_once.map_or(until, |at_once| until.min(at_once))
     }
 
-    /// Returns the time until which outcomes may be written, where that would be until `until`.
+    /// Returns the time until which outcomes may be written, at most `until`.
     pub(crate) fn settled_by(&self, until: Instant) -> Instant {
         let at_once = self.lock().at_once;
         at_once.map_or(until, |at_once| until.min(at_once + (AT_ONCE - AT_ONCE_REST)))
@@ -122,7 +121,7 @@ impl ShutdownBudget {
         self.change(|state| state.runs_ended = state.runs_ended.or_else(|| Some(Instant::now())));
     }
 
-    /// Marks that all that could be done was done for tasks in flight.
+    /// Records that the work for tasks in flight is finished.
     pub(crate) fn wound_down(&self) {
         self.lock().wound_down = true;
     }
@@ -131,20 +130,19 @@ impl ShutdownBudget {
         self.lock().wound_down
     }
 
-    /// Returns the time until which runs may end by themselves; `None` before the system ends, or without a budget.
+    /// Returns the time until which runs may end by themselves; `None` before the shutdown or without a budget.
     pub(crate) fn runs_until(&self) -> Option<Instant> {
         self.lock().runs_until()
     }
 
-    /// Returns the time by which all must have ended; `None` before the system ends, or without a budget.
+    /// Returns the time by which the whole system must have ended; `None` before the shutdown or without a budget.
     pub(crate) fn until(&self) -> Option<Instant> {
         let state = self.lock();
         let until = state.runs_until()? + REST;
         Some(state.at_once.map_or(until, |at_once| until.min(at_once + AT_ONCE)))
     }
 
-    /// Returns the time by which the actor, or the root if the path is none, must have ended, where it was told to
-    /// end.
+    /// Returns the deadline of the actor, or of the root if the path is empty, if it was told to end.
     pub(crate) fn told(&self, path: Option<&str>) -> Option<Instant> {
         match path {
             Some(path) => self.lock().told.get(path).copied(),
@@ -164,7 +162,7 @@ impl ShutdownBudget {
         self.lock().told.remove(path);
     }
 
-    /// Waits for news of the end that come after this future was first polled or enabled.
+    /// Waits for a change of the shutdown's state after this future was first polled or enabled.
     pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.0.changed.notified()
     }
@@ -194,7 +192,7 @@ impl ShutdownBudget {
         }
     }
 
-    /// Returns the time by which an actor must have finished when it is stopped; at most `own` from now.
+    /// Returns the time by which an actor must have finished after a stop, at most `own` from now.
     pub(crate) fn last_moment(&self, path: &str, own: Duration) -> Instant {
         let now = Instant::now();
         // A moment earlier, so that the actor need not be killed.
@@ -202,8 +200,7 @@ impl ShutdownBudget {
         told.map_or(now + own, |told| told.min(now + own)).max(now)
     }
 
-    /// Returns the time by which the last act of an actor that needs the storage must be over; at most `own` from
-    /// now.
+    /// Returns the time by which the last storage call of an actor must have ended, at most `own` from now.
     pub(crate) fn last_act(&self, path: &str, own: Duration) -> Instant {
         let now = Instant::now();
         let until = self.settled_by(self.last_moment(path, own));
@@ -218,8 +215,8 @@ impl ShutdownBudget {
     }
 }
 
-/// Returns the time by which a child must have ended whose supervisor must have by `told`, with `after` children to
-/// be stopped after it.
+/// Returns the deadline of a child. `told` is the deadline of its supervisor, and `after` the number of children that
+/// are stopped later.
 pub(crate) fn share(told: Instant, after: usize) -> Instant {
     let left = told.saturating_duration_since(Instant::now());
     let count = u32::try_from(after + 1).unwrap_or(u32::MAX);

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use ractor::{ActorRef, Message};
 use tokio::sync::watch;
 
-/// A reference to the newest incarnation of a supervised actor. An [`ActorRef`] is dead after a restart; this one
-/// follows.
+/// A reference to the newest incarnation of a supervised actor. An [`ActorRef`] is dead after a restart, while this
+/// reference follows the restart.
 pub struct SupervisedRef<M: Message>(Arc<watch::Sender<Option<ActorRef<M>>>>);
 
 impl<M: Message> SupervisedRef<M> {
@@ -21,7 +21,7 @@ impl<M: Message> SupervisedRef<M> {
         self.0.send_replace(Some(actor));
     }
 
-    /// The newest incarnation, alive or not; `None` before the first start.
+    /// Returns the newest incarnation, alive or not; `None` before the first start.
     #[must_use]
     pub fn get(&self) -> Option<ActorRef<M>> {
         self.0.borrow().clone()
@@ -36,14 +36,15 @@ impl<M: Message> SupervisedRef<M> {
             Some(actor) => match actor.send_message(message) {
                 Ok(()) => Ok(()),
                 Err(ractor::MessagingErr::SendErr(message)) => Err(message),
-                // The type is that of this reference, and the channel hands refused messages back.
+                // The downcast cannot fail, because the type is that of this reference, and the channel returns
+                // refused messages.
                 Err(_) => unreachable!("a typed reference refuses no message type"),
             },
             None => Err(message),
         }
     }
 
-    /// Waits until a newer incarnation than `than` is published; `false` when `within` is over.
+    /// Waits until an incarnation newer than `than` is published. Returns `false` when `within` is over.
     ///
     /// # Cancel safety
     /// Safe.

@@ -1,8 +1,8 @@
 //! The supervisor: starts children in order, restarts them by strategy, stops them in reverse.
 //!
-//! Messages: ractor reports the ends of its children; it sends itself `Restart` after the
-//! back-off. What it waits for: the ends of children it stops, each up to the deadline of its spec.
-//! What it loses on restart: the restart counts; its children end with it and are started anew.
+//! Messages: the ends of its children from ractor, and its own `Restart` after a back-off. Its handler waits for the
+//! ends of children that it stops, each up to the deadline of its spec. A restart of the supervisor loses the restart
+//! counts, and ends and restarts its children.
 
 mod exit;
 mod spec;
@@ -27,9 +27,9 @@ use crate::supervision::{
     tree::{ActorState, Branch, Tree, child_path},
 };
 
-/// Longest time that a killed child may take to end; after that it is no longer waited for.
+/// Longest time for which the supervisor waits for the end of a killed child.
 const KILL_WAIT: Duration = Duration::from_secs(1);
-/// Least time for which a killed child is waited for, where no time is left.
+/// Shortest time for which the supervisor waits for the end of a killed child, if no time is left.
 const LEAST_KILL_WAIT: Duration = Duration::from_millis(10);
 
 /// The actor.
@@ -57,15 +57,15 @@ pub struct SupervisorArgs {
     pub exit: ExitCell,
 }
 
-/// A message of a supervisor to itself: the back-off of a child is over, start it and all others that were stopped
-/// with it.
+/// A message of a supervisor to itself. The back-off of a child is over: start the child, and all others that were
+/// stopped with it.
 #[derive(Debug)]
 pub struct SupervisorMsg {
     /// The index of the first of them.
     first: usize,
     /// The index of the last.
     last: usize,
-    /// Generation of the end that this belongs to; older ones are void.
+    /// Generation of the end of the child. A message with an older generation has no effect.
     generation: u64,
 }
 crate::message!(SupervisorMsg);
@@ -74,7 +74,7 @@ struct Child {
     spec: ChildSpec,
     path: String,
     cell: Option<ActorCell>,
-    /// Ended, and never to be started again, not with its siblings either.
+    /// The child has ended and is never started again, not even with its siblings.
     gone: bool,
     generation: u64,
     restart: Option<Timer>,
@@ -87,7 +87,7 @@ pub struct SupervisorState {
     args: SupervisorArgs,
     children: Vec<Child>,
     restarts: VecDeque<Instant>,
-    /// However the supervisor ends: nothing of it runs on, and the tree says so.
+    /// At every end of the supervisor, stops its remaining work and records the end in the tree.
     branch: Branch,
 }
 
@@ -133,8 +133,8 @@ impl SupervisorState {
         })
     }
 
-    /// The start of all children. One that fails is the end, unless crashes never count and it is
-    /// not the first time that this supervisor runs: then it is tried again as after a crash.
+    /// Starts all children. A failed start is the end, with one exception: if crashes never count and this is not the
+    /// first start of the supervisor, the child is tried again as after a crash.
     async fn start_all(&mut self, myself: &ActorRef<SupervisorMsg>) -> Result<(), (usize, String)> {
         let (mut first, last) = (0, self.children.len());
         while let Err((failed, failure)) = self.start(first, last, &myself.get_cell()).await {
@@ -159,7 +159,7 @@ impl SupervisorState {
             if child.cell.is_some() || child.gone {
                 continue;
             }
-            // Left over where its supervisor was killed, or where it did not end on a kill.
+            // The actor is left over because its supervisor was killed, or because it did not end on a kill.
             if let Some(former) = tree.cell(&child.path) {
                 gone(&former, &child.path, None).await;
             }
@@ -182,8 +182,8 @@ impl SupervisorState {
         Ok(())
     }
 
-    /// Ends the children from the last down to `first`, each in its own way and time; where this
-    /// supervisor is itself told to end, in no more than its share of what is left.
+    /// Ends the children from the last down to `first`, each in its own way and time. If this supervisor was told to
+    /// end, each child gets at most its share of the remaining time.
     async fn stop_down_to(&mut self, first: usize, then: ActorState) {
         if then == ActorState::Stopped {
             self.args.tree.end(&self.args.path);
@@ -220,8 +220,8 @@ impl SupervisorState {
         let child = &mut self.children[index];
         child.cell = None;
         child.spec.hear();
-        // A child that is never restarted is not restarted with its siblings either; one that has
-        // done its work is, as in OTP: its work may have to be done again for them.
+        // A child that is never restarted is not restarted with its siblings either. A child that has finished its
+        // work is, as in OTP, because its siblings may need the work again.
         child.gone = child.spec.restart == Restart::Temporary;
         let again = match child.spec.restart {
             Restart::Permanent => true,
@@ -317,12 +317,12 @@ impl SupervisorState {
     }
 }
 
-/// Returns whether the supervisor was told to drain: it restarts nothing any more.
+/// Returns whether the supervisor was told to drain. It then restarts no child.
 fn is_ending(myself: &ActorRef<SupervisorMsg>) -> bool {
     myself.get_status() >= ActorStatus::Draining
 }
 
-/// Ends an actor: as asked, up to its own deadline and no longer than `until`, then by kill.
+/// Ends an actor: in its own way, up to its own deadline and no longer than `until`, then by a kill.
 async fn end(cell: &ActorCell, shutdown: Shutdown, path: &str, tree: &Tree, until: Option<Instant>) {
     if let Shutdown::Stop(within) | Shutdown::Drain(within) = shutdown {
         let own = Instant::now() + within;
@@ -330,7 +330,7 @@ async fn end(cell: &ActorCell, shutdown: Shutdown, path: &str, tree: &Tree, unti
         // Before it is told: it looks when it begins to stop.
         tree.ending().tell(path, deadline);
         match shutdown {
-            // An actor that is already ending refuses the drain; the wait below sees its end.
+            // An actor that is already ending refuses the drain, and the wait below sees its end.
             Shutdown::Drain(_) => drop(cell.drain()),
             _ => cell.stop(None),
         }
@@ -345,7 +345,7 @@ async fn end(cell: &ActorCell, shutdown: Shutdown, path: &str, tree: &Tree, unti
     gone(cell, path, until).await;
 }
 
-/// Kills an actor that may still be there, and sees it gone; not for long after `until`.
+/// Kills an actor that may still exist, and waits for its end, for a short time after `until` at most.
 async fn gone(cell: &ActorCell, path: &str, until: Option<Instant>) {
     if cell.get_status() == ActorStatus::Stopped {
         return;
@@ -411,7 +411,8 @@ impl Actor for Supervisor {
             return Ok(());
         }
         match state.start(first, last, &myself.get_cell()).await {
-            // Told to drain meanwhile: nothing can be linked to it any more. Or told to stop, which comes next.
+            // The supervisor was told to drain meanwhile, so no actor can be linked to it any more. Or it was told to
+            // stop, and that message is next.
             Err(_) if is_ending(&myself) || state.args.tree.ends_by(&state.args.path).is_some() => Ok(()),
             Err((failed, failure)) => Ok(state.plan_restart(&myself, failed, failure).await?),
             Ok(()) => Ok(()),
@@ -431,8 +432,8 @@ impl Actor for Supervisor {
                 state.ended(&myself, &who, Some(failure)).await?;
             }
             SupervisionEvent::ActorTerminated(who, last_state, reason) => {
-                // ractor tells a kill by its reason only. A stop with just that reason counts as
-                // one, which does no harm.
+                // ractor marks a kill only by its reason. A stop with the same reason counts as a kill, which does no
+                // harm.
                 let killed = last_state.is_none() || reason.is_some_and(|reason| reason == Signal::Kill.to_string());
                 drop_quietly(last_state);
                 state.ended(&myself, &who, killed.then(|| "killed".to_owned())).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ractor::{ActorRef, Message};
 use tokio::task::AbortHandle;
 
-/// Sends the message unless it is dropped before: kept in the state of its actor, it ends with it.
+/// A timer that sends its message unless it is dropped first. Kept in the state of its actor, it ends with the actor.
 #[derive(Debug)]
 pub(crate) struct Timer(AbortHandle);
 

@@ -1,4 +1,4 @@
-//! The live supervision tree: what runs, since when, how often it was restarted and why.
+//! The live supervision tree: the running actors, their start times, and the number and causes of their restarts.
 
 use std::{
     borrow::Cow,
@@ -18,8 +18,7 @@ use crate::supervision::{crash::Fuse, shutdown_budget::ShutdownBudget};
 /// A change of the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TreeEvent {
-    /// The names from the root to the actor, joined by `/`. Within a name, `/` stands as `%2F` and
-    /// `%` as `%25`.
+    /// The names from the root to the actor, joined by `/`. Within a name, `/` is written as `%2F` and `%` as `%25`.
     pub path: String,
     /// The new state.
     pub state: ActorState,
@@ -68,14 +67,14 @@ struct Inner {
     clock: Clock,
     /// Backlogs of actors, by their paths.
     backlogs: Mutex<Vec<(String, Gauge)>>,
-    /// A supervisor stands before its children, and they in start order.
+    /// A supervisor comes before its children, and the children are in start order.
     nodes: Mutex<Vec<Node>>,
     events: broadcast::Sender<TreeEvent>,
-    /// The shutdown of the root, during which it does not start its children again.
+    /// The shutdown of the root, which starts no child again during the shutdown.
     ending: ShutdownBudget,
 }
 
-/// The record of a tree, kept by its supervisors. Cheap to clone.
+/// The record of a tree, which its supervisors keep. Cheap to clone.
 #[derive(Clone)]
 pub struct Tree(Arc<Inner>);
 
@@ -88,16 +87,16 @@ pub(crate) struct Branch {
 }
 
 impl Branch {
-    /// Returns whether no supervisor has entered at this path before.
+    /// Returns whether this is the first supervisor at this path.
     pub(crate) fn is_first(&self) -> bool {
         self.incarnation == 1
     }
 }
 
 impl Drop for Branch {
-    /// A supervisor that was killed can tell nobody. ractor kills its children, but for those that
-    /// are just draining or stopping: they would go on for as long as they like. After an orderly
-    /// end, or when its successor has entered, there is nothing left to do.
+    /// Cleans up after a supervisor. A killed supervisor cannot end its children. ractor kills them, except those
+    /// that are draining or stopping, which would continue for any time. After an orderly end, or after the start of
+    /// the next incarnation, nothing is left to do.
     fn drop(&mut self) {
         let mut nodes = self.tree.lock();
         if nodes
@@ -163,7 +162,7 @@ impl Tree {
         &mut nodes[index]
     }
 
-    /// Called under the lock, so that events come in the order of the changes.
+    /// Called under the lock, so that the events are in the order of the changes.
     fn change(&self, node: &mut Node, state: ActorState, failure: Option<String>) {
         let stands = node.state == state && failure.is_none();
         // Who gave up is shown so until it runs again.
@@ -191,7 +190,7 @@ impl Tree {
         });
     }
 
-    /// A supervisor with these children, in start order, is about to run.
+    /// Records that a supervisor with these children, in start order, is about to run.
     pub(crate) fn enter<'c>(&self, path: &str, children: impl Iterator<Item = &'c str>) -> Branch {
         let mut nodes = self.lock();
         let own = self.node(&mut nodes, path);
@@ -211,7 +210,7 @@ impl Tree {
         self.lock().first().is_some_and(|root| root.path == path)
     }
 
-    /// A supervisor stops its children for good. Only at the root that is the end of all.
+    /// Records that a supervisor stops its children for good. At the root, this is the end of the tree.
     pub(crate) fn end(&self, path: &str) {
         if self.is_root(path) {
             self.0.ending.begin();
@@ -223,13 +222,13 @@ impl Tree {
         &self.0.ending
     }
 
-    /// Returns whether the whole tree ends; else who is told to stop is started again, unless its supervisors
-    /// fail.
+    /// Returns whether the whole tree ends. Otherwise an actor that is told to stop is started again, unless its
+    /// supervisors fail.
     pub(crate) fn is_ending(&self) -> bool {
         self.0.ending.has_begun()
     }
 
-    /// Returns the time by which the actor must have ended, where it was told to end.
+    /// Returns the deadline of the actor, if it was told to end.
     pub(crate) fn ends_by(&self, path: &str) -> Option<Instant> {
         self.0.ending.told((!self.is_root(path)).then_some(path))
     }
@@ -254,13 +253,13 @@ impl Tree {
         self.node(&mut self.lock(), path).cell = Some(cell);
     }
 
-    /// Returns what makes an actor crash; the same for all its incarnations.
+    /// Returns the crash request of an actor, which all its incarnations share.
     pub(crate) fn fuse(&self, path: &str) -> Fuse {
         self.node(&mut self.lock(), path).fuse.clone()
     }
 
-    /// The newest incarnation of the actor at a path in which a `/` within a name may stand as it
-    /// is, with the path as the tree has it. Where two read the same, the one meant literally.
+    /// Returns the newest incarnation of the actor at a path, with the path as recorded in the tree. A `/` within a
+    /// name may be written unescaped. If two paths read the same, the literal one counts.
     pub(crate) fn resolve(&self, path: &str) -> Option<(String, ActorCell)> {
         let nodes = self.lock();
         let exact = nodes.iter().find(|node| node.path == path);
@@ -268,7 +267,7 @@ impl Tree {
         Some((meant.path.clone(), meant.cell.clone()?))
     }
 
-    /// Sets the actor's note about itself. The same text again is no change.
+    /// Sets the actor's note about itself. Without effect if the text is the same.
     pub(crate) fn note(&self, path: &str, note: Option<&str>) {
         let mut nodes = self.lock();
         let node = self.node(&mut nodes, path);
@@ -327,7 +326,8 @@ impl Tree {
         shown
     }
 
-    /// The changes from now on. A reader that falls more than 256 behind is told so and goes on.
+    /// Returns a stream of the changes from now on. A reader that falls more than 256 behind receives an error with
+    /// the gap, and continues.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<TreeEvent> {
         self.0.events.subscribe()

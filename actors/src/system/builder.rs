@@ -92,10 +92,12 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Makes [`spawn`](Self::spawn) wait until the storage answers, for `within` at most, and fail if it does not.
-    /// Default: it does not wait, and the system connects in the background for as long as it takes.
+    /// Makes [`spawn`](Self::spawn) wait until the storage answers, for `within` at most, and fail if the storage
+    /// does not answer. Default: spawn does not wait, and the system connects in the background for as long as
+    /// necessary.
     ///
-    /// For programs that should not start without their storage, as in a container that is restarted then.
+    /// Use it for programs that must not start without their storage, for example in a container that is restarted
+    /// after a failed start.
     #[must_use]
     pub fn connect_within(mut self, within: Duration) -> Self {
         self.connect_within = Some(within);
@@ -109,25 +111,26 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Sets the handler of the tasks that no [handler actor](Self::handler_actor) is for. Without any handler the
-    /// system takes none.
+    /// Sets the handler of the tasks that have no [handler actor](Self::handler_actor). A system without any handler
+    /// takes no tasks.
     #[must_use]
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Some(HandlerRef(Arc::new(handler)));
         self
     }
 
-    /// Sets the aggregator, which makes one task out of the tasks of a group, in all queues of the config. Without it
-    /// groups wait for another server. It needs no handler beside it; the tasks that it makes then wait for another
-    /// server's.
+    /// Sets the aggregator, which combines the tasks of a group into one task, in all queues of the config. Without
+    /// an aggregator, groups wait for another server. An aggregator needs no handler in the same system; the combined
+    /// tasks then wait for another server.
     #[must_use]
     pub fn aggregator(mut self, aggregator: impl GroupAggregator) -> Self {
         self.aggregator = Some(AggregatorRef(Arc::new(aggregator)));
         self
     }
 
-    /// Registers an async function with extracted arguments, which runs the tasks of the type that one of them stands
-    /// for, as [`ServeMux::route`]. It goes before the plain handler, and after handler actors.
+    /// Registers an async function with extracted arguments for the task type of one of its arguments, as
+    /// [`ServeMux::route`] does. It has precedence over the plain handler, and handler actors have precedence over
+    /// it.
     #[must_use]
     pub fn route<Args: 'static, R: Route<Args>>(mut self, handler: R) -> Self {
         self.routes.route(handler);
@@ -141,7 +144,7 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Returns the handler of the tasks that no handler actor is for.
+    /// Returns the handler of the tasks without a handler actor.
     fn plain(&self) -> Option<HandlerRef> {
         if self.routes.is_empty() && self.routes.check().is_ok() {
             return self.handler.clone();
@@ -153,47 +156,46 @@ impl AsynqSystemBuilder {
         Some(HandlerRef(Arc::new(routes)))
     }
 
-    /// Registers an actor type that runs the tasks whose type begins with its pattern. May be called for several
-    /// patterns; the longest that matches wins, and goes before the plain handler.
+    /// Registers an actor type that runs the tasks whose type begins with its pattern. Call it once for each pattern.
+    /// The longest matching pattern wins, and has precedence over the plain handler.
     #[must_use]
     pub fn handler_actor(mut self, spec: HandlerActorSpec) -> Self {
         self.handler_actors.push(spec);
         self
     }
 
-    /// Adds a scheduler of periodic tasks with this configuration; see [`AsynqSystem::scheduler`]. Default: none, or
-    /// with [`periodic`](Self::periodic) or [`periodic_tasks`](Self::periodic_tasks) one with default settings. It
-    /// needs no handler beside it.
+    /// Adds a scheduler of periodic tasks with this configuration; see [`AsynqSystem::scheduler`]. Default: no
+    /// scheduler, or one with default settings if [`periodic`](Self::periodic) or
+    /// [`periodic_tasks`](Self::periodic_tasks) is used. A scheduler needs no handler in the same system.
     #[must_use]
     pub fn scheduler(mut self, config: SchedulerConfig) -> Self {
         self.scheduler.config = Some(config);
         self
     }
 
-    /// Adds a scheduler that was made before, with the entries registered in it; in place of
-    /// [`scheduler`](Self::scheduler). One system can have it, once.
+    /// Adds an existing scheduler with its registered entries, in place of [`scheduler`](Self::scheduler). Only one
+    /// system can use it, and only once.
     #[must_use]
     pub fn scheduler_handle(mut self, handle: SchedulerHandle) -> Self {
         self.scheduler.handle = Some(handle);
         self
     }
 
-    /// Registers a periodic task. May be called for several; a spec, task or option that is not valid is an error of
-    /// spawn, all at once.
+    /// Registers a periodic task. Call it once for each task. [`spawn`](Self::spawn) returns all specs, tasks and
+    /// options that are not valid in one error.
     #[must_use]
     pub fn periodic(mut self, task: PeriodicTaskConfig) -> Self {
         self.scheduler.periodic.push(task);
         self
     }
 
-    /// Sets the provider of periodic tasks, besides those registered. It is asked before the system starts, and
-    /// then every `sync_interval`, 1 s to 24 h, or every 3 min where there is none (Go: `PeriodicTaskManager`). New
-    /// entries are registered, those that are gone are unregistered; the others keep their ids, times and
-    /// histories.
+    /// Sets the provider of periodic tasks, in addition to the registered ones (Go: `PeriodicTaskManager`). It is
+    /// called before the system starts, and then every `sync_interval`, 1 s to 24 h, or every 3 min if that is
+    /// `None`. New entries are registered, and those that it no longer returns are unregistered. All others keep
+    /// their ids, times and histories.
     ///
-    /// A provider that fails, panics or does not answer within 30 s, or within the interval where that is shorter,
-    /// changes nothing; nor does an answer with an empty spec. An entry that is not valid otherwise is logged and
-    /// left out.
+    /// Nothing changes if the provider fails, panics, returns an empty spec, or does not answer within 30 s or within
+    /// the interval if that is shorter. An entry with another fault is logged and left out.
     #[must_use]
     pub fn periodic_tasks(
         mut self,
@@ -212,34 +214,34 @@ impl AsynqSystemBuilder {
         self
     }
 
-    /// Sets how many restarts of its actors are normal. Default: 5 in 60 s for each supervisor.
+    /// Sets the number of restarts of actors that are normal. Default: 5 in 60 s for each supervisor.
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.intensity = intensity;
         self
     }
 
-    /// Sets how long to wait before an actor is restarted. Default: 100 ms doubling to 30 s.
+    /// Sets the delay before an actor is restarted. Default: 100 ms, doubling to 30 s.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Starts the system. Returns when all actors run; the storage is connected to afterwards, with retries for as
-    /// long as it takes.
+    /// Starts the system, and returns when all actors run. The system connects to the storage afterwards, and retries
+    /// for as long as necessary.
     ///
     /// # Errors
-    /// [`Error::Config`] with all faults at once; [`Error::Handler`] when the first answer of the provider
-    /// of periodic tasks cannot be used; [`Error::Lifecycle`] when another system has the scheduler handle;
+    /// [`Error::Config`] with all faults at once. [`Error::Handler`] when the first answer of the provider of
+    /// periodic tasks cannot be used. [`Error::Lifecycle`] when another system has the scheduler handle.
     /// [`Error::Actor`] when an actor cannot start.
     pub async fn spawn(self) -> Result<AsynqSystem> {
         self.start(None).await
     }
 
-    /// Starts the system as a child of a user's actor, which is told of its end by an ordinary supervision event.
-    /// When that actor ends, so does the system, at once and without the shutdown timeout; see [how it
-    /// ends](AsynqSystem#how-it-ends).
+    /// Starts the system as a child of an actor of the application, which receives the end of the system as an
+    /// ordinary supervision event. When that actor ends, the system ends too, at once and without the shutdown
+    /// timeout; see [how it ends](AsynqSystem#how-it-ends).
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
@@ -247,7 +249,7 @@ impl AsynqSystemBuilder {
         self.start(Some(supervisor)).await
     }
 
-    /// Returns all faults of the settings, of the handlers, and of what is `prepared` around the handler actors.
+    /// Returns all faults of the settings, of the handlers, and of the `prepared` middleware of the handler actors.
     fn validate(&self, prepared: &[Prepared]) -> Result<(Settings, ClientSettings), ConfigError> {
         let handler = (self.plain()).map_or(Ok(()), |handler| handler.0.check_with(self.config.states()));
         let mut faults = handler.err().map_or_else(Vec::new, |error| error.faults);
@@ -298,7 +300,7 @@ impl AsynqSystemBuilder {
         let scheduler_handle = scheduler.as_ref().map(|scheduler| scheduler.handle.clone());
         let takes = self.plain().is_some() || !self.handler_actors.is_empty();
         let keeps_order = takes || self.aggregator.is_some();
-        // Where no code of the user's runs there is nothing to wait for.
+        // Without application code there is nothing to wait for.
         let timeout = if keeps_order {
             settings.shutdown_timeout
         } else {

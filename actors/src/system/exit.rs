@@ -10,6 +10,6 @@ pub enum Exit {
     Stopped,
     /// A supervisor gave up.
     Failed(SupervisorError),
-    /// Its root was killed: by the end of the actor that it is linked to, or because it did not end in time.
+    /// The root was killed: by the end of the actor to which it is linked, or because it did not end in time.
     Killed,
 }

@@ -1,9 +1,8 @@
-//! The teardown after the root has ended, however that came. No actor is left for it, so a task that belongs to
-//! none does it.
+//! The teardown after any end of the root. No actor is left to do it, so a task that belongs to no actor does it.
 //!
-//! A user's actor that ends kills the system below it, and the killed actors do no last work. The in-flight table and
-//! the storage outlive the actors: what still runs is cancelled and given back, outcomes are written, and only then
-//! is the storage closed and the end told.
+//! An actor of the application that ends kills the system below it, and the killed actors cannot finish their work.
+//! The in-flight table and the storage outlive the actors. The teardown cancels running tasks and gives them back,
+//! writes outcomes, closes the storage, and then reports the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +26,7 @@ use crate::{
 
 /// Time beyond its budget after which the root is killed.
 const OVERTIME: Duration = Duration::from_secs(1);
-/// Time for which runs may go on at a shutdown when nobody extends their leases any longer.
+/// Time for which runs may continue at a shutdown when no actor extends their leases any more.
 const UNATTENDED: Duration = Duration::from_secs(10);
 
 /// The state that outlives the actors of a system.
@@ -45,7 +44,7 @@ pub(super) struct Teardown {
 }
 
 impl Teardown {
-    /// Waits for the end of the root, does what is left to do, and tells the end.
+    /// Waits for the end of the root, does the remaining work, and reports the end.
     pub(super) async fn act(self, root: JoinHandle<()>, ended: watch::Sender<Option<Exit>>) {
         tokio::pin!(root);
         tokio::select! {
@@ -69,7 +68,7 @@ impl Teardown {
         if !self.ending.is_wound_down() {
             self.wind_down(exit == Exit::Killed).await;
         }
-        // What still runs cannot be broken off, and nobody extends its lease any longer (rules.md#leases-first).
+        // The remaining runs cannot be aborted, and no actor extends their leases any more (rules.md#leases-first).
         table.cancel_running(CancelReason::LeaseLost);
         table.abort_running();
         let now = Instant::now();

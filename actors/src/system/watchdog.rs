@@ -1,8 +1,8 @@
-//! The watchdog: a thread that notices when the runtime is blocked, because handlers block all its threads.
+//! The watchdog: a thread that detects a blocked runtime, in which handlers block all threads.
 //!
-//! It asks a task of the runtime for an answer twice a second. Where none comes for 2 s it says so, and names
-//! the task types that run. Where none comes for 8 s it extends leases in the heartbeater's place, on a runtime
-//! and a connection of its own: else others would take the tasks that run here, and run them a second time.
+//! The thread requests an answer from a task of the runtime twice a second. After 2 s without an answer it logs the
+//! task types that run. After 8 s without an answer it extends leases in place of the heartbeater, on its own runtime
+//! and connection. Otherwise other servers would take the running tasks, and run them a second time.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ use tracing::Dispatch;
 
 use crate::{in_flight::table::Table, supervision::tree::Tree};
 
-/// Longest time that a connection of its own may take to be made.
+/// Longest time that the watchdog's connection may take to open.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The wait after a connection that failed.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
@@ -46,7 +46,8 @@ pub(crate) struct Patience {
     ask_every: Duration,
     /// Time without an answer after which the runtime counts as blocked.
     notice_after: Duration,
-    /// Silence after which it extends leases. A lease is worth 30 s, of which a beat may be over.
+    /// Time without an answer after which the watchdog extends leases. A lease lasts 30 s, of which one beat may have
+    /// passed.
     extend_after: Duration,
     extend_every: Duration,
 }
@@ -124,15 +125,15 @@ impl Shared {
     }
 }
 
-/// Watches the runtime that it is started on, until it is dropped.
+/// Watches the runtime on which it is started, until it is dropped.
 pub(crate) struct Watchdog {
     shared: Arc<Shared>,
     answers: AbortHandle,
 }
 
 impl Watchdog {
-    /// `None` where there is nothing to watch: a virtual clock says nothing of the runtime's threads; nor can
-    /// what cannot be started.
+    /// Returns `None` if there is nothing to watch, because a virtual clock shows nothing of the runtime's threads,
+    /// or if the thread cannot be started.
     pub(crate) fn start(watched: Watched) -> Option<Self> {
         if watched.env.clock.is_virtual() {
             return None;
@@ -161,7 +162,8 @@ impl Watchdog {
 }
 
 impl Drop for Watchdog {
-    /// The thread ends by itself: what drops this may be the thread that it waits for.
+    /// The thread is not joined, because the thread that drops the watchdog may be the one to join. It ends by
+    /// itself.
     fn drop(&mut self) {
         self.answers.abort();
         *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -300,7 +302,7 @@ impl Thread {
         }
     }
 
-    /// Each queue for itself: one without an answer keeps no other waiting.
+    /// Each queue has its own call, so that a queue without an answer does not delay others.
     async fn extend(&self, storage: &dyn Storage) {
         let mut queues = HashMap::<QueueName, Vec<LeaseRef>>::new();
         for lease in self.watched.table.leases_in_time() {

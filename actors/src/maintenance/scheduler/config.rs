@@ -1,4 +1,4 @@
-//! The settings of a scheduler, checked all at once, and the user's hooks in them.
+//! The settings of a scheduler, which are checked all at once, and the hooks of the application.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ type PreEnqueue = dyn Fn(&Task, &TaskOptions) + Send + Sync;
 type PostEnqueue = dyn Fn(Result<&TaskInfo, &EnqueueError>) + Send + Sync;
 type OnError = dyn Fn(&Task, &TaskOptions, &EnqueueError) + Send + Sync;
 
-/// Settings of a scheduler. Setters never fail; [`validate`](Self::validate) reports every fault at
-/// once, and whatever takes a config calls it.
+/// Settings of a scheduler. Setters never fail. [`validate`](Self::validate) returns all faults at once. Every
+/// constructor that takes settings calls it.
 ///
-/// The hooks run where the scheduler waits for its storage: they are to be quick, and not to block.
-/// One that panics is logged, and the tick goes on.
+/// The hooks run in the tasks of the scheduler that call the storage, so they must be fast and must not block. A hook
+/// that panics is logged, and the tick continues.
 ///
 /// ```
 /// use asynq::{SchedulerConfig, scheduler::{MissedTicks, Tz}};
@@ -67,49 +67,48 @@ impl SchedulerConfig {
         Self::default()
     }
 
-    /// The name; not blank. Of all schedulers of one name, in whatever processes, exactly one enqueues
-    /// each tick of an entry; schedulers of different names know nothing of each other. Default:
-    /// `default`. In Go each scheduler enqueues.
+    /// Sets the name; not blank. Of all schedulers with the same name, in all processes, exactly one enqueues each
+    /// tick of an entry. Schedulers with different names are independent. Default: `default`. In Go each scheduler
+    /// enqueues every tick.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The time zone in which specs are read that name none (Go: `Location`). Default: UTC. To be
-    /// the same in all schedulers of the name.
+    /// Sets the time zone of specs that name none (Go: `Location`). It must be the same in all schedulers of the
+    /// name. Default: UTC.
     #[must_use]
     pub fn timezone(mut self, timezone: Tz) -> Self {
         self.timezone = timezone;
         self
     }
 
-    /// Sets how often the entries are shown to the tools, 1 s to 1 h; they are shown for twice as long.
-    /// Default: 10 s. A change is shown at once.
+    /// Sets the interval at which the entries are published for inspectors, 1 s to 1 h. They expire after twice this
+    /// interval. Changes are published at once. Default: 10 s.
     #[must_use]
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.heartbeat_interval = interval;
         self
     }
 
-    /// Sets what becomes of ticks that were missed, where the entry does not say. Default:
-    /// [`MissedTicks::Skip`], as Go.
+    /// Sets the treatment of missed ticks, for entries without their own. Default: [`MissedTicks::Skip`], as in Go.
     #[must_use]
     pub fn missed(mut self, missed: MissedTicks) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Sets what becomes of ticks whose task has a fixed id that another task has, where the entry does not say.
-    /// Default: [`OnConflict::Skip`], as Go.
+    /// Sets the treatment of ticks whose task has a fixed id that another task has, for entries without their own.
+    /// Default: [`OnConflict::Skip`], as in Go.
     #[must_use]
     pub fn on_conflict(mut self, policy: OnConflict) -> Self {
         self.on_conflict = policy;
         self
     }
 
-    /// Sets how large the encoded message of a periodic task may be, in bytes, 1 KiB to 510 MiB. A registration
-    /// beyond it is refused with [`TaskError::TooLarge`](asynq_core::TaskError::TooLarge) for `message size`.
+    /// Sets the limit of the encoded message of a periodic task, in bytes, 1 KiB to 510 MiB. A registration with a
+    /// larger message is refused with [`TaskError::TooLarge`](asynq_core::TaskError::TooLarge) for `message size`.
     /// Default: 16 MiB.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
@@ -117,22 +116,24 @@ impl SchedulerConfig {
         self
     }
 
-    /// Called before a tick's task is sent, once for each tick, with the options of the
-    /// registration. The task may turn out to be enqueued by another scheduler.
+    /// Sets a hook that is called before the task of a tick is sent, once for each tick, with the options of the
+    /// registration. Another scheduler may turn out to have enqueued the task.
     #[must_use]
     pub fn pre_enqueue(mut self, hook: impl Fn(&Task, &TaskOptions) + Send + Sync + 'static) -> Self {
         self.hooks.pre = Some(Arc::new(hook));
         self
     }
 
-    /// Called once for each tick that this scheduler decided: the task was enqueued, or could not be.
+    /// Sets a hook that is called once for each tick that this scheduler decided: the task was enqueued, or could not
+    /// be.
     #[must_use]
     pub fn post_enqueue(mut self, hook: impl Fn(Result<&TaskInfo, &EnqueueError>) + Send + Sync + 'static) -> Self {
         self.hooks.post = Some(Arc::new(hook));
         self
     }
 
-    /// Called for each failed attempt to enqueue. While the storage is away a tick is retried again and again.
+    /// Sets a hook that is called for each failed attempt to enqueue. While the storage is unreachable, a tick is
+    /// tried many times.
     #[must_use]
     pub fn error_handler(
         mut self,
@@ -145,7 +146,7 @@ impl SchedulerConfig {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`ConfigError`] with all faults, each naming the field and its limits.
+    /// [`ConfigError`] with all faults. Each has the name of its field and the limits.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut faults = Vec::new();
         if self.name.trim().is_empty() {

@@ -43,5 +43,5 @@ pub enum SupervisorError {
     },
 }
 
-/// A cell in which a supervisor stores how it ended; empty after a kill.
+/// A cell in which a supervisor stores its end; empty after a kill.
 pub type ExitCell = Arc<OnceLock<Result<(), SupervisorError>>>;

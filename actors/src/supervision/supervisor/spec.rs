@@ -20,14 +20,14 @@ use asynq_core::{
 pub enum Restart {
     /// Always.
     Permanent,
-    /// Only after a crash: a panic, an `Err`, or a kill. One that has done its work is started
-    /// again all the same when the [`Strategy`] restarts it together with a sibling.
+    /// The child is restarted only after a crash: a panic, an `Err`, or a kill. A child that has finished its work is
+    /// still started again when the [`Strategy`] restarts it together with a sibling.
     Transient,
     /// Never, not together with a sibling either.
     Temporary,
 }
 
-/// The children that are restarted together with a child that is restarted on its own account.
+/// The children that are restarted together with a child that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// Only the child.
@@ -44,14 +44,14 @@ pub enum Strategy {
 pub enum Shutdown {
     /// Stop: what is queued is dropped, `post_stop` runs.
     Stop(Duration),
-    /// Drain: what is queued is handled first, then `post_stop` runs.
+    /// The child drains: it handles the queued messages first, then its `post_stop` runs.
     Drain(Duration),
     /// Kill at once: `post_stop` does not run.
     Kill,
 }
 
-/// The number of restarts that are normal. One more, and the supervisor stops its children in order and fails
-/// upward. See also [`UNLIMITED`](Self::UNLIMITED).
+/// The number of restarts that are normal within a time. After one more restart, the supervisor stops its children in
+/// order and fails upward. See also [`UNLIMITED`](Self::UNLIMITED).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
     /// Number of restarts …
@@ -61,10 +61,10 @@ pub struct Intensity {
 }
 
 impl Intensity {
-    /// Crashes never count: the supervisor restarts each child for ever and never gives up. For
-    /// children that fail by what they are given, not by what they are (rules.md#tasks-break-no-supervisor). A child
-    /// that cannot be started when the supervisor itself is started again is tried again as after
-    /// a crash; the very first start must succeed all the same.
+    /// No crash counts: the supervisor restarts each child for ever and never gives up. Use it for children that fail
+    /// because of their input and not because of themselves (rules.md#tasks-break-no-supervisor). If a child cannot
+    /// start when the supervisor itself is started again, its start is tried again as after a crash. The very first
+    /// start must succeed.
     pub const UNLIMITED: Self = Self {
         restarts: u32::MAX,
         within: Duration::from_secs(60),
@@ -85,8 +85,8 @@ impl Default for Intensity {
     }
 }
 
-/// The delay before a restart: doubling from `first` to `most` with each restart of the same child within the
-/// intensity's time, half of it random.
+/// The delay before a restart. It doubles from `first` to `most` with each restart of the same child within the time
+/// of the intensity, and half of it is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// Delay before the first restart.
@@ -106,7 +106,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait before restart number `attempt` (from 0), before jitter.
+    /// Returns the wait before restart number `attempt` (from 0), before jitter.
     #[must_use]
     pub fn delay(&self, attempt: u32) -> Duration {
         self.first
@@ -125,7 +125,7 @@ pub(crate) struct Place<'p> {
     pub(crate) fuse: Fuse,
 }
 
-/// One child: how to start it, when to restart it, how to end it.
+/// The specification of one child: its start, its restarts and its end.
 #[derive(Clone)]
 pub struct ChildSpec {
     pub(crate) id: Arc<str>,
@@ -138,8 +138,8 @@ pub struct ChildSpec {
 }
 
 impl ChildSpec {
-    /// A permanent child that is given 5 s to stop. `make` is called for every start. The id may
-    /// be any text; in paths of the tree a `/` in it is written `%2F`, and a `%` as `%25`.
+    /// Returns a permanent child that may take 5 s to stop. `make` is called for every start. The id can be any text.
+    /// In paths of the tree, a `/` in it is written as `%2F`, and a `%` as `%25`.
     pub fn new<A: Actor>(
         id: impl Into<Arc<str>>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
@@ -154,8 +154,8 @@ impl ChildSpec {
         })
     }
 
-    /// Like [`new`](Self::new); each incarnation is published in the reference before it runs, so that
-    /// handles follow restarts and nothing that its first acts bring about misses it.
+    /// Like [`new`](Self::new), and publishes each incarnation in the reference before the incarnation runs. Handles
+    /// therefore follow restarts, and miss no effect of its first actions.
     pub fn published<A: Actor>(
         id: impl Into<Arc<str>>,
         reference: SupervisedRef<A::Msg>,
@@ -193,37 +193,37 @@ impl ChildSpec {
         }
     }
 
-    /// Sets when it is started again. Default: [`Restart::Permanent`].
+    /// Sets the ends after which the child is started again. Default: [`Restart::Permanent`].
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
     }
 
-    /// Sets how long to wait before a restart, asked with how the child ended, in place of the
-    /// supervisor's [`Backoff`] and its jitter. A panic in it is caught; the back-off applies then.
+    /// Sets a function that computes the wait before a restart from the end of the child, in place of the
+    /// supervisor's [`Backoff`] and its jitter. If the function panics, the panic is caught and the back-off applies.
     #[must_use]
     pub fn restart_after(mut self, wait: impl Fn(&str) -> Duration + Send + Sync + 'static) -> Self {
         self.own_wait = Some(Arc::new(wait));
         self
     }
 
-    /// Calls `hear` when the supervisor has heard that the child ended by itself.
+    /// Sets a function that is called when the child has ended by itself.
     #[must_use]
     pub(crate) fn heard_by(mut self, hear: impl Fn() + Send + Sync + 'static) -> Self {
         self.heard = Some(Arc::new(hear));
         self
     }
 
-    /// Sets how it is ended. Default: stop, with 5 s.
+    /// Sets the way in which the child is ended. Default: a stop within 5 s.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
         self
     }
 
-    /// Sets how long its `pre_start` may take; beyond it the start has failed. The supervisor does
-    /// nothing else meanwhile. Default: 30 s.
+    /// Sets the longest time for `pre_start`. After this time the start has failed. The supervisor does nothing else
+    /// during a start. Default: 30 s.
     #[must_use]
     pub fn start_within(mut self, limit: Duration) -> Self {
         self.start_within = limit;
@@ -250,7 +250,8 @@ impl ChildSpec {
         }
     }
 
-    /// Starts the child; why not, in words. What makes it may be a user's own, so it is not trusted.
+    /// Starts the child, or returns the reason for the failure as text. The function that makes the child may be
+    /// application code, so its panics are caught.
     pub(crate) async fn start(&self, supervisor: ActorCell, place: Place<'_>) -> Result<ActorCell, String> {
         let starting = AssertUnwindSafe(async { (self.start)(supervisor, place).await }).catch_unwind();
         match tokio::time::timeout(self.start_within, starting).await {
@@ -263,7 +264,7 @@ impl ChildSpec {
     }
 }
 
-/// A start that nobody waits for any longer; it may just have succeeded.
+/// The start of a child that is no longer awaited. The start may have just succeeded.
 struct GivenUp(Option<(ActorCell, AbortHandle)>);
 
 impl Drop for GivenUp {
