@@ -1,4 +1,4 @@
-//! [`Inspector`]: looks at queues and tasks, and acts on them.
+//! [`Inspector`]: reads and changes queues and tasks.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use asynq_core::{
 };
 pub use asynq_core::{Cancelled, Then, UnknownThen};
 
-/// Looks at queues and tasks, and acts on them (Go: `asynq.Inspector`). Cheap to clone.
+/// A client that reads and changes queues and tasks (Go: `asynq.Inspector`). Cheap to clone.
 ///
 /// ```
 /// use asynq::{Client, Inspector, Task, TaskState, memory::MemoryStore};

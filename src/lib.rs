@@ -35,7 +35,7 @@
 //! ```
 //!
 //! A [`ServeMux`] gives tasks to handlers by their type, a [`Scheduler`] enqueues periodic tasks, and an
-//! [`Inspector`] looks at queues and acts on them.
+//! [`Inspector`] reads and changes queues and tasks.
 //!
 //! # Actors
 //!

@@ -148,7 +148,7 @@ impl Scheduler {
     /// their histories, as in Go. Without effect unless the scheduler runs.
     ///
     /// # Cancel safety
-    /// Safe: the shutdown goes on.
+    /// Safe: the shutdown continues.
     pub async fn shutdown(&mut self) {
         self.life.shutdown().await;
     }
@@ -282,7 +282,7 @@ impl PeriodicTaskManager {
     /// Shuts down as [`Scheduler::shutdown`] does. Without effect unless the manager runs.
     ///
     /// # Cancel safety
-    /// Safe: the shutdown goes on.
+    /// Safe: the shutdown continues.
     pub async fn shutdown(&mut self) {
         self.life.shutdown().await;
     }

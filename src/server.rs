@@ -134,7 +134,7 @@ impl Server {
     /// server runs.
     ///
     /// # Cancel safety
-    /// Safe: the shutdown goes on.
+    /// Safe: the shutdown continues.
     pub async fn shutdown(&mut self) {
         self.life.shutdown().await;
     }

@@ -76,7 +76,7 @@ impl BrokerHandle {
         }
     }
 
-    /// The storage; `None` when there is none in time.
+    /// Returns the storage; `None` if none is open in time.
     async fn lent(&self, wait: Duration) -> Option<Result<Arc<dyn Storage>, BrokerError>> {
         if let Some(storage) = &*self.lent.borrow() {
             return Some(Ok(Arc::clone(storage)));
@@ -132,7 +132,7 @@ struct Inner {
 struct Kept {
     /// The storage that was lent last, unless it was found closed.
     storage: Lent,
-    /// No actor decides any longer.
+    /// No actor decides any more.
     left: bool,
 }
 
@@ -204,7 +204,7 @@ impl Lending {
         }
     }
 
-    /// Lends a storage that no actor looks after.
+    /// Lends a storage that no actor checks.
     #[cfg(test)]
     pub(crate) fn of(storage: Arc<dyn Storage>) -> Self {
         let lending = Self::new();
@@ -236,11 +236,11 @@ pub(crate) struct BrokerArgs {
 }
 
 pub(crate) enum BrokerMsg {
-    /// An attempt to open the storage ended.
+    /// An attempt to open the storage has ended.
     Opened(Result<Arc<dyn Storage>, BrokerError>),
-    /// Time to try again to open it.
+    /// Time to try again to open the storage.
     Open,
-    /// Time to see whether it answers.
+    /// Time to check whether the storage answers.
     Check,
     /// The result of a check.
     Checked(Result<(), BrokerError>),

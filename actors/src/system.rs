@@ -241,7 +241,7 @@ impl AsynqSystem {
     /// [`ServerConfig::shutdown_timeout`](asynq_core::ServerConfig::shutdown_timeout). Zero cancels them at once.
     ///
     /// # Cancel safety
-    /// Safe: the shutdown goes on.
+    /// Safe: the shutdown continues.
     pub async fn shutdown_within(&self, timeout: Duration) -> Exit {
         self.tree.ending().set_hurry(timeout);
         self.shutdown().await
@@ -252,7 +252,7 @@ impl AsynqSystem {
     /// second, and outcomes that the storage has not accepted by then are left to other servers.
     ///
     /// # Cancel safety
-    /// Safe: the shutdown goes on.
+    /// Safe: the shutdown continues.
     pub async fn shutdown_at_once(&self) -> Exit {
         self.tree.ending().set_at_once();
         self.shutdown().await
@@ -281,7 +281,7 @@ impl AsynqSystem {
     /// [`Error::Actor`] where the signals cannot be listened for.
     ///
     /// # Cancel safety
-    /// Safe: the system goes on, and signals are no longer handled.
+    /// Safe: the system continues, and signals are no longer handled.
     #[cfg(unix)]
     pub async fn run_until_signal(&self) -> Result<Exit> {
         use tokio::signal::unix::{SignalKind, signal};

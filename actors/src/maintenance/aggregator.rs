@@ -64,7 +64,7 @@ pub(crate) struct Aggregator {
     rounds: Passes<()>,
 }
 
-/// Looks at the groups of all queues.
+/// Checks the groups of all queues.
 struct Looks {
     job: Arc<Job>,
     interval: Duration,
@@ -132,7 +132,7 @@ impl Looks {
         let mut groups: VecDeque<GroupKey> = storage.list_groups(queue).await?.into();
         let (mut warned, mut failure) = (false, None);
         while let Some(group) = groups.pop_front() {
-            // What is collected now would only wait with the others.
+            // A set that is collected now would only wait with the others.
             if self.runs.is_stuck(queue) {
                 tracing::debug!(%queue, "the queue refuses results, its groups wait");
                 break;
@@ -187,7 +187,7 @@ impl Looks {
                 Ok(set) => (Ok(set.as_ref().is_some_and(|set| may_leave_some(job.limits, set))), set),
                 Err(error) => (Err(error), None),
             };
-            // A pass that ended meanwhile needs no answer.
+            // A pass that has ended meanwhile needs no answer.
             let _ = tell.send(answer);
             drop(storage);
             if let Some(set) = set {
@@ -200,7 +200,7 @@ impl Looks {
     }
 }
 
-/// Tells whether a set may have left tasks in its group.
+/// Returns whether a set may have left tasks in its group.
 fn may_leave_some(limits: GroupLimits, set: &AggregationSet) -> bool {
     limits.max_size.is_some() || set.tasks.len() >= MAX_AGGREGATION_SET as usize
 }

@@ -22,7 +22,7 @@ use crate::{
 
 /// Number of tasks of one state that one call moves (Go: 100).
 const BATCH: u32 = 100;
-/// Spread over the servers of a fleet at the due second.
+/// Random delay that spreads the servers of a fleet after the due second.
 const JITTER: Duration = Duration::from_millis(50);
 /// Shortest pause before a check after a change, because one push wakes every server.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
@@ -75,7 +75,7 @@ impl Forwarder {
     }
 }
 
-/// Moves all that is due in a queue; when the next is.
+/// Moves all due tasks of a queue, and returns the next due time.
 async fn forward(storage: Arc<dyn Storage>, queue: QueueName) -> Result<Option<DateTime<Utc>>, BrokerError> {
     loop {
         let done = storage.forward(&queue, BATCH).await?;
@@ -104,7 +104,7 @@ impl Chore for Forwarder {
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
         let storage = self.broker.storage().await?;
-        // Set before the look, so that nothing slips in between.
+        // The watch is set before the check, so that no change is missed.
         let mut watches = self.watcher.watch(&storage, &self.queues, WatchKind::Delayed).await;
         self.tree.note(&self.path, Some(watches.note()));
         let job = |queue| forward(Arc::clone(&storage), queue);

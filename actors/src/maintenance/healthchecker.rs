@@ -14,7 +14,7 @@ use asynq_core::{
 
 use crate::{broker::BrokerHandle, supervision::chore::Chore};
 
-/// No answer within this is bad health.
+/// Time after which a missing answer counts as bad health.
 const PING_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Healthchecker {

@@ -69,12 +69,12 @@ pub(crate) struct Manager {
     past: Mutex<Past>,
 }
 
-/// State from before; the same for all incarnations.
+/// The earlier state, which all incarnations share.
 #[derive(Default)]
 struct Past {
     synced: Option<Instant>,
     failures: u32,
-    /// Entries that were refused, and told of.
+    /// Entries that were refused and reported.
     refused: HashSet<String>,
 }
 
@@ -140,7 +140,7 @@ impl Manager {
         Ok(())
     }
 
-    /// The provider's answer, in whatever way it fails.
+    /// Returns the answer of the provider, or its failure of any kind.
     async fn ask(&self) -> Result<Vec<PeriodicTaskConfig>, SyncError> {
         let limit = ASK_WITHIN.min(self.interval);
         let call = AssertUnwindSafe(async { self.provider.get_configs().await }).catch_unwind();
@@ -161,7 +161,7 @@ impl Manager {
     }
 }
 
-/// The text of a user's error, which is then dropped.
+/// Returns the text of an application error, which is then dropped.
 fn told(error: BoxError) -> String {
     let text = shown(&*error);
     drop_quietly(error);

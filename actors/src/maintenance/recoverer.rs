@@ -48,7 +48,7 @@ pub(crate) struct Recoverer {
 struct Medic {
     settings: Settings,
     env: Env,
-    /// Queues in which tasks wait for the second look.
+    /// Queues in which tasks wait for the second check.
     suspected: Mutex<HashSet<QueueName>>,
 }
 
@@ -79,7 +79,7 @@ impl Medic {
         self.suspected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers the queue if tasks of it wait for the second look.
+    /// Returns the queue if its tasks wait for the second check.
     async fn look_after(&self, storage: &dyn Storage, queue: &QueueName) -> Result<Option<QueueName>, BrokerError> {
         let asked = Instant::now();
         // After a failure or a dropped pass, the next check counts as the first.
@@ -129,7 +129,7 @@ impl Medic {
             for ((id, retried), answer) in tasks.into_iter().zip(storage.recover(batch).await) {
                 match answer {
                     Ok(()) => tracing::warn!(%queue, task = %id, retried, "recovered a task whose lease had ended"),
-                    // Another recoverer was first, or the owner lives after all.
+                    // Another recoverer was first, or the owner is alive after all.
                     Err(SettleError::NotOurs) => {}
                     Err(SettleError::Poison(kind)) => tracing::error!(%queue, task = %id, %kind, "cannot recover"),
                     Err(SettleError::Broker(error)) if error.is_retryable() => return Err(error),

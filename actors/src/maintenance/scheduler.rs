@@ -46,11 +46,11 @@ use work::Worker;
 
 /// Longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Time for which a stop waits for ticks under way.
+/// Time for which a stop waits for ticks in progress.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// Longest time that aborted tasks may take to end. They end at their next await point.
 const ABORT_WITHIN: Duration = Duration::from_millis(500);
-/// Longest time that the last act may take.
+/// Longest time that the last work may take.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -67,7 +67,7 @@ pub(crate) struct SchedulerArgs {
 
 #[derive(Debug)]
 pub(crate) enum SchedulerMsg {
-    /// Time to look at the entries.
+    /// Time to check the entries.
     Tick,
     /// Entries were registered or unregistered.
     Changed,
@@ -75,9 +75,9 @@ pub(crate) enum SchedulerMsg {
     Anchored,
     /// The work for an entry ended; by a panic if there is a text.
     Worked { entry: u64, panic: Option<String> },
-    /// Time to show the entries.
+    /// Time to publish the entries.
     Beat,
-    /// The result of showing the entries.
+    /// The result of publishing the entries.
     Shown(Result<(), BrokerError>),
 }
 crate::message!(SchedulerMsg);
@@ -86,14 +86,14 @@ pub(crate) struct SchedulerState {
     args: SchedulerArgs,
     worker: Arc<Worker>,
     tasks: JoinSet<()>,
-    /// Entries that are worked for.
+    /// Entries with work in progress.
     busy: HashSet<u64>,
     anchoring: bool,
     /// The time that the timer is set for, and the timer.
     next: Option<(DateTime<Utc>, Timer)>,
     beat: Option<Timer>,
     showing: bool,
-    /// Entries changed since they were shown last.
+    /// Entries have changed since they were last published.
     changed: bool,
     failures: u32,
 }
@@ -105,7 +105,7 @@ pub(crate) fn spec(args: SchedulerArgs) -> ChildSpec {
         .shutdown(Shutdown::Stop(FINISH_WITHIN + LAST_WITHIN + 2 * ABORT_WITHIN))
 }
 
-/// Work of the actor panicked outside of the user's code.
+/// Work of the actor panicked outside of application code.
 #[derive(Debug, thiserror::Error)]
 #[error("panicked: {0}")]
 struct WorkPanicked(String);
@@ -125,7 +125,7 @@ impl SchedulerState {
         self.arm(myself, next, true);
     }
 
-    /// Works for an entry, unless that is being done.
+    /// Starts the work for an entry, unless it is in progress.
     fn start(&mut self, myself: &ActorRef<SchedulerMsg>, entry: u64) {
         if !self.busy.insert(entry) {
             return;
@@ -262,7 +262,7 @@ impl Actor for Scheduler {
             }
             SchedulerMsg::Anchored => {
                 state.anchoring = false;
-                // Registered since its last look.
+                // The entry was registered after the last check.
                 state.anchor(&myself);
                 state.look(&myself);
             }
@@ -297,12 +297,12 @@ impl Actor for Scheduler {
             let _ = timeout(ABORT_WITHIN, state.tasks.shutdown()).await;
         }
         if !tree.is_ending() {
-            // Its supervisor gave up: the next incarnation goes on with entries and histories.
+            // The supervisor gave up. The next incarnation continues with entries and histories.
             return Ok(());
         }
         match timeout_at(tree.ending().last_act(path, LAST_WITHIN), state.worker.clear()).await {
             Ok(Ok(())) => {}
-            // The entries go by themselves when their time is over.
+            // The published entries expire by themselves.
             Ok(Err(error)) => tracing::debug!(error = %report(&error), "scheduler entries not removed"),
             Err(_) => tracing::debug!("scheduler entries not removed in time"),
         }

@@ -50,9 +50,9 @@ pub(crate) struct SubscriberArgs {
 pub(crate) enum SubscriberMsg {
     /// Time to subscribe.
     Listen,
-    /// The subscription stands.
+    /// The subscription is active.
     Listening,
-    /// Somebody wants a task cancelled.
+    /// A request to cancel a task.
     Cancel(CancelRequest),
     /// The subscription is lost, or there was none.
     Ended(Result<(), BrokerError>),

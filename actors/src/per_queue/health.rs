@@ -35,7 +35,7 @@ pub(crate) enum Ended {
     Unsent,
     /// The storage answered all of it.
     Answered,
-    /// Some or all of it has no answer, or was refused.
+    /// Some parts have no answer, or were refused.
     Failed,
 }
 
@@ -93,7 +93,7 @@ impl Way {
     }
 }
 
-/// The ways to all queues. They outlive the actors.
+/// The health of all queues. It outlives the actors.
 #[derive(Debug)]
 pub(crate) struct QueueHealth {
     roads: Mutex<HashMap<QueueName, Road>>,
@@ -120,7 +120,7 @@ impl QueueHealth {
         }
     }
 
-    /// Looks how each of the queues can be reached, in order.
+    /// Returns how each of the queues can be reached, in order.
     pub(crate) fn look<'q>(&self, queues: impl Iterator<Item = &'q QueueName>, ways: &mut Vec<Way>) {
         let roads = self.lock();
         ways.clear();
@@ -135,7 +135,7 @@ impl QueueHealth {
         self.with(queue, |road| road.calls += 1);
     }
 
-    /// A call has no answer yet, and is not waited for any longer.
+    /// A call has no answer yet, and is no longer awaited.
     pub(crate) fn call_is_late(&self, queue: &QueueName) {
         let new = self.with(queue, |road| road.share.replace(1).is_none());
         if new {

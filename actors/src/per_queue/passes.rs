@@ -25,7 +25,7 @@ type End<T> = (QueueName, Result<T, BrokerError>);
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Its job is under way, and over by then.
+    /// Time by which the job in progress must have ended.
     open_until: Option<Instant>,
     failures: u32,
     /// The last failure.
@@ -70,11 +70,11 @@ pub(crate) struct Round<T> {
     pub(crate) done: Vec<T>,
     /// Number of queues that have no answer yet, or failed.
     pub(crate) troubled: usize,
-    /// Time until the next pass; `None`: at the caller's choice.
+    /// Time until the next pass; `None` leaves it to the caller.
     pub(crate) wait: Option<Duration>,
 }
 
-/// Puts the jobs back, also where the pass is dropped.
+/// The jobs of a pass. They go back to the passes when the pass ends, also if it is dropped.
 struct Taken<'r, T> {
     rounds: &'r Passes<T>,
     jobs: JoinSet<End<T>>,
@@ -106,7 +106,7 @@ impl<T: Send + 'static> Passes<T> {
         }
     }
 
-    /// Does the job for each of the queues that is due.
+    /// Runs the job for each due queue.
     ///
     /// # Errors
     /// The last error, when no queue at all is well.
@@ -179,7 +179,7 @@ impl<T: Send + 'static> Passes<T> {
         begins
     }
 
-    /// Notes the end of a job; `None` for one that was given up.
+    /// Records the end of a job; `None` for one that was given up.
     fn ended(&self, ended: Result<End<T>, JoinError>) -> Option<(QueueName, Option<T>)> {
         let (queue, result) = match ended {
             Ok(ended) => ended,
@@ -248,7 +248,7 @@ impl<T: Send + 'static> Passes<T> {
         }
     }
 
-    /// Gives up all jobs that are under way.
+    /// Gives up all jobs in progress.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.jobs.abort_all();

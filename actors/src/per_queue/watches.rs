@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::per_queue::health::LATE;
 
-/// With a watch that holds, look all the same so often.
+/// Interval of the checks while a watch is active.
 pub(crate) const SAFETY_POLL: Duration = Duration::from_secs(15);
 /// Time for which a queue is left out that could not be watched while others could.
 const BLIND: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Watcher {
                     all: sighted.len() == queues.len(),
                 };
             }
-            // None can be watched here.
+            // No queue can be watched.
             Ok(Err(BrokerError::Unsupported { .. } | BrokerError::Closed)) => return Watches::none(),
             Ok(Err(error)) => tracing::debug!(error = %report(&error), "no watch, polling"),
             Err(_) => tracing::debug!(within = ?LATE, "no watch, polling"),
@@ -73,7 +73,7 @@ impl Watcher {
             .into_iter()
             .map(|watch| watch.ok().and_then(Result::ok))
             .collect();
-        // Where none is to be had, it is no single queue's trouble.
+        // If no watch can be set, the fault is not that of one queue.
         if watches.iter().any(Option::is_some) {
             let mut blind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             for (queue, _) in sighted.into_iter().zip(&watches).filter(|(_, watch)| watch.is_none()) {
@@ -103,7 +103,7 @@ impl Watches {
         self.all
     }
 
-    /// A word for the tree.
+    /// Text for the note in the tree.
     pub(crate) fn note(&self) -> &'static str {
         if self.watches.is_empty() { "polling" } else { "watching" }
     }

@@ -37,7 +37,7 @@ pub(crate) trait Chore: Send + Sync + 'static {
     fn last_within(&self) -> Duration {
         Duration::ZERO
     }
-    /// One pass; how long to wait before the next.
+    /// Runs one pass, and returns the wait before the next.
     async fn pass(&self) -> Result<Duration, BrokerError>;
     /// Does the remaining work when the actor is stopped, until `until` at the latest.
     async fn last(&self, until: Instant) {
@@ -190,7 +190,7 @@ impl<C: Chore> Actor for ChoreActor<C> {
         _myself: ActorRef<ChoreMsg>,
         state: &mut ChoreState<C>,
     ) -> Result<(), ActorProcessingErr> {
-        // The last act is to have the last word.
+        // The last work must come after all other work.
         let _ = tokio::time::timeout(ABORT_WITHIN, state.pass.shutdown()).await;
         let ChoreArgs { chore, path, tree, .. } = &state.args;
         chore.last(tree.ending().last_act(path, chore.last_within())).await;

@@ -18,7 +18,7 @@ pub enum Crash {
     Kill = 1,
     /// Makes the actor panic while it handles its next message.
     Panic = 2,
-    /// The handling of its next message ends in an error.
+    /// The actor returns an error while it handles its next message.
     Error = 3,
 }
 
@@ -37,7 +37,7 @@ impl Fuse {
     }
 
     /// # Panics
-    /// When it was lit so.
+    /// If an error was requested.
     fn check(&self) -> Result<(), ActorProcessingErr> {
         // Almost always there is no request, and the read is cheap.
         if self.0.load(Ordering::Relaxed) == 0 {
@@ -49,7 +49,7 @@ impl Fuse {
     }
 }
 
-/// An actor with a fuse and a span; else it is the actor.
+/// An actor with a crash request and a span. Otherwise it behaves as the inner actor.
 pub(crate) struct Fused<A> {
     actor: A,
     fuse: Fuse,

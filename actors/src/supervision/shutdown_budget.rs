@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Time for which cancelled handlers may go on.
+/// Time for which cancelled handlers may continue.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// Time for writing outcomes, enqueues and entries after the last handler has ended.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
@@ -38,7 +38,7 @@ struct State {
     /// The longest time for which runs may continue, and its beginning.
     hurry: Option<(Duration, Instant)>,
     began: Option<Instant>,
-    /// Time since which no run is waited for.
+    /// Time from which runs are no longer awaited.
     at_once: Option<Instant>,
     runs_ended: Option<Instant>,
     wound_down: bool,
@@ -107,7 +107,7 @@ impl ShutdownBudget {
         self.lock().hurry.map(|(timeout, _)| timeout)
     }
 
-    /// The system is told to end. Told again, it ends no later.
+    /// Begins the shutdown. Another call does not end it later.
     pub(crate) fn begin(&self) {
         self.change(|state| state.began = state.began.or_else(|| Some(Instant::now())));
     }
@@ -116,7 +116,7 @@ impl ShutdownBudget {
         self.lock().began.is_some()
     }
 
-    /// No handler runs any longer.
+    /// Records that no handler runs any more.
     pub(crate) fn runs_ended(&self) {
         self.change(|state| state.runs_ended = state.runs_ended.or_else(|| Some(Instant::now())));
     }
@@ -150,14 +150,14 @@ impl ShutdownBudget {
         }
     }
 
-    /// The actor is told to end.
+    /// Records that the actor is told to end.
     pub(crate) fn tell(&self, path: &str, until: Instant) {
         self.change(|state| {
             state.told.insert(path.to_owned(), until);
         });
     }
 
-    /// The actor is started, perhaps again.
+    /// Records that the actor is started, perhaps again.
     pub(crate) fn forget(&self, path: &str) {
         self.lock().told.remove(path);
     }
@@ -167,7 +167,7 @@ impl ShutdownBudget {
         self.0.changed.notified()
     }
 
-    /// Waits until `seen` sees what it looks for.
+    /// Waits until `seen` returns a value.
     pub(crate) async fn wait<T>(&self, mut seen: impl FnMut(&Self) -> Option<T>) -> T {
         loop {
             let changed = self.changed();
@@ -180,13 +180,13 @@ impl ShutdownBudget {
         }
     }
 
-    /// Waits until all must have ended, and `more` has passed.
+    /// Waits until the deadline of the whole system, and for `more` after it.
     pub(crate) async fn overdue(&self, more: Duration) {
         loop {
             let until = self.wait(Self::until).await + more;
             tokio::select! {
                 () = sleep_until(until) => return,
-                // In a hurry it is earlier.
+                // A shortened shutdown ends earlier.
                 () = self.changed() => {}
             }
         }

@@ -30,7 +30,7 @@ impl<M: Message> SupervisedRef<M> {
     /// Sends to the newest incarnation.
     ///
     /// # Errors
-    /// The message itself when there is no live incarnation.
+    /// Returns the message as an error if there is no live incarnation.
     pub fn cast(&self, message: M) -> Result<(), M> {
         match self.get() {
             Some(actor) => match actor.send_message(message) {

@@ -327,7 +327,7 @@ async fn end(cell: &ActorCell, shutdown: Shutdown, path: &str, tree: &Tree, unti
     if let Shutdown::Stop(within) | Shutdown::Drain(within) = shutdown {
         let own = Instant::now() + within;
         let deadline = until.map_or(own, |until| until.min(own));
-        // Before it is told: it looks when it begins to stop.
+        // The deadline is recorded before the actor is told to stop, because the actor reads it first.
         tree.ending().tell(path, deadline);
         match shutdown {
             // An actor that is already ending refuses the drain, and the wait below sees its end.

@@ -181,7 +181,7 @@ impl Tree {
         if failure.is_some() {
             node.last_failure.clone_from(&failure);
         }
-        // Nobody listening is fine.
+        // Events without a listener are dropped.
         let _ = self.0.events.send(TreeEvent {
             path: node.path.clone(),
             state,

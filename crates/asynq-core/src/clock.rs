@@ -35,7 +35,7 @@ enum Source {
     },
 }
 
-/// Marks a clock that shows the wall clock.
+/// The value that marks a clock that shows the wall clock.
 const FOLLOWS_THE_WALL: i64 = i64::MIN;
 
 type Wall = Box<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -74,7 +74,7 @@ impl Host {
 
     /// Sets `base`; the clock runs by itself from here on.
     fn set(&self, base: i64) {
-        // The mark is no time that anybody means.
+        // The mark is not a meaningful time.
         self.base.store(base.max(FOLLOWS_THE_WALL + 1), Ordering::Release);
     }
 }
@@ -245,7 +245,7 @@ impl Clock {
     /// keeps time agrees with its present time. Without effect if it already runs by itself.
     pub fn hold(&self) {
         if let Source::System(host) = &*self.0 {
-            // Who set it meanwhile knew more.
+            // A concurrent call has set it with better knowledge.
             let _ = host
                 .base
                 .compare_exchange(FOLLOWS_THE_WALL, host.base(), Ordering::AcqRel, Ordering::Acquire);

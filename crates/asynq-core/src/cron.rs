@@ -70,17 +70,17 @@ use self::fields::Fields;
 ///
 /// # Differences from Go
 ///
-/// - An `@every` with a duration below zero is an error; Go takes it as one second. Zero, and what else is below
-///   one second, is one second in both.
+/// - An `@every` with a duration below zero is an error; Go takes it as one second. A duration from zero to one
+///   second is one second in both.
 /// - A spec of more than [`MAX_SPEC`] bytes is an error.
 /// - A zone prefix without a blank after it, on which Go panics, is an error.
-/// - Where a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may not end. This one
-///   goes on after it.
-/// - Where the clocks went back a minute after midnight (in Newfoundland until 2011), midnight came twice, and Go
-///   may answer the first when it is over. This one answers the second.
-/// - Go's zones change their clocks for ever, see above.
+/// - If a zone skipped a whole day (Samoa's 30 December 2011), Go's search for a day may never end. This search
+///   continues after the day.
+/// - If the clocks went back a minute after midnight (in Newfoundland until 2011), midnight occurred twice, and Go
+///   may return the first midnight after it has passed. This search returns the second.
+/// - Go's zones change their clocks without end, see above.
 ///
-/// Two specs are equal if their texts are.
+/// Two specs are equal if their texts are equal.
 #[derive(Clone)]
 pub struct CronSpec {
     text: String,
@@ -97,7 +97,7 @@ enum Plan {
 }
 
 impl CronSpec {
-    /// Reads a spec, see above for what it may be.
+    /// Parses a spec in the grammar above.
     ///
     /// # Errors
     /// [`CronError`] with the field and the text at fault, for the specs that Go refuses or panics on, and for the
@@ -187,10 +187,10 @@ impl CronSpec {
     }
 }
 
-/// `None` for Go's `Local`, which here means that of the time asked about.
+/// `None` for Go's `Local`, which here means the zone of the time that is passed in.
 fn zone(name: &str) -> Result<Option<Tz>, CronError> {
     match name {
-        // The second is in the database, but not in chrono-tz.
+        // The second name is in the database, but not in chrono-tz.
         "" | "Factory" => Ok(Some(Tz::UTC)),
         "Local" => Ok(None),
         name => name

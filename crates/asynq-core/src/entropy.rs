@@ -22,7 +22,7 @@ enum Source {
     Seeded(SmallRng),
 }
 
-/// Reads a block at a time from the operating system, so that one system call serves many ids.
+/// A source that reads a block at a time from the operating system, so that one system call serves many ids.
 struct Blocks;
 
 impl BlockRngCore for Blocks {
@@ -76,7 +76,7 @@ impl Entropy {
         Self(Arc::new(Mutex::new(Source::System(blocks))))
     }
 
-    /// Returns a stream that depends only on the seed, on machines of the same word size.
+    /// Returns a source whose numbers depend only on the seed, on machines of the same word size.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Source::Seeded(SmallRng::seed_from_u64(seed)))))

@@ -68,7 +68,7 @@ pub enum Error {
     /// The payload is not the JSON that the handler expects, or a value cannot be written as JSON.
     #[error("payload is not the expected JSON: {0}")]
     Json(#[source] BoxError),
-    /// An error of the user's own; its text is what is stored in the task.
+    /// An error of the application. Its text is stored in the task.
     #[error(transparent)]
     Handler(BoxError),
     /// Archives the task now, even if retries are left. The stored text is that of the reason. Made by

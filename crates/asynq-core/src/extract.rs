@@ -57,7 +57,7 @@ pub trait FromTask: Sized + Send {
     }
 }
 
-/// A payload that is JSON.
+/// The payload, parsed as JSON.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<T>(pub T);
@@ -122,14 +122,14 @@ impl FromTask for Task {
     }
 }
 
-/// The payload as it is.
+/// The raw payload.
 impl FromTask for Bytes {
     fn from_task(task: &Task, _: &States) -> Result<Self, Rejection> {
         Ok(task.payload_bytes().unwrap_or_default())
     }
 }
 
-/// The run.
+/// The context of the run.
 impl FromTask for TaskContext {
     fn from_task(task: &Task, _: &States) -> Result<Self, Rejection> {
         task.context().cloned().ok_or(Rejection::NoRun)
@@ -157,7 +157,7 @@ pub trait IntoOutcome: Send {
     /// The result of the run.
     ///
     /// # Errors
-    /// As returned.
+    /// The error as returned.
     fn into_outcome(self) -> Result<()>;
 }
 

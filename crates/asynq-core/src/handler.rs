@@ -93,13 +93,13 @@ type DelayFn = dyn Fn(u32, &Error, &Task) -> Option<Duration> + Send + Sync;
 pub struct RetryDelay(Arc<DelayFn>);
 
 impl RetryDelay {
-    /// Returns a delay that a function of the application computes. If the function panics, the default applies.
+    /// Makes the rule from a function of the application. If the function panics, the default applies.
     pub fn new(delay: impl Fn(u32, &Error, &Task) -> Duration + Send + Sync + 'static) -> Self {
         Self::or_default(move |retried, error, task| Some(delay(retried, error, task)))
     }
 
-    /// Returns a delay that a function of the application computes for some errors or tasks. If the function returns
-    /// `None` or panics, [the default](default_retry_delay) applies.
+    /// Makes the rule from a function of the application that returns a delay for some errors or tasks. If the
+    /// function returns `None` or panics, [the default](default_retry_delay) applies.
     ///
     /// ```
     /// # use asynq::RetryDelay;
@@ -145,7 +145,7 @@ pub fn default_retry_delay(retried: u32, entropy: &Entropy) -> Duration {
 pub struct IsFailure(Arc<dyn Fn(&Error) -> bool + Send + Sync>);
 
 impl IsFailure {
-    /// Returns a rule of the application. If it panics, the error is a failure.
+    /// Makes the rule from a function of the application. If the function panics, the error is a failure.
     pub fn new(rule: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(rule))
     }
@@ -171,13 +171,13 @@ type HealthFn = dyn Fn(Option<&BrokerError>) + Send + Sync;
 pub struct HealthCheck(Arc<HealthFn>);
 
 impl HealthCheck {
-    /// Returns a hook that calls a function of the application. The function must not block. A panic in it is caught
-    /// and logged.
+    /// Makes the hook from a function of the application. The function must not block. A panic in it is caught and
+    /// logged.
     pub fn new(check: impl Fn(Option<&BrokerError>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(check))
     }
 
-    /// Tells it.
+    /// Calls the hook.
     pub fn tell(&self, health: Option<&BrokerError>) {
         (self.0)(health);
     }

@@ -1,4 +1,4 @@
-//! Values that tools show: tasks, queues, servers and schedulers.
+//! Values for inspectors: tasks, queues, servers and schedulers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,7 +25,7 @@ pub struct TaskInfo {
     pub queue: QueueName,
     /// Its type.
     pub task_type: String,
-    /// Its payload; absent and empty cannot be told apart once stored.
+    /// Payload of the task. The storage does not distinguish an absent payload from an empty one.
     pub payload: Bytes,
     /// Its headers (Go 0.26 and later).
     pub headers: BTreeMap<String, String>,
@@ -48,7 +48,7 @@ pub struct TaskInfo {
     pub group: Option<GroupKey>,
     /// Time of the next run; `now` for pending tasks, `None` if there is no next run.
     pub next_process_at: Option<DateTime<Utc>>,
-    /// Active, and its lease is over.
+    /// `true` if the task is active and its lease has ended.
     pub is_orphaned: bool,
     /// Time for which it is kept after success; zero: not at all.
     pub retention: Duration,
@@ -113,7 +113,7 @@ fn secs(value: i64) -> Duration {
     Duration::from_secs(u64::try_from(value).unwrap_or(0))
 }
 
-/// A queue at one moment.
+/// The numbers of a queue at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct QueueInfo {

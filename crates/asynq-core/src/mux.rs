@@ -146,7 +146,7 @@ impl ServeMux {
                 field: "pattern",
                 problem: format!("{:?} is refused: {error}", Excerpt(pattern)),
             });
-            // Nobody looks at it later.
+            // No later check covers this handler.
             if let Entry::Handler(handler) = entry
                 && let Err(error) = handler.check()
             {

@@ -221,7 +221,7 @@ mod tests {
             let text = "queue must not begin with '}', which makes the hash tag of its keys empty";
             assert_eq!(error.to_string(), text);
             assert!(QueueName::try_from(name.to_owned()).is_err(), "read from a file");
-            // What Go wrote can be looked at, and other names have no hash tag.
+            // Names that Go wrote can be read, and other names have no hash tag.
             assert_eq!(QueueName::from_storage(name), name);
             assert_eq!(TaskId::new(name).unwrap(), name);
             assert_eq!(GroupKey::new(name).unwrap(), name);

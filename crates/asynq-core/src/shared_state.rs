@@ -9,7 +9,7 @@ use std::{
 
 type Values = HashMap<TypeId, (&'static str, Arc<dyn Any + Send + Sync>)>;
 
-/// Values that handlers share, found by their type. Go passes such values in the base context. Cheap to clone.
+/// Values that handlers share, found by their type. In Go, such values are in the base context. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct States(Arc<Values>);
 

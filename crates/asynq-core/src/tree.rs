@@ -160,7 +160,7 @@ impl PublishedTree {
         serde_json::from_slice(json).ok()
     }
 
-    /// By host, process, server: the order in which trees are told.
+    /// Ordered by host, process and server, the order of the published trees.
     #[must_use]
     pub fn by_server(&self, other: &Self) -> Ordering {
         let name = |tree: &Self| (tree.host.clone(), tree.pid, tree.server_id.clone());

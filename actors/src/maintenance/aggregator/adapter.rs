@@ -1,4 +1,4 @@
-//! A user's own actor as the aggregator.
+//! An actor of the application as the aggregator.
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +26,7 @@ pub struct AggregateGroup {
 crate::message!(AggregateGroup);
 
 impl AggregateGroup {
-    /// A request, as a test of the actor may send it.
+    /// Makes a request, for a test of the actor.
     #[must_use]
     pub fn new(group: impl Into<String>, tasks: Vec<Task>, reply: RpcReplyPort<Result<Task>>) -> Self {
         Self {
@@ -78,7 +78,7 @@ pub enum AggregatorActorError {
 ///     ) -> Result<(), ActorProcessingErr> {
 ///         *number += 1;
 ///         let digest = format!("number {number} of {group}: {} tasks", tasks.len());
-///         // Refused only when nobody waits any longer.
+///         // Refused only when the request is over.
 ///         let _ = reply.send(Task::new("digest", digest.as_bytes()));
 ///         Ok(())
 ///     }
@@ -96,11 +96,11 @@ pub enum AggregatorActorError {
 #[derive(Clone)]
 pub struct AggregatorActor {
     ask: Arc<Ask>,
-    /// The turn to ask; goes with the request.
+    /// The turn to send a request; it moves into the request.
     turn: Arc<Semaphore>,
 }
 
-/// Hands the request to an actor; whether one took it.
+/// A function that sends the request to an actor, and returns whether the actor accepted it.
 type Ask = dyn Fn(AggregateGroup) -> bool + Send + Sync;
 
 impl AggregatorActor {
@@ -129,7 +129,7 @@ impl AggregatorActor {
 #[async_trait]
 impl GroupAggregator for AggregatorActor {
     async fn aggregate(&self, group: &str, tasks: &[Task]) -> Result<Task> {
-        // No limit of its own: the run that asks has one.
+        // No limit of its own, because the run has one.
         let turn = Arc::clone(&self.turn).acquire_owned().await.ok();
         let (reply, answer) = oneshot();
         let request = AggregateGroup {

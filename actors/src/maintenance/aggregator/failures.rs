@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The first wait of the tasks of a group whose aggregation failed. It doubles with each failure in a row, up to
 /// [`AGGREGATION_SET_LIFETIME`], after which the tasks return in any case.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The most groups whose failures are remembered.
+/// Largest number of groups whose failures are recorded.
 const MOST_GROUPS: usize = 10_000;
 
 type Rows = HashMap<(QueueName, GroupKey), u32>;
@@ -34,12 +34,12 @@ impl Failures {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more failure of a group; how long its tasks wait.
+    /// Counts one more failure of a group, and returns the wait of its tasks.
     pub(super) fn failed(&self, queue: &QueueName, group: &GroupKey) -> Duration {
         let mut rows = self.rows();
         let group = (queue.clone(), group.clone());
         if rows.len() >= MOST_GROUPS && !rows.contains_key(&group) {
-            // The one that makes room begins with a short wait again.
+            // The group that is removed begins with a short wait again.
             let any = rows.keys().next().cloned();
             any.map(|any| rows.remove(&any));
         }

@@ -48,12 +48,12 @@ pub(super) struct Job {
     pub(super) aggregator: AggregatorRef,
     pub(super) broker: BrokerHandle,
     pub(super) limits: GroupLimits,
-    /// Longest time that the user's code may take for one set.
+    /// Longest time that the aggregator may take for one set.
     pub(super) timeout: Duration,
     pub(super) env: Env,
     pub(super) max_message_bytes: usize,
     pub(super) failures: Failures,
-    /// The sets of runs that have not come to their end.
+    /// The sets of the runs in progress.
     pub(super) open: OpenSets,
 }
 
@@ -85,7 +85,7 @@ enum RunError {
 }
 
 impl RunError {
-    /// Says that the set is no longer ours.
+    /// Reports that the set is no longer ours.
     fn is_loss(&self) -> bool {
         matches!(
             self,
@@ -124,12 +124,12 @@ impl Job {
         drop_quietly(error);
         match wait {
             Some(wait) => self.release(set, wait, seat).await,
-            // Its time is over, or it was handed back already.
+            // The time of the set is over, or it was already handed back.
             None => self.failures.released(queue, Instant::now()),
         }
     }
 
-    /// Gives a set up, and has it handed back when that is due.
+    /// Gives a set up, and schedules that it is handed back when its wait is over.
     async fn release(&self, set: &AggregationSet, wait: Duration, seat: &mut Seat) {
         let (queue, group) = (&set.queue, &set.group);
         let release = async {
@@ -150,7 +150,7 @@ impl Job {
             Ok(Ok(_)) => self
                 .failures
                 .released(queue, Instant::now() + wait + Duration::from_secs(1)),
-            // It was handed back already.
+            // The set was already handed back.
             Ok(Err(BrokerError::AggregationSetGone { .. })) => {}
             Ok(Err(error)) => tracing::warn!(%queue, %group, error = %report(&error), "a set was not released"),
             Err(_) => tracing::warn!(%queue, %group, within = ?RELEASE_WITHIN, "a set was not released in time"),
@@ -182,7 +182,7 @@ impl Job {
     async fn aggregate(&self, set: &AggregationSet, seat: &mut Seat) -> Result<(), RunError> {
         let ours = Validity::until(set.until.instant(), &self.env.clock);
         let task = self.call(set, &ours).await?;
-        // As in Go, whatever queue the task names.
+        // As in Go, also if the task names another queue.
         let queue = TaskOptions::new().queue(set.queue.as_str());
         let result = compose_within(&task, &queue, &self.env, self.max_message_bytes).map_err(RunError::Invalid)?;
         timeout(ours.left(), self.finish(set, result, seat))
@@ -254,7 +254,7 @@ impl Job {
             let answer = unless_late(attempt, || seat.give_up()).await;
             match answer {
                 Ok(_) => return Ok(()),
-                // It was taken, and is settled and gone already.
+                // The task was taken and settled, and is already deleted.
                 Err(EnqueueError::Broker(BrokerError::AggregationSetGone { .. })) if ambiguous => return Ok(()),
                 Err(EnqueueError::Broker(error)) if error.is_retryable() => {
                     tracing::debug!(queue = %set.queue, group = %set.group, error = %report(&error), "result not stored");
@@ -262,7 +262,7 @@ impl Job {
                 }
                 Err(error) => return Err(RunError::NotEnqueued(error)),
             }
-            // The user's code has ended: others may run while this waits.
+            // The aggregator has returned, so other runs can start while this one waits.
             seat.give_up();
             sleep(wait / 2 + self.env.entropy.up_to(wait / 2)).await;
             wait = (wait * 2).min(LAST_RETRY);

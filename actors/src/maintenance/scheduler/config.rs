@@ -194,7 +194,7 @@ impl fmt::Debug for SchedulerConfig {
     }
 }
 
-/// The user's hooks. None of them is trusted.
+/// The hooks of the application, whose panics are caught.
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
     pre: Option<Arc<PreEnqueue>>,

@@ -51,10 +51,10 @@ pub(crate) struct Entries {
     pub(super) env: Env,
     /// `<host>:<pid>:<uuid>`, as Go's.
     pub(super) scheduler_id: String,
-    /// Name by which the storage knows what this scheduler decided.
+    /// Name under which the storage records the ticks that this scheduler decided.
     name: Arc<str>,
     state: Mutex<State>,
-    /// `true` once a system has them.
+    /// `true` once a system uses the entries.
     taken: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ impl Entries {
         &self.config.hooks
     }
 
-    /// Takes them for a system; `None` when one has them.
+    /// Claims the entries for a system; `None` if a system already has them.
     pub(super) fn take(self: &Arc<Self>) -> Option<Claim> {
         let taken = self.taken.swap(true, Ordering::Relaxed);
         (!taken).then(|| Claim {
@@ -127,7 +127,7 @@ impl Entries {
                 continue;
             }
             match gone.remove(key).and_then(|number| state.entries.get_mut(&number)) {
-                // The policies are not part of what an entry is known by.
+                // The policies are not part of the key of an entry.
                 Some(same) => (same.missed, same.on_conflict) = (prepared.0.missed, prepared.0.on_conflict),
                 None => new.push(prepared),
             }
@@ -174,7 +174,7 @@ impl Entries {
         }
     }
 
-    /// Entries whose stored tick was not looked at yet.
+    /// Entries whose stored tick was not read yet.
     pub(super) fn unanchored(&self) -> Vec<(u64, QueueName, EntryKey)> {
         let state = self.lock();
         let unanchored = state.present().filter(|(_, entry)| !entry.anchored);
@@ -195,7 +195,7 @@ impl Entries {
         }
     }
 
-    /// The entries that have work now, and when the next one has.
+    /// Returns the entries that have work now, and the time at which the next one has.
     pub(super) fn due(&self) -> (Vec<u64>, Option<Time>) {
         let now = self.env.clock.now();
         let mut state = self.lock();
@@ -282,7 +282,7 @@ impl Entries {
         if too_late { Again::TooLate } else { Again::Yes }
     }
 
-    /// The end of a tick; whether it was still under way.
+    /// Records the end of a tick. Returns whether it was still in progress.
     pub(super) fn end(&self, number: u64, run: &Arc<Run>, ended: Ended) -> bool {
         let now = self.env.clock.now();
         let mut state = self.lock();
@@ -353,7 +353,7 @@ impl Entries {
         self.lock().obsolete.iter().cloned().collect()
     }
 
-    /// Notes that a history is deleted.
+    /// Records that a history is deleted.
     pub(super) fn deleted(&self, id: &EntryId) {
         self.lock().obsolete.remove(id);
     }

@@ -39,7 +39,7 @@ const KEEP: TimeDelta = TimeDelta::days(7);
 pub struct EntryId(Arc<str>);
 
 impl EntryId {
-    /// An id as the tools show it.
+    /// Makes an id from the text that inspectors show.
     #[must_use]
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
@@ -64,7 +64,7 @@ impl fmt::Debug for EntryId {
     }
 }
 
-/// The task that a tick enqueues, as hooks are shown it.
+/// The task that a tick enqueues, in the form for hooks.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) id: EntryId,
@@ -160,7 +160,7 @@ pub(super) struct Entry {
     /// Ticks up to this time are due at any delay, if all missed ticks are wanted.
     pub(super) wanted_until: Option<Time>,
     pub(super) prev: Option<Time>,
-    /// The stored tick of the future that was told of.
+    /// The stored tick in the future that was reported.
     ahead: Option<Time>,
     pub(super) running: Option<Arc<Run>>,
     pub(super) unrecorded: Vec<SchedulerEnqueueEvent>,
@@ -169,7 +169,7 @@ pub(super) struct Entry {
     pub(super) removed: bool,
 }
 
-/// An entry that was found good.
+/// A checked entry.
 pub(crate) struct Prepared(pub(super) Entry);
 
 impl Prepared {
@@ -245,7 +245,7 @@ pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
 }
 
 impl Entry {
-    /// The tick that is due, after what is too late was dropped.
+    /// Returns the due tick, after dropping the ticks that are too late.
     pub(super) fn due(&mut self, now: Time) -> Option<Time> {
         let next = self.next.filter(|next| *next <= now)?;
         let limit = now - CATCH_UP;
@@ -321,7 +321,7 @@ impl Entry {
         }
     }
 
-    /// Goes on from a tick to the following one.
+    /// Moves from a tick to the following one.
     pub(super) fn pass(&mut self, tick: Time, following: Option<Time>, now: Time) {
         self.prev = self.prev.max(Some(tick));
         self.next = if tick <= now {
@@ -337,7 +337,7 @@ impl Entry {
         self.pass(tick, following, now);
         self.tell_ahead(last, now);
         match self.timetable.period() {
-            // What is decided up to now need not be asked for.
+            // The ticks up to now are decided, so they need no request.
             None if last > tick => self.next = self.timetable.after(tick.max(last.min(now))),
             // All schedulers adopt the phase of the last tick. A tick in the far future was written by a wrong clock.
             Some(period) if last <= now + period => {

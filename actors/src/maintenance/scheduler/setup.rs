@@ -14,7 +14,7 @@ use crate::{
     supervision::{chore::chore, supervisor::ChildSpec, tree::Tree},
 };
 
-/// The scheduler that a system is to have, if any.
+/// The scheduler of a system, if it has one.
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) config: Option<SchedulerConfig>,

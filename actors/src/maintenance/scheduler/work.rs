@@ -1,7 +1,6 @@
 //! Calls of the scheduler to the storage: they enqueue ticks, show entries and keep histories.
 //!
-//! All of it runs in tasks of the actor, and may be dropped at any await point: what is under way is in the
-//! [`Entries`].
+//! The calls run in tasks of the actor, and may be dropped at any await point. [`Entries`] has the ticks in progress.
 
 use std::{sync::Arc, time::Duration};
 

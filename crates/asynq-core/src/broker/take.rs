@@ -72,7 +72,7 @@ pub struct CallRecord {
 pub struct LeaseUntil(pub i64);
 
 impl LeaseUntil {
-    /// The lease that is written now: `now` + 30 s, floored.
+    /// Returns the lease to write now: `now` + 30 s, rounded down.
     #[must_use]
     pub fn from_now(now: DateTime<Utc>) -> Self {
         Self((now + LEASE).timestamp())
@@ -128,7 +128,7 @@ pub enum Outcome {
         /// `true` if the run is a failure: it increments `retried` and the counters.
         is_failure: bool,
     },
-    /// Failure for good.
+    /// Failure: archive the task.
     Archive {
         /// The text stored in the task.
         error: String,
@@ -176,9 +176,9 @@ pub struct Exchanged {
     /// The tasks that are now ours, in the order in which they must be started: by queue as requested, and within a
     /// queue the longest waiting first.
     pub leased: Vec<LeasedTask>,
-    /// Damaged entries that were found and put aside.
+    /// Entries without a usable task, which were quarantined or dropped.
     pub poisoned: Vec<Poison>,
-    /// Queues that had less than was wanted (empty or paused).
+    /// Queues that had fewer tasks than requested (empty or paused).
     pub exhausted: Vec<QueueName>,
     /// The queues whose part failed. The tasks of an ambiguous part must be [adopted](super::Broker::adopt) before an
     /// outcome is sent again.

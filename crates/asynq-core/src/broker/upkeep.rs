@@ -40,9 +40,9 @@ pub struct ExpiredTask {
 pub struct Expired {
     /// Tasks to recover.
     pub tasks: Vec<ExpiredTask>,
-    /// Undecodable ones, quarantined in passing.
+    /// Tasks that do not decode, which were quarantined.
     pub poisoned: Vec<Poison>,
-    /// `true` if there are more behind those that were looked at.
+    /// `true` if there are more tasks behind the checked ones.
     pub more: bool,
     /// The place to continue from.
     pub next: ExpiredPlace,
@@ -86,7 +86,7 @@ pub struct Forwarded {
     pub more: bool,
     /// Due time of the next task of the queue: to the millisecond within this second, otherwise to the second.
     pub next_due: Option<DateTime<Utc>>,
-    /// Ids that lay in the way and were put aside.
+    /// Ids without a usable task, which were quarantined or dropped.
     pub poisoned: Vec<Poison>,
     /// Tasks that cannot join their group because its key holds another type. They are due again after [`PUT_OFF`].
     pub put_off: Vec<TaskId>,

@@ -1,4 +1,4 @@
-//! Jumps of the time by which leases are judged.
+//! Jumps of the time that decides about leases.
 
 use std::time::Duration;
 

@@ -110,7 +110,7 @@ impl ClientConfig {
     }
 }
 
-/// A [`ClientConfig`] that was found good. What the runtime works with.
+/// A checked [`ClientConfig`], with which the runtime works.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each field is the setting of the same name of ClientConfig")]
 pub struct ClientSettings {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::options::MAX_MESSAGE_BYTES;
 
-/// The most tasks one server runs at once. Our limit.
+/// Largest number of tasks that one server runs at once. Our limit.
 pub const MAX_CONCURRENCY: usize = 1_000_000;
 /// The highest priority of a queue. Our limit.
 pub const MAX_PRIORITY: i32 = 1_000_000;

@@ -1,4 +1,4 @@
-//! The settings that a server works with, made of those that a user gave.
+//! The checked settings with which a server works.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ use crate::{
     shared_state::States,
 };
 
-/// The longest wait between two looks at the groups, where none is set.
+/// The longest pause between two checks of the groups, if none is set.
 const GROUP_CHECK_INTERVAL: Duration = Duration::from_secs(7);
 
-/// A [`ServerConfig`] that was found good. What the runtime works with.
+/// A checked [`ServerConfig`], with which the runtime works.
 #[derive(Clone)]
 #[allow(missing_docs, reason = "each field is the setting of the same name of ServerConfig")]
 pub struct Settings {

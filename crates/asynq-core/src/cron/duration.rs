@@ -2,11 +2,11 @@
 
 use super::DurationFault;
 
-/// The largest sum of nanoseconds that counts as one, before the sign is looked at.
+/// The largest sum of nanoseconds that counts as one, before the sign is applied.
 const LIMIT: u64 = 1 << 63;
 
-/// Nanoseconds. The arithmetic is Go's to the bit, with its one flaw: two parts of exactly 2^63 ns each
-/// add up to nothing.
+/// Nanoseconds. The arithmetic is exactly Go's, including its one flaw: two parts of exactly 2^63 ns each add up to
+/// zero.
 pub(crate) fn parse(text: &str) -> Result<i64, DurationFault> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -85,7 +85,7 @@ fn unit(name: &str) -> Option<u64> {
     })
 }
 
-/// The nanoseconds behind the point. Decimals beyond what 63 bits hold are dropped.
+/// Returns the nanoseconds behind the point. Decimals beyond 63 bits are dropped.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

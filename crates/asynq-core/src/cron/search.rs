@@ -1,8 +1,8 @@
 //! The search for the next time, on the calendar of a zone.
 //!
-//! It walks as Go's does: month by month, then day by day, hour by hour, minute by minute, and from the top
-//! again whenever a unit has run over. The steps look at the same instants as Go's, since around a change of
-//! the clocks it is these that decide what is found, and what is missed.
+//! The search takes the same steps as Go's: month by month, then day by day, hour by hour and minute by minute. It
+//! starts again at the months whenever a unit overflows. The steps visit the same instants as Go's, because around a
+//! change of the clocks they decide which times are found and which are missed.
 
 use chrono::{
     DateTime, Datelike as _, Days, FixedOffset, Months, NaiveDateTime, NaiveTime, Offset as _, TimeZone, Timelike as _,
@@ -17,10 +17,10 @@ const DAY: i64 = 24 * HOUR;
 /// Number of years that a search covers after the year of its start.
 const YEARS: i32 = 5;
 
-/// The first time after `after` (Unix seconds) that the fields match in the zone.
+/// Returns the first time after `after` (Unix seconds) at which the fields match in the zone.
 ///
-/// `None` if there is none up to the end of the fifth year after this one, or before the end of the
-/// calendar that chrono has.
+/// `None` if there is no such time until the end of the fifth year after this one, or until the end of chrono's
+/// calendar.
 pub(super) fn next<Z: TimeZone>(fields: &Fields, zone: &Z, mut after: i64) -> Option<i64> {
     if fields.never() {
         return None;
@@ -37,8 +37,8 @@ pub(super) fn next<Z: TimeZone>(fields: &Fields, zone: &Z, mut after: i64) -> Op
         if found > after {
             return Some(found);
         }
-        // In repeated hours the way led back into the first pass, and to a match there. Go takes it, although it
-        // is over.
+        // In repeated hours the search went back into the first pass, and to a match in it. Go accepts this match,
+        // although its time is over.
         walk.at = start;
         if walk.by_minutes(DAY)? {
             return Some(walk.at.unix);
@@ -47,7 +47,7 @@ pub(super) fn next<Z: TimeZone>(fields: &Fields, zone: &Z, mut after: i64) -> Op
     }
 }
 
-/// An instant, and what the clocks of the zone show.
+/// An instant, and the reading of the zone's clocks at it.
 #[derive(Clone, Copy)]
 struct Moment {
     unix: i64,
@@ -61,8 +61,8 @@ impl Moment {
         Some(Self { unix, local })
     }
 
-    /// Returns what Go's `time.Date` makes of a reading of the clocks. Skipped readings come out before or after
-    /// the gap, repeated ones as the first or the second pass: mostly by the sign of the offset.
+    /// Returns the result of Go's `time.Date` for a reading of the clocks. A skipped reading becomes a time before or
+    /// after the gap, and a repeated one the first or the second pass. Mostly the sign of the offset decides.
     fn of_local<Z: TimeZone>(zone: &Z, local: NaiveDateTime) -> Option<Self> {
         let guess = local.checked_sub_offset(offset(zone, &local))?;
         let utc = local.checked_sub_offset(offset(zone, &guess))?;
@@ -78,7 +78,7 @@ struct Walk<'a, Z> {
     fields: &'a Fields,
     zone: &'a Z,
     at: Moment,
-    /// `true` once the search has left its start, so that all smaller units stand at their beginning.
+    /// `true` once the search has left its start, so that all smaller units are at their beginning.
     snapped: bool,
 }
 
@@ -94,7 +94,7 @@ impl<Z: TimeZone> Walk<'_, Z> {
         None
     }
 
-    /// Moves on to the first match, by looking at each minute of so many seconds. `Some(false)`: there is none.
+    /// Moves to the first match, and checks each minute of this number of seconds. `Some(false)` if none matches.
     fn by_minutes(&mut self, seconds: i64) -> Option<bool> {
         let end = self.at.unix.checked_add(seconds)?;
         while self.at.unix < end {
@@ -110,14 +110,14 @@ impl<Z: TimeZone> Walk<'_, Z> {
     }
 }
 
-/// Each method goes on to where its unit matches. `Some(false)`: it ran over, larger units are to be looked
-/// at again; `None`: the calendar is at its end.
+/// Each method moves to the next match of its unit. `Some(false)` means that the unit overflowed, so larger units
+/// must be checked again. `None` means the end of the calendar.
 impl<Z: TimeZone> Walk<'_, Z> {
     fn month(&mut self) -> Option<bool> {
         while !self.fields.month(self.at.local.month()) {
             self.snap(|local| local.date().with_day(1)?.and_hms_opt(0, 0, 0))?;
-            // A day that the next month has not is counted on into the month after it. It is not the first if
-            // midnight of the first was skipped.
+            // A day that does not exist in the next month is counted on into the month after it. It is not the first
+            // of a month if midnight of the first was skipped.
             let (date, time) = (self.at.local.date(), self.at.local.time());
             let first = date.with_day(1)?.checked_add_months(Months::new(1))?;
             let date = first.checked_add_days(Days::new(date.day0().into()))?;
@@ -140,8 +140,8 @@ impl<Z: TimeZone> Walk<'_, Z> {
         Some(true)
     }
 
-    /// The same time of the next day, moved by whole hours to an hour of 0 unless it is one. Where midnight is
-    /// skipped, that leads east of Greenwich to late the day before, so that Go misses this day.
+    /// Returns the same time of the next day, moved by whole hours to hour 0 if it has another hour. East of
+    /// Greenwich, a skipped midnight leads to a late hour of the day before, so that Go misses this day.
     fn next_day(&mut self) -> Option<()> {
         let before = self.at;
         for days in 1.. {
@@ -154,7 +154,8 @@ impl<Z: TimeZone> Walk<'_, Z> {
             if self.at.unix > before.unix {
                 break;
             }
-            // A whole day was skipped and the step leads nowhere, for ever in Go: it is the day after that.
+            // A whole day was skipped, and the step leads nowhere (in Go without end). The result is the day after
+            // the skipped one.
         }
         Some(())
     }
@@ -174,7 +175,7 @@ impl<Z: TimeZone> Walk<'_, Z> {
         while !self.fields.minute(self.at.local.minute()) {
             if !self.snapped {
                 self.snapped = true;
-                // Of the world's minute, not the zone's: they differ where an offset has seconds.
+                // The seconds of the UTC minute, not of the zone's minute. They differ if an offset has seconds.
                 self.skip(-self.at.unix.rem_euclid(MINUTE))?;
             }
             self.skip(MINUTE)?;
@@ -194,7 +195,7 @@ impl<Z: TimeZone> Walk<'_, Z> {
         Some(!over)
     }
 
-    /// Back to the beginning of a unit, once in a search.
+    /// Goes back to the beginning of a unit, once in a search.
     fn snap(&mut self, beginning: impl FnOnce(NaiveDateTime) -> Option<NaiveDateTime>) -> Option<()> {
         if !self.snapped {
             self.snapped = true;
@@ -203,7 +204,7 @@ impl<Z: TimeZone> Walk<'_, Z> {
         Some(())
     }
 
-    /// Moves on, or back, by so many seconds.
+    /// Moves forward or back by this number of seconds.
     fn skip(&mut self, seconds: i64) -> Option<()> {
         self.at = Moment::of_unix(self.zone, self.at.unix.checked_add(seconds)?)?;
         Some(())

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-/// An error of the user's own.
+/// An error of the application.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The fate of a task whose handler returned an error.
@@ -55,7 +55,7 @@ impl Directed {
         }
     }
 
-    /// Returns what becomes of the task.
+    /// Returns the fate of the task.
     #[must_use]
     pub fn directive(&self) -> Directive {
         self.directive

@@ -34,7 +34,7 @@ pub enum BrokerError {
     /// The storage is still loading or otherwise busy. Nothing took effect.
     #[error("storage is busy: {reason}")]
     Busy {
-        /// The storage's own word for it.
+        /// The text of the storage.
         reason: String,
     },
     /// The storage refused for good: credentials, permissions, a wrong command.
@@ -57,7 +57,7 @@ pub enum BrokerError {
         /// The cause, where there is one.
         source: Option<BoxError>,
     },
-    /// No queue of that name is known.
+    /// No queue of this name is known.
     #[error("queue {queue:?} does not exist")]
     QueueNotFound {
         /// The name.
@@ -138,9 +138,9 @@ pub enum BrokerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Try again later: the storage is away or busy.
+    /// Try again later: the storage is unreachable or busy.
     Transient,
-    /// The operation may have taken effect: find out before repeating it.
+    /// The operation may have taken effect. Check this before you repeat it.
     Ambiguous,
     /// Trying again gives the same answer.
     Permanent,
@@ -204,7 +204,7 @@ impl BrokerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoisonKind {
-    /// An id stood in a container and had no hash.
+    /// An id was in a container and had no hash.
     #[error("the id has no task hash")]
     NoHash,
     /// The hash has no `msg` field.
@@ -273,7 +273,7 @@ pub enum SettleError {
     /// return this error.
     #[error("the task has no lease")]
     NoLease,
-    /// The storage failed; offer it again.
+    /// The storage failed. Send the write again.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }

@@ -33,7 +33,7 @@ pub fn shown(error: &(dyn std::error::Error + 'static)) -> String {
     })
 }
 
-/// A text that a user's code makes, or a word that it cannot be had.
+/// Returns a text that application code makes, or a placeholder if the code panics.
 pub fn trusting(text: impl FnOnce() -> String) -> String {
     match std::panic::catch_unwind(AssertUnwindSafe(text)) {
         Ok(text) => text,
