@@ -37,7 +37,7 @@ impl Fuse {
     }
 
     /// # Panics
-    /// If an error was requested.
+    /// If a panic was requested.
     fn check(&self) -> Result<(), ActorProcessingErr> {
         // Almost always there is no request, and the read is cheap.
         if self.0.load(Ordering::Relaxed) == 0 {
