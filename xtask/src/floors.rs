@@ -78,7 +78,7 @@ const APPS: u8 = 4;
 const SIDEWAYS: &[(&str, &str)] = &[(FACADE, "asynq-macros"), ("asynq-cli", "asynq-web")];
 
 /// Crates that are not part of the product: they may know all, and none may know them.
-const TOOLS: &[&str] = &["asynq-interop", "asynq-tests", "shop", "xtask"];
+const TOOLS: &[&str] = &["asynq-bench", "asynq-interop", "asynq-tests", "shop", "xtask"];
 
 /// The crates and who depends on whom, by name.
 struct House {

@@ -49,9 +49,10 @@ enum Command {
     },
     /// Run every check that is not a test: format, clippy, docs, floors and so on
     Lint,
-    /// Run the benchmarks
+    /// Measure beside peers and the bare scripts; `--help` shows the options, and `--micro` runs criterion's benchmarks
+    #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments for criterion: a part of a benchmark's name, `--quick` and so on
+        /// Arguments for the program that measures, or behind `--micro` for criterion: a part of a name, `--quick` and so on
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
