@@ -18,6 +18,8 @@ use uuid::Uuid;
 use crate::contestant::{Params, ready, say, until_stopped};
 
 const QUEUE: &str = "default";
+/// Bytes of an id, which is a UUID.
+const ID: usize = 36;
 /// Seconds that a lease lasts.
 const LEASE: u64 = 30;
 /// Bytes of messages that one call takes at most.
@@ -49,7 +51,7 @@ fn load(connection: &mut Connection, name: &str) -> Result<String> {
 
 /// The names of the parts of a script, from a line such as `ENQUEUE = "enqueue" ["container" "create"];`.
 fn includes<'r>(registered: &'r str, name: &str) -> Result<Vec<&'r str>> {
-    let start = format!("= \"{name}\" [");
+    let start = format!("= \"{name}\"");
     let (_, rest) = registered
         .split_once(&start)
         .with_context(|| format!("{name} is no script"))?;
@@ -106,11 +108,7 @@ fn enqueue(mut connection: Connection, params: &Params) -> Result<()> {
             let count = left.min(batch);
             let now = now();
             let mut cmd = redis::cmd("EVALSHA");
-            cmd.arg(&hash)
-                .arg(3)
-                .arg(key("pending"))
-                .arg(key("scheduled"))
-                .arg(key("groups"));
+            cmd.arg(&hash).arg(1).arg(key("pending"));
             cmd.arg(key(""))
                 .arg((now / 1_000_000_000) as u64)
                 .arg(now as u64)
@@ -256,10 +254,14 @@ fn read(answer: Value) -> Result<(String, Vec<Vec<u8>>)> {
     let codes = redis::from_redis_value(items.next().context("codes")?)?;
     let count: usize = redis::from_redis_value(items.nth(2).context("a count")?)?;
     let mut ids = Vec::with_capacity(count);
-    for _ in 0..count {
-        ids.push(redis::from_redis_value(items.next().context("an id")?)?);
-        items.next().context("a message")?;
+    for item in items.take(2 * count) {
+        let item: Vec<u8> = redis::from_redis_value(item)?;
+        // The other half are messages, which are longer.
+        if item.len() == ID {
+            ids.push(item);
+        }
     }
+    ensure!(ids.len() == count, "{} ids of {count} tasks", ids.len());
     Ok((codes, ids))
 }
 
@@ -275,12 +277,12 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_script_are_read() {
-        let registered = "    ENQUEUE = \"enqueue\" [\"container\" \"exact\" \"create\"];\n    CLAIM = \"claim\" [];\n";
+        let registered = "    ENQUEUE = \"enqueue\" [\"container\" \"exact\" \"create\"];\n    CLAIM = \"claim\"\n        [\"chunks\"];\n";
         assert_eq!(
             includes(registered, "enqueue").unwrap(),
             ["container", "exact", "create"]
         );
-        assert_eq!(includes(registered, "claim").unwrap(), [""; 0]);
+        assert_eq!(includes(registered, "claim").unwrap(), ["chunks"]);
         includes(registered, "none").unwrap_err();
     }
 

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Time for its end.
 const END: Duration = Duration::from_secs(20);
 
-/// How a contestant is called: the program and the words in front of the work.
+/// The call of a contestant: the program and the words in front of the work.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,

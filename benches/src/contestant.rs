@@ -27,11 +27,11 @@ pub(crate) struct Params {
     pub(crate) payload: usize,
     /// Queues and their weights.
     pub(crate) queues: Vec<(String, i32)>,
-    /// What a handler does.
+    /// The work of a handler.
     pub(crate) handler: HandlerKind,
     /// Probes in a second.
     pub(crate) rate: u64,
-    /// How long probes are sent.
+    /// Seconds for which probes are sent.
     pub(crate) seconds: f64,
     /// Other tasks in a second, while probes are sent.
     pub(crate) load: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Params {
     pub(crate) in_flight: usize,
 }
 
-/// What a handler does with a task.
+/// The work of a handler with a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HandlerKind {

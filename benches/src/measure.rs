@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use asynq_testing::{redis::RedisServer, resp::Resp};
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
 use crate::{
     child::{Contest, Program},
@@ -46,12 +46,12 @@ pub(crate) struct Sample {
     pub(crate) client_cpu: f64,
     pub(crate) client_user: f64,
     pub(crate) redis_cpu: f64,
-    /// Scripts called, and commands run, those of scripts included.
+    /// Scripts called, and commands run, those of scripts included; of idle workers only their own.
     pub(crate) scripts: u64,
     pub(crate) commands: u64,
     /// Largest memory of the contestant.
     pub(crate) peak_kb: u64,
-    /// What the contestant measured itself: quantiles of delays in microseconds.
+    /// Measurements of the contestant itself: quantiles of delays in microseconds.
     pub(crate) delays: BTreeMap<String, i64>,
 }
 
@@ -76,7 +76,7 @@ impl Programs {
     }
 }
 
-/// What is known from measurements before.
+/// Figures of measurements before.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Known {
     /// Tasks in a call of ours in the same row, for the bare scripts.
@@ -107,7 +107,7 @@ impl Sample {
     }
 }
 
-/// What the processes and Redis have used at a moment.
+/// CPU time that the processes had used at a moment.
 struct Look {
     at: Instant,
     client: Cpu,
@@ -151,6 +151,7 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
     redis.ok(&["CONFIG", "RESETSTAT"]).await;
     let mut sample = Sample::default();
     let (mut before, after);
+    let mut told = None;
     match row.work {
         Work::Enqueue => {
             before = Look::at(client_pid, redis_pid)?;
@@ -186,13 +187,15 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
         Work::Idle => {
             contest.go().await?;
             sleep(QUIET).await;
-            redis.ok(&["CONFIG", "RESETSTAT"]).await;
+            let mut monitor = server.client().await;
+            monitor.ok(&["MONITOR"]).await;
             before = Look::at(client_pid, redis_pid)?;
-            sleep(Duration::from_secs_f64(params.seconds)).await;
+            told = Some(commands_told(&mut monitor, Duration::from_secs_f64(params.seconds)).await);
             after = Look::at(client_pid, redis_pid)?;
         }
     }
     statistics(&mut redis, &mut sample).await;
+    sample.commands = told.unwrap_or(sample.commands);
     sample.peak_kb = peak_memory_kb(client_pid)?;
     contest.stop().await;
     let (client, server) = (after.client.since(before.client), after.redis.since(before.redis));
@@ -232,7 +235,7 @@ fn params(row: &Row, contestant: Contestant, known: Known) -> Params {
     params
 }
 
-/// How many tasks the bare scripts have in a call, and how many calls they have under way: as many tasks in a call as
+/// The number of tasks in a call of the bare scripts, and of calls under way: as many tasks in a call as
 /// ours had, and no more tasks under way than the slots or callers are.
 fn calls(slots: usize, bulk: usize, ours: Option<f64>) -> (usize, usize) {
     if bulk > 0 {
@@ -292,6 +295,16 @@ async fn settled(redis: &mut Resp, layout: Layout, queues: &[String], params: &P
         }
         sleep(LOOK).await;
     }
+}
+
+/// Counts the commands of clients that a connection with MONITOR is told of, without those of scripts.
+async fn commands_told(monitor: &mut Resp, within: Duration) -> u64 {
+    let end = tokio::time::Instant::now() + within;
+    let mut count = 0;
+    while let Ok(Ok(line)) = timeout_at(end, monitor.reply()).await {
+        count += u64::from(!line.text().contains(" lua] "));
+    }
+    count
 }
 
 /// Calls of scripts and commands since the statistics were reset.

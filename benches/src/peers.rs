@@ -1,4 +1,4 @@
-//! Other task queues: how each is built, and what is compared with it.
+//! Other task queues, and the builds of their programs.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ impl Peer {
         }
     }
 
-    /// Where its tasks are in Redis.
+    /// The layout of its tasks in Redis.
     pub(crate) fn layout(self) -> Layout {
         match self {
             Self::Go => Layout::Asynq,

@@ -1,4 +1,4 @@
-//! What is measured: the rows of the tables.
+//! The plan: rows of the tables, each a piece of work.
 
 use crate::{
     contestant::{HandlerKind, Params},
@@ -311,7 +311,8 @@ fn delays(rows: &mut Vec<Row>, quick: bool) {
         .concurrency(1000)
         .by(&no_bare)
         .most(2);
-    idle.params.seconds = if quick { 4.0 } else { 10.0 };
+    // Whole periods of what happens every 5 s.
+    idle.params.seconds = if quick { 5.0 } else { 15.0 };
     rows.push(idle);
 }
 

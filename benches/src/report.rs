@@ -41,7 +41,7 @@ pub(crate) struct Results {
     pub(crate) lines: Vec<Line>,
 }
 
-/// What one contestant did in one row.
+/// The measurements of one contestant in one row.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) row: String,
@@ -50,7 +50,7 @@ pub(crate) struct Line {
     pub(crate) work: String,
     pub(crate) contestant: String,
     pub(crate) samples: Vec<Sample>,
-    /// Why measurements failed.
+    /// Reasons of measurements that failed.
     pub(crate) failures: Vec<String>,
 }
 
@@ -209,8 +209,7 @@ fn idle(line: &Line) -> Vec<String> {
         median(line.samples.iter().map(figure)).map_or_else(String::new, |figure| rounded(figure, digits))
     };
     vec![
-        // Without the questions for the statistics themselves.
-        of(|sample| sample.commands.saturating_sub(2) as f64 / sample.seconds, 2),
+        of(|sample| sample.commands as f64 / sample.seconds, 2),
         of(|sample| sample.client_cpu * 1000.0 / sample.seconds, 2),
         of(|sample| sample.redis_cpu * 1000.0 / sample.seconds, 2),
         of(|sample| sample.peak_kb as f64 / 1024.0, 1),
