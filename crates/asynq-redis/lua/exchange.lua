@@ -7,10 +7,10 @@
 --       7 token of this take, 8 lease of this take in s,
 --       9 by how much the clock of this server may differ from 2 in s ('' it does not count),
 --       10 number of fences, then for each: token, highest lease written in s, number of ids,
---          then the ids of tasks that are done and have no lock
+--          then the ids of tasks that are done and have no lock, each once
 --       then, if there are other outcomes, what include/settle.lua calls more; an item's fence is the number of one, from 1
 -- returns {codes, 1 if pending had fewer than were wanted (or is paused) else 0, note on counters,
---       number of tasks taken, then for each, in starting order: id, msg
+--       number of tasks taken, then their ids in starting order, then their messages
 --       then, if there is something in one of them: put aside: id, kind ...,
 --       '' or, if nothing was taken since the clocks differ, the time here: seconds, microseconds,
 --       deadlines that are no whole seconds: number of the task among those taken from 1, ms ...}
@@ -23,7 +23,8 @@
 -- could be looked at, nothing is taken. A lease by a wrong clock, as after a suspend of the caller's
 -- host, would have ended before it began, or keep a dead owner's task for too long.
 
-local ARGV, prefix, pending = ARGV, ARGV[1], KEYS[1]
+-- What exchange_plain.lua has left.
+local ARGV = ARGV
 local want = tonumber(ARGV[5])
 
 -- The items, and where in ARGV the fence of each stands.
@@ -60,8 +61,15 @@ if want > 0 then
   end
 end
 
-local codes, later, note = '', false, ''
-if #ids > 0 then
+if uncounted then
+  local ends = {}
+  for i = 1, uncounted do
+    ends[i] = false
+  end
+  note = count(prefix, ARGV[4], ends, ARGV[3])
+elseif not codes and #ids == 0 then
+  codes = ''
+elseif not codes then
   codes, later, note = settle(ids, kinds, at, more, function(i, take, score)
     local of = fence[i]
     return take == ARGV[of] and (not score or score <= tonumber(ARGV[of + 1]))
@@ -89,8 +97,7 @@ end
 
 -- From the tail. Ids without a usable task make room for others, up to a bound.
 local most, bytes, full, looked_at, missing, exhausted = tonumber(ARGV[6]), 0, false, 0, want, false
-local reply = { codes, 0, note, 0 }
-local ready, keys, leases, aside, deadlines = {}, {}, {}, {}, {}
+local ready, msgs, keys, leases, aside, deadlines = {}, {}, {}, {}, {}, {}
 while true do
   local looked = 0
   for i = #waiting, 1, -1 do
@@ -105,8 +112,7 @@ while true do
         break
       end
       local n = #ready + 1
-      ready[n], keys[n] = id, key
-      reply[2 * n + 3], reply[2 * n + 4] = id, msg
+      ready[n], msgs[n], keys[n] = id, msg, key
       leases[2 * n - 1], leases[2 * n] = ARGV[8], id
       if task[2] then
         deadlines[#deadlines + 1] = n
@@ -151,7 +157,10 @@ if n > 0 then
     call('ZREM', prefix .. 'lease', long)
   end
 end
-reply[2], reply[4] = exhausted and 1 or 0, n
+local reply = { codes, exhausted and 1 or 0, note, n, unpack(ready) }
+for i = 1, n do
+  reply[n + 4 + i] = msgs[i]
+end
 if #aside + #deadlines > 0 then
   reply[2 * n + 5], reply[2 * n + 6], reply[2 * n + 7] = aside, '', deadlines
 end

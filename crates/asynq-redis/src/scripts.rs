@@ -28,11 +28,12 @@ macro_rules! scripts {
 
 scripts! {
     /// New tasks.
-    ENQUEUE = "enqueue" ["container" "exact" "create"];
+    ENQUEUE = "enqueue" ["enqueue_plain" "container" "exact" "create"];
     /// The task of a tick.
     ENQUEUE_TICK = "enqueue_tick" ["container" "exact" "lock" "create"];
     /// Outcomes, then a take.
-    EXCHANGE = "exchange" ["container" "chunks" "lock" "aside" "archive" "count" "exact" "active" "settle"];
+    EXCHANGE = "exchange"
+        ["chunks" "active" "exchange_plain" "container" "lock" "aside" "archive" "count" "exact" "settle"];
     /// Outcomes in the stead of dead owners.
     RECOVER = "recover" ["container" "chunks" "lock" "archive" "count" "exact" "active" "settle"];
     /// One task whose message cannot be decoded.

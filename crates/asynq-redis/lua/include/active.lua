@@ -1,4 +1,6 @@
--- include: ids out of the list of active tasks. Needs container.lua, chunks.lua.
+-- include: ids out of the list of active tasks. Needs chunks.lua.
+
+local call, try = redis.call, redis.pcall
 
 -- A list of so many entries is looked at as a whole, and so many are passed by the searches of one call before the
 -- rest is left to the next one (rules.md#bounded-calls): a millisecond or two of Redis each.
@@ -6,17 +8,18 @@ local MOST_TOGETHER, MOST_PASSED = 10000, 100000
 
 -- Takes ids out of `active`, each once. `wanted` has the place in `codes` of each of the `n` ids; those that stood
 -- there get the code 1, others 0, and + what was not looked at. Returns the ids that were taken out and whether there
--- is a +; or nil if `active` is no list, and nothing was written.
+-- is a +; or nil if `active` is no list, and nothing was written. `looked` may have the entries at the tail, so many as
+-- are looked at first, as LRANGE told them.
 --
 -- An LREM for each would be a call for each, and pass all entries before its own. Tasks that ended are mostly among
 -- the oldest, at the tail; where old long ones fill it, among the newest. So both ends are looked at first, and
 -- cut off with what is kept pushed back, or marked and removed together.
-local function take_out(active, wanted, n, ids, codes)
+local function take_out(active, wanted, n, ids, codes, looked)
   local out, passed, whole = {}, 0, false
 
   -- Takes out what is wanted among the `size` entries at an end. Returns nil if `active` is no list.
-  local function at_end(tail, size)
-    local span = try('LRANGE', active, tail and -size or 0, tail and -1 or size - 1)
+  local function at_end(tail, size, known)
+    local span = known or try('LRANGE', active, tail and -size or 0, tail and -1 or size - 1)
     if span.err then
       return nil
     end
@@ -66,7 +69,7 @@ local function take_out(active, wanted, n, ids, codes)
   end
 
   local size = n + math.min(n, 8)
-  if not at_end(true, size) then
+  if not at_end(true, size, looked) then
     return nil
   end
   if #out < n and not whole then

@@ -128,35 +128,3 @@ local function create(first, n, misfits)
   end
   return table.concat(codes), pos
 end
-
--- Creates `n` tasks from ARGV[first] to the last one, if all go to pending and have neither lock nor conflict, as most
--- do: they are tested and pushed together. Returns the codes, or nil if they are not such tasks and nothing was written, or the
--- error of Redis that refused the first write.
-local function create_pending(first, n)
-  if #ARGV ~= first - 1 + 3 * n then
-    return nil
-  end
-  local prefix, ids, keys, seen = ARGV[1], {}, {}, {}
-  for i = 1, n do
-    local pos = first + 3 * (i - 1)
-    local id = ARGV[pos]
-    if #ARGV[pos + 1] ~= 17 or seen[id] then
-      return nil
-    end
-    seen[id], ids[i], keys[i] = true, id, prefix .. 't:' .. id
-  end
-  if n == 0 or call('EXISTS', unpack(keys)) > 0 then
-    return nil
-  end
-  local length = try('LPUSH', KEYS[1], unpack(ids))
-  if type(length) == 'table' then
-    return string.sub(length.err, 1, 9) == 'WRONGTYPE' and string.rep('w', n) or length
-  end
-  for i = 1, n do
-    local pos = first + 3 * (i - 1)
-    call(
-      'HSET', keys[i], 'msg', ARGV[pos + 2], 'state', 'pending', 'pending_since', ARGV[3], 'x:enq', create_token(pos)
-    )
-  end
-  return string.rep('1', n)
-end

@@ -1,6 +1,6 @@
 //! New tasks.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use asynq_core::{
     TaskState,
@@ -92,7 +92,12 @@ async fn create(
         .int(unix_nanos(now));
     args.push_count(sent.len());
     args.append(rendered);
-    let keys = keys_of(queue, &["pending", "scheduled", "groups"]);
+    let places: &[_] = if are_plain(sent.iter().map(|index| &*batch[*index])) {
+        &["pending"]
+    } else {
+        &["pending", "scheduled", "groups"]
+    };
+    let keys = keys_of(queue, places);
     let answer = core.link.eval_apart(&scripts::ENQUEUE, keys, args.done()).await;
     let mut results = refused;
     match answer.and_then(|value| codes(OPERATION, value, sent.len())) {
@@ -108,6 +113,19 @@ async fn create(
         }
     }
     results
+}
+
+/// Returns whether all of these are what `include/enqueue_plain.lua` takes: pending, with ids that differ, and with
+/// neither a lock nor a deadline in ms.
+fn are_plain<'r>(mut requests: impl ExactSizeIterator<Item = &'r EnqueueRequest>) -> bool {
+    let several = requests.len() > 1;
+    let mut seen = HashSet::with_capacity(if several { requests.len() } else { 0 });
+    requests.all(|request| {
+        matches!(request.placement, Placement::Pending)
+            && request.unique_ttl.is_none()
+            && request.deadline.and_then(exact_millis).is_none()
+            && (!several || seen.insert(request.message.id.as_str()))
+    })
 }
 
 /// Adds an item as `include/create.lua` takes it.

@@ -185,7 +185,7 @@ fn render(
     let now = core.now();
     let is_plain = |index: &usize| settle::is_plain(queue, &settle[*index].message, &settle[*index].outcome);
     // Of two outcomes for one task the first counts, so then all keep their order.
-    let apart = items.iter().all(is_plain) || !has_twice(items.iter().map(|index| &settle[*index].lease.id));
+    let apart = items.len() < 2 || !has_twice(items.iter().map(|index| &settle[*index].lease.id));
     let mut fences: Vec<Fenced<'_>> = Vec::new();
     let mut others = Args::default();
     let mut order = Vec::with_capacity(items.len());
@@ -243,9 +243,9 @@ fn render(
     (keys_of(queue, &["pending"]), args.done(), answers)
 }
 
-fn has_twice<'i>(ids: impl Iterator<Item = &'i TaskId>) -> bool {
-    let mut seen = HashSet::new();
-    !ids.into_iter().all(|id| seen.insert(id))
+fn has_twice<'i>(mut ids: impl ExactSizeIterator<Item = &'i TaskId>) -> bool {
+    let mut seen = HashSet::with_capacity(ids.len());
+    !ids.all(|id| seen.insert(id))
 }
 
 /// A task as it was taken: its id, its message, and its deadline in ms where that is no whole second.
@@ -271,7 +271,10 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
     let count = usize::try_from(count).unwrap_or(0).min(reply.len());
     let mut taken = Vec::with_capacity(count);
     for _ in 0..count {
-        taken.push((reply.bytes()?, reply.bytes()?, None));
+        taken.push((reply.bytes()?, Vec::new(), None));
+    }
+    for task in &mut taken {
+        task.1 = reply.bytes()?;
     }
     let (mut aside, mut time) = (Vec::new(), None);
     if !reply.is_empty() {

@@ -78,6 +78,47 @@ async fn outcomes_at_either_end_of_a_long_active_list_need_one_call() {
     }
 }
 
+/// A thousand tasks under way that end in any order: each call ends 200 of them and takes as many.
+#[tokio::test]
+async fn a_full_exchange_among_many_active_tasks_takes_in_the_same_call() {
+    let mut bench = Bench::start().await;
+    for names in numbered("id", 2000).chunks(500) {
+        enqueue_all(&bench, names).await;
+    }
+    let mut running = Vec::new();
+    while running.len() < 1000 {
+        running.extend(bench.take(200).await);
+    }
+    let before = scripts_run(&mut bench).await;
+    for round in 0..5_usize {
+        // Every fifth one, then every fourth one of those that are left.
+        let mut ended = Vec::new();
+        running = running
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, task)| {
+                let ends = at % 5 == round % 5;
+                if ends {
+                    ended.push(task)
+                } else {
+                    return Some(task);
+                }
+                None
+            })
+            .collect();
+        ended.reverse();
+        let outcomes: Vec<_> = ended.iter().map(|task| settlement(task, DONE)).collect();
+        assert_eq!(outcomes.len(), 200);
+        let answer = bench.exchange(outcomes, 200).await;
+        assert!(answer.settled.iter().all(Result::is_ok));
+        assert_eq!(answer.leased.len(), 200);
+        running.extend(answer.leased);
+    }
+    assert_eq!(scripts_run(&mut bench).await - before, 5);
+    assert_eq!(bench.raw_int(&["LLEN", &key("active")]).await, 1000);
+    assert_eq!(bench.raw_int(&["GET", &key("processed")]).await, 1000);
+}
+
 /// Puts `of` at the places of `list` that are a multiple of `every`, behind `front` strangers, and returns the strangers.
 async fn interleave(bench: &mut Bench, of: &[String], front: usize, every: usize, behind: usize) -> Vec<String> {
     let strangers = numbered("stranger", front + of.len() * (every - 1) + behind);
