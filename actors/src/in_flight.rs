@@ -3,5 +3,6 @@
 
 pub(crate) mod exchange;
 pub(crate) mod nudge;
+pub(crate) mod starter;
 pub(crate) mod table;
 pub(crate) mod wind_down;

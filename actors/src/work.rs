@@ -80,8 +80,11 @@ impl Work<'_> {
             nudge: self.exchange.nudge.clone(),
             client: Arc::clone(&self.client),
         };
+        let runner = Arc::new(runner);
+        // It lives as long as the spec of the processor does.
+        self.exchange.starter.is(&runner);
         let processor = ProcessorArgs {
-            runner: Arc::new(runner),
+            runner,
             exchange: self.exchange.clone(),
             tree: tree.clone(),
             path: format!("{PATH}/processor"),

@@ -21,6 +21,7 @@ use crate::{
     broker::BrokerHandle,
     in_flight::{
         nudge::Nudge,
+        starter::Starter,
         table::{Claim, Report, Table},
     },
     per_queue::health::{Ended, QueueHealth, RETRY, unless_late},
@@ -37,6 +38,7 @@ pub(crate) struct Exchange {
     pub(crate) roads: Arc<QueueHealth>,
     pub(crate) broker: BrokerHandle,
     pub(crate) nudge: Nudge,
+    pub(crate) starter: Starter,
 }
 
 /// An exchange on its way. It goes on when this is dropped.
@@ -116,6 +118,16 @@ impl Drop for Lost {
 }
 
 impl Exchange {
+    /// Starts what waits to be started, unless the end of service has begun.
+    fn start_ready(&self) {
+        if let Some(starter) = self.starter.get() {
+            let starts = self.table.start_ready();
+            if !starts.is_empty() {
+                starter.start_runs(starts);
+            }
+        }
+    }
+
     /// Sends one exchange with a queue: outcomes of its tasks, and the wish for more of them. Returns
     /// at once; the end is told to the table, then to the processor. Nothing is taken when fetching has
     /// been stopped meanwhile.
@@ -225,6 +237,7 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphore
         }
     });
     enter(&exchange.table, leased, &mut permits);
+    exchange.start_ready();
     let items = std::mem::take(&mut guard.items);
     let Some(mut lost) = lost else {
         exchange.table.settled(guard.call, &items, settled);
@@ -358,12 +371,17 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
-    use crate::{broker::Lending, in_flight::table::Counts};
+    use crate::{
+        broker::Lending,
+        in_flight::{
+            starter::StartRuns,
+            table::{Counts, Start},
+        },
+    };
 
     const SLOTS: usize = 4;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_is_about_to_begin_takes_nothing_once_fetching_is_stopped() {
+    async fn exchange_with_a_task() -> Exchange {
         let env = Env {
             clock: Clock::tokio(),
             entropy: Entropy::seeded(3),
@@ -373,12 +391,65 @@ mod tests {
         storage.enqueue(&[Arc::new(task)]).await.remove(0).unwrap();
         let lending = Lending::new();
         lending.lend(Some(storage));
-        let exchange = Exchange {
+        Exchange {
             table: Arc::new(Table::new(SLOTS, env.clock)),
             roads: Arc::new(QueueHealth::new(env.entropy)),
             broker: lending.handle(),
             nudge: Nudge::new(),
+            starter: Starter::default(),
+        }
+    }
+
+    #[derive(Default)]
+    struct Started(std::sync::Mutex<Vec<Start>>);
+
+    impl StartRuns for Started {
+        fn start_runs(self: Arc<Self>, starts: Vec<Start>) {
+            self.0.lock().unwrap().extend(starts);
+        }
+    }
+
+    /// There is no processor here.
+    #[tokio::test(start_paused = true)]
+    async fn what_an_answer_brings_is_started_by_the_call_itself() {
+        let exchange = exchange_with_a_task().await;
+        let started = Arc::new(Started::default());
+        exchange.starter.is(&started);
+        let table = &exchange.table;
+        let take = || exchange.spawn(&QueueName::default(), Claim::default(), 1, table.try_slots(1));
+        assert!(take().answered().await);
+        assert_eq!(started.0.lock().unwrap().len(), 1);
+        let counts = Counts {
+            running: 1,
+            ..Counts::default()
         };
+        assert_eq!((table.counts(), table.free_slots()), (counts, SLOTS - 1));
+    }
+
+    /// The call had been sent before the end of service began.
+    #[tokio::test(start_paused = true)]
+    async fn what_an_answer_brings_after_the_end_of_service_began_is_not_started() {
+        let exchange = exchange_with_a_task().await;
+        let started = Arc::new(Started::default());
+        exchange.starter.is(&started);
+        let table = &exchange.table;
+        let sent = exchange.spawn(&QueueName::default(), Claim::default(), 1, table.try_slots(1));
+        table.set_closing(true);
+        assert!(sent.answered().await);
+        assert!(started.0.lock().unwrap().is_empty());
+        let counts = |leased, ended| Counts {
+            leased,
+            ended,
+            ..Counts::default()
+        };
+        assert_eq!(table.counts(), counts(1, 0));
+        table.give_back_ready();
+        assert_eq!(table.counts(), counts(0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_about_to_begin_takes_nothing_once_fetching_is_stopped() {
+        let exchange = exchange_with_a_task().await;
         let table = &exchange.table;
         let take = |permits| exchange.spawn(&QueueName::default(), Claim::default(), 1, permits);
         // The processor has looked, and then comes a drain.

@@ -149,12 +149,13 @@ impl Table {
                 known.extend(lease.until);
                 continue;
             }
+            let valid = Validity::of_lease(lease.until, &self.clock, &read);
             let entry = Entry {
-                valid: Validity::of_lease(lease.until, &self.clock, &read),
+                cancel: Cancel::beside(&valid),
+                valid,
                 phase: Phase::Leased {
                     permit: permits.as_mut().and_then(|p| p.split(1)),
                 },
-                cancel: Cancel::default(),
                 order: state.order,
                 started_at: read.now,
                 deadline: read.now,
@@ -196,12 +197,16 @@ impl Table {
         }
     }
 
-    /// The tasks that wait to be started, now running. Those whose lease has ended meanwhile, as when
+    /// The tasks that wait to be started, now running; none once the end of service has begun, which gives them
+    /// back. Those whose lease has ended meanwhile, as when
     /// the answer to their take came late, are offered back: the fence decides whether they are still
     /// ours.
     pub(crate) fn start_ready(&self) -> Vec<Start> {
         let Reading { now, steady } = self.clock.read();
         let mut state = self.lock();
+        if self.is_closing() {
+            return Vec::new();
+        }
         let state = &mut *state;
         let mut starts = Vec::with_capacity(state.ready.len());
         let (mut waiting, mut late) = (VecDeque::new(), Vec::new());

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     broker::{Broker, BrokerArgs, Lending},
     client::{Client, ClientHandle},
-    in_flight::{exchange::Exchange, nudge::Nudge, table::Table},
+    in_flight::{exchange::Exchange, nudge::Nudge, starter::Starter, table::Table},
     maintenance::{
         self, Maintenance,
         aggregator::AggregatorRef,
@@ -282,6 +282,7 @@ impl AsynqSystemBuilder {
             roads: Arc::new(QueueHealth::new(env.entropy.clone())),
             broker: lending.handle(),
             nudge: Nudge::new(),
+            starter: Starter::default(),
         };
 
         let broker = BrokerArgs {

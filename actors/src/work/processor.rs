@@ -32,8 +32,11 @@ use crate::{
 
 use queues::Queues;
 
-/// A second exchange with a queue is worth its round trip from so many items on; fewer gather meanwhile.
-const WORTH_A_SECOND: usize = 32;
+/// A second exchange with a queue is worth its round trip from this part of all slots on, within
+/// [`WORTH_A_SECOND`]; fewer items gather meanwhile.
+const SECOND_OF_SLOTS: usize = 3;
+/// Bounds of the number of items from which on a second exchange with a queue is worth its round trip.
+const WORTH_A_SECOND: (usize, usize) = (4, MAX_BATCH as usize / 3);
 /// Time for which a queue that gave less than it was asked for is not asked on its own account.
 const EMPTY: Duration = Duration::from_millis(250);
 /// The longest pause before the next watch after wake-ups that brought nothing (rules.md#calm-wake-ups).
@@ -149,6 +152,8 @@ impl ProcessorState {
         ended.extend(self.queues.names().map(|queue| table.ended_of(queue)));
         let free = if table.is_fetching() { table.free_slots() } else { 0 };
         let free = u32::try_from(free).unwrap_or(u32::MAX).min(MAX_BATCH);
+        let (least, most) = WORTH_A_SECOND;
+        let worth_a_second = (self.args.runner.settings.concurrency / SECOND_OF_SLOTS).clamp(least, most);
         let is_well = |place: usize| ways[place].is_well();
         self.queues.promise(free, is_well, |place| ended[place] > 0);
         let mut calls = Vec::new();
@@ -159,7 +164,7 @@ impl ProcessorState {
             let (want, permits) = if way.is_well() {
                 let promised = self.queues.promised(place);
                 let worth = ended[place].max(promised as usize);
-                if worth == 0 || way.calls > 0 && worth < WORTH_A_SECOND {
+                if worth == 0 || way.calls > 0 && worth < worth_a_second {
                     continue;
                 }
                 let permits = table.try_slots(self.queues.keep(place));
@@ -304,7 +309,12 @@ impl Actor for Processor {
         state: &mut ProcessorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ProcessorMsg::Pump => state.args.exchange.nudge.take(),
+            ProcessorMsg::Pump => {
+                // What is about to end ends first, and goes out with the same call: else calls with few items and
+                // with many would take turns.
+                tokio::task::yield_now().await;
+                state.args.exchange.nudge.take();
+            }
             ProcessorMsg::Wake { generation, watched } => {
                 if generation != state.generation {
                     return Ok(());

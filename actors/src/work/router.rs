@@ -61,7 +61,8 @@ impl Router {
     /// Dropped, the handler is dropped at its await point; a handler actor is told.
     pub(crate) async fn run(&self, task: Task, context: &TaskContext) -> Handled {
         if let Some((_, actors)) = self.actors.find(task.get_type()) {
-            return actors.run(task, context).await;
+            // In a box, so that the runs of plain handlers are small.
+            return Box::pin(actors.run(task, context)).await;
         }
         let result = match &self.plain {
             Some(handler) => handler.0.process_task(task).await,

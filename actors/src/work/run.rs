@@ -6,6 +6,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, resume_unwind},
+    pin::Pin,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use asynq_core::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::OptionFuture};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
@@ -31,6 +32,7 @@ use crate::{
     broker::BrokerHandle,
     in_flight::{
         nudge::Nudge,
+        starter::StartRuns,
         table::{Cancel, CancelReason, End, Key, Start, Table, Validity},
     },
     work::{
@@ -91,6 +93,15 @@ impl Drop for Ending {
         let end = end.unwrap_or(End::Outcome(Outcome::Requeue));
         self.runner.table.finish(&self.key, &self.token, end);
         self.runner.nudge.nudge();
+    }
+}
+
+/// Drops a future in its place.
+struct Clear<'w, F>(Pin<&'w mut OptionFuture<F>>);
+
+impl<F> Drop for Clear<'_, F> {
+    fn drop(&mut self) {
+        self.0.set(None.into());
     }
 }
 
@@ -171,6 +182,12 @@ impl Results {
     /// Returns the lease as it is once the storage is there: it may have been extended in the meantime.
     fn lease(&self) -> Result<LeaseRef, SettleError> {
         self.table.lease_of(&self.key, &self.token).ok_or(SettleError::NotOurs)
+    }
+}
+
+impl StartRuns for Runner {
+    fn start_runs(self: Arc<Self>, starts: Vec<Start>) {
+        self.start(starts);
     }
 }
 
@@ -259,12 +276,15 @@ impl Runner {
         // Whatever the handler spawned sees that the run is over.
         let cancelled = cancel.reason();
         cancel.token.cancel();
+        // What is rare has a box, so that the future of each run is small.
         let end = match verdict {
             Verdict::Returned(Handled::Ended(Ok(()))) => End::Outcome(Outcome::Done { retain: true }),
-            Verdict::Returned(Handled::Ended(Err(error))) => self.returned(&message, &task, error, cancelled).await,
+            Verdict::Returned(Handled::Ended(Err(error))) => {
+                Box::pin(self.returned(&message, &task, error, cancelled)).await
+            }
             Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(back)),
-            Verdict::Deadline => End::Outcome(self.failure(&message, &task, Error::DeadlineExceeded).await),
-            Verdict::Requested => End::Outcome(self.failure(&message, &task, Error::Canceled).await),
+            Verdict::Deadline => End::Outcome(Box::pin(self.failure(&message, &task, Error::DeadlineExceeded)).await),
+            Verdict::Requested => End::Outcome(Box::pin(self.failure(&message, &task, Error::Canceled)).await),
             Verdict::LeaseLost => {
                 tracing::warn!("lease lost before the task ended, writing no outcome");
                 End::LeaseLost
@@ -309,15 +329,16 @@ impl Runner {
         valid: &Validity,
         limit: &Limit,
     ) -> Verdict {
-        let work = AssertUnwindSafe(self.router.run(task, context));
-        let mut work = Box::pin(work.catch_unwind());
+        let work = AssertUnwindSafe(self.router.run(task, context)).catch_unwind();
+        // In place: a box of its own would be one more for each task.
+        let mut work = std::pin::pin!(OptionFuture::from(Some(work)));
         let verdict = loop {
             let now = self.env.clock.read();
             let next = limit.left_at(&now).min(valid.left_at(now.steady));
             let shutting_down = cancel.reason() == Some(CancelReason::Shutdown);
             tokio::select! {
                 biased;
-                returned = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
+                Some(returned) = &mut work => break Verdict::Returned(returned.unwrap_or_else(|panic| {
                     let report = panic_report(&*panic);
                     drop_quietly(panic);
                     Handled::Ended(Err(Error::Panic(report)))
@@ -339,7 +360,7 @@ impl Runner {
                 }
             }
         };
-        drop_quietly(work);
+        drop_quietly(Clear(work));
         verdict
     }
 

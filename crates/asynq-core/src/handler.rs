@@ -1,6 +1,6 @@
 //! Handlers, and the hooks around them.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -62,10 +62,14 @@ where
     }
 }
 
-#[async_trait]
 impl<H: Handler + ?Sized> Handler for Arc<H> {
-    async fn process_task(&self, task: Task) -> Result<()> {
-        (**self).process_task(task).await
+    // The future of the handler itself, and not one around it in a box of its own.
+    fn process_task<'s, 'f>(&'s self, task: Task) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'f>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        (**self).process_task(task)
     }
 
     fn check(&self) -> Result<(), ConfigError> {

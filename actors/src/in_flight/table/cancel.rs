@@ -1,11 +1,10 @@
 //! A cancel token with a reason.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio_util::sync::CancellationToken;
+
+use super::validity::{Shared, Validity};
 
 /// A reason for which a run is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +22,24 @@ pub(crate) enum CancelReason {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cancel {
     pub(crate) token: CancellationToken,
-    reason: Arc<AtomicU8>,
+    shared: Arc<Shared>,
 }
 
 impl Cancel {
+    /// Makes a token for the task with this lease.
+    pub(super) fn beside(valid: &Validity) -> Self {
+        Self {
+            token: CancellationToken::new(),
+            shared: Arc::clone(&valid.shared),
+        }
+    }
+
     pub(crate) fn cancel(&self, reason: CancelReason) {
         if reason == CancelReason::LeaseLost {
-            self.reason.store(reason as u8, Ordering::Release);
+            self.shared.reason.store(reason as u8, Ordering::Release);
         } else {
             let _ = self
+                .shared
                 .reason
                 .compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire);
         }
@@ -39,7 +47,7 @@ impl Cancel {
     }
 
     pub(crate) fn reason(&self) -> Option<CancelReason> {
-        match self.reason.load(Ordering::Acquire) {
+        match self.shared.reason.load(Ordering::Acquire) {
             1 => Some(CancelReason::Requested),
             2 => Some(CancelReason::Shutdown),
             3 => Some(CancelReason::LeaseLost),

@@ -37,8 +37,10 @@ impl Table {
     }
 
     /// A processor that is stopped closes; one that is started after it, because its supervisor
-    /// had given up and was itself restarted, opens again.
+    /// had given up and was itself restarted, opens again. No run is started from the close on: the lock orders it
+    /// with [`start_ready`](Self::start_ready).
     pub(crate) fn set_closing(&self, closing: bool) {
+        let _state = self.lock();
         self.closing.store(closing, Ordering::Release);
     }
 

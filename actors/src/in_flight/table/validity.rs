@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -11,13 +11,21 @@ use std::{
 use asynq_core::{Clock, broker::LeaseUntil, clock::Reading};
 use chrono::{DateTime, TimeDelta, Utc};
 
+/// The state of one task that is shared with its run.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// A reading of the steady time, in nanoseconds, until which the lease is known to be valid.
+    end: AtomicU64,
+    /// The reason for which the run is cancelled; 0 if it is not.
+    pub(super) reason: AtomicU8,
+}
+
 /// The time until which a lease is known to be valid. It counts on the clock's steady time: once the lease is
 /// known, no step of a clock ends it sooner or keeps it longer. Clones share one.
 #[derive(Clone, Debug)]
 pub(crate) struct Validity {
     clock: Clock,
-    /// A reading of the steady time, in nanoseconds.
-    end: Arc<AtomicU64>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Validity {
@@ -34,13 +42,17 @@ impl Validity {
     fn new(end: DateTime<Utc>, clock: &Clock, now: &Reading) -> Self {
         Self {
             clock: clock.clone(),
-            end: Arc::new(AtomicU64::new(nanos_at(end, now))),
+            shared: Arc::new(Shared {
+                end: AtomicU64::new(nanos_at(end, now)),
+                ..Shared::default()
+            }),
         }
     }
 
     /// Extends it until `end` at least.
     pub(crate) fn extend_until(&self, end: DateTime<Utc>) {
-        self.end.fetch_max(nanos_at(end, &self.clock.read()), Ordering::Relaxed);
+        let end = nanos_at(end, &self.clock.read());
+        self.shared.end.fetch_max(end, Ordering::Relaxed);
     }
 
     /// The lease is known to have been written.
@@ -55,7 +67,7 @@ impl Validity {
 
     /// Returns how long it still stood, or will stand, at a reading of the steady time.
     pub(crate) fn left_at(&self, steady: Duration) -> Duration {
-        Duration::from_nanos(self.end.load(Ordering::Relaxed)).saturating_sub(steady)
+        Duration::from_nanos(self.shared.end.load(Ordering::Relaxed)).saturating_sub(steady)
     }
 
     /// Returns whether it stood, or will stand, at a reading of the steady time.

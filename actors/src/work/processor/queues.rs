@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use asynq_core::{Entropy, QueueName};
 use tokio::time::Instant;
 
+/// Number of draws into which the slots that are free at once are divided at least, where there are as many.
+const DRAWS: u32 = 16;
+
 /// A queue, with what is known of it.
 #[derive(Debug)]
 struct Line {
@@ -125,7 +128,8 @@ impl Queues {
         self.asked = asked;
     }
 
-    /// Draws a queue of those at the places `asked` for each of the slots.
+    /// Draws a queue of those at the places `asked` for each of the slots. Of many slots some are drawn together, so
+    /// that many queues do not cost a call for each task.
     fn draw(&mut self, slots: u32, asked: &[usize]) {
         if let [only] = *asked {
             self.lines[only].promised += slots;
@@ -135,12 +139,15 @@ impl Queues {
         let Some(total) = weights.reduce(u64::saturating_add) else {
             return;
         };
-        for _ in 0..slots {
+        let mut left = slots;
+        while left > 0 {
+            let lot = (slots / DRAWS).clamp(1, left);
+            left -= lot;
             let mut ticket = self.entropy.below(total);
             for place in asked {
                 let line = &mut self.lines[*place];
                 if ticket < line.weight {
-                    line.promised += 1;
+                    line.promised += lot;
                     break;
                 }
                 ticket -= line.weight;
@@ -199,6 +206,33 @@ mod tests {
         assert!((520..680).contains(&seen[0]), "{seen:?}");
         assert!((230..370).contains(&seen[1]), "{seen:?}");
         assert!((60..140).contains(&seen[2]), "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_slots_over_many_queues_are_drawn_in_lots_by_weight() {
+        let config = (0..100).map(|number| {
+            let name = QueueName::new(format!("q{number}")).unwrap();
+            (name, if number < 10 { 9 } else { 1 })
+        });
+        let mut queues = Queues::new(&config.collect(), false, Entropy::seeded(5));
+        // (slots, calls at most)
+        for (slots, most) in [(5, 5), (16, 16), (100, 17), (200, 17)] {
+            for _ in 0..20 {
+                queues.promise(slots, ALL, NONE);
+                let kept: Vec<u32> = (0..100).map(|place| queues.keep(place)).collect();
+                assert_eq!(kept.iter().sum::<u32>(), slots);
+                let asked = kept.iter().filter(|kept| **kept > 0).count();
+                assert!(asked <= most, "{asked} of {slots}");
+            }
+        }
+        // The first ten have as much weight as all others.
+        let mut first = 0;
+        for _ in 0..200 {
+            queues.promise(100, ALL, NONE);
+            first += (0..10).map(|place| queues.keep(place)).sum::<u32>();
+            (10..100).for_each(|place| drop(queues.keep(place)));
+        }
+        assert!((8_500..11_500).contains(&first), "{first}");
     }
 
     /// While one waits for an answer, the others are asked again and again.
