@@ -277,7 +277,8 @@ impl Actor for Processor {
             &settings.queues,
             settings.strict_priority,
             args.runner.env.entropy.clone(),
-        );
+        )
+        .in_lots_of(settings.concurrency);
         Ok(ProcessorState {
             args,
             queues,

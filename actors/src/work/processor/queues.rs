@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use asynq_core::{Entropy, QueueName};
 use tokio::time::Instant;
 
-/// Number of draws into which the slots that are free at once are divided at least, where there are as many.
-const DRAWS: u32 = 16;
+/// Number of lots into which all slots are divided, where there are as many. A lot is drawn as one.
+const LOTS: usize = 16;
+/// Largest number of slots in a lot.
+const LARGEST_LOT: u32 = 32;
 
 /// A queue, with what is known of it.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Queues {
     /// Highest priority first; ties by name.
     lines: Vec<Line>,
     strict: bool,
+    /// Number of slots that are drawn together.
+    lot: u32,
     entropy: Entropy,
     /// The places that [`promise`](Self::promise) chooses from; kept for its next call.
     asked: Vec<usize>,
@@ -54,9 +58,17 @@ impl Queues {
         Self {
             lines: lines.collect(),
             strict,
+            lot: 1,
             entropy,
             asked: Vec::new(),
         }
+    }
+
+    /// Has slots drawn in lots, as many together as suits a server with so many of them. What one call brought ends
+    /// about together, and its slots then ask few queues: else many queues would cost a call for each task.
+    pub(crate) fn in_lots_of(mut self, slots: usize) -> Self {
+        self.lot = u32::try_from(slots / LOTS).unwrap_or(u32::MAX).clamp(1, LARGEST_LOT);
+        self
     }
 
     /// The names, highest priority first. Places elsewhere are those in this order.
@@ -128,8 +140,7 @@ impl Queues {
         self.asked = asked;
     }
 
-    /// Draws a queue of those at the places `asked` for each of the slots. Of many slots some are drawn together, so
-    /// that many queues do not cost a call for each task.
+    /// Draws a queue of those at the places `asked` for each lot of the slots.
     fn draw(&mut self, slots: u32, asked: &[usize]) {
         if let [only] = *asked {
             self.lines[only].promised += slots;
@@ -141,7 +152,7 @@ impl Queues {
         };
         let mut left = slots;
         while left > 0 {
-            let lot = (slots / DRAWS).clamp(1, left);
+            let lot = self.lot.min(left);
             left -= lot;
             let mut ticket = self.entropy.below(total);
             for place in asked {
@@ -214,9 +225,9 @@ mod tests {
             let name = QueueName::new(format!("q{number}")).unwrap();
             (name, if number < 10 { 9 } else { 1 })
         });
-        let mut queues = Queues::new(&config.collect(), false, Entropy::seeded(5));
+        let mut queues = Queues::new(&config.collect(), false, Entropy::seeded(5)).in_lots_of(100);
         // (slots, calls at most)
-        for (slots, most) in [(5, 5), (16, 16), (100, 17), (200, 17)] {
+        for (slots, most) in [(5, 1), (6, 1), (7, 2), (100, 17)] {
             for _ in 0..20 {
                 queues.promise(slots, ALL, NONE);
                 let kept: Vec<u32> = (0..100).map(|place| queues.keep(place)).collect();
