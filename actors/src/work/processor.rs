@@ -313,7 +313,9 @@ impl Actor for Processor {
             ProcessorMsg::Pump => {
                 // What is about to end ends first, and goes out with the same call: else calls with few items and
                 // with many would take turns.
-                tokio::task::yield_now().await;
+                if state.args.exchange.table.running_count() > 0 {
+                    tokio::task::yield_now().await;
+                }
                 state.args.exchange.nudge.take();
             }
             ProcessorMsg::Wake { generation, watched } => {
