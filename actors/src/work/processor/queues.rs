@@ -241,7 +241,9 @@ mod tests {
         for _ in 0..200 {
             queues.promise(100, ALL, NONE);
             first += (0..10).map(|place| queues.keep(place)).sum::<u32>();
-            (10..100).for_each(|place| drop(queues.keep(place)));
+            (10..100).for_each(|place| {
+                queues.keep(place);
+            });
         }
         assert!((8_500..11_500).contains(&first), "{first}");
     }
