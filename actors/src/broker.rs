@@ -67,6 +67,9 @@ impl BrokerHandle {
     /// Returns the storage for a call with a waiting caller. Waits for at most `wait`. Fails at once with
     /// [`BrokerError::Refused`] if the storage permanently refuses the connection.
     pub(crate) async fn prompt_storage(&self, wait: Duration) -> Result<Arc<dyn Storage>, BrokerError> {
+        if let Some(storage) = &*self.lent.borrow() {
+            return Ok(Arc::clone(storage));
+        }
         let mut outage = self.outage.clone();
         let refused = outage.wait_for(|outage| outage.as_ref().is_some_and(Outage::is_for_good));
         tokio::select! {

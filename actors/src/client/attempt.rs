@@ -84,9 +84,25 @@ pub(crate) struct ClientArgs {
 
 /// Sends a batch to a queue once; what is to be sent again after `wait`.
 pub(super) async fn attempt(args: &ClientArgs, queue: &str, batch: Vec<Queued>, wait: Duration) -> Vec<Queued> {
+    let send = send(&args.broker, batch, wait);
+    watched(args, queue, send, |again: &Vec<_>| !again.is_empty()).await
+}
+
+/// [`attempt`] of one item.
+pub(super) async fn attempt_one(args: &ClientArgs, queue: &str, item: Queued, wait: Duration) -> Option<Queued> {
+    watched(args, queue, send_one(&args.broker, item, wait), Option::is_some).await
+}
+
+/// Notes what an attempt says of its queue.
+async fn watched<T>(
+    args: &ClientArgs,
+    queue: &str,
+    send: impl Future<Output = (T, bool)>,
+    failed: impl FnOnce(&T) -> bool,
+) -> T {
     let began = Instant::now();
-    let (again, answered) = unless_late(send(&args.broker, batch, wait), || args.limits.trouble(queue)).await;
-    if !again.is_empty() {
+    let (again, answered) = unless_late(send, || args.limits.trouble(queue)).await;
+    if failed(&again) {
         args.limits.trouble(queue);
     } else if answered && began.elapsed() <= PROMPT {
         args.limits.well(queue);
@@ -98,53 +114,87 @@ pub(super) async fn attempt(args: &ClientArgs, queue: &str, batch: Vec<Queued>, 
 async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec<Queued>, bool) {
     // What waited for its turn until its time was over is not sent at all.
     let now = Instant::now();
-    let (late, live): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| item.deadline <= now);
-    late.into_iter().for_each(|item| item.fail(unavailable(broker)));
+    let mut live = batch;
+    if live.iter().any(|item| item.deadline <= now) {
+        let late;
+        (late, live) = live.into_iter().partition(|item| item.deadline <= now);
+        late.into_iter().for_each(|item| item.fail(unavailable(broker)));
+    }
     let mut again = Vec::new();
     let mut answered = false;
     let Some(deadline) = live.iter().map(|item| item.deadline).max() else {
         return (again, answered);
     };
-    match answers(broker, &live, deadline).await {
+    let requests: Vec<_> = live.iter().map(|item| Arc::clone(&item.request)).collect();
+    match answers(broker, &requests, deadline).await {
         Some(answers) => {
-            for (mut item, answer) in live.into_iter().zip(answers) {
-                match answer {
-                    Err(EnqueueError::Broker(error)) => {
-                        item.ambiguous |= error.is_ambiguous();
-                        // Memory does not come back by asking.
-                        let for_good = !error.is_retryable() || matches!(error, BrokerError::OutOfMemory);
-                        if for_good || Instant::now() + wait >= item.deadline {
-                            item.fail(error.into());
-                        } else {
-                            again.push(item);
-                        }
-                    }
-                    Err(EnqueueError::Closed) => item.fail(EnqueueError::Closed),
-                    answer => {
-                        answered = true;
-                        item.reply.send(&item.request.message.id, answer);
-                    }
-                }
+            for (item, answer) in live.into_iter().zip(answers) {
+                again.extend(item.settle(answer, wait, &mut answered));
             }
         }
-        // rules.md#ambiguous-is-a-state: no answer by the deadline.
-        None => live.into_iter().for_each(|mut item| {
-            item.ambiguous = true;
-            item.fail(unavailable(broker));
-        }),
+        None => live.into_iter().for_each(|item| item.unanswered(broker)),
     }
     (again, answered)
 }
 
+/// [`send`] of one item.
+async fn send_one(broker: &BrokerHandle, item: Queued, wait: Duration) -> (Option<Queued>, bool) {
+    if item.deadline <= Instant::now() {
+        item.fail(unavailable(broker));
+        return (None, false);
+    }
+    match answers(broker, std::slice::from_ref(&item.request), item.deadline).await {
+        Some(answers) => {
+            let mut answered = false;
+            let answer = answers.into_iter().next();
+            let again = answer.and_then(|answer| item.settle(answer, wait, &mut answered));
+            (again, answered)
+        }
+        None => {
+            item.unanswered(broker);
+            (None, false)
+        }
+    }
+}
+
+impl Queued {
+    /// Gives the caller the answer to an attempt; returns the item if it is to be sent again after `wait`. Notes whether
+    /// the storage has `answered`.
+    fn settle(mut self, answer: Answer, wait: Duration, answered: &mut bool) -> Option<Self> {
+        match answer {
+            Err(EnqueueError::Broker(error)) => {
+                self.ambiguous |= error.is_ambiguous();
+                // Memory does not come back by asking.
+                let for_good = !error.is_retryable() || matches!(error, BrokerError::OutOfMemory);
+                if !for_good && Instant::now() + wait < self.deadline {
+                    return Some(self);
+                }
+                self.fail(error.into());
+            }
+            Err(EnqueueError::Closed) => self.fail(EnqueueError::Closed),
+            answer => {
+                *answered = true;
+                self.reply.send(&self.request.message.id, answer);
+            }
+        }
+        None
+    }
+
+    /// rules.md#ambiguous-is-a-state: no answer by the deadline.
+    fn unanswered(mut self, broker: &BrokerHandle) {
+        self.ambiguous = true;
+        self.fail(unavailable(broker));
+    }
+}
+
 /// One attempt; `None` when the call has not ended by the deadline.
-async fn answers(broker: &BrokerHandle, batch: &[Queued], deadline: Instant) -> Option<Vec<Answer>> {
+async fn answers(broker: &BrokerHandle, batch: &[Arc<EnqueueRequest>], deadline: Instant) -> Option<Vec<Answer>> {
     let storage = match broker.prompt_storage(CONNECTING).await {
         Ok(storage) => storage,
         Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
         Err(_) => return Some(batch.iter().map(|_| Err(unavailable(broker))).collect()),
     };
-    let requests: Vec<_> = batch.iter().map(|item| Arc::clone(&item.request)).collect();
-    tokio::time::timeout_at(deadline, storage.enqueue(&requests)).await.ok()
+    tokio::time::timeout_at(deadline, storage.enqueue(batch)).await.ok()
 }
 
 pub(super) fn unavailable(broker: &BrokerHandle) -> EnqueueError {

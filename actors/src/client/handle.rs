@@ -1,6 +1,13 @@
 //! The handle of the client actor, which a system and its clients use.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future as _, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use asynq_core::{
     EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
@@ -9,11 +16,16 @@ use asynq_core::{
 };
 use futures::future::join_all;
 use ractor::{ActorId, DerivedActorRef};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     ANSWER_SLACK, ClientActor, ClientArgs, ClientMsg, DRAIN_WITHIN, EnqueueMsg, Queued, Reply,
+    attempt::Answer,
     limits::{Admission, Limits},
+    lines::{CurrentLines, Held},
 };
 use crate::{
     broker::BrokerHandle,
@@ -24,7 +36,7 @@ use crate::{
     },
 };
 
-type Answered = oneshot::Receiver<Result<TaskInfo, EnqueueError>>;
+type Answered = oneshot::Receiver<Answer>;
 
 /// A request that was admitted, until its answer.
 struct Item {
@@ -49,6 +61,19 @@ impl Item {
     }
 }
 
+/// An actor died with an item.
+struct Lost;
+
+/// An item on its way.
+struct Sent {
+    answer: Answered,
+    /// The actor that it went to.
+    to: Option<ActorId>,
+    /// `true` if it stands in the lines of the actor, which end with it; a message may outlive the actor.
+    lined: bool,
+    held: Option<Held>,
+}
+
 /// The way of one of many tasks.
 enum Way {
     /// It went with the others.
@@ -61,6 +86,8 @@ enum Way {
 #[derive(Clone)]
 pub(crate) struct ClientHandle {
     pub(super) actor: SupervisedRef<ClientMsg>,
+    /// The lines of the actor, which take items without a message.
+    lines: CurrentLines,
     limits: Arc<Limits>,
     env: Env,
 }
@@ -69,6 +96,7 @@ impl ClientHandle {
     pub(crate) fn new(settings: &ClientSettings, env: Env) -> Self {
         Self {
             actor: SupervisedRef::new(),
+            lines: CurrentLines::default(),
             limits: Arc::new(Limits::new(settings)),
             env,
         }
@@ -84,7 +112,6 @@ impl ClientHandle {
     /// Enqueues many tasks; an answer for each, in order. Those for which there is a place now go as one message.
     pub(crate) async fn enqueue_many(&self, tasks: Vec<asynq_core::Result<Task>>) -> Vec<asynq_core::Result<TaskInfo>> {
         let options = TaskOptions::new();
-        let target = self.target();
         let (mut batch, mut all, mut full) = (Vec::new(), Vec::with_capacity(tasks.len()), false);
         for task in tasks {
             let composed = task.and_then(|task| Ok(self.limits.compose(&task, &options, &self.env)?));
@@ -104,10 +131,18 @@ impl ClientHandle {
                 }
             }));
         }
-        let sent = !batch.is_empty() && self.actor.cast(ClientMsg::Many(batch)).is_ok();
+        let sent = self.send_many(batch);
         let answers = all.into_iter().map(|way| async move {
             Ok(match way? {
-                Way::Sent(item, answer) => self.follow(item, sent.then_some((answer, target))).await?,
+                Way::Sent(item, answer) => {
+                    let sent = sent.map(|(to, lined)| Sent {
+                        answer,
+                        to,
+                        lined,
+                        held: None,
+                    });
+                    self.follow(item, sent).await?
+                }
                 Way::Waits(request) => {
                     let admission = self.limits.admit(&request).await?;
                     self.follow(self.item(*request, admission), None).await?
@@ -132,17 +167,56 @@ impl ClientHandle {
         }
     }
 
+    /// Sends items in their order. Returns the actor that they went to, and whether they stand in its lines.
+    fn send_many(&self, batch: Vec<Queued>) -> Option<(Option<ActorId>, bool)> {
+        if batch.is_empty() {
+            return None;
+        }
+        let mut batch = batch;
+        if let Some(lines) = self.lines.get() {
+            match lines.push_many(batch) {
+                Ok(()) => return Some((Some(lines.owner()), true)),
+                Err(refused) => batch = refused,
+            }
+        }
+        let to = self.target();
+        let sent = self.actor.cast(ClientMsg::Many(batch));
+        sent.is_ok().then_some((to, false))
+    }
+
+    /// Sends an item; `None` while there is no actor.
+    fn send(&self, item: &Item, ambiguous: bool) -> Option<Sent> {
+        let (mut queued, answer) = item.queued(ambiguous);
+        if let Some(lines) = self.lines.get() {
+            match lines.send(queued) {
+                Ok(held) => {
+                    return Some(Sent {
+                        answer,
+                        to: Some(lines.owner()),
+                        lined: true,
+                        held,
+                    });
+                }
+                Err(refused) => queued = refused,
+            }
+        }
+        let to = self.target();
+        let sent = self.actor.cast(ClientMsg::Composed(Box::new(queued)));
+        sent.is_ok().then_some(Sent {
+            answer,
+            to,
+            lined: false,
+            held: None,
+        })
+    }
+
     /// The actor that a message goes to now.
     fn target(&self) -> Option<ActorId> {
         self.actor.get().map(|actor| actor.get_id())
     }
 
     /// Sends an item, unless it is `sent` already, until it has its answer.
-    async fn follow(
-        &self,
-        item: Item,
-        mut sent: Option<(Answered, Option<ActorId>)>,
-    ) -> Result<TaskInfo, EnqueueError> {
+    async fn follow(&self, item: Item, mut sent: Option<Sent>) -> Result<TaskInfo, EnqueueError> {
         let deadline = item.deadline;
         let mut ambiguous = false;
         let unknown = || EnqueueError::Unknown {
@@ -150,32 +224,14 @@ impl ClientHandle {
         };
         loop {
             let mut target = self.target();
-            let answer = match sent.take() {
-                Some((answer, of)) => {
-                    target = of;
-                    Some(answer)
-                }
-                None => {
-                    let (queued, answer) = item.queued(ambiguous);
-                    let cast = self.actor.cast(ClientMsg::Composed(Box::new(queued)));
-                    cast.is_ok().then_some(answer)
-                }
-            };
-            if let Some(answer) = answer {
-                // The actor answers by the deadline, unless it hangs.
-                let answered = tokio::time::timeout_at(deadline + ANSWER_SLACK, answer);
-                tokio::select! {
-                    biased;
-                    answered = answered => match answered {
-                        Ok(Ok(answer)) => return answer,
-                        // The actor died with it: whether it was sent is not known, so it goes again
-                        // under the same token.
-                        Ok(Err(_)) => ambiguous = true,
-                        Err(_) => return Err(unknown()),
-                    },
-                    // The same, where the message stays in the mailbox because somebody has a reference to
-                    // the dead actor: so it may when it was sent while the mailbox closed (tokio's channel).
-                    true = self.actor.newer(target, Duration::MAX) => ambiguous = true,
+            if let Some(mut sent) = sent.take().or_else(|| self.send(&item, ambiguous)) {
+                target = sent.to;
+                match self.answer(&mut sent, deadline).await {
+                    Some(Ok(answer)) => return answer,
+                    // The actor died with it: whether it was sent is not known, so it goes again under the
+                    // same token.
+                    Some(Err(Lost)) => ambiguous = true,
+                    None => return Err(unknown()),
                 }
             }
             let successor = tokio::select! {
@@ -186,6 +242,32 @@ impl ClientHandle {
             if !successor {
                 return Err(if ambiguous { unknown() } else { EnqueueError::Closed });
             }
+        }
+    }
+
+    /// The answer, or that it was lost; `None` when there is none in time.
+    async fn answer(&self, sent: &mut Sent, deadline: Instant) -> Option<Result<Answer, Lost>> {
+        if let Some(held) = sent.held.take() {
+            // The call keeps to the deadline by itself.
+            let answered = poll_fn(|cx| match held.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => Pin::new(&mut sent.answer).poll(cx).map(Some),
+            });
+            if let Some(answered) = answered.await {
+                return Some(answered.map_err(|_| Lost));
+            }
+        }
+        // The actor answers by the deadline, unless it hangs.
+        let answered = timeout_at(deadline + ANSWER_SLACK, &mut sent.answer);
+        if sent.lined {
+            return Some(answered.await.ok()?.map_err(|_| Lost));
+        }
+        tokio::select! {
+            biased;
+            answered = answered => Some(answered.ok()?.map_err(|_| Lost)),
+            // Lost as well, where the message stays in the mailbox because somebody has a reference to the dead
+            // actor: so it may when it was sent while the mailbox closed (tokio's channel).
+            true = self.actor.newer(sent.to, Duration::MAX) => Some(Err(Lost)),
         }
     }
 
@@ -218,8 +300,9 @@ impl ClientHandle {
             env: self.env.clone(),
             broker,
         };
-        ChildSpec::published("client", self.actor.clone(), move || (ClientActor, args.clone()))
-            .shutdown(Shutdown::Drain(DRAIN_WITHIN))
+        let lines = self.lines.clone();
+        let arguments = move || (ClientActor, (args.clone(), lines.clone()));
+        ChildSpec::published("client", self.actor.clone(), arguments).shutdown(Shutdown::Drain(DRAIN_WITHIN))
     }
 }
 

@@ -99,6 +99,11 @@ impl Limits {
         compose_within(task, options, env, self.max_message_bytes)
     }
 
+    /// Returns whether a call for this queue failed or was late, and none was answered since.
+    pub(super) fn is_in_trouble(&self, queue: &str) -> bool {
+        self.troubled.borrow().contains_key(queue)
+    }
+
     fn share(&self, queue: &str) -> Option<Places> {
         self.troubled.borrow().get(queue).cloned()
     }

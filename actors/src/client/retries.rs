@@ -43,10 +43,24 @@ impl Lanes {
             .collect()
     }
 
+    /// An item of a queue that is being retried waits behind those before it; another one is handed back.
+    pub(super) fn join_one(&self, item: Queued) -> Option<Queued> {
+        match self.lock().get_mut(&item.request.message.queue) {
+            Some(lane) => {
+                lane.insert(item.order, item);
+                None
+            }
+            None => Some(item),
+        }
+    }
+
     /// Items of queues that are being retried wait behind those before them; the others are handed back.
-    pub(super) fn join(&self, items: impl Iterator<Item = Queued>) -> Vec<Queued> {
+    pub(super) fn join(&self, items: Vec<Queued>) -> Vec<Queued> {
         let mut lanes = self.lock();
-        let mut others = Vec::with_capacity(items.size_hint().0);
+        if lanes.is_empty() {
+            return items;
+        }
+        let mut others = Vec::with_capacity(items.len());
         for item in items {
             match lanes.get_mut(&item.request.message.queue) {
                 Some(lane) => drop(lane.insert(item.order, item)),
@@ -58,7 +72,7 @@ impl Lanes {
 
     /// Takes items whose first attempt failed; the lanes that are new with them, to be run.
     #[must_use]
-    pub(super) fn open(&self, failed: Vec<Queued>) -> Vec<Lane> {
+    pub(super) fn open(&self, failed: impl Iterator<Item = Queued>) -> Vec<Lane> {
         let mut lanes = self.lock();
         let mut new = Vec::new();
         for item in failed {

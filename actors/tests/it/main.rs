@@ -14,6 +14,7 @@ mod ends;
 mod exact;
 mod faults;
 mod handler_actors;
+mod held;
 mod isolation;
 mod load;
 mod maintenance;
