@@ -39,8 +39,6 @@ pub(crate) struct Params {
     pub(crate) refill: bool,
     /// Worker threads of the runtime.
     pub(crate) workers: usize,
-    /// Tasks fetched ahead of free slots.
-    pub(crate) prefetch: usize,
     /// Tasks in a call; for bare scripts.
     pub(crate) batch: usize,
     /// Calls under way at once; for bare scripts.

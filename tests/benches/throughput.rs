@@ -1,6 +1,6 @@
 //! Enqueue and drain through a whole system, on the embedded broker and on a private Redis.
 //!
-//! `cargo xtask bench`. Figures are ratios to compare within one run, never limits.
+//! `cargo xtask bench --micro`. Figures are ratios to compare within one run, never limits.
 
 use std::{sync::Arc, time::Duration};
 

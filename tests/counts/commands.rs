@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::work::{Bench, task};
 
-/// How often each command was executed, by a client or in a script.
+/// Counts how often each command was executed, by a client or in a script.
 async fn executed(bench: &Bench) -> BTreeMap<String, u64> {
     let mut client = bench.server.client().await;
     let info = client.ok(&["INFO", "commandstats"]).await.text();

@@ -41,14 +41,14 @@ pub(crate) enum Refusal {
 /// A client of either side.
 pub(crate) enum Producer {
     Go(Box<GoClient>),
-    Rust(AsynqSystem),
+    Rust(Box<AsynqSystem>),
 }
 
 impl Producer {
     pub(crate) async fn start(side: Side, redis: &RedisServer) -> Self {
         match side {
             Side::Go => Self::Go(Box::new(GoClient::start(&redis.address()).await)),
-            Side::Rust => Self::Rust(AsynqSystem::builder(connector(redis)).spawn().await.unwrap()),
+            Side::Rust => Self::Rust(Box::new(AsynqSystem::builder(connector(redis)).spawn().await.unwrap())),
         }
     }
 
