@@ -1,7 +1,7 @@
 //! Measures Asynq for Rust beside its peers and the bare scripts. `cargo xtask bench` builds and runs it;
 //! `docs/performance.md` says what is measured, and how.
 //!
-//! With `ours` or `bare` as the first word the program is a contestant, see [`contestant`].
+//! With `ours` or `bare` as the first word the program is a contestant, see [`mod@contestant`].
 
 mod bare;
 mod child;
