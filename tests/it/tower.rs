@@ -193,10 +193,9 @@ async fn layers_go_around_handler_actors_too() {
     for (payload, end) in [("quick", "seen"), ("slow", "request timed out")] {
         let task = Task::new("t", payload.as_bytes()).unwrap().with_max_retry(0);
         let info = system.client().enqueue(task).await.unwrap();
-        system.drain().await;
+        system.client().wait(&info, Duration::from_secs(60)).await.unwrap();
         let info = inspector.get_task_info("default", info.id.as_str()).await.unwrap();
         assert_eq!((info.state, info.last_error.as_str()), (TaskState::Archived, end));
-        system.resume_fetching();
     }
     assert_eq!(seen.load(Ordering::Relaxed), 2);
     system.shutdown().await;

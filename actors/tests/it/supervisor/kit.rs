@@ -170,6 +170,8 @@ impl Actor for Probe {
             Order::Hang => std::future::pending().await,
             Order::Busy(time) => tokio::time::sleep(time).await,
             Order::Block(release) => {
+                // A task that this one has woken stands in a slot of this thread that no other thread takes from.
+                tokio::task::yield_now().await;
                 state.world.blocks.notify_one();
                 let _ = release.recv();
             }
