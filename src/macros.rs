@@ -99,7 +99,9 @@ pub use asynq_macros::task_handler;
 ///
 /// struct Mailer;
 ///
-/// … sends the email with the mailer.
+/// #[task_handler_async("email:send")]
+/// async fn send(email: Email, mailer: State<Mailer>) -> Result<(), std::fmt::Error> {
+///     // … sends the email with the mailer.
 ///     # let _: (String, State<Mailer>) = (email.to, mailer);
 ///     Ok(())
 /// }

@@ -7,7 +7,13 @@
 //! use tower::limit::ConcurrencyLimitLayer;
 //!
 //! # fn main() -> Result<()> {
-//! At most two of these run at once, however many tasks the server runs.
+//! let mut mux = ServeMux::new();
+//! mux.handle_func("email:", |task: Task| {
+//!     println!("{}", task.get_type());
+//!     Ok(())
+//! });
+//! // At most two of these run at once, however many tasks the server runs.
+//! let handler = layered(mux, &ConcurrencyLimitLayer::new(2));
 //! # let _: &dyn asynq::Handler = &handler;
 //! # Ok(())
 //! # }
