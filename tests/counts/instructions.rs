@@ -119,6 +119,7 @@ fn summary(file: &Path) -> f64 {
 /// One server for all of them: it starts slowly.
 #[tokio::test]
 async fn redis_takes_no_more_instructions_for_a_task_than_it_did() {
+    let _alone = crate::work::ALONE.lock().await;
     let Some(mut counted) = start().await else {
         return;
     };

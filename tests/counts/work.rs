@@ -13,7 +13,7 @@ use asynq_testing::RedisServer;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Held by each test: allocations are counted for the whole program.
-static ALONE: Mutex<()> = Mutex::const_new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 /// Time that a drain may take on a machine that is very busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
