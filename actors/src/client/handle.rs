@@ -109,7 +109,7 @@ impl ClientHandle {
         self.follow(self.item(request, admission), None).await
     }
 
-    /// Enqueues many tasks; an answer for each, in order. Those for which there is a place now go as one message.
+    /// Enqueues many tasks; an answer for each, in order. Those for which there is a place now are lined up together.
     pub(crate) async fn enqueue_many(&self, tasks: Vec<asynq_core::Result<Task>>) -> Vec<asynq_core::Result<TaskInfo>> {
         let options = TaskOptions::new();
         let (mut batch, mut all, mut full) = (Vec::new(), Vec::with_capacity(tasks.len()), false);

@@ -40,7 +40,7 @@ const KEPT: usize = 64;
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Queued>,
-    /// Calls in flight. While anything waits there is one, which will see to it.
+    /// Calls in flight. While anything waits there is one, whose task sends what waits next.
     calls: usize,
     /// Items in flight.
     sent: usize,
@@ -198,7 +198,8 @@ impl Lines {
         self.spawn(place.serve(held));
     }
 
-    /// Adds an item that may be sent in the task of the caller: the call that is then his, `None` where it is seen to.
+    /// Adds an item that may be sent in the task of its caller. Returns the call that the caller is to poll; `None`
+    /// where a task of the actor's sends the item.
     ///
     /// # Errors
     /// The item itself when no more are taken.
@@ -206,7 +207,7 @@ impl Lines {
         self.add(item, true)
     }
 
-    /// Adds an item; it is seen to.
+    /// Adds an item that a task of the actor's sends.
     ///
     /// # Errors
     /// The item itself when no more are taken.
