@@ -36,7 +36,7 @@ async fn an_enqueue_allocates_no_more_than_it_did() {
     let cost = each(so_far() - before, TASKS);
     system.shutdown().await;
     println!("{cost:.1} allocations for an enqueue by one caller");
-    assert!(cost <= 80.0, "{cost:.1}");
+    assert!(cost <= 40.0, "{cost:.1}");
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_task_enqueued_with_others_allocates_no_more_than_it_did() {
     let cost = each(so_far() - before, TASKS);
     system.shutdown().await;
     println!("{cost:.1} allocations for a task enqueued with others");
-    assert!(cost <= 24.0, "{cost:.1}");
+    assert!(cost <= 13.0, "{cost:.1}");
 }
 
 #[tokio::test]

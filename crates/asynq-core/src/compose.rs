@@ -13,7 +13,7 @@ use crate::{
     error::TaskError,
     keys,
     message::TaskMessage,
-    names::{GroupKey, QueueName, TaskId, TaskType},
+    names::{DEFAULT_QUEUE, GroupKey, QueueName, TaskId, TaskType},
     options::{
         DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_RETRIES, MIN_DURATION,
         ProcessAt, TaskOptions,
@@ -41,15 +41,21 @@ pub fn compose_within(
     max_message_bytes: usize,
 ) -> Result<EnqueueRequest, TaskError> {
     // A task that came from the storage may have any type.
-    TaskType::new(task.get_type())?;
+    TaskType::check(task.get_type())?;
     let options = task.options().merged(call);
-    let queue = match &options.queue {
-        Some(name) => QueueName::new(name)?,
-        None => QueueName::default(),
+    let queue = match options.queue {
+        Some(name) => {
+            QueueName::check(&name)?;
+            name
+        }
+        None => DEFAULT_QUEUE.to_owned(),
     };
-    let id = match &options.task_id {
-        Some(id) => TaskId::new(id)?,
-        None => TaskId::from_storage(&env.entropy.uuid()),
+    let id = match options.task_id {
+        Some(id) => {
+            TaskId::check(&id)?;
+            id
+        }
+        None => env.entropy.uuid(),
     };
     let unique_ttl = options.unique_ttl.map(|ttl| within("unique TTL", ttl)).transpose()?;
     let group = options.group.as_deref().map(GroupKey::new).transpose()?;
@@ -71,15 +77,19 @@ pub fn compose_within(
         (timeout, _) => timeout.map_or(0, |t| t.as_secs()),
     };
     let unique_key = match unique_ttl {
-        Some(_) => keys::unique(&queue, task.get_type(), task.payload_bytes().as_deref()),
+        Some(_) => keys::unique(
+            &QueueName::from_storage(&queue),
+            task.get_type(),
+            task.payload_bytes().as_deref(),
+        ),
         None => String::new(),
     };
     let message = TaskMessage {
         r#type: task.get_type().to_owned(),
         payload: task.payload_bytes().unwrap_or_default(),
         headers: options.headers,
-        id: id.into(),
-        queue: queue.into(),
+        id,
+        queue,
         retry: i32::try_from(max_retry).unwrap_or(i32::MAX),
         timeout: i64::try_from(timeout_secs).unwrap_or(i64::MAX),
         deadline: deadline.map_or(0, |at| at.timestamp()),

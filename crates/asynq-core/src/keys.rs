@@ -1,6 +1,6 @@
 //! Every key of the Redis layout, in one place: Go's, and [`own`] ours.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::{
     names::{GroupKey, QueueName, TaskId},
@@ -27,10 +27,24 @@ pub fn queue_prefix(queue: &QueueName) -> String {
     format!("asynq:{{{queue}}}:")
 }
 
+/// A key of a queue, by its suffix; see [`of_queue`].
+#[derive(Clone, Copy, Debug)]
+pub struct KeyOf<'a>(pub &'a QueueName, pub &'a str);
+
+impl fmt::Display for KeyOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(queue, suffix) = self;
+        for part in ["asynq:{", queue.as_str(), "}:", suffix] {
+            f.write_str(part)?;
+        }
+        Ok(())
+    }
+}
+
 /// The key of a queue with this suffix: `pending`, `lease`, `processed:2026-05-14` …
 #[must_use]
 pub fn of_queue(queue: &QueueName, suffix: &str) -> String {
-    format!("asynq:{{{queue}}}:{suffix}")
+    KeyOf(queue, suffix).to_string()
 }
 
 /// The task hash.

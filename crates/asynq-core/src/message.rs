@@ -1,6 +1,6 @@
 //! The task as it travels: the protobuf `TaskMessage`, decoded without trust.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use prost::Message as _;
 
 pub use asynq_proto::TaskMessage;
@@ -36,6 +36,17 @@ pub fn decode_for(bytes: Bytes, queue: &QueueName, id: &TaskId) -> Result<TaskMe
 #[must_use]
 pub fn encode(message: &TaskMessage) -> Bytes {
     message.encode_to_vec().into()
+}
+
+/// Returns the number of bytes that [`encode`] makes.
+#[must_use]
+pub fn encoded_len(message: &TaskMessage) -> usize {
+    message.encoded_len()
+}
+
+/// Writes the bytes of the hash field `msg`, as [`encode`] makes them, into a buffer that grows.
+pub fn encode_into(message: &TaskMessage, buffer: &mut impl BufMut) {
+    message.encode_raw(buffer);
 }
 
 /// Returns the message after a failed attempt, as Go's `retry` and `archive` write it: with the error text, the time

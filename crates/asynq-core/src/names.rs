@@ -69,6 +69,14 @@ macro_rules! name {
                 }
             }
 
+            /// Checks a text as [`new`](Self::new) does, without keeping it.
+            ///
+            /// # Errors
+            /// Those of [`new`](Self::new).
+            pub fn check(text: &str) -> Result<(), NameError> {
+                fault($field, text).map_or(Ok(()), |fault| Err(NameError { field: $field, fault }))
+            }
+
             /// Makes a name from a text of the storage, which Go may have written with any content.
             #[must_use]
             pub fn from_storage(text: &str) -> Self {

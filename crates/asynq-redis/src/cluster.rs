@@ -36,6 +36,7 @@ use self::{
     target::{Place, Target},
 };
 use crate::{
+    args::Args,
     clock_sync::{self, Timekeeper as _},
     link::{
         Probe, Script,
@@ -119,34 +120,29 @@ impl Cluster {
         self.core.slots().map_or(0, |_| self.core.number)
     }
 
-    pub(crate) async fn eval(
-        &self,
-        script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
-    ) -> Result<Value, BrokerError> {
-        let target = keys.first().map_or(Target::Any, |key| Target::of_key(key));
+    pub(crate) async fn eval(&self, script: &Script, keys: Args, args: Args) -> Result<Value, BrokerError> {
+        let target = keys.first().map_or(Target::Any, Target::of_key);
         let place = self.core.place(target).await?;
-        self.core.run(place, script, &keys, &args).await
+        self.core.run(place, script, &script.invoke(&keys, &args)).await
     }
 
     pub(crate) async fn eval_by(
         &self,
         way: Way,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: Args,
+        args: Args,
     ) -> Result<Value, BrokerError> {
-        let target = keys.first().map_or(Target::Any, |key| Target::of_key(key));
+        let target = keys.first().map_or(Target::Any, Target::of_key);
         let place = self.core.place(target).await?.by(way, &args).await?;
-        self.core.run(place, script, &keys, &args).await
+        self.core.run(place, script, &script.invoke(&keys, &args)).await
     }
 
     pub(crate) async fn command_timely(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
         match Target::of(cmd) {
             Target::All => self.core.ask_all(cmd, Some(Way::Timely)).await,
             target => {
-                let mut place = self.core.place(target).await?.by(Way::Timely, &[]).await?;
+                let mut place = self.core.place(target).await?.by(Way::Timely, &Args::default()).await?;
                 let answer = self.core.send(&mut place, cmd, &name_of(cmd).into()).await?;
                 answer.map_err(Into::into)
             }
@@ -166,11 +162,11 @@ impl Cluster {
         &self,
         connection: u64,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: Args,
+        args: Args,
     ) -> Result<Value, BrokerError> {
         let slots = self.core.slots()?;
-        let target = keys.first().map_or(Target::Any, |key| Target::of_key(key));
+        let target = keys.first().map_or(Target::Any, Target::of_key);
         let found = target.find(&slots).filter(|_| connection == self.core.number);
         let Some((node, wire)) = found.and_then(|node| Some((node, node.ready()?))) else {
             return Err(match found {
@@ -179,7 +175,9 @@ impl Cluster {
             });
         };
         let node = Arc::clone(node);
-        self.core.run(Place::new(node, wire), script, &keys, &args).await
+        self.core
+            .run(Place::new(node, wire), script, &script.invoke(&keys, &args))
+            .await
     }
 
     pub(crate) async fn command(&self, cmd: &Cmd) -> Result<Value, BrokerError> {

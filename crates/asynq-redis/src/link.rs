@@ -58,6 +58,7 @@ pub(crate) use self::{
 };
 pub(crate) use crate::watcher::Probe;
 use crate::{
+    args::Args,
     clock_sync,
     failure::{classify, without_effect},
 };
@@ -146,11 +147,12 @@ impl Link {
     pub(crate) async fn eval(
         &self,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
+        let invoke = script.invoke(&keys.into(), &args.into());
         let wire = self.core.wire().await?;
-        self.core.eval(&wire, script, &keys, &args).await
+        self.core.eval(&wire, script, &invoke).await
     }
 
     /// [`eval`](Self::eval) of a script that is safe in any order beside other calls, on the connection that its
@@ -159,16 +161,25 @@ impl Link {
         &self,
         way: Way,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
-        let wire = self.beside(self.core.wire().await?, way, &args).await;
-        self.core.eval(&wire, script, &keys, &args).await
+        let args = args.into();
+        let invoke = script.invoke(&keys.into(), &args);
+        let main = self.core.wire().await?;
+        let wire = match way.role(&args) {
+            None => main,
+            Some(role) => self.core.beside(main, role).await,
+        };
+        self.core.eval(&wire, script, &invoke).await
     }
 
     /// The connection for a call with these arguments, which is safe in any order beside other calls.
-    pub(crate) async fn beside(&self, main: Arc<Wire>, way: Way, args: &[Vec<u8>]) -> Arc<Wire> {
-        self.core.beside(main, way, args).await
+    pub(crate) async fn beside(&self, main: Arc<Wire>, way: Way, args: &Args) -> Arc<Wire> {
+        match way.role(args) {
+            None => main,
+            Some(role) => self.core.beside(main, role).await,
+        }
     }
 
     /// The connections that are open beside the main one.
@@ -178,7 +189,9 @@ impl Link {
 
     /// [`command`](Self::command) that must not wait behind data. It and its answer are small.
     pub(crate) async fn command_timely(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
-        let wire = self.beside(self.core.wire().await?, Way::Timely, &[]).await;
+        let wire = self
+            .beside(self.core.wire().await?, Way::Timely, &Args::default())
+            .await;
         let answer = wire.ask(cmd, name_of(cmd).into()).await?;
         self.core.heard(answer)
     }
@@ -199,11 +212,14 @@ impl Link {
         &self,
         connection: u64,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
         match self.core.state.live()? {
-            Some(wire) if wire.number() == connection => self.core.eval(&wire, script, &keys, &args).await,
+            Some(wire) if wire.number() == connection => {
+                let invoke = script.invoke(&keys.into(), &args.into());
+                self.core.eval(&wire, script, &invoke).await
+            }
             _ => Err(BrokerError::unavailable("the connection of this call was replaced")),
         }
     }

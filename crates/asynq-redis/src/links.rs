@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 #[cfg(feature = "cluster")]
 use crate::cluster::Cluster;
 use crate::{
+    args::Args,
     clock_sync::Timekeeper,
     link::{Link, Probe, Script, side_connections::Way},
 };
@@ -52,10 +53,10 @@ impl Links {
     pub(crate) async fn eval(
         &self,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
-        each!(self, link => link.eval(script, keys, args).await)
+        each!(self, link => link.eval(script, keys.into(), args.into()).await)
     }
 
     /// [`eval`](Self::eval) of a script that must not wait behind data, and is safe in any order beside other
@@ -63,10 +64,10 @@ impl Links {
     pub(crate) async fn eval_timely(
         &self,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
-        each!(self, link => link.eval_by(Way::Timely, script, keys, args).await)
+        each!(self, link => link.eval_by(Way::Timely, script, keys.into(), args.into()).await)
     }
 
     /// [`eval`](Self::eval) of a script behind whose arguments nothing should wait if one of them is large. It is
@@ -74,10 +75,10 @@ impl Links {
     pub(crate) async fn eval_apart(
         &self,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
-        each!(self, link => link.eval_by(Way::Apart, script, keys, args).await)
+        each!(self, link => link.eval_by(Way::Apart, script, keys.into(), args.into()).await)
     }
 
     /// [`command`](Self::command) that must not wait behind data, and is safe in any order beside other calls. It
@@ -106,10 +107,10 @@ impl Links {
         &self,
         connection: u64,
         script: &Script,
-        keys: Vec<Vec<u8>>,
-        args: Vec<Vec<u8>>,
+        keys: impl Into<Args>,
+        args: impl Into<Args>,
     ) -> Result<Value, BrokerError> {
-        each!(self, link => link.eval_on(connection, script, keys, args).await)
+        each!(self, link => link.eval_on(connection, script, keys.into(), args.into()).await)
     }
 
     /// Sends a command that does not begin with a key to where `key` is, or would be.

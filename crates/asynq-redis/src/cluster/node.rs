@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    args::Args,
     failure::{ErrorReply, classify, without_effect},
     link::{
         Link,
@@ -219,7 +220,7 @@ impl Node {
     }
 
     /// The connection for a call with these arguments, which is safe in any order beside other calls.
-    pub(super) async fn beside(&self, main: Arc<Wire>, way: Way, args: &[Vec<u8>]) -> Result<Arc<Wire>, BrokerError> {
+    pub(super) async fn beside(&self, main: Arc<Wire>, way: Way, args: &Args) -> Result<Arc<Wire>, BrokerError> {
         let found = async { Ok(self.link.beside(main, way, args).await) };
         // Nothing is sent yet.
         self.while_it_answers(found).await.map_err(without_effect)

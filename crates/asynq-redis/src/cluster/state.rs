@@ -19,6 +19,7 @@ use super::{
     target::{Place, Target},
 };
 use crate::{
+    args::Args,
     clock_sync::Timekeeper,
     failure::{ErrorReply, without_effect},
     link::{
@@ -127,7 +128,7 @@ impl ClusterState {
         let asked = slots.nodes().iter().map(async |node| {
             let place = self.place_of(|_| Some(Arc::clone(node))).await?;
             let place = match way {
-                Some(way) => place.by(way, &[]).await?,
+                Some(way) => place.by(way, &Args::default()).await?,
                 None => place,
             };
             place.ask(cmd, &name).await?.map_err(BrokerError::from)
@@ -140,16 +141,9 @@ impl ClusterState {
     }
 
     /// Runs a script on the node of its keys.
-    pub(super) async fn run(
-        &self,
-        mut place: Place,
-        script: &Script,
-        keys: &[Vec<u8>],
-        args: &[Vec<u8>],
-    ) -> Result<Value, BrokerError> {
-        let invoke = script.invoke(keys, args);
+    pub(super) async fn run(&self, mut place: Place, script: &Script, invoke: &Cmd) -> Result<Value, BrokerError> {
         let name = CallName::from(script.name);
-        let mut answer = self.send(&mut place, &invoke, &name).await?;
+        let mut answer = self.send(&mut place, invoke, &name).await?;
         for _ in 0..LOADS {
             match &answer {
                 Err(reply) if reply.is_no_script() => {}
@@ -157,7 +151,7 @@ impl ClusterState {
             }
             let loaded = place.ask(&script.load(), &name).await;
             loaded.map_err(without_effect)??;
-            answer = self.send(&mut place, &invoke, &name).await?;
+            answer = self.send(&mut place, invoke, &name).await?;
         }
         answer.map_err(Into::into)
     }

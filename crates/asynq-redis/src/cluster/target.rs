@@ -10,6 +10,7 @@ use super::{
     slots::{Slots, slot_of},
 };
 use crate::{
+    args::Args,
     failure::ErrorReply,
     link::{calls::CallName, side_connections::Way, wire::Wire},
 };
@@ -77,7 +78,7 @@ impl Place {
     }
 
     /// The same node, by the connection for a call with these arguments.
-    pub(super) async fn by(self, way: Way, args: &[Vec<u8>]) -> Result<Self, BrokerError> {
+    pub(super) async fn by(self, way: Way, args: &Args) -> Result<Self, BrokerError> {
         let Self { node, wire, .. } = self;
         let main = wire.number();
         let wire = node.beside(wire, way, args).await?;

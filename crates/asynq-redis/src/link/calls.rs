@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,8 +18,10 @@ pub(crate) struct Calls(Mutex<Table>);
 
 #[derive(Debug)]
 struct Table {
-    next: u64,
-    open: BTreeMap<u64, OpenCall>,
+    /// The number of the first of `open`.
+    first: u64,
+    /// In the order of their beginnings; `None` for one that has ended before an earlier one.
+    open: VecDeque<Option<OpenCall>>,
 }
 
 #[derive(Debug)]
@@ -32,8 +34,8 @@ struct OpenCall {
 impl Calls {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Table {
-            next: 0,
-            open: BTreeMap::new(),
+            first: 0,
+            open: VecDeque::new(),
         }))
     }
 
@@ -44,35 +46,31 @@ impl Calls {
     /// Notes that a call is on its way, until the value returned is dropped.
     pub(crate) fn open(&self, name: CallName) -> Waiting<'_> {
         let mut table = self.table();
-        let number = table.next;
-        table.next += 1;
-        table.open.insert(
-            number,
-            OpenCall {
-                name,
-                since: Instant::now(),
-                reported: false,
-            },
-        );
+        let number = table.first + table.open.len() as u64;
+        table.open.push_back(Some(OpenCall {
+            name,
+            since: Instant::now(),
+            reported: false,
+        }));
         Waiting { calls: self, number }
     }
 
     /// Returns how long the oldest of them has waited.
     pub(crate) fn waiting(&self) -> Option<Duration> {
         let table = self.table();
-        table.open.first_key_value().map(|(_, call)| call.since.elapsed())
+        table.open.front()?.as_ref().map(|call| call.since.elapsed())
     }
 
     /// Returns how many calls wait.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.table().open.len()
+        self.table().open.iter().flatten().count()
     }
 
     /// The calls that have waited for `limit` or longer, each once.
     pub(crate) fn take_slow(&self, limit: Duration) -> Vec<(CallName, Duration)> {
         let mut slow = Vec::new();
-        for call in self.table().open.values_mut() {
+        for call in self.table().open.iter_mut().flatten() {
             let waited = call.since.elapsed();
             if waited < limit {
                 break;
@@ -95,7 +93,16 @@ pub(crate) struct Waiting<'c> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.calls.table().open.remove(&self.number);
+        let mut table = self.calls.table();
+        let place = usize::try_from(self.number - table.first).unwrap_or(usize::MAX);
+        if let Some(call) = table.open.get_mut(place) {
+            *call = None;
+        }
+        // The first of those that are left is the one that has waited longest.
+        while let Some(None) = table.open.front() {
+            table.open.pop_front();
+            table.first += 1;
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use redis::Cmd;
+use redis::{Cmd, RedisWrite as _};
+
+use crate::args::Args;
 
 /// Number of times that a script is loaded for one call. A larger number means that somebody flushes all the time.
 pub(crate) const LOADS: u32 = 3;
@@ -37,9 +39,16 @@ impl Script {
     }
 
     /// The command that runs it.
-    pub(crate) fn invoke(&self, keys: &[Vec<u8>], args: &[Vec<u8>]) -> redis::Cmd {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(self.hash()).arg(keys.len()).arg(keys).arg(args);
+    pub(crate) fn invoke(&self, keys: &Args, args: &Args) -> Cmd {
+        const NAME: &str = "EVALSHA";
+        const DIGITS: usize = 20;
+        let hash = self.hash();
+        let bytes = NAME.len() + hash.len() + DIGITS + keys.bytes() + args.bytes();
+        let mut cmd = Cmd::with_capacity(3 + keys.len() + args.len(), bytes);
+        cmd.arg(NAME).arg(hash).write_arg_fmt(keys.len());
+        for word in keys.iter().chain(args.iter()) {
+            cmd.write_arg(word);
+        }
         cmd
     }
 
@@ -67,7 +76,7 @@ mod tests {
     fn the_hash_is_that_of_the_server() {
         let script = Script::new("one", "return 1");
         assert_eq!(script.hash(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
-        let cmd = script.invoke(&[b"k".to_vec()], &[b"a".to_vec(), b"b".to_vec()]);
+        let cmd = script.invoke(&Args::from_iter(["k"]), &Args::from_iter(["a", "b"]));
         let words: Vec<_> = cmd.get_packed_command();
         assert!(
             words.starts_with(b"*6\r\n$7\r\nEVALSHA\r\n"),

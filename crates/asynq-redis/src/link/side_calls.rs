@@ -4,14 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::{
-    owned::Owned,
-    settings::Settings,
-    side_connections::{Role, Way},
-    socket::Peer,
-    state::LinkState,
-    wire::Wire,
-};
+use super::{owned::Owned, settings::Settings, side_connections::Role, socket::Peer, state::LinkState, wire::Wire};
 
 /// Time for which a call waits for a connection that is being made. It then takes the main one.
 const WAIT: Duration = Duration::from_secs(2);
@@ -19,9 +12,8 @@ const WAIT: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl LinkState {
-    /// The connection for a call with these arguments. The main one is that for most.
-    pub(crate) async fn beside(self: &Arc<Self>, main: Arc<Wire>, way: Way, args: &[Vec<u8>]) -> Arc<Wire> {
-        let Some(role) = way.role(args) else { return main };
+    /// The connection for calls of this kind, or the main one where there is none.
+    pub(super) async fn beside(self: &Arc<Self>, main: Arc<Wire>, role: Role) -> Arc<Wire> {
         let found = || self.sides.to(role, main.peer());
         if let Some(wire) = found() {
             return wire;

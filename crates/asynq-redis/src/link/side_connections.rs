@@ -15,6 +15,7 @@ use asynq_core::broker::LARGE_BYTES;
 use tokio::{sync::watch, time::Instant};
 
 use super::{current::Mortal as _, owned::Owned, socket::Peer, wire::Wire};
+use crate::args::Args;
 
 /// Up to so many bytes of arguments, a call is small.
 const SMALL: usize = 64 << 10;
@@ -30,11 +31,11 @@ pub(crate) enum Way {
 
 impl Way {
     /// The connection for these arguments; `None` is the main one.
-    pub(super) fn role(self, args: &[Vec<u8>]) -> Option<Role> {
+    pub(super) fn role(self, args: &Args) -> Option<Role> {
         match self {
-            Self::Timely if args.iter().map(Vec::len).sum::<usize>() <= SMALL => Some(Role::Control),
+            Self::Timely if args.bytes() <= SMALL => Some(Role::Control),
             // Many small items are no data: they keep their order on the main one.
-            Self::Timely | Self::Apart => args.iter().any(|arg| arg.len() >= LARGE_BYTES).then_some(Role::Data),
+            Self::Timely | Self::Apart => (args.largest() >= LARGE_BYTES).then_some(Role::Data),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asynq_core::{broker::Env, error::BrokerError};
-use redis::Value;
+use redis::{Cmd, Value};
 use tokio::sync::Notify;
 
 use super::{
@@ -58,15 +58,8 @@ impl LinkState {
         self.state.wait(self.settings.wait_timeout).await
     }
 
-    pub(super) async fn eval(
-        &self,
-        wire: &Wire,
-        script: &Script,
-        keys: &[Vec<u8>],
-        args: &[Vec<u8>],
-    ) -> Result<Value, BrokerError> {
-        let invoke = script.invoke(keys, args);
-        let mut answer = wire.ask(&invoke, script.name.into()).await?;
+    pub(super) async fn eval(&self, wire: &Wire, script: &Script, invoke: &Cmd) -> Result<Value, BrokerError> {
+        let mut answer = wire.ask(invoke, script.name.into()).await?;
         for _ in 0..LOADS {
             match &answer {
                 Err(reply) if reply.is_no_script() => {}

@@ -63,7 +63,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
             .int(core.now().timestamp());
         let value = core
             .link
-            .eval(&scripts::ADOPT, keys_of(queue, &["active", "lease"]), args.done())
+            .eval(&scripts::ADOPT, keys_of(queue, &["active", "lease"]), args)
             .await?;
         let mut reply = Reply::of_script(OPERATION, value)?;
         position = reply.int()?;

@@ -107,8 +107,8 @@ async fn container(
         .int(IDS)
         .int(bound(MAX_BATCH_BYTES));
     let mut keys = places(queue);
-    keys.push(key.clone().into_bytes());
-    let value = core.link.eval(&scripts::AUDIT_CONTAINER, keys, args.done()).await?;
+    keys.push(&key);
+    let value = core.link.eval(&scripts::AUDIT_CONTAINER, keys, args).await?;
     let mut reply = Reply::of_script("audit_container", value)?;
     let next = reply.int()?;
     let mut doubtful = Vec::new();
@@ -203,10 +203,7 @@ async fn whereabouts(core: &Core, queue: &QueueName, ids: Vec<Vec<u8>>) -> Resul
         let mut args = Args::with_capacity(2 + groups.len() + part.len()).text(&keys::queue_prefix(queue));
         args.push_count(groups.len());
         groups.iter().chain(part).for_each(|name| args.push(name));
-        let value = core
-            .link
-            .eval(&scripts::AUDIT_PLACES, places(queue), args.done())
-            .await?;
+        let value = core.link.eval(&scripts::AUDIT_PLACES, places(queue), args).await?;
         let mut reply = Reply::of_script("audit_places", value)?;
         for id in part {
             all.push(Whereabouts {
@@ -226,10 +223,7 @@ async fn leases(core: &Core, queue: &QueueName, from: i64, items: &mut Vec<Breac
         .text(&keys::queue_prefix(queue))
         .int(from)
         .int(KEYS);
-    let value = core
-        .link
-        .eval(&scripts::AUDIT_LEASES, places(queue), args.done())
-        .await?;
+    let value = core.link.eval(&scripts::AUDIT_LEASES, places(queue), args).await?;
     let mut reply = Reply::of_script("audit_leases", value)?;
     let next = reply.int()?;
     while !reply.is_empty() {
@@ -254,7 +248,7 @@ async fn groups(
         .int(KEYS);
     let value = core
         .link
-        .eval(&scripts::AUDIT_GROUPS, keys_of(queue, &["groups"]), args.done())
+        .eval(&scripts::AUDIT_GROUPS, keys_of(queue, &["groups"]), args)
         .await?;
     let mut reply = Reply::of_script("audit_groups", value)?;
     let cursor = reply.text()?;
@@ -283,7 +277,7 @@ async fn keys_of_queue(
         .text(&pattern_of(queue, ""))
         .text(&cursor)
         .int(KEYS);
-    let value = core.link.eval(&scripts::AUDIT_KEYS, places(queue), args.done()).await?;
+    let value = core.link.eval(&scripts::AUDIT_KEYS, places(queue), args).await?;
     let mut reply = Reply::of_script("audit_keys", value)?;
     let cursor = reply.text()?;
     if reply.int()? > 0 && !listed {

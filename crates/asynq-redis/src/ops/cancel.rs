@@ -52,13 +52,13 @@ pub(crate) async fn cancel_task(
     then: Then,
 ) -> Result<Cancelled, BrokerError> {
     let failed_at = inspect::task_info(core, queue, id).await?.last_failed_at;
-    let keys = vec![keys::task(queue, id).into_bytes()];
+    let keys = Args::from_iter([keys::task(queue, id)]);
     let args = Args::with_capacity(4)
         .text(id.as_str())
         .text(keys::CANCEL_CHANNEL)
         .text(then.as_str())
         .int(failed_at.map_or(0, |at| at.timestamp()));
-    let answer = core.link.eval_timely(&scripts::CANCEL, keys, args.done()).await?;
+    let answer = core.link.eval_timely(&scripts::CANCEL, keys, args).await?;
     let mut reply = Reply::of_script(OPERATION, answer)?;
     match reply.int()? {
         1 => Ok(Cancelled::Kept),

@@ -9,7 +9,7 @@ use asynq_core::{
     error::{BrokerError, EnqueueError},
     excerpt::Excerpt,
     info::TaskInfo,
-    keys, message,
+    keys::{self, KeyOf},
     names::{QueueName, TaskId},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -28,14 +28,18 @@ const OPERATION: &str = "enqueue";
 const LONGEST_LOCK: i64 = 100 * 366 * 24 * 3600;
 
 pub(crate) async fn enqueue(core: &Core, batch: &[Arc<EnqueueRequest>]) -> Vec<Result<TaskInfo, EnqueueError>> {
+    let Some(first) = batch.first() else { return Vec::new() };
+    let queue = QueueName::from_storage(&first.message.queue);
+    if is_one_call(batch) {
+        // The name is written first, so that no task stands in a queue that nobody knows.
+        let ((), answers) = join(publish(core, std::iter::once(&queue)), create(core, &queue, batch)).await;
+        return answers;
+    }
     let queues: Vec<QueueName> = batch
         .iter()
         .map(|request| QueueName::from_storage(&request.message.queue))
         .collect();
     let parts = by_queue(queues.iter());
-    if parts.is_empty() {
-        return Vec::new();
-    }
     let names = parts.iter().map(|part| &part.queue);
     let calls = parts.iter().flat_map(|part| {
         let calls = cut(part.items.clone(), MAX_BATCH as usize, MAX_BATCH_BYTES, |index| {
@@ -43,11 +47,23 @@ pub(crate) async fn enqueue(core: &Core, batch: &[Arc<EnqueueRequest>]) -> Vec<R
         });
         calls.into_iter().map(|items| (&part.queue, items))
     });
-    let sent = calls.map(|(queue, items)| create(core, queue, items, batch));
-    // The names are written first, so that no task stands in a queue that nobody knows.
+    let sent = calls.map(|(queue, items)| async move {
+        let requests: Vec<_> = items.iter().map(|index| Arc::clone(&batch[*index])).collect();
+        let answers = create(core, queue, &requests).await;
+        items.into_iter().zip(answers)
+    });
     let ((), answers) = join(publish(core, names), join_all(sent)).await;
-
     in_order(OPERATION, batch.len(), answers.into_iter().flatten())
+}
+
+/// Returns whether a batch concerns one queue and fits into one call.
+fn is_one_call(batch: &[Arc<EnqueueRequest>]) -> bool {
+    let [first, others @ ..] = batch else { return false };
+    let queue = &first.message.queue;
+    others.is_empty()
+        || batch.len() <= MAX_BATCH as usize
+            && others.iter().all(|request| request.message.queue == *queue)
+            && batch.iter().map(|request| size_of(request)).sum::<usize>() <= MAX_BATCH_BYTES
 }
 
 /// Puts the names into the index of queues, with each call (differences.md#the-index-of-queues). A failure is
@@ -66,60 +82,75 @@ pub(crate) async fn publish<'q>(core: &Core, queues: impl Iterator<Item = &'q Qu
     }
 }
 
-/// One call of the script.
+/// One call of the script, for requests of one queue; an answer for each.
 async fn create(
     core: &Core,
     queue: &QueueName,
-    items: Vec<usize>,
-    batch: &[Arc<EnqueueRequest>],
-) -> Vec<(usize, Result<TaskInfo, EnqueueError>)> {
+    requests: &[Arc<EnqueueRequest>],
+) -> Vec<Result<TaskInfo, EnqueueError>> {
     let now = core.now();
-    let mut refused = Vec::new();
-    let mut sent = Vec::with_capacity(items.len());
-    let mut rendered = Args::with_capacity(5 * items.len());
-    for index in items {
-        match push(&mut rendered, queue, &batch[index], now) {
-            Ok(()) => sent.push(index),
-            Err(error) => refused.push((index, Err(error.into()))),
+    // Those that are refused here are not sent.
+    let sent = requests.iter().filter(|request| check_lock(queue, request).is_ok());
+    let count = sent.clone().count();
+    let codes = match count {
+        0 => Ok(Vec::new()),
+        _ => send(core, queue, sent.map(|request| &**request), count, now).await,
+    };
+    let mut codes = codes.map(Vec::into_iter);
+    let answers = requests.iter().map(|request| {
+        check_lock(queue, request)?;
+        match &mut codes {
+            Ok(codes) => result_of(codes.next().unwrap_or_default(), queue, request, now),
+            Err(error) => Err(EnqueueError::Broker(again(error))),
         }
+    });
+    answers.collect()
+}
+
+/// Sends so many requests, and returns a code for each.
+async fn send<'r>(
+    core: &Core,
+    queue: &QueueName,
+    requests: impl Iterator<Item = &'r EnqueueRequest> + Clone,
+    count: usize,
+    now: DateTime<Utc>,
+) -> Result<Vec<u8>, BrokerError> {
+    /// About what the head of a call, and what stands beside the message of an item, take.
+    const BESIDE: usize = 128;
+    let bytes = requests.clone().map(|request| request.size() + BESIDE).sum::<usize>();
+    let mut args = Args::sized(4 + 5 * count, BESIDE + bytes);
+    args.push_display(KeyOf(queue, ""));
+    args.push_int(now.timestamp());
+    args.push_int(unix_nanos(now));
+    args.push_count(count);
+    for request in requests.clone() {
+        push(&mut args, queue, request, now)?;
     }
-    if sent.is_empty() {
-        return refused;
-    }
-    let mut args = Args::with_capacity(4 + 5 * sent.len())
-        .text(&keys::queue_prefix(queue))
-        .int(now.timestamp())
-        .int(unix_nanos(now));
-    args.push_count(sent.len());
-    args.append(rendered);
-    let places: &[_] = if are_plain(sent.iter().map(|index| &*batch[*index])) {
+    let places: &[_] = if are_plain(requests, count) {
         &["pending"]
     } else {
         &["pending", "scheduled", "groups"]
     };
-    let keys = keys_of(queue, places);
-    let answer = core.link.eval_apart(&scripts::ENQUEUE, keys, args.done()).await;
-    let mut results = refused;
-    match answer.and_then(|value| codes(OPERATION, value, sent.len())) {
-        Ok(codes) => {
-            let made = sent.into_iter().zip(codes);
-            results.extend(made.map(|(index, code)| (index, result_of(code, queue, &batch[index], now))));
-        }
-        Err(error) => {
-            results.extend(
-                sent.into_iter()
-                    .map(|index| (index, Err(EnqueueError::Broker(again(&error))))),
-            );
-        }
+    let answer = core.link.eval_apart(&scripts::ENQUEUE, keys_of(queue, places), args);
+    codes(OPERATION, answer.await?, count)
+}
+
+/// Returns whether the lock of a request, if it has one, is one of its queue: any other key could be somebody's data,
+/// and in another cluster slot.
+fn check_lock(queue: &QueueName, request: &EnqueueRequest) -> Result<(), BrokerError> {
+    let key = request.message.unique_key.as_str();
+    if request.unique_ttl.is_none() || key.starts_with(&keys::unique_prefix(queue)) {
+        return Ok(());
     }
-    results
+    let reason = format!("{:?} is not a unique lock of queue {queue:?}", Excerpt(key));
+    Err(BrokerError::Refused { source: reason.into() })
 }
 
 /// Returns whether all of these are what `include/enqueue_plain.lua` takes: pending, with ids that differ, and with
 /// neither a lock nor a deadline in ms.
-fn are_plain<'r>(mut requests: impl ExactSizeIterator<Item = &'r EnqueueRequest>) -> bool {
-    let several = requests.len() > 1;
-    let mut seen = HashSet::with_capacity(if several { requests.len() } else { 0 });
+fn are_plain<'r>(mut requests: impl Iterator<Item = &'r EnqueueRequest>, count: usize) -> bool {
+    let several = count > 1;
+    let mut seen = HashSet::with_capacity(if several { count } else { 0 });
     requests.all(|request| {
         matches!(request.placement, Placement::Pending)
             && request.unique_ttl.is_none()
@@ -143,13 +174,7 @@ pub(crate) fn push(
         token,
     } = request;
     let lock = unique_ttl.map(|ttl| (message.unique_key.as_str(), ttl_secs(placement, ttl, now)));
-    if let Some((key, _)) = lock
-        && !key.starts_with(&keys::unique_prefix(queue))
-    {
-        // Any other key could be somebody's data, and in another cluster slot.
-        let reason = format!("{:?} is not a unique lock of queue {queue:?}", Excerpt(key));
-        return Err(BrokerError::Refused { source: reason.into() });
-    }
+    check_lock(queue, request)?;
     args.push(&message.id);
     let kind = match (placement, lock.is_some()) {
         (Placement::Pending, false) => 'p',
@@ -159,11 +184,11 @@ pub(crate) fn push(
         (Placement::Group(_), false) => 'g',
         (Placement::Group(_), true) => 'G',
     };
-    args.push_owned(match deadline.and_then(exact_millis) {
-        Some(millis) => format!("{kind}{token:016x} {millis}").into_bytes(),
-        None => format!("{kind}{token:016x}").into_bytes(),
-    });
-    args.push_owned(message::encode(message).into());
+    match deadline.and_then(exact_millis) {
+        Some(millis) => args.push_display(format_args!("{kind}{token:016x} {millis}")),
+        None => args.push_display(format_args!("{kind}{token:016x}")),
+    }
+    args.push_message(message);
     match placement {
         Placement::Pending => {}
         Placement::Scheduled(at) => args.push_time(*at),
@@ -257,7 +282,7 @@ mod tests {
             let request = asynq_core::compose::compose(&task, &asynq_core::TaskOptions::new(), &env).unwrap();
             let mut args = Args::with_capacity(8);
             push(&mut args, &queue, &request, env.clock.now()).unwrap();
-            let sent: usize = args.done().iter().map(Vec::len).sum();
+            let sent: usize = args.bytes();
             assert!(
                 sent <= size_of(&request),
                 "{sent} bytes, said are {}",

@@ -181,7 +181,7 @@ fn render(
     items: Vec<usize>,
     settle: &[Settlement],
     want: u32,
-) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<usize>) {
+) -> (Args, Args, Vec<usize>) {
     let now = core.now();
     let is_plain = |index: &usize| settle::is_plain(queue, &settle[*index].message, &settle[*index].outcome);
     // Of two outcomes for one task the first counts, so then all keep their order.
@@ -237,10 +237,10 @@ fn render(
     }
     if !order.is_empty() {
         settle::push_more(&mut args, now, order.len());
-        args.append(others);
+        args.append(&others);
         answers.extend(order);
     }
-    (keys_of(queue, &["pending"]), args.done(), answers)
+    (keys_of(queue, &["pending"]), args, answers)
 }
 
 fn has_twice<'i>(mut ids: impl ExactSizeIterator<Item = &'i TaskId>) -> bool {

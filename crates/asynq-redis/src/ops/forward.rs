@@ -26,7 +26,7 @@ pub(crate) async fn forward(core: &Core, queue: &QueueName, limit: u32) -> Resul
         .int(i64::from(limit.clamp(1, MAX_BATCH)))
         .int((now + PUT_OFF).timestamp());
     let keys = keys_of(queue, &["scheduled", "retry", "pending", "groups"]);
-    let value = core.link.eval(&scripts::FORWARD, keys, args.done()).await?;
+    let value = core.link.eval(&scripts::FORWARD, keys, args).await?;
     let mut reply = Reply::of_script("forward", value)?;
     let moved = u32::try_from(reply.int()?).unwrap_or(0);
     let due = reply.maybe_due()?;

@@ -55,7 +55,7 @@ pub(crate) async fn groups_holding(
             groups.iter().for_each(|key| args.push(key));
             ids.iter().for_each(|id| args.push(id));
             let keys = keys_of(queue, &["groups"]);
-            let value = core.link.eval(&scripts::SEARCH_GROUPS, keys, args.done()).await?;
+            let value = core.link.eval(&scripts::SEARCH_GROUPS, keys, args).await?;
             let mut reply = Reply::of_script("search_groups", value)?;
             while !reply.is_empty() {
                 found.insert(reply.bytes()?);

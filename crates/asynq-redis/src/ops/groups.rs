@@ -87,7 +87,7 @@ async fn sizes(core: &Core, queue: &QueueName, with_sets: bool) -> Result<(Sizes
             .text(&set)
             .int(GROUPS);
         let keys = keys_of(queue, &["groups", "aggregation_sets"]);
-        let value = core.link.eval(&scripts::GROUPS, keys, args.done()).await?;
+        let value = core.link.eval(&scripts::GROUPS, keys, args).await?;
         let mut reply = Reply::of_script("groups", value)?;
         (group, set) = (reply.text()?, reply.text()?);
         for found in [&mut waiting, &mut sets] {
@@ -126,17 +126,17 @@ pub(crate) async fn collect(
         Some(secs) => args.push_int(before(secs)),
         None => args.push(""),
     }
-    let args = args.int(before(limits.grace.as_secs())).int(until.0).int(MOVED).done();
-    let keys = vec![
-        keys::group(queue, group).into_bytes(),
-        keys::aggregation_set(queue, group, &id).into_bytes(),
-        keys::of_queue(queue, "aggregation_sets").into_bytes(),
-        keys::of_queue(queue, "groups").into_bytes(),
-    ];
+    let args = args.int(before(limits.grace.as_secs())).int(until.0).int(MOVED);
+    let keys = Args::from_iter([
+        keys::group(queue, group),
+        keys::aggregation_set(queue, group, &id),
+        keys::of_queue(queue, "aggregation_sets"),
+        keys::of_queue(queue, "groups"),
+    ]);
     let mut has = 0;
     loop {
         let mut args = args.clone();
-        args.push(has.to_string().into_bytes());
+        args.push_int(has);
         let value = core.link.eval(&scripts::COLLECT_GROUP, keys.clone(), args).await?;
         let mut reply = Reply::of_script("collect_group", value)?;
         has = reply.int()?;
@@ -171,11 +171,8 @@ async fn read(core: &Core, set: &AggregationSet) -> Result<Vec<Arc<TaskMessage>>
             .int(i64::from(MAX_BATCH))
             .int(bound(MAX_BATCH_BYTES))
             .int(core.now().timestamp());
-        let keys = vec![
-            key.clone().into_bytes(),
-            keys::of_queue(queue, "aggregation_sets").into_bytes(),
-        ];
-        let value = core.link.eval(&scripts::READ_SET, keys, args.done()).await?;
+        let keys = Args::from_iter([&key, &keys::of_queue(queue, "aggregation_sets")]);
+        let value = core.link.eval(&scripts::READ_SET, keys, args).await?;
         let mut reply = Reply::of_script("read_set", value)?;
         rank = reply.int()?;
         let mut found = reply.list()?;
@@ -225,7 +222,7 @@ async fn end_at(core: &Core, set: &AggregationSet, end: LeaseUntil, only_if: &st
     let key = keys::aggregation_set(&set.queue, &set.group, &set.id);
     let args = Args::with_capacity(3).text(&key).int(end.0).text(only_if);
     let keys = keys_of(&set.queue, &["aggregation_sets"]);
-    let value = core.link.eval(&scripts::END_SET, keys, args.done()).await?;
+    let value = core.link.eval(&scripts::END_SET, keys, args).await?;
     match scalar(OPERATION, value)? {
         redis::Value::BulkString(text) if text.is_empty() => Err(gone(set)),
         value => int(OPERATION, value).map(LeaseUntil),
@@ -253,13 +250,13 @@ pub(crate) async fn finish(
         .int(unix_nanos(now));
     enqueue::push(&mut args, queue, &result, now)?;
     let mut keys = keys_of(queue, &["pending", "scheduled", "groups"]);
-    keys.push(keys::aggregation_set(queue, &set.group, &set.id).into_bytes());
+    keys.push(keys::aggregation_set(queue, &set.group, &set.id));
     let finished_set = own::finished_set(queue, &set.group, &set.id);
-    keys.extend(keys_of(queue, &["aggregation_sets"]));
-    keys.push(own::finished(queue).into_bytes());
-    keys.push(finished_set.clone().into_bytes());
+    keys.append(&keys_of(queue, &["aggregation_sets"]));
+    keys.push(own::finished(queue));
+    keys.push(&finished_set);
     let published = enqueue::publish(core, std::iter::once(queue));
-    let finished = core.link.eval_apart(&scripts::FINISH_AGGREGATION, keys, args.done());
+    let finished = core.link.eval_apart(&scripts::FINISH_AGGREGATION, keys, args);
     let ((), value) = join(published, finished).await;
     let info = match codes(OPERATION, value?, 1)?.first() {
         Some(b'g') => return Err(gone(set).into()),
@@ -300,8 +297,8 @@ async fn forget(
         args.push(&task.unique_key);
         args.push(&task.id);
     }
-    let keys = vec![own::finished(queue).into_bytes(), finished_set.to_vec()];
-    let value = core.link.eval(&scripts::FORGET_FINISHED, keys, args.done()).await?;
+    let keys = Args::from_iter([own::finished(queue).as_bytes(), finished_set]);
+    let value = core.link.eval(&scripts::FORGET_FINISHED, keys, args).await?;
     int(OPERATION, scalar(OPERATION, value)?)
 }
 
@@ -320,7 +317,7 @@ pub(crate) async fn reclaim(core: &Core, queue: &QueueName) -> Result<u32, Broke
             .text(&core.link.env().entropy.uuid())
             .int((now + PUT_OFF).timestamp());
         let keys = keys_of(queue, &["aggregation_sets", "groups", "x:finished"]);
-        let value = core.link.eval(&scripts::RECLAIM_SETS, keys, args.done()).await?;
+        let value = core.link.eval(&scripts::RECLAIM_SETS, keys, args).await?;
         let mut reply = Reply::of_script("reclaim_sets", value)?;
         let (count, more) = (u32::try_from(reply.int()?).unwrap_or(0), reply.int()? == 1);
         sets = sets.saturating_add(count);

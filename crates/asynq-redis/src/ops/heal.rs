@@ -114,7 +114,7 @@ impl Position {
 }
 
 /// KEYS of `include/places.lua`.
-pub(crate) fn places(queue: &QueueName) -> Vec<Vec<u8>> {
+pub(crate) fn places(queue: &QueueName) -> Args {
     keys_of(
         queue,
         &[
@@ -139,8 +139,8 @@ pub(crate) async fn claim(core: &Core, queue: &QueueName, lasts: Duration) -> Re
         .unwrap_or(i64::MAX)
         .clamp(1, PLACE_LIVES * 1000);
     let args = Args::with_capacity(2).text(core.id()).int(millis);
-    let keys = vec![own::healer(queue).into_bytes()];
-    let value = core.link.eval(&scripts::CLAIM_HEAL, keys, args.done()).await?;
+    let keys = Args::from_iter([own::healer(queue)]);
+    let value = core.link.eval(&scripts::CLAIM_HEAL, keys, args).await?;
     Ok(int(OPERATION, scalar(OPERATION, value)?)? == 1)
 }
 
@@ -202,7 +202,7 @@ async fn heal_active(
             .int(leases.min(ENTRIES.into()))
             .int(i64::try_from(RECOVER_GRACE.as_secs()).unwrap_or(i64::MAX))
             .int(GROUPS);
-        let value = core.link.eval(&scripts::HEAL, places(queue), args.done()).await?;
+        let value = core.link.eval(&scripts::HEAL, places(queue), args).await?;
         let mut reply = Reply::of_script("heal", value)?;
         healed.leased.extend(ids(reply.list()?)?);
         healed.stale_leases.extend(ids(reply.list()?)?);
@@ -242,7 +242,7 @@ async fn heal_sets(
                 .int(looked);
             let value = core
                 .link
-                .eval(&scripts::DROP_DANGLING, keys_of(queue, &[suffix]), args.done())
+                .eval(&scripts::DROP_DANGLING, keys_of(queue, &[suffix]), args)
                 .await?;
             let mut reply = Reply::of_script("drop_dangling", value)?;
             *rank = reply.int()?;
@@ -281,7 +281,7 @@ async fn heal_keys(
             .text(&position.scan)
             .int(looked)
             .int(overtaken);
-        let value = core.link.eval(&scripts::HEAL_KEYS, places(queue), args.done()).await?;
+        let value = core.link.eval(&scripts::HEAL_KEYS, places(queue), args).await?;
         let mut reply = Reply::of_script("heal_keys", value)?;
         position.scan = reply.text()?;
         collect(reply.list()?, doubtful)?;
@@ -334,7 +334,7 @@ async fn relist(
                 None => "",
             });
         }
-        let value = core.link.eval(&scripts::RELIST, places(queue), args.done()).await?;
+        let value = core.link.eval(&scripts::RELIST, places(queue), args).await?;
         let mut reply = Reply::of_script("relist", value)?;
         let looked = usize::try_from(reply.int()?).unwrap_or(0).clamp(1, part.len());
         healed.relisted.extend(ids(reply.list()?)?);
@@ -359,7 +359,7 @@ async fn search_pending(
         doubtful.keys().for_each(|id| args.push(id));
         let value = core
             .link
-            .eval(&scripts::SEARCH_LIST, keys_of(queue, &["pending"]), args.done())
+            .eval(&scripts::SEARCH_LIST, keys_of(queue, &["pending"]), args)
             .await?;
         let mut reply = Reply::of_script("search_list", value)?;
         (index, before) = (reply.int()?, reply.bytes()?);

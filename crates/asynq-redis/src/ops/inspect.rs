@@ -68,12 +68,12 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
         "paused",
         "groups",
     ] {
-        keys.push(keys::of_queue(queue, suffix).into_bytes());
+        keys.push(keys::of_queue(queue, suffix));
     }
     let prefix = Args::with_capacity(1).text(&keys::queue_prefix(queue));
     let (listed, numbers, groups) = join3(
         is_listed(core, queue),
-        core.link.eval(&scripts::QUEUE_INFO, keys, prefix.done()),
+        core.link.eval(&scripts::QUEUE_INFO, keys, prefix),
         groups::infos(core, queue),
     )
     .await;
@@ -120,17 +120,17 @@ pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueIn
 async fn memory_usage(
     core: &Core,
     queue: &QueueName,
-    mut containers: Vec<Vec<u8>>,
+    mut containers: Args,
     aggregating: u64,
 ) -> Result<Option<u64>, BrokerError> {
     const OPERATION: &str = "memory_usage";
-    containers.push(keys::of_queue(queue, "groups").into_bytes());
+    containers.push(keys::of_queue(queue, "groups"));
     let args = Args::with_capacity(4)
         .text(&keys::queue_prefix(queue))
         .int(20)
         .int(5)
         .int(i64::try_from(aggregating).unwrap_or(i64::MAX));
-    match core.link.eval(&scripts::MEMORY_USAGE, containers, args.done()).await {
+    match core.link.eval(&scripts::MEMORY_USAGE, containers, args).await {
         Ok(Value::BulkString(text)) if text.is_empty() => Ok(None),
         Ok(value) => Ok(u64::try_from(int(OPERATION, scalar(OPERATION, value)?)?).ok()),
         // A server that does not know the command, or does not let us.
@@ -212,11 +212,8 @@ async fn list_part(
         .int(start)
         .int(i64::from(most))
         .int(bound(MAX_BATCH_BYTES));
-    let keys = vec![
-        container.as_bytes().to_vec(),
-        keys::of_queue(queue, "lease").into_bytes(),
-    ];
-    core.link.eval(&scripts::LIST_TASKS, keys, args.done()).await
+    let keys = Args::from_iter([container, &keys::of_queue(queue, "lease")]);
+    core.link.eval(&scripts::LIST_TASKS, keys, args).await
 }
 
 fn is_over(lease: Option<i64>, now: DateTime<Utc>) -> bool {
@@ -225,14 +222,10 @@ fn is_over(lease: Option<i64>, now: DateTime<Utc>) -> bool {
 
 pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
     let now = core.now();
-    let mut keys = vec![keys::task(queue, id).into_bytes()];
-    keys.extend(keys_of(queue, &["scheduled", "retry", "lease"]));
+    let mut keys = Args::from_iter([keys::task(queue, id)]);
+    keys.append(&keys_of(queue, &["scheduled", "retry", "lease"]));
     let args = Args::with_capacity(1).text(id.as_str());
-    let (known, found) = join(
-        is_listed(core, queue),
-        core.link.eval(&scripts::TASK_INFO, keys, args.done()),
-    )
-    .await;
+    let (known, found) = join(is_listed(core, queue), core.link.eval(&scripts::TASK_INFO, keys, args)).await;
     must_be_listed(queue, known)?;
     let mut reply = Reply::of_script("task_info", found?)?;
     must_be_usable(&mut reply, queue, id)?;
@@ -253,11 +246,10 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
 }
 
 pub(crate) async fn task_state(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {
-    let keys = vec![keys::task(queue, id).into_bytes()];
+    let keys = Args::from_iter([keys::task(queue, id)]);
     let (known, found) = join(
         is_listed(core, queue),
-        core.link
-            .eval(&scripts::TASK_STATE, keys, Args::with_capacity(0).done()),
+        core.link.eval(&scripts::TASK_STATE, keys, Args::default()),
     )
     .await;
     must_be_listed(queue, known)?;

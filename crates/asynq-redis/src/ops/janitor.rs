@@ -22,7 +22,7 @@ pub(crate) async fn delete_expired(core: &Core, queue: &QueueName, limit: u32) -
             .int(i64::from(most));
         let value = core
             .link
-            .eval(&scripts::DELETE_EXPIRED, keys_of(queue, &["completed"]), args.done())
+            .eval(&scripts::DELETE_EXPIRED, keys_of(queue, &["completed"]), args)
             .await?;
         let count = int(OPERATION, scalar(OPERATION, value)?)?;
         let count = u32::try_from(count).unwrap_or(0).min(most);

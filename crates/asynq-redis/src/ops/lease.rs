@@ -58,11 +58,11 @@ async fn extend_some(
         args.push_int(highest);
     }
     args.push_count(items.len());
-    args.append(rendered);
+    args.append(&rendered);
 
     let answer = core
         .link
-        .eval_timely(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args.done())
+        .eval_timely(&scripts::EXTEND_LEASES, keys_of(queue, &["lease"]), args)
         .await;
     let read = answer.and_then(|value| {
         let mut reply = Reply::of_script(OPERATION, value)?;

@@ -35,9 +35,9 @@ pub(crate) async fn put_aside(core: &Core, queue: &QueueName, id: &[u8], kind: P
     let mut args = Args::default().text(&keys::queue_prefix(queue));
     args.push(id);
     let args = args.int(core.now().timestamp()).text(&value).text(name);
-    let keys = vec![container.into_bytes(), lease.into_bytes()];
+    let keys = Args::from_iter([container, lease]);
     let id = String::from_utf8_lossy(id);
-    match core.link.eval(&scripts::QUARANTINE, keys, args.done()).await {
+    match core.link.eval(&scripts::QUARANTINE, keys, args).await {
         Ok(_) => {
             tracing::warn!(%queue, %id, %kind, "a task cannot be used and was put aside");
             true

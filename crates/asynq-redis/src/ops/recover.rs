@@ -58,7 +58,7 @@ pub(crate) async fn expired(
     let args = args.int(MOST_PASSED);
     let value = core
         .link
-        .eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args.done())
+        .eval(&scripts::EXPIRED, keys_of(queue, &["lease", "active"]), args)
         .await?;
     let mut reply = Reply::of_script("expired", value)?;
     let mut tasks = reply.list()?;
@@ -152,7 +152,7 @@ async fn recover_queue(
     results
 }
 
-fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -> (Args, Args) {
     let now = core.now();
     let mut args = settle::head(queue, now, 5 + 6 * items.len());
     settle::push_more(&mut args, now, items.len());
@@ -162,7 +162,7 @@ fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -
         args.push(format!("{} {}", task.until.0, task.message.last_failed_at));
         settle::push(&mut args, queue, &task.message, outcome, now);
     }
-    (keys_of(queue, &["pending"]), args.done())
+    (keys_of(queue, &["pending"]), args)
 }
 
 fn read(value: Value, items: usize) -> Result<(Vec<Answer>, String), BrokerError> {

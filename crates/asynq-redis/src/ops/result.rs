@@ -31,12 +31,12 @@ async fn write_field(core: &Core, lease: &LeaseRef, field: &str, value: Bytes) -
         .text(lease.token.as_str())
         .int(lease.until.0)
         .text(field);
-    args.push_owned(value.into());
-    let keys = vec![
-        keys::task(&lease.queue, &lease.id).into_bytes(),
-        keys::of_queue(&lease.queue, "lease").into_bytes(),
-    ];
-    let value = core.link.eval_apart(&scripts::WRITE_RESULT, keys, args.done()).await?;
+    args.push(value);
+    let keys = Args::from_iter([
+        keys::task(&lease.queue, &lease.id),
+        keys::of_queue(&lease.queue, "lease"),
+    ]);
+    let value = core.link.eval_apart(&scripts::WRITE_RESULT, keys, args).await?;
     match codes(OPERATION, value, 1)?.first() {
         Some(b'1') => Ok(()),
         code => Err(refusal(OPERATION, code.copied().unwrap_or_default())),

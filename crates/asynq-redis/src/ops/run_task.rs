@@ -23,13 +23,16 @@ const OPERATION: &str = "run_task";
 /// at the state again.
 pub(crate) async fn run_task(core: &Core, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
     inspect::task_info(core, queue, id).await?;
-    let mut keys = vec![keys::task(queue, id).into_bytes()];
-    keys.extend(keys_of(queue, &["pending", "scheduled", "retry", "archived", "groups"]));
+    let mut keys = Args::from_iter([keys::task(queue, id)]);
+    keys.append(&keys_of(
+        queue,
+        &["pending", "scheduled", "retry", "archived", "groups"],
+    ));
     let args = Args::with_capacity(3)
         .text(&keys::queue_prefix(queue))
         .text(id.as_str())
         .int(unix_nanos(core.now()));
-    let mut reply = Reply::of_script(OPERATION, core.link.eval(&scripts::RUN_TASK, keys, args.done()).await?)?;
+    let mut reply = Reply::of_script(OPERATION, core.link.eval(&scripts::RUN_TASK, keys, args).await?)?;
     match reply.int()? {
         1 => Ok(()),
         _ => Err(refusal(OPERATION, &mut reply, queue, id)?),

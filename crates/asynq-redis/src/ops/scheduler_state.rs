@@ -29,12 +29,12 @@ pub(crate) async fn write(
     let key = keys::scheduler_entries(scheduler_id);
     let mut args = Args::with_capacity(1 + entries.len()).int(ttl);
     for entry in entries {
-        args.push_owned(published::encode_scheduler_entry(entry).into());
+        args.push(published::encode_scheduler_entry(entry));
     }
     let listed = announce(core, keys::SCHEDULERS, &key, ttl);
     let written = core
         .link
-        .eval_timely(&scripts::WRITE_ENTRIES, vec![key.clone().into_bytes()], args.done());
+        .eval_timely(&scripts::WRITE_ENTRIES, Args::from_iter([&key]), args);
     let (listed, written) = join(listed, written).await;
     listed?;
     scalar("write_entries", written?).map(drop)
@@ -52,12 +52,12 @@ pub(crate) async fn clear(core: &Core, scheduler_id: &str) -> Result<(), BrokerE
 
 pub(crate) async fn record(core: &Core, entry_id: &str, event: &SchedulerEnqueueEvent) -> Result<(), BrokerError> {
     let mut args = Args::with_capacity(3).int(event.enqueued_at.timestamp());
-    args.push_owned(published::encode_enqueue_event(event).into());
+    args.push(published::encode_enqueue_event(event));
     let args = args.int(i64::from(MAX_SCHEDULER_EVENTS));
-    let keys = vec![keys::scheduler_history(entry_id).into_bytes()];
+    let keys = Args::from_iter([keys::scheduler_history(entry_id)]);
     scalar(
         "record_event",
-        core.link.eval(&scripts::RECORD_EVENT, keys, args.done()).await?,
+        core.link.eval(&scripts::RECORD_EVENT, keys, args).await?,
     )
     .map(drop)
 }

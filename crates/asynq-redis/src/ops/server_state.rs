@@ -43,7 +43,7 @@ pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64
         .int(now);
     let value = core
         .link
-        .eval_timely(&scripts::ANNOUNCE, vec![index.as_bytes().to_vec()], args.done())
+        .eval_timely(&scripts::ANNOUNCE, Args::from_iter([index]), args)
         .await?;
     scalar("announce", value).map(drop)
 }
@@ -58,7 +58,7 @@ pub(crate) async fn write(
     let ttl = whole_secs(ttl);
     let (server_key, workers_key) = keys_for(server);
     let mut args = Args::with_capacity(2 + 2 * workers.len()).int(ttl);
-    args.push_owned(published::encode_server(server).into());
+    args.push(published::encode_server(server));
     let mut seen = HashSet::with_capacity(workers.len());
     for worker in workers {
         // Only values are read; the queue tells apart equal ids (differences.md#ids-in-two-queues).
@@ -67,13 +67,13 @@ pub(crate) async fn write(
         } else {
             args.push(format!("{}:{}", worker.queue, worker.task_id));
         }
-        args.push_owned(published::encode_worker(worker).into());
+        args.push(published::encode_worker(worker));
     }
-    let keys = vec![server_key.clone().into_bytes(), workers_key.clone().into_bytes()];
+    let keys = Args::from_iter([&server_key, &workers_key]);
     let (first, second, third) = join3(
         announce(core, keys::SERVERS, &server_key, ttl),
         announce(core, keys::WORKERS, &workers_key, ttl),
-        core.link.eval_timely(&scripts::WRITE_SERVER, keys, args.done()),
+        core.link.eval_timely(&scripts::WRITE_SERVER, keys, args),
     )
     .await;
     first?;

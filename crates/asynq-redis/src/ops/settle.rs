@@ -62,7 +62,7 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
             args.push("c");
             args.push(lock_of(queue, message));
             args.push_int(message::kept_until(message, now));
-            args.push_owned(message::encode(&message::completed(message, now)).into());
+            args.push_message(&message::completed(message, now));
         }
         Outcome::Done { .. } => {
             args.push("d");
@@ -72,11 +72,11 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
             args.push("r");
             args.push(if *is_failure { "1" } else { "0" });
             args.push_time(*at);
-            args.push_owned(message::encode(&message::failed(message, error, now, *is_failure)).into());
+            args.push_message(&message::failed(message, error, now, *is_failure));
         }
         Outcome::Archive { error } => {
             args.push("a");
-            args.push_owned(message::encode(&message::failed(message, error, now, false)).into());
+            args.push_message(&message::failed(message, error, now, false));
         }
         Outcome::Requeue => args.push("q"),
     }
@@ -187,7 +187,7 @@ mod tests {
                 let mut args = Args::with_capacity(8);
                 args.push(&message.id);
                 push(&mut args, &queue, &message, outcome, now);
-                let sent: usize = args.done().iter().map(Vec::len).sum();
+                let sent: usize = args.bytes();
                 let said = size_of(&message, outcome);
                 assert!(sent <= said, "{sent} bytes, said are {said}: {outcome:.40?}");
             }

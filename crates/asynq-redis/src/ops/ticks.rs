@@ -43,10 +43,10 @@ pub(crate) async fn enqueue(core: &Core, request: EnqueueRequest, tick: &Tick) -
     push(&mut args, &queue, &request, now)?;
     let mut keys = keys_of(&queue, &["pending", "scheduled", "groups"]);
     let mark = own::tick(&queue, &tick.entry);
-    keys.push(mark.clone().into_bytes());
-    keys.push(own::tick_receipt(&queue, &tick.entry, &tick.by).into_bytes());
-    keys.extend(keys_of(&queue, &["archived", "completed"]));
-    let sent = core.link.eval_apart(&scripts::ENQUEUE_TICK, keys, args.done());
+    keys.push(&mark);
+    keys.push(own::tick_receipt(&queue, &tick.entry, &tick.by));
+    keys.append(&keys_of(&queue, &["archived", "completed"]));
+    let sent = core.link.eval_apart(&scripts::ENQUEUE_TICK, keys, args);
     let ((), answer) = join(publish(core, std::iter::once(&queue)), sent).await;
     let mut reply = Reply::of_script(OPERATION, answer?)?;
     let (code, last, damage) = (reply.bytes()?, reply.maybe_int()?, reply.text()?);

@@ -29,11 +29,11 @@ pub(crate) async fn write(
 ) -> Result<(), BrokerError> {
     let (key, ttl) = (key_of(server), whole_secs(ttl));
     let mut args = Args::with_capacity(2).int(ttl);
-    args.push_owned(PublishedTree::new(server, tree.clone()).encode().into());
-    let keys = vec![key.clone().into_bytes()];
+    args.push(PublishedTree::new(server, tree.clone()).encode());
+    let keys = Args::from_iter([&key]);
     let (listed, written) = join(
         announce(core, own::TREES, &key, ttl),
-        core.link.eval_timely(&scripts::WRITE_TREE, keys, args.done()),
+        core.link.eval_timely(&scripts::WRITE_TREE, keys, args),
     )
     .await;
     listed?;

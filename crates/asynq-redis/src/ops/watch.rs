@@ -13,7 +13,10 @@ pub(crate) async fn watch(core: &Core, queues: &[QueueName], kind: WatchKind) ->
         WatchKind::Pending => (&scripts::PROBE_PENDING, ["paused", "pending"]),
         WatchKind::Delayed => (&scripts::PROBE_DELAYED, ["scheduled", "retry"]),
     };
-    let keys = queues.iter().flat_map(|queue| keys_of(queue, &suffixes)).collect();
+    let mut keys = Vec::with_capacity(queues.len() * suffixes.len());
+    for queue in queues {
+        keys.extend(keys_of(queue, &suffixes).iter().map(<[u8]>::to_vec));
+    }
     core.link
         .watch(Probe {
             script,

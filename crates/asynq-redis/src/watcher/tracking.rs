@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Probe, Tracking, Watcher, board::Board};
 use crate::{
+    args::Args,
     failure::{ErrorReply, classify, without_effect},
     link::{current::Mortal as _, state::LinkState, wire::Wire},
 };
@@ -29,7 +30,9 @@ impl Watcher {
             let Some(entry) = tracking.board.enter(&probe.keys) else {
                 return Err(BrokerError::unavailable("the connection for watches is lost"));
             };
-            let invoke = probe.script.invoke(&probe.keys, &probe.args);
+            let invoke = probe
+                .script
+                .invoke(&Args::from_iter(&probe.keys), &Args::from_iter(&probe.args));
             match tracking.look(invoke, probe.script.name).await {
                 Ok(Ok(Value::Int(0))) => return Ok(entry.into_watch()),
                 Ok(Ok(Value::Int(_))) => return Ok(Watch::ready()),
