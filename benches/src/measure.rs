@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_secs(2);
 /// Tasks that are enqueued together to have some wait.
 const FILL: usize = 1000;
+/// The same for contestants with a layout of their own. Those without a call for several tasks have as many callers.
+const FILL_OTHERS: usize = 50;
 /// Largest number of tasks in a call of our scripts.
 const MOST_TOGETHER: f64 = 200.0;
 
@@ -136,6 +138,7 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
     if row.work == Work::Drain {
         let waiting = if params.refill { row.fill } else { params.n };
         fill(programs, &program, layout, &params, waiting).await?;
+        layout.ready(&mut redis, &queues).await;
         let counts = layout.count(&mut redis, &queues).await;
         ensure!(
             counts.waiting == waiting,
@@ -182,7 +185,7 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
             contest.go().await?;
             sample.delays = serde_json::from_str(&contest.until("result").await?)?;
             after = Look::at(client_pid, redis_pid)?;
-            sample.tasks = layout.count(&mut redis, &queues).await.settled;
+            sample.tasks = layout.count(&mut redis, &queues).await.settled_of(0);
         }
         Work::Idle => {
             contest.go().await?;
@@ -259,7 +262,7 @@ async fn fill(programs: &Programs, program: &Program, layout: Layout, params: &P
         (params.callers, params.bulk) = (2, FILL);
         &programs.of(Contestant::OURS)?
     } else {
-        (params.callers, params.bulk) = (50, 0);
+        (params.callers, params.bulk) = (1, FILL_OTHERS);
         program
     };
     let mut contest = Contest::start(filler, "enqueue", &params).await.context("the tasks")?;
@@ -275,22 +278,22 @@ async fn settled(redis: &mut Resp, layout: Layout, queues: &[String], params: &P
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {
         let counts = layout.count(redis, queues).await;
-        if counts.settled >= params.n && (params.refill || counts.active == 0) {
+        let settled = counts.settled_of(params.n);
+        if settled >= params.n && (params.refill || counts.active == 0) {
             ensure!(
-                params.refill || (counts.settled == params.n && counts.waiting == 0),
-                "{} of {} tasks were settled, and {} wait",
-                counts.settled,
+                params.refill || (settled == params.n && counts.waiting == 0),
+                "{settled} of {} tasks were settled, and {} wait",
                 params.n,
                 counts.waiting
             );
-            return Ok(counts.settled);
+            return Ok(settled);
         }
         if Instant::now() > deadline {
             bail!(
-                "{} of {} tasks settled, {} active",
-                counts.settled,
+                "{settled} of {} tasks settled, {} active, {} waiting",
                 params.n,
-                counts.active
+                counts.active,
+                counts.waiting
             );
         }
         sleep(LOOK).await;

@@ -3,7 +3,7 @@
 use crate::{
     contestant::{HandlerKind, Params},
     layout::Layout,
-    peers::Peer,
+    peers::{self, Peer},
 };
 
 /// Somebody who does the work of a row.
@@ -150,7 +150,7 @@ impl Row {
     /// Number of tasks for a contestant.
     pub(crate) fn tasks(&self, contestant: Contestant) -> u64 {
         match contestant {
-            Contestant::Peer(_) => self.params.n.min(self.few),
+            Contestant::Peer(peer) => self.params.n.min(self.few).min(peer.most_tasks()),
             _ => self.params.n,
         }
     }
@@ -190,6 +190,24 @@ impl Row {
         self
     }
 
+    /// Measures the peers other than Go as well, in front of the bare scripts; not with a concurrency for which they are not
+    /// made.
+    fn and_peers(mut self) -> Self {
+        let peers = peers::ALL
+            .iter()
+            .filter(|peer| self.params.concurrency <= peer.most_concurrency());
+        let more = peers
+            .map(|peer| Contestant::Peer(*peer))
+            .filter(|peer| *peer != Contestant::GO);
+        let bare = self
+            .contestants
+            .iter()
+            .position(|contestant| *contestant == Contestant::Bare);
+        let place = bare.unwrap_or(self.contestants.len());
+        self.contestants.splice(place..place, more.collect::<Vec<_>>());
+        self
+    }
+
     fn far(mut self) -> Self {
         self.far = true;
         self
@@ -208,12 +226,12 @@ pub(crate) fn rows(quick: bool) -> Vec<Row> {
         growth(&mut rows);
         tuning(&mut rows);
     }
-    if quick {
-        for row in &mut rows {
-            row.contestants.retain(|contestant| *contestant != Contestant::ONE);
-        }
-    }
     rows
+}
+
+/// Contestants of a quick run that is not told which.
+pub(crate) fn is_quick(contestant: Contestant) -> bool {
+    [Contestant::OURS, Contestant::GO, Contestant::Bare].contains(&contestant)
 }
 
 /// A number of tasks, a fifth where it is to be quick.
@@ -225,7 +243,12 @@ fn enqueue(rows: &mut Vec<Row>, quick: bool) {
     for (callers, n, few) in [(1, 25_000, 25_000), (10, 100_000, 60_000), (100, 200_000, 100_000)] {
         let title = format!("{callers} caller{}", if callers == 1 { "" } else { "s" });
         let row = Row::new(ENQUEUE, &format!("enqueue-{callers}"), title, Work::Enqueue);
-        rows.push(row.n(scaled(quick, n)).few(scaled(quick, few)).callers(callers));
+        rows.push(
+            row.n(scaled(quick, n))
+                .few(scaled(quick, few))
+                .callers(callers)
+                .and_peers(),
+        );
     }
     for bulk in [100, 1000] {
         let title = format!("bulk of {bulk}");
@@ -234,7 +257,8 @@ fn enqueue(rows: &mut Vec<Row>, quick: bool) {
             row.n(scaled(quick, 300_000))
                 .few(scaled(quick, 100_000))
                 .callers(1)
-                .bulk(bulk),
+                .bulk(bulk)
+                .and_peers(),
         );
     }
 }
@@ -248,7 +272,8 @@ fn drain(rows: &mut Vec<Row>, quick: bool) {
         rows.push(
             row.n(scaled(quick && concurrency == 1, n))
                 .few(few)
-                .concurrency(concurrency),
+                .concurrency(concurrency)
+                .and_peers(),
         );
     }
 }
@@ -276,7 +301,8 @@ fn side_by_side(rows: &mut Vec<Row>, quick: bool) {
             .few(scaled(quick, 40_000))
             .callers(100)
             .concurrency(100)
-            .by(&no_bare),
+            .by(&no_bare)
+            .and_peers(),
     );
 }
 
@@ -286,6 +312,7 @@ fn delays(rows: &mut Vec<Row>, quick: bool) {
         let mut row = Row::new(LATENCY, id, title, Work::Latency)
             .concurrency(100)
             .by(&no_bare)
+            .and_peers()
             .most(3);
         row.params.rate = 100;
         row.params.seconds = if quick { 2.0 } else { 5.0 };
@@ -310,6 +337,7 @@ fn delays(rows: &mut Vec<Row>, quick: bool) {
     let mut idle = Row::new(IDLE, "idle", "concurrency 1000", Work::Idle)
         .concurrency(1000)
         .by(&no_bare)
+        .and_peers()
         .most(2);
     // Whole periods of what happens every 5 s.
     idle.params.seconds = if quick { 5.0 } else { 15.0 };

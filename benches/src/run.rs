@@ -16,7 +16,7 @@ use crate::{
     child::Program,
     measure::{Known, Programs, ROUND_TRIP, Sample, measure},
     peers::{self, Peer},
-    plan::{Contestant, FULL_LOAD, Row, rows},
+    plan::{Contestant, FULL_LOAD, Row, is_quick, rows},
     procfs,
     report::Results,
 };
@@ -104,7 +104,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn selected(options: &Options) -> Vec<Row> {
     let matches = |patterns: &Option<String>, names: &[&str]| {
         let mut patterns = patterns.iter().flat_map(|patterns| patterns.split(','));
-        patterns.any(|pattern| names.iter().any(|name| name.contains(pattern)))
+        let contains = |name: &&str, pattern: &str| name.to_lowercase().contains(&pattern.to_lowercase());
+        patterns.any(|pattern| names.iter().any(|name| contains(name, pattern)))
     };
     let mut rows = rows(options.quick);
     rows.retain(|row| options.only.is_none() || matches(&options.only, &[&row.id, row.section]));
@@ -112,6 +113,8 @@ fn selected(options: &Options) -> Vec<Row> {
         if options.contestants.is_some() {
             row.contestants
                 .retain(|contestant| matches(&options.contestants, &[&contestant.name()]));
+        } else if options.quick {
+            row.contestants.retain(|contestant| is_quick(*contestant));
         }
         row.params.n = row.params.n.div_ceil(options.divide.max(1));
         row.few = row.few.div_ceil(options.divide.max(1));
@@ -132,7 +135,7 @@ fn build_peers(rows: &[Row], target: &Path, results: &mut Results) -> BTreeMap<P
             continue;
         }
         eprintln!("building {}", peer.name());
-        match peer.build(target) {
+        match runs_on(*peer).and_then(|()| peer.build(target)) {
             Ok(program) => {
                 programs.insert(*peer, program);
             }
@@ -143,6 +146,17 @@ fn build_peers(rows: &[Row], target: &Path, results: &mut Results) -> BTreeMap<P
         }
     }
     programs
+}
+
+/// Makes sure that Redis has the commands of a peer.
+fn runs_on(peer: Peer) -> Result<()> {
+    let printed = redis_printed();
+    let (major, minor) = peer.oldest_redis();
+    ensure!(
+        peers::redis_version(&printed).is_none_or(|version| version >= (major, minor)),
+        "it needs Redis {major}.{minor} or newer, in place of {printed}"
+    );
+    Ok(())
 }
 
 /// Measures all rows once a round, and in each row all contestants in turn.
@@ -205,14 +219,21 @@ fn progress(pair: usize, pairs: usize, row: &Row, contestant: Contestant, began:
     };
 }
 
+/// Text that a program prints.
+fn says(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_else(|error| format!("{program}: {error}"))
+}
+
+/// Text that the Redis that is measured prints as its version.
+fn redis_printed() -> String {
+    let server = std::env::var("ASYNQ_REDIS_SERVER").ok().filter(|name| !name.is_empty());
+    says(server.as_deref().unwrap_or("redis-server"), &["--version"])
+}
+
 /// The machine, versions and the command.
 fn about(options: &Options) -> Vec<(String, String)> {
-    let says = |program: &str, words: &[&str]| {
-        let output = Command::new(program).args(words).output();
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        text.unwrap_or_else(|error| format!("{program}: {error}"))
-    };
-    let server = std::env::var("ASYNQ_REDIS_SERVER").ok().filter(|name| !name.is_empty());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let sources = env!("CARGO_MANIFEST_DIR");
     let words = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
@@ -231,10 +252,7 @@ fn about(options: &Options) -> Vec<(String, String)> {
             "commit".to_owned(),
             says("git", &["-C", sources, "describe", "--always", "--dirty"]),
         ),
-        (
-            "Redis".to_owned(),
-            says(server.as_deref().unwrap_or("redis-server"), &["--version"]),
-        ),
+        ("Redis".to_owned(), redis_printed()),
         ("Go".to_owned(), says("go", &["version"])),
         ("Rust".to_owned(), says("rustc", &["--version"])),
         ("round trip of the proxy".to_owned(), format!("{ROUND_TRIP:?} added")),
