@@ -196,7 +196,7 @@ pub mod aggregator {
 /// Settings of clients, servers and systems.
 pub mod config {
     pub use asynq_core::config::{
-        ClientConfig, ClientSettings, MAX_CONCURRENCY, MAX_PRIORITY, ServerConfig, Settings, UnknownTask,
+        ClientConfig, ClientSettings, MAX_CONCURRENCY, MAX_PREFETCH, MAX_PRIORITY, ServerConfig, Settings, UnknownTask,
     };
 }
 

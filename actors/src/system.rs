@@ -186,9 +186,11 @@ impl AsynqSystem {
         self.table.cancel_id(id)
     }
 
-    /// Stops taking tasks. Tasks that are already taken run to their end, and tasks can still be enqueued.
+    /// Stops taking tasks. Tasks that are already taken run to their end, and tasks can still be enqueued. Tasks that
+    /// were [taken ahead](asynq_core::ServerConfig::prefetch) and have not started go back to the front of their queues.
     pub fn stop_fetching(&self) {
         self.table.set_fetching(false);
+        self.exchange.nudge.nudge();
     }
 
     /// Returns whether tasks are being taken.

@@ -22,7 +22,7 @@ use crate::{
     in_flight::{
         nudge::Nudge,
         starter::Starter,
-        table::{Claim, Report, Table},
+        table::{Claim, Permits, Report, Table},
     },
     per_queue::health::{Ended, QueueHealth, RETRY, unless_late},
 };
@@ -88,7 +88,7 @@ struct Lost {
     queue: QueueName,
     items: Vec<Settlement>,
     answers: Vec<Result<(), SettleError>>,
-    permits: Option<OwnedSemaphorePermit>,
+    permits: Permits,
     /// Tasks that were entered already: a later look must not bring back a task that has ended meanwhile.
     entered: HashSet<TaskId>,
     /// `true` once the table was told of its end.
@@ -136,11 +136,20 @@ impl Exchange {
         queue: &QueueName,
         claim: Claim,
         want: u32,
-        permits: Option<OwnedSemaphorePermit>,
+        slots: Option<OwnedSemaphorePermit>,
     ) -> Sent {
+        self.send(queue, claim, want, Permits { slots, ahead: None })
+    }
+
+    /// As [`spawn`](Self::spawn), also for tasks that are taken ahead of a slot.
+    pub(crate) fn send(&self, queue: &QueueName, claim: Claim, want: u32, permits: Permits) -> Sent {
         let may_take = self.table.call_began();
         self.roads.call_began(queue);
-        let (want, permits) = if may_take { (want, permits) } else { (0, None) };
+        let (want, permits) = if may_take {
+            (want, permits)
+        } else {
+            (0, Permits::default())
+        };
         let Claim { call, items } = claim;
         let (told, sent) = oneshot::channel();
         let guard = CallGuard {
@@ -162,7 +171,7 @@ impl Exchange {
     }
 }
 
-async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphorePermit>) {
+async fn run(mut guard: CallGuard, want: u32, mut permits: Permits) {
     if guard.items.is_empty() && want == 0 {
         guard.ended = Ended::Unsent;
         return;
@@ -180,7 +189,7 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphore
     };
     let late = || {
         // What it took meanwhile waits for slots when it is told of.
-        permits = None;
+        permits = Permits::default();
         exchange.roads.call_is_late(&queue);
         exchange.nudge.nudge();
     };
@@ -231,7 +240,7 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphore
             queue: queue.clone(),
             items: Vec::new(),
             answers: Vec::new(),
-            permits: None,
+            permits: Permits::default(),
             entered: leased.iter().map(|task| task.lease.id.clone()).collect(),
             over: false,
         }
@@ -262,14 +271,12 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Option<OwnedSemaphore
 }
 
 /// Enters tasks, each with one of the permits as far as there are any.
-fn enter(table: &Table, tasks: Vec<LeasedTask>, permits: &mut Option<OwnedSemaphorePermit>) {
+fn enter(table: &Table, tasks: Vec<LeasedTask>, permits: &mut Permits) {
     if tasks.is_empty() {
         return;
     }
-    let mine = permits
-        .as_mut()
-        .and_then(|permits| permits.split(tasks.len().min(permits.num_permits())));
-    table.insert(tasks, mine);
+    let mine = permits.split(tasks.len());
+    table.enter(tasks, mine);
 }
 
 impl Lost {
@@ -302,7 +309,7 @@ impl Lost {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        self.permits = None;
+        self.permits = Permits::default();
         let Exchange {
             table, roads, nudge, ..
         } = &self.exchange;
@@ -313,8 +320,8 @@ impl Lost {
     }
 
     /// Its slots are free; what is found later waits for others.
-    fn let_go(permits: &mut Option<OwnedSemaphorePermit>, nudge: &Nudge) {
-        if permits.take().is_some() {
+    fn let_go(permits: &mut Permits, nudge: &Nudge) {
+        if std::mem::take(permits).count() > 0 {
             nudge.nudge();
         }
     }

@@ -10,6 +10,7 @@ mod cancel;
 mod entry;
 mod leases;
 mod outcomes;
+mod permits;
 mod runs;
 mod service;
 mod stalled;
@@ -35,11 +36,12 @@ use tokio::{
     time::Instant,
 };
 
-use self::entry::{Entry, Phase};
+use self::entry::{Ahead, Entry, Phase};
 pub(crate) use self::{
     cancel::{Cancel, CancelReason},
     entry::Key,
     outcomes::Claim,
+    permits::Permits,
     runs::End,
     validity::Validity,
 };
@@ -91,6 +93,8 @@ struct State {
     order: u64,
     calls: u64,
     running: usize,
+    /// Tasks taken ahead that were started since somebody looked.
+    started_ahead: usize,
 }
 
 /// The table.
@@ -98,6 +102,8 @@ struct State {
 pub(crate) struct Table {
     state: Mutex<State>,
     slots: Arc<Semaphore>,
+    /// Places of tasks that are taken ahead of a slot.
+    ahead: Arc<Semaphore>,
     fetching: AtomicBool,
     closing: AtomicBool,
     in_flight: AtomicUsize,
@@ -112,6 +118,7 @@ impl Table {
         Self {
             state: Mutex::default(),
             slots: Arc::new(Semaphore::new(concurrency)),
+            ahead: Arc::new(Semaphore::new(0)),
             fetching: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
@@ -126,10 +133,17 @@ impl Table {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters tasks that a call took; each takes one of the permits. One that finds none (the find
-    /// of a late adoption) waits for a slot.
-    pub(crate) fn insert(&self, tasks: Vec<LeasedTask>, mut permits: Option<OwnedSemaphorePermit>) {
+    /// Enters tasks that a call took; each takes one of the slots.
+    #[cfg(test)]
+    pub(crate) fn insert(&self, tasks: Vec<LeasedTask>, slots: Option<OwnedSemaphorePermit>) {
+        self.enter(tasks, Permits { slots, ahead: None });
+    }
+
+    /// Enters tasks that a call took; each takes one of the permits, slots first. One that finds none (the find
+    /// of a late adoption) waits for a slot, as one that was taken ahead does.
+    pub(crate) fn enter(&self, tasks: Vec<LeasedTask>, mut permits: Permits) {
         let read = self.clock.read();
+        let since = Instant::now();
         let mut state = self.lock();
         let state = &mut *state;
         for LeasedTask {
@@ -153,8 +167,12 @@ impl Table {
             let entry = Entry {
                 cancel: Cancel::beside(&valid),
                 valid,
-                phase: Phase::Leased {
-                    permit: permits.as_mut().and_then(|p| p.split(1)),
+                phase: {
+                    let Permits { slots, ahead } = permits.split(1);
+                    Phase::Leased {
+                        permit: slots,
+                        ahead: ahead.map(|place| Ahead::new(place, since)),
+                    }
                 },
                 order: state.order,
                 started_at: read.now,
@@ -222,13 +240,14 @@ impl Table {
                 late.push(key);
                 continue;
             }
-            let Phase::Leased { permit } = &mut entry.phase else {
+            let Phase::Leased { permit, ahead } = &mut entry.phase else {
                 continue;
             };
             let Some(permit) = permit.take().or_else(|| self.try_slots(1)) else {
                 waiting.push_back(key);
                 continue;
             };
+            state.started_ahead += usize::from(ahead.is_some());
             entry.phase = Phase::Running { abort: None };
             entry.started_at = now;
             entry.deadline = run_deadline(&entry.message, entry.exact, now);

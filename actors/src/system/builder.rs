@@ -275,7 +275,7 @@ impl AsynqSystemBuilder {
         let lending = Lending::new();
         let tree = Tree::new(env.clock.clone());
         let client = ClientHandle::new(&client_settings, env.clone());
-        let table = Arc::new(Table::new(settings.concurrency, env.clock.clone()));
+        let table = Arc::new(Table::new(settings.concurrency, env.clock.clone()).taking_ahead(settings.prefetch));
         let exit = ExitCell::default();
         let exchange = Exchange {
             table: Arc::clone(&table),

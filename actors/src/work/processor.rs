@@ -14,10 +14,10 @@ use asynq_core::{
     broker::{MAX_BATCH, Wake, WatchKind},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    in_flight::{exchange::Exchange, nudge::ProcessorMsg, wind_down::WindDown},
+    in_flight::{exchange::Exchange, nudge::ProcessorMsg, table::Permits, wind_down::WindDown},
     per_queue::{
         health::Way,
         watches::{SAFETY_POLL, Watcher, Watches},
@@ -41,6 +41,11 @@ const WORTH_A_SECOND: (usize, usize) = (4, MAX_BATCH as usize / 3);
 const EMPTY: Duration = Duration::from_millis(250);
 /// The longest pause before the next watch after wake-ups that brought nothing (rules.md#calm-wake-ups).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
+/// Time after which a task that was taken ahead and has found no slot goes back to its queue, and for which no more
+/// are taken ahead then.
+const AHEAD: Duration = Duration::from_secs(2);
+/// The longest time for which none are taken ahead, where all that were went back again and again.
+const NONE_AHEAD: Duration = Duration::from_secs(32);
 /// Time that the processor may take to stop beyond the shutdown timeout.
 const STOP_WITHIN: Duration = Duration::from_millis(5500);
 
@@ -70,6 +75,20 @@ pub(crate) struct ProcessorState {
     asleep: bool,
     fruitless: u32,
     looks: Looks,
+    ahead: Ahead,
+}
+
+/// The tasks that are taken ahead of the slots: as many as find one in time.
+#[derive(Debug)]
+struct Ahead {
+    /// Number that may be taken ahead now; one at least, where it is configured.
+    limit: usize,
+    /// None is taken ahead before.
+    from: Option<Instant>,
+    /// The wait after the next return.
+    wait: Duration,
+    /// Time at which the next one is to go back, or some may be taken again.
+    look: Option<(Instant, Timer)>,
 }
 
 /// The findings of the last look at the queues, in their order.
@@ -117,6 +136,7 @@ impl ProcessorState {
             }
         }
         self.args.runner.start(table.start_ready());
+        self.look_ahead(myself);
         while self.send(&exchange) {}
         let closed = self.looks.ways.iter().filter_map(|way| way.closed);
         if let Some(opens) = closed.min()
@@ -143,9 +163,53 @@ impl ProcessorState {
         }
     }
 
+    /// Gives back what was taken ahead and has found no slot in time, or all of it where nothing is to be taken.
+    fn look_ahead(&mut self, myself: &ActorRef<ProcessorMsg>) {
+        let most = self.args.runner.settings.prefetch;
+        if most == 0 {
+            return;
+        }
+        let (table, now) = (&self.args.exchange.table, Instant::now());
+        let fetches = table.is_fetching();
+        let look = table.give_back_ahead(if fetches { AHEAD } else { Duration::ZERO });
+        let ahead = &mut self.ahead;
+        if look.started > 0 {
+            ahead.limit = most.min(ahead.limit + look.started);
+            ahead.wait = AHEAD;
+        }
+        if look.given_back > 0 && fetches {
+            tracing::debug!(
+                tasks = look.given_back,
+                "tasks taken ahead found no slot in time, giving them back"
+            );
+            ahead.limit = (ahead.limit / 2).max(1);
+            ahead.from = Some(now + ahead.wait);
+            ahead.wait = (ahead.wait * 2).min(NONE_AHEAD);
+        }
+        ahead.from = ahead.from.filter(|from| *from > now);
+        let next = look.next.into_iter().chain(ahead.from).min();
+        if let Some(next) = next
+            && ahead.look.as_ref().is_none_or(|(at, _)| *at > next || *at <= now)
+        {
+            let timer = Timer::after(myself, next - now, || ProcessorMsg::Pump);
+            ahead.look = Some((next, timer));
+        }
+    }
+
+    /// Returns how many more tasks may be taken ahead.
+    fn may_be_ahead(&self) -> usize {
+        let most = self.args.runner.settings.prefetch;
+        let table = &self.args.exchange.table;
+        if most == 0 || self.ahead.from.is_some() || !table.is_fetching() {
+            return 0;
+        }
+        table.free_ahead().saturating_sub(most - self.ahead.limit)
+    }
+
     /// Sends a call to each queue to which one is worth its round trip; whether to any.
     fn send(&mut self, exchange: &Exchange) -> bool {
         let Exchange { table, roads, .. } = exchange;
+        let mut ahead = u32::try_from(self.may_be_ahead()).unwrap_or(u32::MAX);
         let Looks { ways, ended } = &mut self.looks;
         roads.look(self.queues.names(), ways);
         ended.clear();
@@ -155,7 +219,8 @@ impl ProcessorState {
         let (least, most) = WORTH_A_SECOND;
         let worth_a_second = (self.args.runner.settings.concurrency / SECOND_OF_SLOTS).clamp(least, most);
         let is_well = |place: usize| ways[place].is_well();
-        self.queues.promise(free, is_well, |place| ended[place] > 0);
+        let takes = free.saturating_add(ahead).min(MAX_BATCH);
+        self.queues.promise(takes, is_well, |place| ended[place] > 0);
         let mut calls = Vec::new();
         for (place, way) in ways.iter().enumerate() {
             if !way.has_room() {
@@ -167,9 +232,16 @@ impl ProcessorState {
                 if worth == 0 || way.calls > 0 && worth < worth_a_second {
                     continue;
                 }
-                let permits = table.try_slots(self.queues.keep(place));
-                let slots = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-                (u32::try_from(slots).unwrap_or(u32::MAX), permits)
+                let kept = self.queues.keep(place);
+                let mut permits = Permits {
+                    slots: table.try_slots(kept),
+                    ahead: None,
+                };
+                let left = kept.saturating_sub(u32::try_from(permits.count()).unwrap_or(u32::MAX));
+                permits.ahead = table.try_ahead(left.min(ahead));
+                let want = u32::try_from(permits.count()).unwrap_or(u32::MAX);
+                ahead = ahead.saturating_sub(left);
+                (want, permits)
             } else {
                 // It gets no slot that it may hold for nothing: what it takes waits for one.
                 let most = if way.adopting || !self.queues.is_hungry(place) {
@@ -177,7 +249,7 @@ impl ProcessorState {
                 } else {
                     free
                 };
-                (way.share.unwrap_or(0).min(most), None)
+                (way.share.unwrap_or(0).min(most), Permits::default())
             };
             if ended[place] > 0 || want > 0 {
                 calls.push((place, want, permits));
@@ -189,7 +261,7 @@ impl ProcessorState {
                 continue;
             };
             let claim = table.claim_ended_of(queue, MAX_BATCH as usize);
-            exchange.spawn(queue, claim, want, permits);
+            exchange.send(queue, claim, want, permits);
         }
         sent
     }
@@ -279,6 +351,12 @@ impl Actor for Processor {
             args.runner.env.entropy.clone(),
         )
         .in_lots_of(settings.concurrency);
+        let ahead = Ahead {
+            limit: settings.prefetch,
+            from: None,
+            wait: AHEAD,
+            look: None,
+        };
         Ok(ProcessorState {
             args,
             queues,
@@ -290,6 +368,7 @@ impl Actor for Processor {
             asleep: false,
             fruitless: 0,
             looks: Looks::default(),
+            ahead,
         })
     }
 

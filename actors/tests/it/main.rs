@@ -20,6 +20,7 @@ mod load;
 mod maintenance;
 mod parents;
 mod pauses;
+mod prefetch;
 mod results;
 mod scheduler;
 mod spans;

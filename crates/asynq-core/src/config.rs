@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use self::limits::outside;
 pub use self::{
     client::{ClientConfig, ClientSettings},
-    limits::{MAX_CONCURRENCY, MAX_PRIORITY, message_limit_problem},
+    limits::{MAX_CONCURRENCY, MAX_PREFETCH, MAX_PRIORITY, message_limit_problem},
     settings::Settings,
 };
 use crate::{
@@ -40,6 +40,7 @@ pub enum UnknownTask {
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) concurrency: usize,
+    pub(crate) prefetch: usize,
     pub(crate) queues: Vec<(String, i32)>,
     pub(crate) strict_priority: bool,
     pub(crate) task_check_interval: Duration,
@@ -70,6 +71,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            prefetch: 0,
             queues: Vec::new(),
             strict_priority: false,
             task_check_interval: Duration::from_secs(1),
@@ -109,6 +111,21 @@ impl ServerConfig {
     #[must_use]
     pub fn concurrency(mut self, tasks: usize) -> Self {
         self.concurrency = tasks;
+        self
+    }
+
+    /// Sets how many tasks beyond the free slots are taken ahead, 0 to [`MAX_PREFETCH`], so that a slot that becomes
+    /// free has its next task at once. It pays where few slots run short tasks over a network: about as many as
+    /// [`concurrency`](Self::concurrency). Default: 0, none. (Go has no such setting.)
+    ///
+    /// A task that was taken ahead is active, with a lease, but no worker runs it. It goes back to the front of its
+    /// queue, and no retry is used, when no slot was free for it within 2 s, when the server stops taking tasks, and
+    /// at a shutdown. Fewer are then taken ahead, and none for 2 s, up to 32 s if that happens again and again. For
+    /// those 2 s no other server can run it; a task that arrives meanwhile in a queue of higher priority starts
+    /// after those that were taken ahead; and a queue that is paused meanwhile has them run all the same.
+    #[must_use]
+    pub fn prefetch(mut self, tasks: usize) -> Self {
+        self.prefetch = tasks;
         self
     }
 

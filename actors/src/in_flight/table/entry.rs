@@ -38,11 +38,26 @@ impl Hash for Key {
     }
 }
 
+/// The place of a task that was taken ahead of a slot.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    pub(super) since: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Ahead {
+    pub(super) fn new(place: OwnedSemaphorePermit, since: Instant) -> Self {
+        Self { since, _place: place }
+    }
+}
+
 /// The step of an entry.
 #[derive(Debug)]
 pub(super) enum Phase {
     Leased {
         permit: Option<OwnedSemaphorePermit>,
+        /// Set where it was taken ahead of a slot.
+        ahead: Option<Ahead>,
     },
     Running {
         abort: Option<AbortHandle>,
@@ -93,6 +108,12 @@ impl Entry {
             _ => None,
         };
         self.writes.iter().copied().chain(claimed).any(|fence| fence < next)
+    }
+
+    /// Returns whether it waits for a slot ahead of which it was taken, under a lease that lasts: it starts or goes
+    /// back before an extension is needed. Without one, others see that it was never started.
+    pub(super) fn waits_ahead(&self, at: &Reading) -> bool {
+        matches!(self.phase, Phase::Leased { ahead: Some(_), .. }) && self.valid.left_at(at.steady) > LEASE / 2
     }
 
     /// A lease is known to have been written.

@@ -15,7 +15,8 @@ const RENEW_ENDED: Duration = Duration::from_secs(120);
 impl Table {
     /// The leases that are to be extended: those that stand, but for tasks that ended more than
     /// two minutes ago or are damaged, and for those of which an outcome or a result has been on its way for 15 s:
-    /// its fence must stay above every lease that is written before it arrives.
+    /// its fence must stay above every lease that is written before it arrives. Nor those of tasks that were taken
+    /// ahead of a slot, for the first 15 s.
     pub(crate) fn leases(&self) -> Vec<LeaseRef> {
         self.leases_where(|_| true)
     }
@@ -32,7 +33,12 @@ impl Table {
                     Phase::Finished { at, .. } | Phase::Claimed { at, .. } => at.elapsed() < RENEW_ENDED,
                 };
                 let stands = entry.valid.stands_at(read.steady);
-                wanted && !entry.poisoned && stands && fits(entry) && !entry.would_overtake(read.now)
+                wanted
+                    && !entry.poisoned
+                    && stands
+                    && !entry.waits_ahead(&read)
+                    && fits(entry)
+                    && !entry.would_overtake(read.now)
             })
             .map(|entry| entry.fenced(&read))
             .collect()

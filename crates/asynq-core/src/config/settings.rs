@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use super::{
     ServerConfig, UnknownTask,
-    limits::{MAX_CONCURRENCY, MAX_PRIORITY, message_limit_problem, outside},
+    limits::{MAX_CONCURRENCY, MAX_PREFETCH, MAX_PRIORITY, message_limit_problem, outside},
 };
 use crate::{
     error::{ConfigError, ConfigFault, Result},
@@ -23,6 +23,7 @@ const GROUP_CHECK_INTERVAL: Duration = Duration::from_secs(7);
 #[allow(missing_docs, reason = "each field is the setting of the same name of ServerConfig")]
 pub struct Settings {
     pub concurrency: usize,
+    pub prefetch: usize,
     pub queues: BTreeMap<QueueName, i32>,
     pub strict_priority: bool,
     pub task_check_interval: Duration,
@@ -70,6 +71,12 @@ impl ServerConfig {
             fault(
                 "concurrency",
                 format!("must be 1 to {MAX_CONCURRENCY}, not {}", self.concurrency),
+            );
+        }
+        if self.prefetch > MAX_PREFETCH {
+            fault(
+                "prefetch",
+                format!("must be 0 to {MAX_PREFETCH}, not {}", self.prefetch),
             );
         }
         let mut queues = BTreeMap::new();
@@ -154,6 +161,7 @@ impl ServerConfig {
         }
         Ok(Settings {
             concurrency: self.concurrency,
+            prefetch: self.prefetch,
             queues,
             strict_priority: self.strict_priority,
             task_check_interval: self.task_check_interval,
@@ -263,6 +271,16 @@ mod tests {
                 .contains("heartbeat_interval must be 10ms to 10s, not 60s"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_number_of_tasks_taken_ahead_is_checked() {
+        assert_eq!(ServerConfig::new().validate().unwrap().prefetch, 0);
+        let most = ServerConfig::new().prefetch(MAX_PREFETCH);
+        assert_eq!(most.validate().unwrap().prefetch, MAX_PREFETCH);
+        let error = ServerConfig::new().prefetch(MAX_PREFETCH + 1).validate().unwrap_err();
+        let expected = "invalid configuration: prefetch must be 0 to 10000, not 10001";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
