@@ -1,13 +1,13 @@
 //! Permits: slots in which tasks run, and places of tasks that are taken ahead of a slot.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
-use super::{Phase, Table};
+use super::{Entry, Key, Phase, Table};
 
 /// The permits with which a call takes tasks.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl Table {
         Arc::clone(&self.ahead).try_acquire_many_owned(count).ok()
     }
 
-    /// Gives back the tasks that were taken ahead and have found no slot for so long, the last taken first. One that
+    /// Gives back the tasks that were taken ahead, the last taken first, once one has found no slot for so long. One that
     /// is to be cancelled stays, and ends as soon as a slot is free.
     pub(crate) fn give_back_ahead(&self, after: Duration) -> AheadLook {
         let now = Instant::now();
@@ -84,24 +84,25 @@ impl Table {
         if state.ready.is_empty() {
             return look;
         }
-        let mut keys = Vec::new();
         let entries = &state.entries;
-        state.ready.retain(|key| {
-            let Some(entry) = entries.get(key) else { return false };
-            let Phase::Leased { ahead: Some(ahead), .. } = &entry.phase else {
-                return true;
-            };
-            if entry.cancel.reason().is_some() {
-                return true;
-            }
-            let due = ahead.since + after;
-            if due > now {
-                look.next = look.next.into_iter().chain([due]).min();
-                return true;
-            }
-            keys.push(key.clone());
-            false
-        });
+        let waits_since = |key: &Key| match entries.get(key) {
+            Some(Entry {
+                phase: Phase::Leased { ahead: Some(ahead), .. },
+                cancel,
+                ..
+            }) if cancel.reason().is_none() => Some(ahead.since),
+            _ => None,
+        };
+        let Some(oldest) = state.ready.iter().filter_map(waits_since).min() else {
+            return look;
+        };
+        if oldest + after > now {
+            look.next = Some(oldest + after);
+            return look;
+        }
+        // All of them: one that went back later would come before this one.
+        let (keys, ready): (Vec<Key>, Vec<Key>) = state.ready.drain(..).partition(|key| waits_since(key).is_some());
+        state.ready = VecDeque::from(ready);
         look.given_back = keys.len();
         Self::give_back(state, keys);
         look
