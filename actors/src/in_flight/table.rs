@@ -36,7 +36,10 @@ use tokio::{
     time::Instant,
 };
 
-use self::entry::{Ahead, Entry, Phase};
+use self::{
+    entry::{Ahead, Entry, Phase},
+    permits::{AHEAD, AheadLook},
+};
 pub(crate) use self::{
     cancel::{Cancel, CancelReason},
     entry::Key,
@@ -82,19 +85,37 @@ pub(crate) struct Start {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
+/// The end of an attempt to start a task.
+enum Step {
+    Started {
+        start: Start,
+        /// `true` if it had been taken ahead of the slots.
+        ahead: bool,
+    },
+    /// Its lease has ended.
+    Late,
+    /// It has no slot, and none is free.
+    NoSlot,
+    /// It is no longer ours, or was started before.
+    Gone,
+}
+
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<Key, Entry>,
-    /// Leased, in the order they are to be started.
+    /// Leased with a slot, in the order they are to be started.
     ready: VecDeque<Key>,
+    /// Leased without a slot, in the order they are to be started. They are not walked over: where many are taken
+    /// ahead, each end of a run would cost a look at all of them.
+    waiting: VecDeque<Key>,
     /// Finished and not yet offered: of each queue, in the order they ended.
     ended: HashMap<QueueName, VecDeque<Key>>,
     reports: Vec<Report>,
     order: u64,
     calls: u64,
     running: usize,
-    /// Tasks taken ahead that were started since somebody looked.
-    started_ahead: usize,
+    /// Tasks taken ahead that were started, or given back since they found no slot, since the last look.
+    ahead: AheadLook,
 }
 
 /// The table.
@@ -104,6 +125,8 @@ pub(crate) struct Table {
     slots: Arc<Semaphore>,
     /// Places of tasks that are taken ahead of a slot.
     ahead: Arc<Semaphore>,
+    /// Number of these places; 0 where none is taken ahead.
+    most_ahead: usize,
     fetching: AtomicBool,
     closing: AtomicBool,
     in_flight: AtomicUsize,
@@ -119,6 +142,7 @@ impl Table {
             state: Mutex::default(),
             slots: Arc::new(Semaphore::new(concurrency)),
             ahead: Arc::new(Semaphore::new(0)),
+            most_ahead: 0,
             fetching: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
@@ -139,8 +163,8 @@ impl Table {
         self.enter(tasks, Permits { slots, ahead: None });
     }
 
-    /// Enters tasks that a call took; each takes one of the permits, slots first. One that finds none (the find
-    /// of a late adoption) waits for a slot, as one that was taken ahead does.
+    /// Enters tasks that a call took; each takes one of the permits, slots first. One that finds none, because its
+    /// call was late, waits for a slot. Where tasks are taken ahead it does so as one of them, for a short time.
     pub(crate) fn enter(&self, tasks: Vec<LeasedTask>, mut permits: Permits) {
         let read = self.clock.read();
         let since = Instant::now();
@@ -164,16 +188,18 @@ impl Table {
                 continue;
             }
             let valid = Validity::of_lease(lease.until, &self.clock, &read);
+            let Permits { slots: permit, ahead } = permits.split(1);
+            let ahead = (permit.is_none() && self.most_ahead > 0).then(|| Ahead::new(ahead, since));
+            let line = if permit.is_some() {
+                &mut state.ready
+            } else {
+                &mut state.waiting
+            };
+            line.push_back(key.clone());
             let entry = Entry {
                 cancel: Cancel::beside(&valid),
                 valid,
-                phase: {
-                    let Permits { slots, ahead } = permits.split(1);
-                    Phase::Leased {
-                        permit: slots,
-                        ahead: ahead.map(|place| Ahead::new(place, since)),
-                    }
-                },
+                phase: Phase::Leased { permit, ahead },
                 order: state.order,
                 started_at: read.now,
                 deadline: read.now,
@@ -198,7 +224,6 @@ impl Table {
                 state.running -= 1;
                 old.cancel.cancel(CancelReason::LeaseLost);
             }
-            state.ready.push_back(key);
         }
     }
 
@@ -216,63 +241,86 @@ impl Table {
     }
 
     /// The tasks that wait to be started, now running; none once the end of service has begun, which gives them
-    /// back. Those whose lease has ended meanwhile, as when
-    /// the answer to their take came late, are offered back: the fence decides whether they are still
-    /// ours.
+    /// back. Those whose lease has ended meanwhile, as when the answer to their take came late, are offered back: the
+    /// fence decides whether they are still ours. Those that were taken ahead and have waited too long go back too, so
+    /// that none starts late after the process stood still.
     pub(crate) fn start_ready(&self) -> Vec<Start> {
-        let Reading { now, steady } = self.clock.read();
+        let read = self.clock.read();
         let mut state = self.lock();
         if self.is_closing() {
             return Vec::new();
         }
         let state = &mut *state;
+        Self::give_back_waiting(state, AHEAD);
         let mut starts = Vec::with_capacity(state.ready.len());
-        let (mut waiting, mut late) = (VecDeque::new(), Vec::new());
-        while let Some(key) = state.ready.pop_front() {
-            let Some(entry) = state.entries.get_mut(&key) else {
-                continue;
-            };
-            if !matches!(entry.phase, Phase::Leased { .. }) {
-                continue;
+        let mut late = Vec::new();
+        while let Some(key) = state.waiting.front() {
+            match self.start(&mut state.entries, key, &read) {
+                Step::NoSlot => break,
+                Step::Late => late.push(key.clone()),
+                Step::Gone => {}
+                Step::Started { start, ahead } => {
+                    state.running += 1;
+                    state.ahead.started += usize::from(ahead);
+                    starts.push(start);
+                }
             }
-            if !entry.valid.stands_at(steady) {
-                tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started, giving it back");
-                late.push(key);
-                continue;
-            }
-            let Phase::Leased { permit, ahead } = &mut entry.phase else {
-                continue;
-            };
-            let Some(permit) = permit.take().or_else(|| self.try_slots(1)) else {
-                waiting.push_back(key);
-                continue;
-            };
-            state.started_ahead += usize::from(ahead.is_some());
-            entry.phase = Phase::Running { abort: None };
-            entry.started_at = now;
-            entry.deadline = run_deadline(&entry.message, entry.exact, now);
-            state.running += 1;
-            starts.push(Start {
-                token: entry.lease.token.clone(),
-                message: Arc::clone(&entry.message),
-                cancel: entry.cancel.clone(),
-                valid: entry.valid.clone(),
-                deadline: entry.deadline,
-                by_task: task_deadline(&entry.message, entry.exact),
-                permit,
-                key,
-            });
+            state.waiting.pop_front();
         }
-        state.ready = waiting;
+        while let Some(key) = state.ready.pop_front() {
+            match self.start(&mut state.entries, &key, &read) {
+                Step::NoSlot => state.waiting.push_back(key),
+                Step::Late => late.push(key),
+                Step::Gone => {}
+                Step::Started { start, .. } => {
+                    state.running += 1;
+                    starts.push(start);
+                }
+            }
+        }
         Self::give_back(state, late);
         starts
+    }
+
+    /// Starts the task of a leased entry, if there is a slot for it.
+    fn start(&self, entries: &mut HashMap<Key, Entry>, key: &Key, read: &Reading) -> Step {
+        let Some(entry) = entries.get_mut(key) else {
+            return Step::Gone;
+        };
+        let Phase::Leased { permit, ahead } = &mut entry.phase else {
+            return Step::Gone;
+        };
+        if !entry.valid.stands_at(read.steady) {
+            tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started, giving it back");
+            return Step::Late;
+        }
+        let Some(permit) = permit.take().or_else(|| self.try_slots(1)) else {
+            return Step::NoSlot;
+        };
+        let ahead = ahead.as_ref().is_some_and(Ahead::has_place);
+        entry.phase = Phase::Running { abort: None };
+        entry.started_at = read.now;
+        entry.deadline = run_deadline(&entry.message, entry.exact, read.now);
+        let start = Start {
+            key: key.clone(),
+            token: entry.lease.token.clone(),
+            message: Arc::clone(&entry.message),
+            cancel: entry.cancel.clone(),
+            valid: entry.valid.clone(),
+            deadline: entry.deadline,
+            by_task: task_deadline(&entry.message, entry.exact),
+            permit,
+        };
+        Step::Started { start, ahead }
     }
 
     /// Gives the tasks that wait to be started back to their queues, the last taken first.
     pub(crate) fn give_back_ready(&self) {
         let mut state = self.lock();
-        let keys = state.ready.drain(..).collect();
-        Self::give_back(&mut state, keys);
+        let state = &mut *state;
+        let mut keys: Vec<Key> = state.waiting.drain(..).chain(state.ready.drain(..)).collect();
+        keys.sort_by_key(|key| state.entries.get(key).map(|entry| entry.order));
+        Self::give_back(state, keys);
     }
 
     /// Gives entries back in the order of the take; the last one goes back first.

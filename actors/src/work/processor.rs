@@ -41,11 +41,9 @@ const WORTH_A_SECOND: (usize, usize) = (4, MAX_BATCH as usize / 3);
 const EMPTY: Duration = Duration::from_millis(250);
 /// The longest pause before the next watch after wake-ups that brought nothing (rules.md#calm-wake-ups).
 const FRUITLESS_PAUSE: Duration = Duration::from_millis(50);
-/// Time after which a task that was taken ahead and has found no slot goes back to its queue, and for which no more
-/// are taken ahead then.
-const AHEAD: Duration = Duration::from_secs(2);
-/// The longest time for which none are taken ahead, where all that were went back again and again.
-const NONE_AHEAD: Duration = Duration::from_secs(32);
+/// Time for which no tasks are taken ahead after some found no slot and went back; doubled each time, up to the second
+/// figure, until one of them starts in time.
+const NONE_AHEAD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(32));
 /// Time that the processor may take to stop beyond the shutdown timeout.
 const STOP_WITHIN: Duration = Duration::from_millis(5500);
 
@@ -171,11 +169,11 @@ impl ProcessorState {
         }
         let (table, now) = (&self.args.exchange.table, Instant::now());
         let fetches = table.is_fetching();
-        let look = table.give_back_ahead(if fetches { AHEAD } else { Duration::ZERO });
+        let look = table.look_ahead(!fetches);
         let ahead = &mut self.ahead;
         if look.started > 0 {
             ahead.limit = most.min(ahead.limit + look.started);
-            ahead.wait = AHEAD;
+            ahead.wait = NONE_AHEAD.0;
         }
         if look.given_back > 0 && fetches {
             tracing::debug!(
@@ -184,7 +182,7 @@ impl ProcessorState {
             );
             ahead.limit = (ahead.limit / 2).max(1);
             ahead.from = Some(now + ahead.wait);
-            ahead.wait = (ahead.wait * 2).min(NONE_AHEAD);
+            ahead.wait = (ahead.wait * 2).min(NONE_AHEAD.1);
         }
         ahead.from = ahead.from.filter(|from| *from > now);
         let next = look.next.into_iter().chain(ahead.from).min();
@@ -354,7 +352,7 @@ impl Actor for Processor {
         let ahead = Ahead {
             limit: settings.prefetch,
             from: None,
-            wait: AHEAD,
+            wait: NONE_AHEAD.0,
             look: None,
         };
         Ok(ProcessorState {

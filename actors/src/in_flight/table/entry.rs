@@ -42,12 +42,17 @@ impl Hash for Key {
 #[derive(Debug)]
 pub(super) struct Ahead {
     pub(super) since: Instant,
-    _place: OwnedSemaphorePermit,
+    /// `None` where its call was late, and gave up what it held.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Ahead {
-    pub(super) fn new(place: OwnedSemaphorePermit, since: Instant) -> Self {
-        Self { since, _place: place }
+    pub(super) fn new(place: Option<OwnedSemaphorePermit>, since: Instant) -> Self {
+        Self { since, place }
+    }
+
+    pub(super) fn has_place(&self) -> bool {
+        self.place.is_some()
     }
 }
 
@@ -110,8 +115,10 @@ impl Entry {
         self.writes.iter().copied().chain(claimed).any(|fence| fence < next)
     }
 
-    /// Returns whether it waits for a slot ahead of which it was taken, under a lease that lasts: it starts or goes
-    /// back before an extension is needed. Without one, others see that it was never started.
+    /// Returns whether it was taken ahead of a slot and waits under a lease that lasts. It starts or goes back within
+    /// [`AHEAD`](super::permits::AHEAD), long before its lease of 30 s needs an extension; and a lease that was never
+    /// extended shows others, should this server die, that the task was never started. What waits longer, as one that
+    /// is to be cancelled, is extended from the middle of its lease on.
     pub(super) fn waits_ahead(&self, at: &Reading) -> bool {
         matches!(self.phase, Phase::Leased { ahead: Some(_), .. }) && self.valid.left_at(at.steady) > LEASE / 2
     }

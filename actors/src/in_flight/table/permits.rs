@@ -7,7 +7,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Entry, Key, Phase, Table};
+use super::{Entry, Key, Phase, State, Table};
 
 /// The permits with which a call takes tasks.
 #[derive(Debug, Default)]
@@ -38,12 +38,15 @@ fn split(permits: &mut Option<OwnedSemaphorePermit>, most: usize) -> Option<Owne
     if count == 0 { None } else { permits.split(count) }
 }
 
+/// Time after which a task that was taken ahead and has found no slot goes back to its queue.
+pub(crate) const AHEAD: Duration = Duration::from_secs(2);
+
 /// The findings of a look at the tasks that were taken ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AheadLook {
     /// Tasks that were started since the last look.
     pub(crate) started: usize,
-    /// Tasks that are given back now.
+    /// Tasks that were given back since the last look, because one of them had found no slot for so long.
     pub(crate) given_back: usize,
     /// Time at which the next one is to go back.
     pub(crate) next: Option<Instant>,
@@ -54,6 +57,7 @@ impl Table {
     #[must_use]
     pub(crate) fn taking_ahead(mut self, tasks: usize) -> Self {
         self.ahead = Arc::new(Semaphore::new(tasks));
+        self.most_ahead = tasks;
         self
     }
 
@@ -71,18 +75,22 @@ impl Table {
         Arc::clone(&self.ahead).try_acquire_many_owned(count).ok()
     }
 
-    /// Gives back the tasks that were taken ahead, the last taken first, once one has found no slot for so long. One that
-    /// is to be cancelled stays, and ends as soon as a slot is free.
-    pub(crate) fn give_back_ahead(&self, after: Duration) -> AheadLook {
-        let now = Instant::now();
+    /// Gives back the tasks that were taken ahead, the last taken first, once one has found no slot for
+    /// [`AHEAD`]; at once, if `all`. One that is to be cancelled stays, and ends as soon as a slot is free.
+    pub(crate) fn look_ahead(&self, all: bool) -> AheadLook {
         let mut state = self.lock();
-        let state = &mut *state;
-        let mut look = AheadLook {
-            started: std::mem::take(&mut state.started_ahead),
-            ..AheadLook::default()
-        };
-        if state.ready.is_empty() {
-            return look;
+        let next = Self::give_back_waiting(&mut state, if all { Duration::ZERO } else { AHEAD });
+        AheadLook {
+            next,
+            ..std::mem::take(&mut state.ahead)
+        }
+    }
+
+    /// Gives back what was taken ahead, if one of these tasks has found no slot for so long; else returns when one
+    /// will have.
+    pub(super) fn give_back_waiting(state: &mut State, after: Duration) -> Option<Instant> {
+        if state.waiting.is_empty() {
+            return None;
         }
         let entries = &state.entries;
         let waits_since = |key: &Key| match entries.get(key) {
@@ -93,18 +101,17 @@ impl Table {
             }) if cancel.reason().is_none() => Some(ahead.since),
             _ => None,
         };
-        let Some(oldest) = state.ready.iter().filter_map(waits_since).min() else {
-            return look;
-        };
-        if oldest + after > now {
-            look.next = Some(oldest + after);
-            return look;
+        // They stand in the order in which they came.
+        let due = state.waiting.iter().find_map(waits_since)? + after;
+        if due > Instant::now() {
+            return Some(due);
         }
         // All of them: one that went back later would come before this one.
-        let (keys, ready): (Vec<Key>, Vec<Key>) = state.ready.drain(..).partition(|key| waits_since(key).is_some());
-        state.ready = VecDeque::from(ready);
-        look.given_back = keys.len();
+        let (keys, waiting): (Vec<Key>, Vec<Key>) =
+            state.waiting.drain(..).partition(|key| waits_since(key).is_some());
+        state.waiting = VecDeque::from(waiting);
+        state.ahead.given_back += keys.len();
         Self::give_back(state, keys);
-        look
+        None
     }
 }

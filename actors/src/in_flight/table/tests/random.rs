@@ -2,11 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::permits::AHEAD, *};
+
+const PLACES: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Take(u8),
+    TakeAhead(u8),
     Start,
     End(u8, bool),
     Claim(u8),
@@ -15,12 +18,14 @@ enum Step {
     EndCall(u8),
     Extend(u8),
     GiveBack,
+    LookAhead(bool),
     Wait(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => any::<u8>().prop_map(Step::Take),
+        2 => any::<u8>().prop_map(Step::TakeAhead),
         3 => Just(Step::Start),
         4 => (any::<u8>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Step::End(which, well)),
         2 => (1_u8..4).prop_map(Step::Claim),
@@ -29,8 +34,21 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Step::EndCall),
         1 => any::<u8>().prop_map(Step::Extend),
         1 => Just(Step::GiveBack),
+        1 => any::<bool>().prop_map(Step::LookAhead),
         1 => (0_u8..10).prop_map(Step::Wait),
     ]
+}
+
+/// A task that waits to be started.
+#[derive(Debug)]
+struct Leased {
+    key: Key,
+    token: String,
+    /// Its lease has ended.
+    is_over: bool,
+    ahead: bool,
+    /// It was taken ahead and has waited too long.
+    is_due: bool,
 }
 
 /// The promises of the table, kept by hand.
@@ -62,14 +80,47 @@ impl Model {
         self.calls.push(claim);
     }
 
-    /// Starts what is ready. What waited for so long that its lease has ended is given back.
+    /// Starts what is ready. What waited for so long that its lease has ended is given back, and so is what was taken
+    /// ahead, when one of these tasks has waited too long.
     fn starts(&mut self, table: &Table) -> Vec<Start> {
+        let waited = self.leased(table);
+        let starts = table.start_ready();
+        self.given_back(table, waited, |leased, due| leased.is_over || leased.ahead && due);
+        starts
+    }
+
+    /// The tasks that wait to be started.
+    fn leased(&self, table: &Table) -> Vec<Leased> {
+        let now = tokio::time::Instant::now();
+        let mut leased = Vec::new();
         for (key, entry) in &table.lock().entries {
-            if matches!(entry.phase, Phase::Leased { .. }) && entry.valid.left().is_zero() {
-                self.owed.insert(entry.lease.token.as_str().to_owned(), key.clone());
+            if let Phase::Leased { ahead, .. } = &entry.phase {
+                leased.push(Leased {
+                    key: key.clone(),
+                    token: entry.lease.token.as_str().to_owned(),
+                    is_over: entry.valid.left().is_zero(),
+                    ahead: ahead.is_some(),
+                    is_due: ahead.as_ref().is_some_and(|ahead| ahead.since + AHEAD <= now),
+                });
             }
         }
-        table.start_ready()
+        leased
+    }
+
+    /// Those that had waited and have ended now are owed; `may` says of each whether it may have been given back.
+    fn given_back(&mut self, table: &Table, waited: Vec<Leased>, may: impl Fn(&Leased, bool) -> bool) {
+        let due = waited.iter().any(|leased| leased.is_due);
+        for leased in waited {
+            let ended = table.lock().entries.get(&leased.key).is_some_and(|entry| {
+                entry.lease.token.as_str() == leased.token && matches!(entry.phase, Phase::Finished { .. })
+            });
+            if ended {
+                assert!(may(&leased, due), "{leased:?} was given back");
+                self.owed.insert(leased.token, leased.key);
+            } else {
+                assert!(!(leased.is_due && due), "{leased:?} waits too long");
+            }
+        }
     }
 
     fn end_call(&mut self, table: &Table, which: u8) {
@@ -92,6 +143,17 @@ impl Model {
                 self.takes += 1;
                 self.owed.retain(|_, key| key.1.as_str() != id);
                 table.insert(vec![leased(table, "q", &id, self.takes)], Some(slots));
+            }
+            Step::TakeAhead(which) => {
+                let Some(ahead) = table.try_ahead(1) else { return };
+                let id = format!("id{}", which % 4);
+                self.takes += 1;
+                self.owed.retain(|_, key| key.1.as_str() != id);
+                let permits = Permits {
+                    slots: None,
+                    ahead: Some(ahead),
+                };
+                table.enter(vec![leased(table, "q", &id, self.takes)], permits);
             }
             Step::Start => {
                 for start in self.starts(table) {
@@ -166,6 +228,11 @@ impl Model {
                     });
                 table.extended(&leases, answers.collect());
             }
+            Step::LookAhead(all) => {
+                let waited = self.leased(table);
+                table.look_ahead(all);
+                self.given_back(table, waited, |leased, due| leased.ahead && (due || all));
+            }
             Step::GiveBack => {
                 for (key, entry) in &table.lock().entries {
                     if matches!(entry.phase, Phase::Leased { .. }) {
@@ -184,8 +251,10 @@ impl Model {
         assert_eq!(counts.running, table.running_count());
         assert_eq!(counts.running, table.running().len());
         assert_eq!(counts.ended, self.owed.len(), "outcomes");
-        // Runs keep their slots; so does what is leased.
-        assert_eq!(table.free_slots(), SLOTS - self.runs.len() - counts.leased, "slots");
+        // Runs keep their slots; what is leased keeps a slot or a place.
+        let ahead = self.leased(table).iter().filter(|leased| leased.ahead).count();
+        let slots = self.runs.len() + counts.leased - ahead;
+        assert_eq!((table.free_slots(), table.free_ahead()), (SLOTS - slots, PLACES - ahead), "slots");
     }
 }
 
@@ -196,7 +265,7 @@ proptest! {
     fn no_outcome_and_no_slot_is_lost_and_nothing_is_done_twice(steps in prop::collection::vec(step(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let (table, mut model) = (table(), Model::default());
+            let (table, mut model) = (table().taking_ahead(PLACES), Model::default());
             for step in steps {
                 if let Step::Wait(secs) = step {
                     pass(u64::from(secs)).await;
@@ -211,8 +280,14 @@ proptest! {
             for run in std::mem::take(&mut model.runs) {
                 table.finish(&run.key, &run.token, End::LeaseLost);
             }
-            for start in model.starts(&table) {
-                table.finish(&start.key, &start.token, End::LeaseLost);
+            loop {
+                let starts = model.starts(&table);
+                if starts.is_empty() {
+                    break;
+                }
+                for start in starts {
+                    table.finish(&start.key, &start.token, End::LeaseLost);
+                }
             }
             let last = table.claim_stuck(usize::MAX, true);
             assert_eq!(last.items.len(), model.owed.len());
