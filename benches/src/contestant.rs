@@ -23,6 +23,8 @@ pub(crate) struct Params {
     pub(crate) bulk: usize,
     /// Tasks that run at once.
     pub(crate) concurrency: usize,
+    /// Tasks that are taken ahead of the slots; for ours.
+    pub(crate) prefetch: usize,
     /// Bytes of each payload.
     pub(crate) payload: usize,
     /// Queues and their weights.

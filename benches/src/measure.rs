@@ -221,7 +221,7 @@ fn params(row: &Row, contestant: Contestant, known: Known) -> Params {
     let mut params = row.params.clone();
     params.n = row.tasks(contestant);
     match contestant {
-        Contestant::Ours { workers } => params.workers = workers,
+        Contestant::Ours { workers, prefetch } => (params.workers, params.prefetch) = (workers, prefetch),
         Contestant::Bare => {
             let slots = if row.work == Work::Drain {
                 params.concurrency

@@ -58,7 +58,9 @@ fn redis(params: &Params) -> Result<RedisConnectionType> {
 }
 
 fn config(params: &Params) -> ServerConfig {
-    let mut config = ServerConfig::new().concurrency(params.concurrency.max(1));
+    let mut config = ServerConfig::new()
+        .concurrency(params.concurrency.max(1))
+        .prefetch(params.prefetch);
     if !params.queues.is_empty() {
         config = config.queues(params.queues.clone());
     }

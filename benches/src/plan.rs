@@ -9,8 +9,8 @@ use crate::{
 /// Somebody who does the work of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Contestant {
-    /// Asynq for Rust, with so many worker threads of its runtime.
-    Ours { workers: usize },
+    /// Asynq for Rust, with so many worker threads of its runtime, and with so many tasks taken ahead of its slots.
+    Ours { workers: usize, prefetch: usize },
     /// The bare scripts.
     Bare,
     /// Another task queue.
@@ -19,17 +19,34 @@ pub(crate) enum Contestant {
 
 impl Contestant {
     /// Asynq for Rust as its users have it on this many cores.
-    pub(crate) const OURS: Self = Self::Ours { workers: 2 };
+    pub(crate) const OURS: Self = Self::ours(2);
     /// The same on one thread.
-    pub(crate) const ONE: Self = Self::Ours { workers: 1 };
+    pub(crate) const ONE: Self = Self::ours(1);
+    /// The same as `OURS` with as many tasks taken ahead as a concurrency of 10 has slots.
+    pub(crate) const AHEAD: Self = Self::ahead(10);
     /// Go asynq.
     pub(crate) const GO: Self = Self::Peer(Peer::Go);
+
+    /// Asynq for Rust with so many worker threads.
+    const fn ours(workers: usize) -> Self {
+        Self::Ours { workers, prefetch: 0 }
+    }
+
+    /// Asynq for Rust with so many tasks taken ahead.
+    const fn ahead(prefetch: usize) -> Self {
+        Self::Ours { workers: 2, prefetch }
+    }
 
     /// Its name in tables.
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Ours { workers: 1 } => "ours, 1 worker".to_owned(),
-            Self::Ours { workers } => format!("ours, {workers} workers"),
+            Self::Ours {
+                workers: 1,
+                prefetch: 0,
+            } => "ours, 1 worker".to_owned(),
+            Self::Ours { workers, prefetch: 0 } => format!("ours, {workers} workers"),
+            Self::Ours { workers: 2, prefetch } => format!("ours, prefetch {prefetch}"),
+            Self::Ours { workers, prefetch } => format!("ours, {workers} workers, prefetch {prefetch}"),
             Self::Bare => "bare script".to_owned(),
             Self::Peer(peer) => peer.name().to_owned(),
         }
@@ -208,6 +225,12 @@ impl Row {
         self
     }
 
+    /// Measures ours with prefetch too, right behind ours.
+    fn ahead(mut self) -> Self {
+        self.contestants.insert(1, Contestant::AHEAD);
+        self
+    }
+
     fn far(mut self) -> Self {
         self.far = true;
         self
@@ -269,12 +292,12 @@ fn drain(rows: &mut Vec<Row>, quick: bool) {
         let row = Row::new(DRAIN, &format!("drain-{concurrency}"), title, Work::Drain);
         // Start-up must not weigh: only what takes seconds anyhow is made shorter.
         let few = if quick { 10_000 } else { n };
-        rows.push(
-            row.n(scaled(quick && concurrency == 1, n))
-                .few(few)
-                .concurrency(concurrency)
-                .and_peers(),
-        );
+        let row = row
+            .n(scaled(quick && concurrency == 1, n))
+            .few(few)
+            .concurrency(concurrency)
+            .and_peers();
+        rows.push(if concurrency == 10 { row.ahead() } else { row });
     }
 }
 
@@ -352,12 +375,12 @@ fn far(rows: &mut Vec<Row>, quick: bool) {
             format!("concurrency {concurrency}"),
             Work::Drain,
         );
-        rows.push(
-            row.n(scaled(quick, n))
-                .few(scaled(quick, 4000))
-                .concurrency(concurrency)
-                .far(),
-        );
+        let row = row
+            .n(scaled(quick, n))
+            .few(scaled(quick, 4000))
+            .concurrency(concurrency)
+            .far();
+        rows.push(if concurrency == 10 { row.ahead() } else { row });
     }
 }
 
@@ -442,11 +465,24 @@ fn tuning(rows: &mut Vec<Row>) {
     }
     for workers in [1, 2, 4] {
         let title = format!("drain: worker threads {workers}");
-        rows.push(row(&format!("workers-{workers}"), &title).by(&[Contestant::Ours { workers }]));
+        rows.push(row(&format!("workers-{workers}"), &title).by(&[Contestant::ours(workers)]));
     }
     for concurrency in [5, 20, 50, 200, 500] {
         let title = format!("drain: concurrency {concurrency}");
         rows.push(row(&format!("concurrency-{concurrency}"), &title).concurrency(concurrency));
+    }
+    for prefetch in [0, 2, 5, 10, 20, 50] {
+        let by = [Contestant::ahead(prefetch)];
+        let near = row(
+            &format!("prefetch-{prefetch}"),
+            &format!("drain: concurrency 10, prefetch {prefetch}"),
+        )
+        .concurrency(10)
+        .by(&by);
+        let mut far = near.clone().n(15_000).far();
+        far.id = format!("tuning-prefetch-{prefetch}-far");
+        far.title = format!("{} through 1 ms", near.title);
+        rows.extend([near, far]);
     }
     for bulk in [10, 50, 200, 5000] {
         let mut row = row(&format!("bulk-{bulk}"), &format!("enqueue in bulk of {bulk}"))

@@ -17,6 +17,7 @@ mod memory_backend;
 mod one_client;
 mod outages;
 mod parents;
+mod prefetch;
 mod property;
 mod readme;
 mod scheduler;

@@ -36,10 +36,6 @@ use tokio::{
     time::Instant,
 };
 
-use self::{
-    entry::{Ahead, Entry, Phase},
-    permits::{AHEAD, AheadLook},
-};
 pub(crate) use self::{
     cancel::{Cancel, CancelReason},
     entry::Key,
@@ -47,6 +43,10 @@ pub(crate) use self::{
     permits::Permits,
     runs::End,
     validity::Validity,
+};
+use self::{
+    entry::{Ahead, Entry, Phase},
+    permits::{AHEAD, AheadLook},
 };
 
 /// Numbers of entries in each step.

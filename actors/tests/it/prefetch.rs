@@ -6,7 +6,7 @@ use std::{
 };
 
 use asynq_actors::{AsynqSystem, Crash};
-use asynq_core::{Connector, Inspect as _, QueueName, ServerConfig, Storage, Task, TaskId, TaskState};
+use asynq_core::{Connector, QueueName, ServerConfig, Storage, Task, TaskId, TaskState};
 use asynq_memory::MemoryStore;
 use asynq_testing::faulty::{Fault, Faults, FaultyConnector, Op};
 use tokio::{sync::Semaphore, time::Instant};
@@ -18,6 +18,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The starts, as server and task, in their order.
 type Starts = Arc<Mutex<Vec<String>>>;
 
+mod sharing;
+
 /// A server with one slot, whose runs each wait for a permit of the gate.
 struct Server {
     system: AsynqSystem,
@@ -25,11 +27,15 @@ struct Server {
 }
 
 async fn server(connector: impl Connector, name: &'static str, prefetch: usize, starts: &Starts) -> Server {
+    server_with(connector, name, ServerConfig::new().prefetch(prefetch), starts).await
+}
+
+async fn server_with(connector: impl Connector, name: &'static str, config: ServerConfig, starts: &Starts) -> Server {
     let gate = Arc::new(Semaphore::new(0));
     let (starts, opens) = (Arc::clone(starts), Arc::clone(&gate));
     let system = AsynqSystem::builder(connector)
         .env(env())
-        .config(ServerConfig::new().concurrency(1).prefetch(prefetch))
+        .config(config.concurrency(1))
         .handler(move |task: Task| {
             let (starts, opens) = (Arc::clone(&starts), Arc::clone(&opens));
             async move {

@@ -114,15 +114,31 @@ impl ServerConfig {
         self
     }
 
-    /// Sets how many tasks beyond the free slots are taken ahead, 0 to [`MAX_PREFETCH`], so that a slot that becomes
-    /// free has its next task at once. It pays where few slots run short tasks over a network: about as many as
-    /// [`concurrency`](Self::concurrency). Default: 0, none. (Go has no such setting.)
+    /// Sets how many tasks are taken ahead of the slots, 0 to [`MAX_PREFETCH`]. A slot that becomes free then has its
+    /// next task without a round trip to the storage. Default: 0, none. Go has no such setting.
     ///
-    /// A task that was taken ahead is active, with a lease, but no worker runs it. It goes back to the front of its
-    /// queue, and no retry is used, when no slot was free for it within 2 s, when the server stops taking tasks, and
-    /// at a shutdown. Fewer are then taken ahead, and none for 2 s, up to 32 s if that happens again and again. For
-    /// those 2 s no other server can run it; a task that arrives meanwhile in a queue of higher priority starts
-    /// after those that were taken ahead; and a queue that is paused meanwhile has them run all the same.
+    /// Prefetch pays where few slots run short tasks, and most where the storage is far away: set it to about
+    /// [`concurrency`](Self::concurrency). Tasks that take longer than a few round trips gain nothing.
+    ///
+    /// A task that was taken ahead is active and has a lease, but is not shown as running. Slots take these tasks in
+    /// the order of the take. A task that has found no slot within 2 s goes back to the front of its queue, and no
+    /// retry is used. All of them go back, in their order, and none is taken ahead for the next 2 s, or up to 32 s if
+    /// it happens again and again; then half as many are taken. They also go back when the server stops taking tasks,
+    /// and at a shutdown.
+    ///
+    /// # Costs
+    ///
+    /// All promises about tasks hold: none is lost, and each one runs as often as it would without prefetch. These
+    /// are weaker:
+    ///
+    /// - For up to 2 s, a task waits for a slot of this server although another server has a free one.
+    /// - A task that arrives in a queue of higher priority starts after the tasks that were taken ahead. With
+    ///   weights, the tasks that are taken ahead are split over the queues as slots are.
+    /// - When a queue is paused, tasks that were taken before can start for another 2 s.
+    /// - If the server dies, tasks that were taken ahead wait for the end of their lease, as running ones do: about
+    ///   a minute. Servers of this project see that they may never have started, and give them back. A Go server
+    ///   counts a failure.
+    /// - The memory of so many more tasks is used.
     #[must_use]
     pub fn prefetch(mut self, tasks: usize) -> Self {
         self.prefetch = tasks;

@@ -38,7 +38,8 @@ fn split(permits: &mut Option<OwnedSemaphorePermit>, most: usize) -> Option<Owne
     if count == 0 { None } else { permits.split(count) }
 }
 
-/// Time after which a task that was taken ahead and has found no slot goes back to its queue.
+/// Time after which a task that was taken ahead and has found no slot goes back to its queue
+/// (rules.md#taken-ahead-for-a-moment).
 pub(crate) const AHEAD: Duration = Duration::from_secs(2);
 
 /// The findings of a look at the tasks that were taken ahead.
@@ -107,8 +108,7 @@ impl Table {
             return Some(due);
         }
         // All of them: one that went back later would come before this one.
-        let (keys, waiting): (Vec<Key>, Vec<Key>) =
-            state.waiting.drain(..).partition(|key| waits_since(key).is_some());
+        let (keys, waiting): (Vec<Key>, Vec<Key>) = state.waiting.drain(..).partition(|key| waits_since(key).is_some());
         state.waiting = VecDeque::from(waiting);
         state.ahead.given_back += keys.len();
         Self::give_back(state, keys);

@@ -63,3 +63,48 @@ async fn a_long_wait_for_a_token_blocks_no_slot_and_uses_up_no_retry() {
     );
     house.close().await;
 }
+
+/// What waits in a slot for its turn keeps the slot, and what was taken ahead of it goes back again and again.
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_holds_for_what_is_taken_ahead() {
+    let stage = Stage::new();
+    let spec = stage.spec("t").rate_limit(2, Duration::from_secs(8));
+    let house = House::with(config().concurrency(2).prefetch(4), [spec], |builder| builder).await;
+    let mut tasks = Vec::new();
+    for number in 0..8 {
+        tasks.push(house.enqueue(task("t", &number.to_string()).with_max_retry(0)).await);
+    }
+    let starts = stage.until(8, "start").await;
+    for done in &tasks {
+        house.until_done(done).await;
+    }
+    let began = starts[0].at;
+    let millis: Vec<_> = starts.iter().map(|deed| (deed.at - began).as_millis()).collect();
+    // One more each 4 s behind the first two.
+    for (place, at) in millis.iter().enumerate().skip(2) {
+        let due = 4000 * (place as u128 - 1);
+        assert!((due..due + 1000).contains(at), "{millis:?}");
+    }
+    let mut ran: Vec<_> = starts.iter().map(|deed| deed.order.as_str()).collect();
+    assert_eq!(ran[..2], ["0", "1"]);
+    ran.sort_unstable();
+    assert_eq!(ran, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    assert!(starts.iter().all(|deed| deed.retried == 0), "{starts:?}");
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_actor_gets_no_more_at_once_of_what_is_taken_ahead() {
+    let stage = Stage::new();
+    let spec = stage.spec("t").concurrency(2);
+    let house = House::with(config().concurrency(4).prefetch(4), [spec], |builder| builder).await;
+    let mut tasks = Vec::new();
+    for _ in 0..12 {
+        tasks.push(house.enqueue(task("t", "elsewhere 3000").with_max_retry(0)).await);
+    }
+    for done in &tasks {
+        house.until_done(done).await;
+    }
+    assert_eq!((stage.most_working(), stage.deeds("start").len()), (2, 12));
+    house.close().await;
+}

@@ -6,7 +6,7 @@ use crate::options::MAX_MESSAGE_BYTES;
 
 /// Largest number of tasks that one server runs at once. Our limit.
 pub const MAX_CONCURRENCY: usize = 1_000_000;
-/// The most tasks that one server takes ahead of its slots.
+/// Largest number of tasks that one server takes ahead of its slots. Our limit.
 pub const MAX_PREFETCH: usize = 10_000;
 /// The highest priority of a queue. Our limit.
 pub const MAX_PRIORITY: i32 = 1_000_000;

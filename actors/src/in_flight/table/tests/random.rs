@@ -254,7 +254,11 @@ impl Model {
         // Runs keep their slots; what is leased keeps a slot or a place.
         let ahead = self.leased(table).iter().filter(|leased| leased.ahead).count();
         let slots = self.runs.len() + counts.leased - ahead;
-        assert_eq!((table.free_slots(), table.free_ahead()), (SLOTS - slots, PLACES - ahead), "slots");
+        assert_eq!(
+            (table.free_slots(), table.free_ahead()),
+            (SLOTS - slots, PLACES - ahead),
+            "slots"
+        );
     }
 }
 
