@@ -1,4 +1,4 @@
-//! A task that a shutdown cuts off goes back to the front of its queue, whoever ran it.
+//! A task that is given back goes to the front of its queue, whoever had taken it.
 
 use std::time::Duration;
 
@@ -72,4 +72,50 @@ async fn cut_off(side: Side) -> Database {
         .collect();
     assert_eq!(order, ["long", "waits", "waits too"], "it was given back once more");
     database
+}
+
+/// Go's server beside ours gets the tasks that ours had taken ahead of its only slot, which stays busy.
+#[tokio::test]
+async fn go_runs_what_we_had_taken_ahead() {
+    let mut pair = Pair::start().await;
+    let mut client = Producer::start(Side::Go, &pair.redis).await;
+    let settings = Settings {
+        concurrency: 1,
+        prefetch: 3,
+        shutdown_timeout: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let mut ours = Runner::start(Side::Rust, &pair, &settings).await;
+    let long = GoTask::new("t").payload(r#"{"do":"sleep","ms":600000}"#).id("long");
+    client.enqueue(&long).await;
+    ours.started("long").await;
+    let ids = ["a", "b", "c", "d", "e"];
+    for id in ids {
+        client.enqueue(&GoTask::new("t").id(id).max_retry(0)).await;
+    }
+    pair.until_queue("default", "taken ahead", |info| {
+        info.active > 1 && info.active + info.pending == 6
+    })
+    .await;
+    let mut go = Runner::start(Side::Go, &pair, &settings).await;
+    let mut seen = Vec::new();
+    for _ in ids {
+        let run = go.ended_like("a short task", |run| run.id != "long").await;
+        assert_eq!((run.retried, run.outcome.as_str()), (0, "ok"));
+        seen.push(run.id);
+    }
+    seen.sort();
+    assert_eq!(seen, ids);
+    pair.until_queue("default", "all but one settled", |info| {
+        info.active == 1 && info.pending == 0
+    })
+    .await;
+    assert_eq!(pair.counted("default").await, (5, 0));
+    assert_eq!(ours.unexpected(), [""; 0]);
+    assert_eq!(pair.breaches().await, []);
+
+    // Back at once, with a retry left as before.
+    ours.shutdown().await;
+    assert_eq!(go.started("long").await.retried, 0);
+    go.shutdown().await;
 }

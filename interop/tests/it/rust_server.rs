@@ -21,6 +21,7 @@ impl RustServer {
         let retry_delay = settings.retry_delay;
         let config = ServerConfig::new()
             .concurrency(settings.concurrency)
+            .prefetch(settings.prefetch)
             .queues(settings.queues.iter().copied())
             .strict_priority(settings.strict)
             .task_check_interval(Duration::from_millis(100))

@@ -96,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) queues: Vec<(&'static str, i32)>,
     pub(crate) strict: bool,
     pub(crate) concurrency: usize,
+    /// Tasks that are taken ahead of the slots; of ours alone.
+    pub(crate) prefetch: usize,
     pub(crate) retry_delay: Duration,
     pub(crate) forward_every: Duration,
     pub(crate) shutdown_timeout: Duration,
@@ -114,6 +116,7 @@ impl Default for Settings {
             queues: vec![("default", 1)],
             strict: false,
             concurrency: 10,
+            prefetch: 0,
             retry_delay: Duration::from_secs(3600),
             forward_every: Duration::from_millis(100),
             shutdown_timeout: Duration::from_secs(5),

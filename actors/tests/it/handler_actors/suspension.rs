@@ -6,7 +6,7 @@ use asynq_actors::Exit;
 use asynq_core::{QueueName, TaskState};
 use tokio::time::Instant;
 
-use super::kit::{House, Stage, task};
+use super::kit::{House, Stage, config, task};
 
 #[tokio::test(start_paused = true)]
 async fn five_poison_payloads_do_not_end_the_system() {
@@ -149,5 +149,39 @@ async fn kills_of_their_supervisor_are_no_crashes_of_the_instances() {
     house.until_done(&done).await;
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     assert_eq!(stage.starts(), 16);
+    house.close().await;
+}
+
+/// Those that were taken ahead are put back as soon as they start, and others of another type go on.
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_ahead_of_a_suspended_type_is_put_back() {
+    let stage = Stage::new();
+    let specs = [stage.spec("poison"), stage.spec("other")];
+    let house = House::with(config().concurrency(1).prefetch(6), specs, |builder| builder).await;
+    let (mut poison, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        poison.push(house.enqueue(task("poison", "panic").with_max_retry(0)).await);
+    }
+    for poison in &poison {
+        house.until(poison, TaskState::Archived).await;
+    }
+    let suspended = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        waiting.push(house.enqueue(task("poison", "ok").with_max_retry(0)).await);
+        others.push(house.enqueue(task("other", "ok").with_max_retry(0)).await);
+    }
+    for other in &others {
+        house.until_done(other).await;
+    }
+    assert!(suspended.elapsed() < Duration::from_secs(5));
+    for waits in &waiting {
+        house.until_done(waits).await;
+    }
+    assert!(suspended.elapsed() >= Duration::from_secs(29));
+    assert_eq!(
+        stage.deeds("start").iter().filter(|deed| deed.order == "ok").count(),
+        12
+    );
     house.close().await;
 }
