@@ -6,6 +6,7 @@
 //! by two at once. A claim goes back to `Finished` only through the end of its call
 //! (rules.md#calls-outlive-actors, rules.md#entry-states and rules.md#outcomes-outlive-leases).
 
+mod ahead;
 mod cancel;
 mod entry;
 mod leases;

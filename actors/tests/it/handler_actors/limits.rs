@@ -64,7 +64,7 @@ async fn a_long_wait_for_a_token_blocks_no_slot_and_uses_up_no_retry() {
     house.close().await;
 }
 
-/// What waits in a slot for its turn keeps the slot, and what was taken ahead of it goes back again and again.
+/// Tasks that wait in their slots keep them, and those that were taken ahead go back again and again.
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_holds_for_what_is_taken_ahead() {
     let stage = Stage::new();
