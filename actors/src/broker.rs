@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::supervision::tree::Tree;
 
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two checks of a storage that answers, and of one that does not.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Longest time that a call waits for a storage that is being opened.
@@ -382,7 +384,8 @@ impl Actor for Broker {
                     let note = if state.healthy { "connected" } else { "not answering" };
                     state.args.tree.note(&state.args.path, Some(note));
                 }
-                myself.send_after(CHECK_EVERY, || BrokerMsg::Check);
+                let pause = if state.healthy { CHECK_EVERY } else { CHECK_AGAIN };
+                myself.send_after(pause, || BrokerMsg::Check);
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
     layout::Layout,
     peers::Peer,
     plan::{Contestant, Row, Work},
-    procfs::{Cpu, peak_memory_kb},
+    procfs::{Cpu, Memory},
     proxy,
 };
 
@@ -51,8 +51,9 @@ pub(crate) struct Sample {
     /// Scripts called, and commands run, those of scripts included; of idle workers only their own.
     pub(crate) scripts: u64,
     pub(crate) commands: u64,
-    /// Largest memory of the contestant.
+    /// Largest resident memory of the contestant, and what it has of its own at the end.
     pub(crate) peak_kb: u64,
+    pub(crate) own_kb: u64,
     /// Measurements of the contestant itself: quantiles of delays in microseconds.
     pub(crate) delays: BTreeMap<String, i64>,
 }
@@ -199,7 +200,8 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
     }
     statistics(&mut redis, &mut sample).await;
     sample.commands = told.unwrap_or(sample.commands);
-    sample.peak_kb = peak_memory_kb(client_pid)?;
+    let memory = Memory::of(client_pid)?;
+    (sample.peak_kb, sample.own_kb) = (memory.peak, memory.own);
     contest.stop().await;
     let (client, server) = (after.client.since(before.client), after.redis.since(before.redis));
     sample.seconds = (after.at - before.at).as_secs_f64();

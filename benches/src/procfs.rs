@@ -53,15 +53,31 @@ impl Cpu {
     }
 }
 
-/// Largest resident memory of a process so far, in kB.
-pub(crate) fn peak_memory_kb(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    read_peak(&status).context("no VmHWM in /proc/PID/status")
+/// Resident memory of a process, in kB.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Memory {
+    /// The largest so far, pages of the program's file included.
+    pub(crate) peak: u64,
+    /// What it has of its own now: the heap and the stacks, without pages of files.
+    pub(crate) own: u64,
 }
 
-fn read_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+impl Memory {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Self::read(&status).context("no VmHWM and RssAnon in /proc/PID/status")
+    }
+
+    fn read(status: &str) -> Option<Self> {
+        let kb = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().strip_suffix(" kB")?.trim().parse().ok()
+        };
+        Some(Self {
+            peak: kb("VmHWM:")?,
+            own: kb("RssAnon:")?,
+        })
+    }
 }
 
 /// The name of the processor.
@@ -94,12 +110,14 @@ mod tests {
         while Cpu::of(pid).unwrap().since(before).total.is_zero() {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        assert!(peak_memory_kb(pid).unwrap() > 100);
+        let memory = Memory::of(pid).unwrap();
+        assert!(memory.own > 10 && memory.peak > memory.own, "{memory:?}");
     }
 
     #[test]
-    fn peak_memory_is_read() {
-        assert_eq!(read_peak("Name:\ta\nVmHWM:\t    1234 kB\nVmRSS:\t 1 kB\n"), Some(1234));
-        assert_eq!(read_peak("Name:\ta\n"), None);
+    fn memory_is_read() {
+        let status = "Name:\ta\nVmHWM:\t    1234 kB\nVmRSS:\t 1 kB\nRssAnon:\t     567 kB\n";
+        assert_eq!(Memory::read(status), Some(Memory { peak: 1234, own: 567 }));
+        assert_eq!(Memory::read("Name:\ta\n"), None);
     }
 }

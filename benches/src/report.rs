@@ -15,7 +15,15 @@ type Cells = fn(&Results, &Line) -> Vec<String>;
 
 /// Headings of the kinds of tables.
 const DELAYS: &[&str] = &["", "", "p50 ms", "p99 ms", "largest ms", "smallest ms"];
-const IDLE: &[&str] = &["", "", "commands a second", "CPU ms/s", "Redis CPU ms/s", "peak MB"];
+const IDLE: &[&str] = &[
+    "",
+    "",
+    "commands a second",
+    "CPU ms/s",
+    "Redis CPU ms/s",
+    "peak MB",
+    "own MB",
+];
 const RATES: &[&str] = &[
     "",
     "",
@@ -29,6 +37,7 @@ const RATES: &[&str] = &[
     "per core-second",
     "a call",
     "peak MB",
+    "own MB",
 ];
 
 /// All that was measured.
@@ -192,6 +201,7 @@ impl Results {
             shown(of(Sample::per_core_second), 0),
             shown(of(Sample::batch), 1),
             shown(of(|sample| sample.peak_kb as f64 / 1024.0), 1),
+            shown(of(|sample| sample.own_kb as f64 / 1024.0), 1),
         ]
     }
 }
@@ -213,6 +223,7 @@ fn idle(line: &Line) -> Vec<String> {
         of(|sample| sample.client_cpu * 1000.0 / sample.seconds, 2),
         of(|sample| sample.redis_cpu * 1000.0 / sample.seconds, 2),
         of(|sample| sample.peak_kb as f64 / 1024.0, 1),
+        of(|sample| sample.own_kb as f64 / 1024.0, 1),
     ]
 }
 

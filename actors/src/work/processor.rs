@@ -131,6 +131,7 @@ impl ProcessorState {
             }
             if told.leased > 0 {
                 self.fruitless = 0;
+                self.queues.took(told.leased);
             }
         }
         self.args.runner.start(table.start_ready());

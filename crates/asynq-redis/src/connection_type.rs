@@ -242,7 +242,7 @@ impl RedisConnectionType {
     ///
     /// A single connection that is dead, while the server answers on a new one, is given up after 3 s without a
     /// byte for its oldest call, whatever this limit is. An idle connection is asked for a sign of life after
-    /// 2 s, so it is replaced within 6 s. Bytes that move count as answers: a large message on a slow way is not
+    /// 5 s, so it is replaced within 9 s. Bytes that move count as answers: a large message on a slow way is not
     /// cut short.
     pub fn ping_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.pace.ping_timeout = limit)

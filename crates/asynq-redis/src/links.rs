@@ -154,6 +154,15 @@ impl Links {
         }
     }
 
+    /// Returns whether one script can write keys of any slots.
+    pub(crate) fn has_one_slot(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => false,
+        }
+    }
+
     /// Subscribes to a channel; the messages end when its connection is lost.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<mpsc::Receiver<Vec<u8>>, BrokerError> {
         each!(self, link => link.subscribe(channel).await)

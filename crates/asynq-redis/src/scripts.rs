@@ -2,7 +2,7 @@
 //! (`lua/include/*.lua`).
 //!
 //! All keys of a script belong to one queue and share its hash tag, or are single keys that stand
-//! alone, so each script keeps to one cluster slot. A script refuses a call before any write with
+//! alone, so each script keeps to one cluster slot. Outside of a cluster, a record travels with its index. A script refuses a call before any write with
 //! the array `{WRONGTYPE, key}`; see [`reply`](crate::reply).
 
 use crate::link::Script;
@@ -79,13 +79,13 @@ scripts! {
     /// Aggregation sets that outlived their time.
     RECLAIM_SETS = "reclaim_sets" ["container"];
     /// An entry of a global index.
-    ANNOUNCE = "announce" ["container"];
+    ANNOUNCE = "announce" ["container" "index"];
     /// A server and its workers.
-    WRITE_SERVER = "write_server" ["chunks"];
+    WRITE_SERVER = "write_server" ["container" "index" "chunks"];
     /// The entries of a scheduler.
     WRITE_ENTRIES = "write_entries" ["chunks"];
     /// The supervision tree of a server.
-    WRITE_TREE = "write_tree" [];
+    WRITE_TREE = "write_tree" ["container" "index"];
     /// The history of a scheduler entry.
     RECORD_EVENT = "record_event" ["container"];
     /// Answers whether a task may be taken.

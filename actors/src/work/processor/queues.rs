@@ -7,8 +7,56 @@ use tokio::time::Instant;
 
 /// Number of lots into which all slots are divided, where there are as many. A lot is drawn as one.
 const LOTS: usize = 16;
-/// Largest number of slots in a lot.
+/// Largest number of slots in a lot, where tasks are not short.
 const LARGEST_LOT: u32 = 32;
+/// Time in which the tasks that are taken are counted.
+const COUNTED: Duration = Duration::from_millis(10);
+/// A lot has as many slots as are filled in this time, where these are more.
+const LOT_LASTS: Duration = Duration::from_millis(1);
+
+/// The number of slots that are drawn together.
+///
+/// What one call brought ends about together, and its slots then ask few queues: else many queues would cost a call for
+/// each task. The lots grow where tasks are so short that a large one lasts a moment too. By them no queue waits longer
+/// for its turn than the others' lots last.
+#[derive(Debug)]
+struct Lots {
+    least: u32,
+    most: u32,
+    now: u32,
+    since: Instant,
+    taken: u32,
+}
+
+impl Lots {
+    fn new(slots: usize) -> Self {
+        let part = |parts: usize| u32::try_from(slots / parts).unwrap_or(u32::MAX).max(1);
+        let least = part(LOTS).min(LARGEST_LOT);
+        Self {
+            least,
+            most: part(2).max(least),
+            now: least,
+            since: Instant::now(),
+            taken: 0,
+        }
+    }
+
+    /// Counts tasks that were taken.
+    fn took(&mut self, tasks: u32) {
+        self.taken = self.taken.saturating_add(tasks);
+    }
+
+    /// Returns the number of slots in a lot.
+    fn size(&mut self, now: Instant) -> u32 {
+        let counted = now.saturating_duration_since(self.since);
+        if counted >= COUNTED {
+            let filled = u128::from(self.taken) * LOT_LASTS.as_micros() / counted.as_micros();
+            self.now = u32::try_from(filled).unwrap_or(u32::MAX).clamp(self.least, self.most);
+            (self.since, self.taken) = (now, 0);
+        }
+        self.now
+    }
+}
 
 /// A queue, with what is known of it.
 #[derive(Debug)]
@@ -34,8 +82,7 @@ pub(crate) struct Queues {
     /// Highest priority first; ties by name.
     lines: Vec<Line>,
     strict: bool,
-    /// Number of slots that are drawn together.
-    lot: u32,
+    lots: Lots,
     entropy: Entropy,
     /// The places that [`promise`](Self::promise) chooses from; kept for its next call.
     asked: Vec<usize>,
@@ -58,17 +105,21 @@ impl Queues {
         Self {
             lines: lines.collect(),
             strict,
-            lot: 1,
+            lots: Lots::new(1),
             entropy,
             asked: Vec::new(),
         }
     }
 
-    /// Has slots drawn in lots, as many together as suits a server with so many of them. What one call brought ends
-    /// about together, and its slots then ask few queues: else many queues would cost a call for each task.
+    /// Has slots drawn in lots, as many together as suits a server with so many of them.
     pub(crate) fn in_lots_of(mut self, slots: usize) -> Self {
-        self.lot = u32::try_from(slots / LOTS).unwrap_or(u32::MAX).clamp(1, LARGEST_LOT);
+        self.lots = Lots::new(slots);
         self
+    }
+
+    /// Tells how many tasks came. The lots follow it.
+    pub(crate) fn took(&mut self, tasks: usize) {
+        self.lots.took(u32::try_from(tasks).unwrap_or(u32::MAX));
     }
 
     /// The names, highest priority first. Places elsewhere are those in this order.
@@ -150,9 +201,10 @@ impl Queues {
         let Some(total) = weights.reduce(u64::saturating_add) else {
             return;
         };
+        let size = self.lots.size(Instant::now());
         let mut left = slots;
         while left > 0 {
-            let lot = self.lot.min(left);
+            let lot = size.min(left);
             left -= lot;
             let mut ticket = self.entropy.below(total);
             for place in asked {
@@ -217,6 +269,29 @@ mod tests {
         assert!((520..680).contains(&seen[0]), "{seen:?}");
         assert!((230..370).contains(&seen[1]), "{seen:?}");
         assert!((60..140).contains(&seen[2]), "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lots_are_larger_while_many_tasks_come() {
+        let config = (0..100).map(|number| (QueueName::new(format!("q{number}")).unwrap(), 1));
+        let mut queues = Queues::new(&config.collect(), false, Entropy::seeded(5)).in_lots_of(100);
+        let asked = |queues: &mut Queues| {
+            queues.promise(100, ALL, NONE);
+            (0..100).filter(|place| queues.keep(*place) > 0).count()
+        };
+        assert!(asked(&mut queues) > 8, "nothing has come yet");
+        for (came, most) in [(400, 3), (10_000, 2), (400, 3)] {
+            queues.took(came);
+            tokio::time::advance(COUNTED).await;
+            let asked = asked(&mut queues);
+            assert!(asked <= most, "{asked} after {came}");
+        }
+        // Few that come, or none, are drawn in small lots again.
+        tokio::time::advance(COUNTED * 3).await;
+        assert!(asked(&mut queues) > 8);
+        queues.took(50);
+        tokio::time::advance(COUNTED).await;
+        assert!(asked(&mut queues) > 8);
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ impl Default for Pace {
         Self {
             tick: Duration::from_millis(250),
             slow: Duration::from_secs(1),
-            ping_after: Duration::from_secs(2),
+            ping_after: Duration::from_secs(5),
             check_after: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
             ping_timeout: Duration::from_secs(15),

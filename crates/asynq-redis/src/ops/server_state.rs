@@ -34,13 +34,16 @@ fn keys_for(server: &ServerInfo) -> (String, String) {
     )
 }
 
+/// The end of a name that lives for a time from now on, and now, in seconds.
+pub(crate) fn end_and_now(core: &Core, ttl_secs: i64) -> [i64; 2] {
+    let now = core.now().timestamp();
+    [now.saturating_add(ttl_secs), now]
+}
+
 /// Puts a name into an index, until `ttl_secs` from now, and takes names out that ended.
 pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64) -> Result<(), BrokerError> {
-    let now = core.now().timestamp();
-    let args = Args::with_capacity(3)
-        .text(name)
-        .int(now.saturating_add(ttl_secs))
-        .int(now);
+    let [end, now] = end_and_now(core, ttl_secs);
+    let args = Args::with_capacity(3).text(name).int(end).int(now);
     let value = core
         .link
         .eval_timely(&scripts::ANNOUNCE, Args::from_iter([index]), args)
@@ -48,7 +51,8 @@ pub(crate) async fn announce(core: &Core, index: &str, name: &str, ttl_secs: i64
     scalar("announce", value).map(drop)
 }
 
-/// The indexes first, what they list second; all in one write.
+/// Writes the records of a server in one call with the indexes; in a cluster, which has the indexes in other slots, in
+/// three calls, the indexes first, all in one write.
 pub(crate) async fn write(
     core: &Core,
     server: &ServerInfo,
@@ -57,7 +61,8 @@ pub(crate) async fn write(
 ) -> Result<(), BrokerError> {
     let ttl = whole_secs(ttl);
     let (server_key, workers_key) = keys_for(server);
-    let mut args = Args::with_capacity(2 + 2 * workers.len()).int(ttl);
+    let [end, now] = end_and_now(core, ttl);
+    let mut args = Args::with_capacity(4 + 2 * workers.len()).int(ttl).int(end).int(now);
     args.push(published::encode_server(server));
     let mut seen = HashSet::with_capacity(workers.len());
     for worker in workers {
@@ -68,6 +73,11 @@ pub(crate) async fn write(
             args.push(format!("{}:{}", worker.queue, worker.task_id));
         }
         args.push(published::encode_worker(worker));
+    }
+    if core.link.has_one_slot() {
+        let keys = Args::from_iter([server_key.as_str(), &workers_key, keys::SERVERS, keys::WORKERS]);
+        let written = core.link.eval_timely(&scripts::WRITE_SERVER, keys, args).await?;
+        return scalar("write_server", written).map(drop);
     }
     let keys = Args::from_iter([&server_key, &workers_key]);
     let (first, second, third) = join3(

@@ -9,7 +9,7 @@ use asynq_core::{
 };
 use futures::future::join;
 
-use super::server_state::{announce, read, whole_secs};
+use super::server_state::{announce, end_and_now, read, whole_secs};
 use crate::{
     args::Args,
     broker::core::Core,
@@ -28,8 +28,14 @@ pub(crate) async fn write(
     ttl: Duration,
 ) -> Result<(), BrokerError> {
     let (key, ttl) = (key_of(server), whole_secs(ttl));
-    let mut args = Args::with_capacity(2).int(ttl);
+    let [end, now] = end_and_now(core, ttl);
+    let mut args = Args::with_capacity(4).int(ttl).int(end).int(now);
     args.push(PublishedTree::new(server, tree.clone()).encode());
+    if core.link.has_one_slot() {
+        let keys = Args::from_iter([key.as_str(), own::TREES]);
+        let written = core.link.eval_timely(&scripts::WRITE_TREE, keys, args).await?;
+        return scalar("write_tree", written).map(drop);
+    }
     let keys = Args::from_iter([&key]);
     let (listed, written) = join(
         announce(core, own::TREES, &key, ttl),
