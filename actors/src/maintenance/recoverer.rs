@@ -27,9 +27,13 @@ use crate::{
 
 /// Number of tasks that one call recovers.
 const BATCH: u32 = 100;
-/// Number of keys, and of entries of `active` and `lease`, that one pass examines for damage: some 60 ms of Redis
-/// in a minute, spread over calls of a millisecond. A million keys are thus examined in 100 passes.
+/// Number of keys, and of entries of `active` and `lease`, that one pass examines for damage, those of all queues
+/// together: some 60 ms of Redis in a minute, spread over calls of a millisecond. For one queue, a million keys are thus
+/// examined in 100 passes. Each queue has a look of its own at the keys, so a full look takes as many times longer as
+/// there are queues.
 const HEAL: u32 = 10_000;
+/// Least number of them for each queue: one call.
+const LEAST_HEAL: u32 = 250;
 /// Time between two checks of expired leases. Tasks are recovered at the second check, if the storage has answered
 /// both times. After an outage that ended the leases of a whole fleet, their owners have no lease either, and give
 /// the tasks back in this time without using up a retry.
@@ -50,6 +54,12 @@ struct Medic {
     env: Env,
     /// Queues in which tasks wait for the second check.
     suspected: Mutex<HashSet<QueueName>>,
+}
+
+/// Returns how much of [`HEAL`] each of so many queues has.
+fn share_of(queues: usize) -> u32 {
+    let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
+    (HEAL / queues).max(LEAST_HEAL)
 }
 
 impl Recoverer {
@@ -163,7 +173,7 @@ impl Medic {
         if !storage.claim_heal(queue, self.settings.recoverer_interval).await? {
             return Ok(());
         }
-        let healed = storage.heal(queue, HEAL).await?;
+        let healed = storage.heal(queue, share_of(self.settings.queues.len())).await?;
         log_poison("recoverer", &healed.poisoned);
         if !healed.is_empty() {
             tracing::warn!(
@@ -211,5 +221,16 @@ impl Chore for Recoverer {
 
     async fn last(&self, _until: Instant) {
         self.rounds.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_queues_cost_little_more_than_one() {
+        assert_eq!([1, 4, 100, 1000].map(share_of), [10_000, 2_500, 250, 250]);
+        assert_eq!(share_of(0), HEAL);
     }
 }

@@ -12,7 +12,7 @@ const LARGEST_LOT: u32 = 32;
 /// Time in which the tasks that are taken are counted.
 const COUNTED: Duration = Duration::from_millis(10);
 /// A lot has as many slots as are filled in this time, where these are more.
-const LOT_LASTS: Duration = Duration::from_millis(1);
+const LOT_LASTS: Duration = Duration::from_millis(4);
 
 /// The number of slots that are drawn together.
 ///
@@ -280,7 +280,7 @@ mod tests {
             (0..100).filter(|place| queues.keep(*place) > 0).count()
         };
         assert!(asked(&mut queues) > 8, "nothing has come yet");
-        for (came, most) in [(400, 3), (10_000, 2), (400, 3)] {
+        for (came, most) in [(100, 3), (10_000, 2), (100, 3)] {
             queues.took(came);
             tokio::time::advance(COUNTED).await;
             let asked = asked(&mut queues);
@@ -289,7 +289,7 @@ mod tests {
         // Few that come, or none, are drawn in small lots again.
         tokio::time::advance(COUNTED * 3).await;
         assert!(asked(&mut queues) > 8);
-        queues.took(50);
+        queues.took(10);
         tokio::time::advance(COUNTED).await;
         assert!(asked(&mut queues) > 8);
     }
