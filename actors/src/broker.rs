@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::supervision::tree::Tree;
 
 /// Time between two checks of a storage that answers, and of one that does not.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 const CHECK_AGAIN: Duration = Duration::from_secs(1);
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
