@@ -97,6 +97,7 @@
 //! | `macros` | yes | `#[derive(TaskPayload)]`, `#[task_handler]`, `#[task_handler_async]` |
 //! | `cluster` | yes | Redis Cluster |
 //! | `tls`, `sentinel` | | `rediss://`, Redis Sentinel |
+//! | `query` | | queries that find tasks by their fields, errors and payloads |
 //! | `tower` | | tower layers around handlers, tower services as handlers |
 //! | `testing` | | the test kit, for `[dev-dependencies]` |
 //! | `ractor-async-trait`, `ractor-cluster` | | support for applications that build ractor with these features |
@@ -118,7 +119,7 @@
 //! | [`handler`] | handlers, and the hooks around them |
 //! | [`clock`], [`entropy`] | sources of time and randomness, for tests |
 //! | [`supervisor`] | supervision in OTP's terms, for actors of your own |
-//! | `testing`, `tower` | the test kit and the bridge to tower, each behind the feature of its name |
+//! | `query`, `testing`, `tower` | queries, the test kit and the bridge to tower, each behind the feature of its name |
 //! | [`prelude`] | the names that most programs need |
 //!
 //! [`base`], [`components`] and `broker::redis_broker` re-export some of these items under the paths that programs in
@@ -222,6 +223,35 @@ pub mod error {
 /// ```
 pub mod cron {
     pub use asynq_core::cron::{CronError, CronField, CronSpec, DurationFault, FieldFault, Tz};
+}
+
+/// Queries: texts that find tasks by their state, type, error, age and payload. The page of [`Query`](query::Query)
+/// describes the language.
+///
+/// ```
+/// use asynq::{Client, Inspector, Task, TaskState, memory::MemoryStore, query::{Query, Verdict}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// let storage = MemoryStore::new();
+/// let client = Client::new(storage.clone()).await?;
+/// client.enqueue(Task::new("email:send", br#"{"user_id":1002}"#)?).await?;
+/// client.enqueue(Task::new("email:send", br#"{"user_id":7}"#)?).await?;
+///
+/// let query: Query = "type^=email: payload.user_id>1000".parse()?;
+/// let tasks = Inspector::connect(storage).await?.list_tasks("default", TaskState::Pending, 1, 100).await?;
+/// let now = chrono::Utc::now();
+/// let found = tasks.iter().filter(|task| query.evaluate(task, now) == Verdict::Match);
+/// assert_eq!(found.count(), 1);
+///
+/// let refusal = "type^=email: payload.user_id".parse::<Query>().unwrap_err();
+/// assert_eq!(refusal.position, 28);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "query")]
+pub mod query {
+    pub use asynq_query::{MAX_CONDITIONS, MAX_DATA, MAX_DEPTH, MAX_TEXT, Query, QueryError, Verdict};
 }
 
 /// Redis as a storage.

@@ -42,6 +42,11 @@ const ROOMS: &[Room] = &[
         never: &["ractor", "redis"],
     },
     Room {
+        name: "asynq-query",
+        floor: 2,
+        never: &["ractor", "redis"],
+    },
+    Room {
         name: "asynq-testing",
         floor: 2,
         never: &["ractor", "redis"],
@@ -218,12 +223,13 @@ mod tests {
 
     #[test]
     fn the_planned_house_stands() {
-        let planned: [(&str, &[&str]); 12] = [
+        let planned: [(&str, &[&str]); 13] = [
             ("asynq-proto", &["prost"]),
             ("asynq-core", &["asynq-proto", "tokio"]),
             ("asynq-actors", &["asynq-core", "ractor"]),
             ("asynq-redis", &["asynq-core", "asynq-proto", "redis"]),
             ("asynq-memory", &["asynq-core"]),
+            ("asynq-query", &["asynq-core", "winnow"]),
             ("asynq-testing", &["asynq-core"]),
             ("asynq-macros", &["syn"]),
             (
@@ -233,6 +239,7 @@ mod tests {
                     "asynq-core",
                     "asynq-macros",
                     "asynq-memory",
+                    "asynq-query",
                     "asynq-redis",
                 ],
             ),

@@ -165,6 +165,7 @@ mod tests {
                 "asynq-macros",
                 "asynq-memory",
                 "asynq-proto",
+                "asynq-query",
                 "asynq-redis"
             ]
         );

@@ -29,6 +29,7 @@ pub(crate) const CRATES: &[(&str, &str)] = &[
     ("asynq_macros", "crates/asynq-macros/src"),
     ("asynq_memory", "crates/asynq-memory/src"),
     ("asynq_proto", "proto/src"),
+    ("asynq_query", "crates/asynq-query/src"),
     ("asynq_redis", "crates/asynq-redis/src"),
 ];
 

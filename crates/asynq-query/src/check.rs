@@ -43,7 +43,7 @@ pub(crate) struct Compared<T> {
 }
 
 impl<T> Compared<T> {
-    /// Whether it holds, by the order of the field and a value.
+    /// Returns whether it holds, by the order of the field and a value. `None` if it has an order with no value.
     pub(crate) fn holds(&self, order: impl Fn(&T) -> Option<Ordering>) -> Option<bool> {
         let mut known = false;
         let mut any = false;
@@ -220,7 +220,7 @@ pub(crate) fn compile(text: &str, written: Written) -> Result<Condition, QueryEr
     Ok(Condition { field, check })
 }
 
-/// What was found ends before the spaces in front of the operator.
+/// Removes the spaces in front of the operator from the text that was found.
 fn trimmed(mut error: QueryError) -> QueryError {
     error.found.truncate(error.found.trim_end().len());
     error
