@@ -58,7 +58,7 @@ impl Cpu {
 pub(crate) struct Memory {
     /// The largest so far, pages of the program's file included.
     pub(crate) peak: u64,
-    /// What it has of its own now: the heap and the stacks, without pages of files.
+    /// Its own memory now: the heap and the stacks, without pages of files.
     pub(crate) own: u64,
 }
 
