@@ -94,9 +94,9 @@ enum Step {
         ahead: bool,
     },
     /// Its lease has ended.
-    Late,
+    Late(Key),
     /// It has no slot, and none is free.
-    NoSlot,
+    NoSlot(Key),
     /// It is no longer ours, or was started before.
     Gone,
 }
@@ -196,7 +196,6 @@ impl Table {
             } else {
                 &mut state.waiting
             };
-            line.push_back(key.clone());
             let entry = Entry {
                 cancel: Cancel::beside(&valid),
                 valid,
@@ -225,6 +224,7 @@ impl Table {
                 state.running -= 1;
                 old.cancel.cancel(CancelReason::LeaseLost);
             }
+            line.push_back(key);
         }
     }
 
@@ -255,10 +255,13 @@ impl Table {
         Self::give_back_waiting(state, AHEAD);
         let mut starts = Vec::with_capacity(state.ready.len());
         let mut late = Vec::new();
-        while let Some(key) = state.waiting.front() {
+        while let Some(key) = state.waiting.pop_front() {
             match self.start(&mut state.entries, key, &read) {
-                Step::NoSlot => break,
-                Step::Late => late.push(key.clone()),
+                Step::NoSlot(key) => {
+                    state.waiting.push_front(key);
+                    break;
+                }
+                Step::Late(key) => late.push(key),
                 Step::Gone => {}
                 Step::Started { start, ahead } => {
                     state.running += 1;
@@ -266,12 +269,11 @@ impl Table {
                     starts.push(start);
                 }
             }
-            state.waiting.pop_front();
         }
         while let Some(key) = state.ready.pop_front() {
-            match self.start(&mut state.entries, &key, &read) {
-                Step::NoSlot => state.waiting.push_back(key),
-                Step::Late => late.push(key),
+            match self.start(&mut state.entries, key, &read) {
+                Step::NoSlot(key) => state.waiting.push_back(key),
+                Step::Late(key) => late.push(key),
                 Step::Gone => {}
                 Step::Started { start, .. } => {
                     state.running += 1;
@@ -284,8 +286,8 @@ impl Table {
     }
 
     /// Starts the task of a leased entry, if there is a slot for it.
-    fn start(&self, entries: &mut HashMap<Key, Entry>, key: &Key, read: &Reading) -> Step {
-        let Some(entry) = entries.get_mut(key) else {
+    fn start(&self, entries: &mut HashMap<Key, Entry>, key: Key, read: &Reading) -> Step {
+        let Some(entry) = entries.get_mut(&key) else {
             return Step::Gone;
         };
         let Phase::Leased { permit, ahead } = &mut entry.phase else {
@@ -293,17 +295,17 @@ impl Table {
         };
         if !entry.valid.stands_at(read.steady) {
             tracing::warn!(queue = %key.0, task = %key.1, "lease ended before the task was started, giving it back");
-            return Step::Late;
+            return Step::Late(key);
         }
         let Some(permit) = permit.take().or_else(|| self.try_slots(1)) else {
-            return Step::NoSlot;
+            return Step::NoSlot(key);
         };
         let ahead = ahead.as_ref().is_some_and(Ahead::has_place);
         entry.phase = Phase::Running { abort: None };
         entry.started_at = read.now;
         entry.deadline = run_deadline(&entry.message, entry.exact, read.now);
         let start = Start {
-            key: key.clone(),
+            key,
             token: entry.lease.token.clone(),
             message: Arc::clone(&entry.message),
             cancel: entry.cancel.clone(),
