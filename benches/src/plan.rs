@@ -22,8 +22,8 @@ impl Contestant {
     pub(crate) const OURS: Self = Self::ours(2);
     /// The same on one thread.
     pub(crate) const ONE: Self = Self::ours(1);
-    /// The same as `OURS` with as many tasks taken ahead as a concurrency of 10 has slots.
-    pub(crate) const AHEAD: Self = Self::ahead(10);
+    /// The same as `OURS` with five times as many tasks taken ahead as a concurrency of 10 has slots.
+    pub(crate) const AHEAD: Self = Self::ahead(50);
     /// Go asynq.
     pub(crate) const GO: Self = Self::Peer(Peer::Go);
 

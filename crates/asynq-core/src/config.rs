@@ -117,8 +117,8 @@ impl ServerConfig {
     /// Sets how many tasks are taken ahead of the slots, 0 to [`MAX_PREFETCH`]. A slot that becomes free then has its
     /// next task without a round trip to the storage. Default: 0, none. Go has no such setting.
     ///
-    /// Prefetch pays where few slots run short tasks, and most where the storage is far away: set it to about
-    /// [`concurrency`](Self::concurrency). Tasks that take longer than a few round trips gain nothing.
+    /// Prefetch pays where few slots run short tasks, and most where the storage is far away: set it to one to five
+    /// times [`concurrency`](Self::concurrency). Tasks that take longer than a few round trips gain nothing.
     ///
     /// A task that was taken ahead is active and has a lease, but is not shown as running. Slots take these tasks in
     /// the order of the take. A task that has found no slot within 2 s goes back to the front of its queue, and no
