@@ -1,15 +1,18 @@
 //! [`Inspector`]: reads and changes queues and tasks.
 
+mod bulk;
+mod update;
+
 use std::{fmt, sync::Arc};
 
+pub use asynq_core::{Act, Cancelled, Then, UnknownThen, inspect::BulkDone};
 use asynq_core::{
     Broker, BrokerError, Connector, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, Storage,
     TaskId, TaskInfo, TaskState, WorkerInfo,
-    info::{SchedulerEnqueueEvent, SchedulerEntry},
+    info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
 };
-pub use asynq_core::{Cancelled, Then, UnknownThen};
 
 /// A client that reads and changes queues and tasks (Go: `asynq.Inspector`). Cheap to clone.
 ///
@@ -77,6 +80,20 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// Safe.
     pub async fn get_queue_stats(&self, queue: &str) -> Result<QueueInfo> {
         Ok(self.0.queue_info(&QueueName::new(queue)?).await?)
+    }
+
+    /// Returns the processed and failed tasks of each of the last `days` days (UTC), today first (Go: `History`).
+    /// `days` is clamped to 1 to 366; the counters of a day are kept for 90 days.
+    ///
+    /// Cost: one `MGET` of two keys for each day, and one `SISMEMBER`.
+    ///
+    /// # Errors
+    /// As [`get_queue_stats`](Self::get_queue_stats).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn history(&self, queue: &str, days: u32) -> Result<Vec<DailyStats>> {
+        Ok(self.0.history(&QueueName::new(queue)?, days).await?)
     }
 
     /// Returns a page of tasks in one state. Page numbers count from 1, and a page has at most 10 000 tasks. The page
@@ -168,6 +185,54 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.run_task(&queue, &id).await?)
     }
 
+    /// Archives a task that is pending or scheduled, waits for its retry, or waits in its group (Go: `ArchiveTask`). It
+    /// counts as neither processed nor failed, and keeps its last error and its unique lock.
+    ///
+    /// Cost: two round trips. For a pending task Redis walks through all pending tasks of the queue, which takes about
+    /// 15 ms for a million.
+    ///
+    /// # Errors
+    /// As [`run_task`](Self::run_task).
+    ///
+    /// # Cancel safety
+    /// Safe: it was archived, or was not.
+    pub async fn archive_task(&self, queue: &str, id: &str) -> Result<()> {
+        Ok(self.0.archive_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+    }
+
+    /// Deletes a task that is not active, with its result (Go: `DeleteTask`). Its unique lock is freed if the lock still
+    /// holds its id. A task whose data are damaged is deleted too, and so is an id whose data are gone.
+    ///
+    /// ```
+    /// use asynq::{Client, Inspector, Task, memory::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asynq::Result<()> {
+    /// # let storage = MemoryStore::new();
+    /// # let client = Client::new(storage.clone()).await?;
+    /// # let inspector = Inspector::connect(storage).await?;
+    /// let mail = client.enqueue(Task::new("email:send", b"42")?).await?;
+    /// inspector.archive_task("default", mail.id.as_str()).await?; // not today
+    /// inspector.delete_task("default", mail.id.as_str()).await?; // not at all
+    /// inspector.delete_queue("default", false).await?;
+    /// assert!(inspector.queues().await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cost: as [`archive_task`](Self::archive_task).
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`] and [`BrokerError::TaskNotFound`] inside [`Error::Broker`](crate::Error::Broker).
+    /// [`BrokerError::WrongState`] for an active task, for which see [`cancel_task`](Self::cancel_task), and for one that
+    /// is being aggregated.
+    ///
+    /// # Cancel safety
+    /// Safe: it was deleted, or was not.
+    pub async fn delete_task(&self, queue: &str, id: &str) -> Result<()> {
+        Ok(self.0.delete_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+    }
+
     /// Asks the server to end the run of a task, and then to retry, archive or delete the task.
     ///
     /// The run is cancelled as by [`cancel_processing`](Self::cancel_processing). `then` is kept with the task. The
@@ -245,6 +310,23 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             Ok(()) | Err(BrokerError::NotPaused { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Deletes a queue, and its name in the list of queues (Go: `DeleteQueue`). Without `force` the queue must have no
+    /// tasks. With `force` all its tasks are deleted, but none of them may be active. A client that enqueues again makes
+    /// the queue anew.
+    ///
+    /// Cost: a script for every 250 tasks. With `force` the queue is paused meanwhile.
+    ///
+    /// # Errors
+    /// As [`get_queue_stats`](Self::get_queue_stats); [`BrokerError::QueueNotEmpty`],
+    /// [`BrokerError::QueueHasActiveTasks`].
+    ///
+    /// # Cancel safety
+    /// A call with `force` that is dropped or fails may leave the queue paused, with a part of its tasks. Call again to
+    /// delete the rest.
+    pub async fn delete_queue(&self, queue: &str, force: bool) -> Result<()> {
+        Ok(self.0.delete_queue(&QueueName::new(queue)?, force).await?)
     }
 
     /// Returns the living servers, Go's and ours.

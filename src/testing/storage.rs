@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_core::{
-    Broker, BrokerError, Cancelled, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress,
+    Act, Broker, BrokerError, Cancelled, Connector, EnqueueError, Env, GroupInfo, GroupKey, Inspect, Progress,
     PublishedTree, QueueInfo, QueueName, ServerIdentity, ServerInfo, SettleError, Storage, TaskId, TaskInfo, TaskState,
     Then, TreeNode, WorkerInfo,
     broker::{
@@ -17,12 +17,13 @@ use asynq_core::{
         GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
         Watch, WatchKind,
     },
-    info::{SchedulerEnqueueEvent, SchedulerEntry},
-    inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
+    info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
+    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, TaskPage},
     periodic::{EntryKey, TickMark},
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use super::EnqueuedTask;
 
@@ -355,6 +356,10 @@ impl Inspect for KitStorage {
         self.inner.queue_info(queue).await
     }
 
+    async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DailyStats>, BrokerError> {
+        self.inner.history(queue, days).await
+    }
+
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
         self.inner.group_infos(queue).await
     }
@@ -376,6 +381,44 @@ impl Inspect for KitStorage {
         self.inner.task_state(queue, id).await
     }
 
+    async fn archive_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.inner.archive_task(queue, id).await
+    }
+
+    async fn delete_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.inner.delete_task(queue, id).await
+    }
+
+    async fn update_task_payload(&self, queue: &QueueName, id: &TaskId, payload: Bytes) -> Result<(), BrokerError> {
+        self.inner.update_task_payload(queue, id, payload).await
+    }
+
+    async fn reschedule_task(&self, queue: &QueueName, id: &TaskId, at: DateTime<Utc>) -> Result<(), BrokerError> {
+        self.inner.reschedule_task(queue, id, at).await
+    }
+
+    async fn clear_counters(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.inner.clear_counters(queue).await
+    }
+
+    async fn cluster_key_slot(&self, queue: &QueueName) -> Result<u16, BrokerError> {
+        self.inner.cluster_key_slot(queue).await
+    }
+
+    async fn cluster_nodes(&self, queue: &QueueName) -> Result<Vec<ClusterNode>, BrokerError> {
+        self.inner.cluster_nodes(queue).await
+    }
+
+    async fn act_on_some(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        place: Option<BulkPlace>,
+    ) -> Result<BulkStep, BrokerError> {
+        self.inner.act_on_some(queue, filter, act, place).await
+    }
+
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
         self.inner.cancel_task(queue, id, then).await
     }
@@ -390,6 +433,10 @@ impl Inspect for KitStorage {
 
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
         self.inner.run_task(queue, id).await
+    }
+
+    async fn delete_queue(&self, queue: &QueueName, force: bool) -> Result<(), BrokerError> {
+        self.inner.delete_queue(queue, force).await
     }
 
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {

@@ -1,13 +1,19 @@
 //! The administrative side of a task's storage.
 
+mod bulk;
+
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
+pub use self::bulk::{BULK_STEP, BulkDone, BulkEntry, BulkPlace, BulkStep};
 use crate::{
+    act::Act,
     cancel::{Cancelled, Then},
     error::{BrokerError, PoisonKind},
-    info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
+    info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
     task_state::TaskState,
     tree::PublishedTree,
@@ -49,6 +55,9 @@ impl Default for PageRequest {
     }
 }
 
+/// Largest number of days that [`Inspect::history`] returns. The counter of a day is kept for 90 days.
+pub const MAX_HISTORY_DAYS: u32 = 366;
+
 /// A choice of tasks to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListFilter {
@@ -56,6 +65,41 @@ pub enum ListFilter {
     State(TaskState),
     /// The tasks that wait in one group.
     Group(GroupKey),
+}
+
+impl ListFilter {
+    /// The state of the tasks.
+    #[must_use]
+    pub fn state(&self) -> TaskState {
+        match self {
+            Self::State(state) => *state,
+            Self::Group(_) => TaskState::Aggregating,
+        }
+    }
+
+    /// Refuses an act that is not possible for these tasks of a queue.
+    ///
+    /// # Errors
+    /// [`BrokerError::GroupRequired`], [`BrokerError::WrongAct`].
+    pub fn must_allow(&self, act: Act, queue: &QueueName) -> Result<(), BrokerError> {
+        let (queue, state) = (queue.clone(), self.state());
+        if *self == Self::State(TaskState::Aggregating) {
+            Err(BrokerError::GroupRequired { queue })
+        } else if act.applies_to(state) {
+            Ok(())
+        } else {
+            Err(BrokerError::WrongAct { queue, act, state })
+        }
+    }
+}
+
+/// A node of a Redis cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its id.
+    pub id: String,
+    /// Its `host:port`, as the cluster announces it. The host is empty if the cluster does not know it.
+    pub address: String,
 }
 
 /// A page of tasks.
@@ -221,6 +265,16 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::QueueNotFound`].
     async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError>;
 
+    /// Returns the processed and failed tasks of each of the last `days` days (UTC), today first. A day without a
+    /// counter, or with one that is not a number, has 0. `days` is clamped to 1 to [`MAX_HISTORY_DAYS`]
+    /// (differences.md#page-numbers).
+    ///
+    /// Cost: one `MGET` of two keys for each day, and one `SISMEMBER`.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`].
+    async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DailyStats>, BrokerError>;
+
     /// Returns the groups of a queue; empty for an unknown queue. A group is left out if it has no tasks, neither
     /// waiting nor in an aggregation set.
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError>;
@@ -267,6 +321,159 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// The task moves completely or not at all. A call that is dropped may still take effect.
     async fn run_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
 
+    /// Archives a pending, scheduled, retry or aggregating task (Go: `ArchiveTask`). Its message, its unique lock and
+    /// the counters do not change: it gets no error text, and does not count as failed. A task that waited in a
+    /// group does not return to the group (differences.md#the-group-field). The archive is trimmed as by a server:
+    /// tasks older than 90 days and those beyond 9,999 are deleted, with their hashes and locks
+    /// (differences.md#archive-trimming). A completed task is refused, as Go's documentation says; Go's code
+    /// archives it.
+    ///
+    /// Cost: two round trips, and one script in O(log n). For a pending task the script walks through `pending`, O(n):
+    /// about 15 ms for a million tasks.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].
+    /// [`BrokerError::WrongState`] for an active, archived or completed task, and for an aggregating task that is
+    /// already being aggregated. If an answer was lost and the call is repeated, `WrongState` with `Archived` can mean
+    /// that the first call succeeded.
+    ///
+    /// # Cancel safety
+    /// The task moves completely or not at all. A call that is dropped may still take effect.
+    async fn archive_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
+
+    /// Deletes a task that is not active, in whatever other state (Go: `DeleteTask`), with its result. Its unique lock
+    /// is freed if the lock still holds the task's id. Nothing is counted.
+    ///
+    /// What is left of a damaged task is deleted too: an id without a hash, a hash without a message or without a
+    /// state, a key of another type, and a task that is not in the container of its state. An id without a hash is
+    /// searched for in the containers of all states, and in the groups if the queue has at most 200 of them.
+    ///
+    /// Cost: two round trips, and one script in O(log n). For a pending or damaged task, and for an id without a hash,
+    /// the script walks through `pending`, O(n): about 15 ms for a million tasks.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`]; [`BrokerError::TaskNotFound`] if there is neither a task nor an id;
+    /// [`BrokerError::WrongState`] for an active task, for which see [`cancel_task`](Self::cancel_task), and for one
+    /// that is already being aggregated. If an answer was lost and the call is repeated, `TaskNotFound` can mean that
+    /// the first call succeeded.
+    ///
+    /// # Cancel safety
+    /// The task is deleted completely or not at all. A call that is dropped may still take effect.
+    async fn delete_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
+
+    /// Replaces the payload of a scheduled task (Go: `UpdateTaskPayload`). Nothing else of the task changes. Its unique
+    /// lock, if it has one, keeps the name of the old payload, as in Go. If the message changes between the read and the
+    /// write, it is read again; Go overwrites it.
+    ///
+    /// Cost: two round trips, which carry the message twice each.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
+    /// [`BrokerError::WrongState`] for a task that is not scheduled. [`BrokerError::Busy`] if others change the message
+    /// all the time.
+    ///
+    /// # Cancel safety
+    /// The payload is replaced or not. A call that is dropped may still take effect, and can be repeated.
+    async fn update_task_payload(&self, queue: &QueueName, id: &TaskId, payload: Bytes) -> Result<(), BrokerError>;
+
+    /// Changes the time at which a task is due that is scheduled or waits for its retry, in one step. An archived task
+    /// becomes scheduled for that time. A time that has passed makes the task due now. Go has no such operation.
+    ///
+    /// Message and counters do not change. The unique lock of a scheduled task lives for its time from when the task is
+    /// due, so the end of the lock moves with the task; it lives at least one second more. Other locks do not change.
+    ///
+    /// Cost: two round trips, and one script in O(log n).
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`];
+    /// [`BrokerError::WrongState`] for a task in another state.
+    ///
+    /// # Cancel safety
+    /// The task moves completely or not at all. A call that is dropped may still take effect. It can be repeated, but a
+    /// repeated call moves the end of the lock only once.
+    async fn reschedule_task(&self, queue: &QueueName, id: &TaskId, at: DateTime<Utc>) -> Result<(), BrokerError>;
+
+    /// Deletes the counters of a queue: processed and failed tasks of today (UTC) and in total. The counters of other days
+    /// stay. Go has no such operation.
+    ///
+    /// Cost: one `DEL` of four keys, and one `SISMEMBER`.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`].
+    ///
+    /// # Cancel safety
+    /// All four are deleted or none. A call that is dropped may still take effect.
+    async fn clear_counters(&self, queue: &QueueName) -> Result<(), BrokerError>;
+
+    /// Returns the slot of all keys of a queue in a Redis cluster (Go: `ClusterKeySlot`). The slot is computed, without a
+    /// call to Redis.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] if the storage is not a cluster.
+    async fn cluster_key_slot(&self, queue: &QueueName) -> Result<u16, BrokerError>;
+
+    /// Returns the nodes of a Redis cluster that have the keys of a queue, the master first (Go: `ClusterNodes`). Empty
+    /// if no node serves the slot, for which Go returns an error.
+    ///
+    /// Cost: one `CLUSTER SLOTS`.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unsupported`] if the storage is not a cluster.
+    async fn cluster_nodes(&self, queue: &QueueName) -> Result<Vec<ClusterNode>, BrokerError>;
+
+    /// Runs, archives or deletes a part of the tasks of one state or group: at most [`BULK_STEP`] of them, in the order
+    /// in which they are listed. `None` begins, and [`BulkStep::next`] continues. For the whole see
+    /// [`act_on_all`](Self::act_on_all).
+    ///
+    /// The first step notes the last task of the container, and the last step ends with it. Tasks that are added
+    /// meanwhile before that place are included, and others are not. The steps end in any case: those on a list when
+    /// they have looked at as many ids as it had at first, and others at twice as many. A task that moved meanwhile is
+    /// not touched.
+    ///
+    /// Each task changes as by [`run_task`](Self::run_task), [`archive_task`](Self::archive_task) or
+    /// [`delete_task`](Self::delete_task). An id without a task, or whose task is in another state, is only removed
+    /// from the container. A damaged task is deleted by [`Act::Delete`]; the other acts quarantine it, as servers do
+    /// when they take it. A group without tasks leaves the index.
+    ///
+    /// Cost: one script for 200 tasks, a millisecond or two of Redis, and one `SISMEMBER`.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::GroupRequired`]; [`BrokerError::WrongAct`] for states that Go
+    /// excludes too: see [`Act::applies_to`].
+    ///
+    /// # Cancel safety
+    /// Each step takes effect completely or not at all. A call that is dropped may still take effect.
+    async fn act_on_some(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        place: Option<BulkPlace>,
+    ) -> Result<BulkStep, BrokerError>;
+
+    /// Runs, archives or deletes all tasks of one state or group, in [steps](Self::act_on_some) (Go:
+    /// `RunAllScheduledTasks` and others, each with one script for any number of tasks). Other calls are served
+    /// between the steps (differences.md#acts-on-all-tasks).
+    ///
+    /// Cost: a script and a `SISMEMBER` for every 200 tasks.
+    ///
+    /// # Errors
+    /// Those of [`act_on_some`](Self::act_on_some). The steps before the error have taken effect.
+    ///
+    /// # Cancel safety
+    /// The steps before the drop have taken effect, and the last one may still. Call again for the rest.
+    async fn act_on_all(&self, queue: &QueueName, filter: &ListFilter, act: Act) -> Result<BulkDone, BrokerError> {
+        let (mut done, mut place) = (BulkDone::default(), None);
+        loop {
+            let step = self.act_on_some(queue, filter, act, place).await?;
+            done.add(&step);
+            place = step.next;
+            if place.is_none() {
+                return Ok(done);
+            }
+        }
+    }
+
     /// Asks the server to end the run of an active task, and then to retry, archive or delete the task. One step
     /// keeps the request with the task and sends it to all servers, as
     /// [`publish_cancellation`](crate::Broker::publish_cancellation) does. A later request for the same run replaces
@@ -312,6 +519,28 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`BrokerError::NotPaused`].
     async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError>;
+
+    /// Deletes a queue: all its tasks with their unique locks, groups, aggregation sets and quarantined tasks, its
+    /// pause, its counters, and its name in the index (Go: `DeleteQueue`, which leaves some of these behind, see
+    /// differences.md#deleted-queues). Without `force` the queue must have no tasks, in whatever state, and none in
+    /// quarantine. With `force` it must have no active tasks.
+    ///
+    /// The marks of periodic ticks and locks of which no task is left end by themselves. A client that enqueues
+    /// again makes the queue anew.
+    ///
+    /// Cost: a script for every 250 tasks, and two commands for the index. With `force` the queue is paused from the
+    /// first script to the last, so that no server takes a task meanwhile. Tasks that are enqueued meanwhile are
+    /// deleted too.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`]. [`BrokerError::QueueNotEmpty`] without `force`, and with it if tasks are
+    /// enqueued faster than they are deleted. [`BrokerError::QueueHasActiveTasks`] in both cases. A queue that is
+    /// refused at first does not change.
+    ///
+    /// # Cancel safety
+    /// A call that is dropped or fails after its first script leaves the queue paused, with the rest of its tasks. Call
+    /// again to go on, or [`unpause`](Self::unpause) the queue.
+    async fn delete_queue(&self, queue: &QueueName, force: bool) -> Result<(), BrokerError>;
 
     /// The servers that live, Go's and ours.
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError>;

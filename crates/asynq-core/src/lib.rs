@@ -3,6 +3,7 @@
 //! This crate knows tasks, options, names, keys, the wire format and the two traits through which
 //! storage is reached: [`Broker`] and [`Inspect`]. It knows neither actors nor Redis.
 
+pub mod act;
 pub mod aggregator;
 mod blocking;
 pub mod broker;
@@ -38,6 +39,7 @@ pub mod task;
 pub mod task_state;
 pub mod tree;
 
+pub use act::Act;
 pub use aggregator::{GroupAggregator, GroupAggregatorFunc};
 pub use broker::{Broker, Connector, Env, Storage};
 pub use cancel::{Cancelled, Then, UnknownThen};

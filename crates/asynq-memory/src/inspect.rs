@@ -2,18 +2,24 @@
 
 use async_trait::async_trait;
 use asynq_core::{
-    TaskState,
+    Act, TaskState,
     cancel::{Cancelled, Then},
     error::BrokerError,
-    info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
-    inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
+    info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
+    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{QueueName, TaskId},
     tree::PublishedTree,
 };
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use crate::{
     MemoryBroker,
-    ops::{audit, cancel, groups, inspect, publish, run_task},
+    ops::{archive_task, audit, bulk, cancel, delete_queue, delete_task, groups, inspect, publish, run_task, update},
+};
+
+const NO_CLUSTER: BrokerError = BrokerError::Unsupported {
+    what: "the slots of a cluster",
 };
 
 /// [`memory_usage`](QueueInfo::memory_usage) is the sum of what the tasks' fields take.
@@ -26,6 +32,10 @@ impl Inspect for MemoryBroker {
 
     async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
         self.with(|data, now| inspect::queue_info(data, queue, now))?
+    }
+
+    async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DailyStats>, BrokerError> {
+        self.with(|data, now| inspect::history(data, queue, days, now))?
     }
 
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
@@ -53,6 +63,44 @@ impl Inspect for MemoryBroker {
         self.with(|data, now| run_task::run_task(data, queue, id, now))?
     }
 
+    async fn archive_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.with(|data, now| archive_task::archive_task(data, queue, id, now))?
+    }
+
+    async fn delete_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.with(|data, now| delete_task::delete_task(data, queue, id, now))?
+    }
+
+    async fn update_task_payload(&self, queue: &QueueName, id: &TaskId, payload: Bytes) -> Result<(), BrokerError> {
+        self.with(|data, now| update::payload(data, queue, id, payload, now))?
+    }
+
+    async fn reschedule_task(&self, queue: &QueueName, id: &TaskId, at: DateTime<Utc>) -> Result<(), BrokerError> {
+        self.with(|data, now| update::reschedule(data, queue, id, at, now))?
+    }
+
+    async fn clear_counters(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.with(|data, now| update::clear_counters(data, queue, now))?
+    }
+
+    async fn cluster_key_slot(&self, _queue: &QueueName) -> Result<u16, BrokerError> {
+        Err(NO_CLUSTER)
+    }
+
+    async fn cluster_nodes(&self, _queue: &QueueName) -> Result<Vec<ClusterNode>, BrokerError> {
+        Err(NO_CLUSTER)
+    }
+
+    async fn act_on_some(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        place: Option<BulkPlace>,
+    ) -> Result<BulkStep, BrokerError> {
+        self.with(|data, now| bulk::act_on_some(data, queue, filter, act, place.as_ref(), now))?
+    }
+
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
         self.with(|data, now| cancel::cancel_task(data, queue, id, then, now))?
     }
@@ -63,6 +111,10 @@ impl Inspect for MemoryBroker {
 
     async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
         self.with_queue(queue, |queue, _| inspect::unpause(queue))
+    }
+
+    async fn delete_queue(&self, queue: &QueueName, force: bool) -> Result<(), BrokerError> {
+        self.with(|data, now| delete_queue::delete_queue(data, queue, force, now))?
     }
 
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use asynq_core::{
-    TaskState,
+    Act, TaskState,
     broker::{
         AggregationSet, Broker, CallRecord, Cancellations, EnqueueRequest, Exchanged, Expired, ExpiredPlace, Forwarded,
         GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
@@ -20,14 +20,15 @@ use asynq_core::{
     },
     cancel::{Cancelled, Then},
     error::{BrokerError, EnqueueError, SettleError},
-    info::{GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
-    inspect::{Breach, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
+    info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
+    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
     progress::Progress,
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use self::core::Core;
 use crate::{links::Links, ops};
@@ -234,6 +235,10 @@ impl Inspect for RedisBroker {
         ops::inspect::queue_info(&self.core, queue).await
     }
 
+    async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DailyStats>, BrokerError> {
+        ops::inspect::history(&self.core, queue, days).await
+    }
+
     async fn group_infos(&self, queue: &QueueName) -> Result<Vec<GroupInfo>, BrokerError> {
         ops::groups::infos(&self.core, queue).await
     }
@@ -259,6 +264,44 @@ impl Inspect for RedisBroker {
         ops::run_task::run_task(&self.core, queue, id).await
     }
 
+    async fn archive_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        ops::archive_task::archive_task(&self.core, queue, id).await
+    }
+
+    async fn delete_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        ops::delete_task::delete_task(&self.core, queue, id).await
+    }
+
+    async fn update_task_payload(&self, queue: &QueueName, id: &TaskId, payload: Bytes) -> Result<(), BrokerError> {
+        ops::update::payload(&self.core, queue, id, payload).await
+    }
+
+    async fn reschedule_task(&self, queue: &QueueName, id: &TaskId, at: DateTime<Utc>) -> Result<(), BrokerError> {
+        ops::update::reschedule(&self.core, queue, id, at).await
+    }
+
+    async fn clear_counters(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        ops::update::clear_counters(&self.core, queue).await
+    }
+
+    async fn cluster_key_slot(&self, queue: &QueueName) -> Result<u16, BrokerError> {
+        ops::cluster_nodes::key_slot(&self.core, queue)
+    }
+
+    async fn cluster_nodes(&self, queue: &QueueName) -> Result<Vec<ClusterNode>, BrokerError> {
+        ops::cluster_nodes::nodes(&self.core, queue).await
+    }
+
+    async fn act_on_some(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        place: Option<BulkPlace>,
+    ) -> Result<BulkStep, BrokerError> {
+        ops::bulk::act_on_some(&self.core, queue, filter, act, place).await
+    }
+
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
         ops::cancel::cancel_task(&self.core, queue, id, then).await
     }
@@ -269,6 +312,10 @@ impl Inspect for RedisBroker {
 
     async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
         ops::inspect::unpause(&self.core, queue).await
+    }
+
+    async fn delete_queue(&self, queue: &QueueName, force: bool) -> Result<(), BrokerError> {
+        ops::delete_queue::delete_queue(&self.core, queue, force).await
     }
 
     async fn servers(&self) -> Result<Vec<ServerInfo>, BrokerError> {

@@ -30,7 +30,7 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::state::describe;
+pub(crate) use self::{slots::slot_of, state::describe};
 use self::{
     state::{ClusterState, invalid},
     target::{Place, Target},

@@ -144,6 +144,19 @@ impl Links {
         }
     }
 
+    /// Returns the slot of a key in a cluster; `None` if there is one server.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(unused_variables, reason = "one server has no slots")
+    )]
+    pub(crate) fn slot_of(&self, key: &[u8]) -> Option<u16> {
+        match self {
+            Self::One(_) => None,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => Some(crate::cluster::slot_of(key)),
+        }
+    }
+
     /// Returns whether all queues are on a server whose time the system's clock follows. The nodes of a cluster have
     /// clocks of their own.
     pub(crate) fn tells_one_time(&self) -> bool {

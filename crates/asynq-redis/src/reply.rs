@@ -78,6 +78,14 @@ impl Reply {
         Ok(lossy(self.bytes()?))
     }
 
+    /// A text, `None` for nil.
+    pub(crate) fn maybe_text(&mut self) -> Result<Option<String>, BrokerError> {
+        match self.next()? {
+            Value::Nil => Ok(None),
+            value => bytes(self.operation, value).map(|text| Some(lossy(text))),
+        }
+    }
+
     /// A number.
     pub(crate) fn int(&mut self) -> Result<i64, BrokerError> {
         let value = self.next()?;

@@ -104,6 +104,18 @@ scripts! {
     TASK_STATE = "task_state" ["aside"];
     /// A task that waits, now.
     RUN_TASK = "run_task" ["container" "aside"];
+    /// A task that waits, put into the archive.
+    ARCHIVE_TASK = "archive_task" ["container" "aside" "chunks" "lock" "archive"];
+    /// One task that goes.
+    DELETE_TASK = "delete_task" ["container" "lock"];
+    /// Another payload for a task that waits.
+    UPDATE_PAYLOAD = "update_payload" ["aside"];
+    /// Another time for a task that waits.
+    RESCHEDULE = "reschedule" ["container" "aside" "exact"];
+    /// Some of the tasks of a container.
+    ACT_ON_SOME = "act_on_some" ["container" "aside" "chunks" "lock" "archive"];
+    /// A queue that goes.
+    DELETE_QUEUE = "delete_queue" ["container" "chunks" "lock"];
     /// The end of a run, on request.
     CANCEL = "cancel" ["aside"];
     /// The ids of a container against their tasks.

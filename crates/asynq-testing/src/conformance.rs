@@ -17,10 +17,15 @@ mod fixture;
 mod kit;
 mod values;
 
+mod any_name;
 mod archive;
+mod archive_task;
 mod audit;
+mod bulk;
 mod cancel_task;
 mod cancellation;
+mod delete_queue;
+mod delete_task;
 mod enqueue;
 mod exact;
 mod exchange;
@@ -43,6 +48,7 @@ mod tasks;
 mod ticks;
 mod trees;
 mod unique;
+mod update;
 mod watch;
 
 use std::time::Duration;

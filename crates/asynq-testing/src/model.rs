@@ -10,7 +10,7 @@ mod canon;
 mod go;
 mod sweeps;
 
-use asynq_core::Then;
+use asynq_core::{Act, TaskState, Then};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 pub use arena::Arena;
@@ -192,6 +192,35 @@ pub enum Step {
         id: usize,
         delivery: Delivery,
     },
+    /// An operator archives a task.
+    Archive {
+        worker: usize,
+        queue: usize,
+        id: usize,
+        delivery: Delivery,
+    },
+    /// An operator deletes a task.
+    Delete {
+        worker: usize,
+        queue: usize,
+        id: usize,
+        delivery: Delivery,
+    },
+    /// An operator acts on all tasks of a state, or of a group.
+    All {
+        worker: usize,
+        queue: usize,
+        state: usize,
+        group: usize,
+        act: Act,
+        delivery: Delivery,
+    },
+    /// An operator deletes a queue.
+    DeleteQueue {
+        worker: usize,
+        queue: usize,
+        force: bool,
+    },
     /// An operator cancels a run.
     Cancel {
         worker: usize,
@@ -234,6 +263,16 @@ pub fn step() -> impl Strategy<Value = Step> {
     let administration = prop_oneof![
         3 => (worker(), queue(), 0..IDS, delivery())
             .prop_map(|(worker, queue, id, delivery)| Step::Run { worker, queue, id, delivery }),
+        2 => (worker(), queue(), 0..IDS, delivery())
+            .prop_map(|(worker, queue, id, delivery)| Step::Archive { worker, queue, id, delivery }),
+        2 => (worker(), queue(), 0..IDS, delivery())
+            .prop_map(|(worker, queue, id, delivery)| Step::Delete { worker, queue, id, delivery }),
+        2 => (worker(), queue(), 0..TaskState::ALL.len(), 0..GROUPS, 0..Act::ALL.len(), delivery()).prop_map(
+            |(worker, queue, state, group, act, delivery)| {
+                Step::All { worker, queue, state, group, act: Act::ALL[act], delivery }
+            }
+        ),
+        1 => (worker(), queue(), any::<bool>()).prop_map(|(worker, queue, force)| Step::DeleteQueue { worker, queue, force }),
         6 => (worker(), queue(), 0..IDS, 0..Then::ALL.len(), delivery())
             .prop_map(|(worker, queue, id, then, delivery)| Step::Cancel { worker, queue, id, then: Then::ALL[then], delivery }),
         1 => queue().prop_map(|queue| Step::Pause { queue }),

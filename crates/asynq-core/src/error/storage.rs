@@ -2,6 +2,7 @@
 
 use super::{directed::BoxError, task::TaskError};
 use crate::{
+    act::Act,
     excerpt::Excerpt,
     names::{GroupKey, NameError, QueueName, TaskId},
     task_state::TaskState,
@@ -103,6 +104,28 @@ pub enum BrokerError {
         /// The queue.
         queue: QueueName,
     },
+    /// The queue has tasks, and was not deleted. Go: `QueueNotEmptyError`.
+    #[error("queue {queue:?} is not empty")]
+    QueueNotEmpty {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// The queue has active tasks, and was not deleted.
+    #[error("queue {queue:?} has active tasks")]
+    QueueHasActiveTasks {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// The act is not possible for all tasks of the state. Nothing took effect.
+    #[error("cannot {act} all {state} tasks of queue {queue:?}")]
+    WrongAct {
+        /// The queue.
+        queue: QueueName,
+        /// The act.
+        act: Act,
+        /// The state.
+        state: TaskState,
+    },
     /// Listing aggregating tasks needs a group.
     #[error("listing aggregating tasks of queue {queue:?} needs a group")]
     GroupRequired {
@@ -167,6 +190,9 @@ impl BrokerError {
             | Self::WrongState { .. }
             | Self::AlreadyPaused { .. }
             | Self::NotPaused { .. }
+            | Self::QueueNotEmpty { .. }
+            | Self::WrongAct { .. }
+            | Self::QueueHasActiveTasks { .. }
             | Self::GroupRequired { .. }
             | Self::AggregationSetGone { .. } => ErrorKind::State,
         }

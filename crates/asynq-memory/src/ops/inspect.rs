@@ -6,14 +6,14 @@ use asynq_core::{
     TaskState,
     clock::{from_unix_secs, unix_nanos},
     error::{BrokerError, PoisonKind},
-    info::{QueueInfo, TaskInfo},
-    inspect::{ListFilter, PageRequest, TaskPage},
+    info::{DailyStats, QueueInfo, TaskInfo},
+    inspect::{ListFilter, MAX_HISTORY_DAYS, PageRequest, TaskPage},
     keys,
     names::{QueueName, TaskId},
     progress::Progress,
 };
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::groups;
 use crate::model::{Data, Queue, TaskHash};
@@ -24,8 +24,29 @@ pub(crate) fn queues(data: &Data) -> Result<Vec<QueueName>, BrokerError> {
     Ok(data.names.iter().cloned().collect())
 }
 
+/// The processed and failed tasks of the last days, today first.
+pub(crate) fn history(
+    data: &mut Data,
+    name: &QueueName,
+    days: u32,
+    now: DateTime<Utc>,
+) -> Result<Vec<DailyStats>, BrokerError> {
+    let queue = known(data, name)?;
+    let counter = |suffix: String| {
+        let value = queue.counters.get(&suffix, now).unwrap_or(0);
+        u64::try_from(value).unwrap_or(0)
+    };
+    let days = (0..i64::from(days.clamp(1, MAX_HISTORY_DAYS))).map(|back| now - TimeDelta::days(back));
+    let stats = days.map(|at| DailyStats {
+        date: at.date_naive(),
+        processed: counter(format!("processed:{}", keys::day(at))),
+        failed: counter(format!("failed:{}", keys::day(at))),
+    });
+    Ok(stats.collect())
+}
+
 /// The queue, if it is in the index; one without keys is empty.
-fn known<'d>(data: &'d mut Data, name: &QueueName) -> Result<&'d mut Queue, BrokerError> {
+pub(super) fn known<'d>(data: &'d mut Data, name: &QueueName) -> Result<&'d mut Queue, BrokerError> {
     data.check(keys::QUEUES)?;
     if data.names.contains(name) {
         Ok(data.queue(name))

@@ -150,7 +150,7 @@ fn archive_as_asked(queue: &mut Queue, id: &TaskId, message: &TaskMessage, outco
 
 /// Failure for good. The task's own state is written before old ones are trimmed, so that a task
 /// trimmed at once leaves nothing behind (differences.md#archive-trimming).
-fn archive(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
+pub(super) fn archive(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
     if let Some(task) = queue.tasks.get_mut(id) {
         task.enter(TaskState::Archived);
     }

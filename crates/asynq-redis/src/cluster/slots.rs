@@ -12,7 +12,7 @@ pub(super) const SLOTS: u16 = 16384;
 const LONGEST_HOST: usize = 253;
 
 /// The slot of a key: CRC16 (XMODEM) of its hash tag, if it has one, else of all of it.
-pub(super) fn slot_of(key: &[u8]) -> u16 {
+pub(crate) fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         let close = rest.iter().position(|byte| *byte == b'}')?;

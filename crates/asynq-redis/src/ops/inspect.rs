@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use asynq_core::{
-    TaskState,
+    TaskMessage, TaskState,
     broker::MAX_BATCH_BYTES,
     clock::{from_unix_secs, unix_nanos},
     error::{BrokerError, PoisonKind},
-    info::{QueueInfo, TaskInfo},
-    inspect::{ListFilter, PageRequest, TaskPage},
+    info::{DailyStats, QueueInfo, TaskInfo},
+    inspect::{ListFilter, MAX_HISTORY_DAYS, PageRequest, TaskPage},
     keys,
     names::{QueueName, TaskId},
     progress::Progress,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join3};
 use redis::Value;
 
@@ -50,6 +50,40 @@ fn must_be_listed(queue: &QueueName, listed: Result<bool, BrokerError>) -> Resul
     } else {
         Err(BrokerError::QueueNotFound { queue: queue.clone() })
     }
+}
+
+/// Refuses a queue that is not in the index.
+pub(crate) async fn must_be_known(core: &Core, queue: &QueueName) -> Result<(), BrokerError> {
+    must_be_listed(queue, is_listed(core, queue).await)
+}
+
+pub(crate) async fn history(core: &Core, queue: &QueueName, days: u32) -> Result<Vec<DailyStats>, BrokerError> {
+    let now = core.now();
+    let days = days.clamp(1, MAX_HISTORY_DAYS);
+    let mut counters = redis::cmd("MGET");
+    let dates = (0..i64::from(days)).map(|back| now - TimeDelta::days(back));
+    for day in dates.clone().map(keys::day) {
+        for counter in ["processed", "failed"] {
+            counters.arg(keys::of_queue(queue, &format!("{counter}:{day}")));
+        }
+    }
+    let (known, values) = join(is_listed(core, queue), core.link.command(&counters)).await;
+    must_be_listed(queue, known)?;
+    let mut reply = Reply::new("MGET", values?)?;
+    let mut counter = || {
+        let text = reply.maybe_text()?;
+        let value = text.and_then(|digits| digits.parse::<i64>().ok()).unwrap_or(0);
+        Ok::<u64, BrokerError>(u64::try_from(value).unwrap_or(0))
+    };
+    dates
+        .map(|at| {
+            Ok(DailyStats {
+                date: at.date_naive(),
+                processed: counter()?,
+                failed: counter()?,
+            })
+        })
+        .collect()
 }
 
 pub(crate) async fn queue_info(core: &Core, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
@@ -243,6 +277,26 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
     info.progress = Progress::decode(&reply.bytes()?);
     info.is_orphaned = state == TaskState::Active && is_over(lease, now);
     Ok(info)
+}
+
+/// The message of a task, as it is stored and decoded.
+pub(crate) async fn stored_message(
+    core: &Core,
+    queue: &QueueName,
+    id: &TaskId,
+) -> Result<(Vec<u8>, TaskMessage), BrokerError> {
+    let mut keys = Args::from_iter([keys::task(queue, id)]);
+    keys.append(&keys_of(queue, &["scheduled", "retry", "lease"]));
+    let args = Args::with_capacity(1).text(id.as_str());
+    let (known, found) = join(is_listed(core, queue), core.link.eval(&scripts::TASK_INFO, keys, args)).await;
+    must_be_listed(queue, known)?;
+    let mut reply = Reply::of_script("task_info", found?)?;
+    must_be_usable(&mut reply, queue, id)?;
+    reply.text()?;
+    let stored = reply.bytes()?;
+    let (_, message) =
+        decode(queue, id.as_str().as_bytes(), stored.clone()).map_err(|(_, kind)| poison(queue, id, kind))?;
+    Ok((stored, message))
 }
 
 pub(crate) async fn task_state(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskState, BrokerError> {

@@ -2,9 +2,14 @@
 //! answer; the script itself is documented in its `.lua` file.
 
 pub(crate) mod adopt;
+pub(crate) mod archive_task;
 pub(crate) mod audit;
 pub(crate) mod batch;
+pub(crate) mod bulk;
 pub(crate) mod cancel;
+pub(crate) mod cluster_nodes;
+pub(crate) mod delete_queue;
+pub(crate) mod delete_task;
 pub(crate) mod enqueue;
 pub(crate) mod exchange;
 pub(crate) mod forward;
@@ -23,4 +28,5 @@ pub(crate) mod server_state;
 pub(crate) mod settle;
 pub(crate) mod ticks;
 pub(crate) mod tree;
+pub(crate) mod update;
 pub(crate) mod watch;

@@ -15,7 +15,7 @@ use crate::args::Args;
 
 /// Largest number of archived tasks that one call deletes to make room: more than the 200 outcomes that a call can
 /// archive, so the archive shrinks; 500 of them took Redis 5 ms.
-const MOST_TRIMMED: i64 = 250;
+pub(crate) const MOST_TRIMMED: i64 = 250;
 /// ARGV 1 to 4, in front of what `more` other arguments say.
 pub(crate) fn head(queue: &QueueName, now: DateTime<Utc>, more: usize) -> Args {
     Args::with_capacity(4 + more)

@@ -54,6 +54,37 @@ async fn enqueue(storage: &dyn Broker, name: &str) {
     }
 }
 
+/// The slot of a queue is that of Redis, and its nodes are those that have its keys. One server has neither.
+#[tokio::test]
+async fn a_queue_tells_its_slot_and_its_nodes() {
+    let cluster = RedisCluster::start().await;
+    let storage = to(&cluster).connect(Env::default()).await.unwrap();
+    enqueue(&*storage, "a").await;
+    for name in QUEUES {
+        let key = format!("asynq:{{{name}}}:pending");
+        let mut client = cluster.nodes()[RedisCluster::place_of(key.as_bytes())].client().await;
+        let slot = client.ok(&["CLUSTER", "KEYSLOT", &key]).await.int();
+        assert_eq!(i64::from(storage.cluster_key_slot(&queue(name)).await.unwrap()), slot);
+        let own = client.ok(&["CLUSTER", "MYID"]).await.text();
+        let nodes = storage.cluster_nodes(&queue(name)).await.unwrap();
+        let address = cluster.nodes()[RedisCluster::place_of(key.as_bytes())].address();
+        assert_eq!(
+            nodes
+                .iter()
+                .map(|node| (node.id.as_str(), node.address.as_str()))
+                .collect::<Vec<_>>(),
+            [(own.as_str(), address.as_str())]
+        );
+        storage.delete_queue(&queue(name), true).await.unwrap();
+    }
+    assert!(storage.queues().await.unwrap().is_empty());
+    let server = RedisServer::start().await;
+    let one = RedisConnectionType::single(server.url()).unwrap();
+    let one = one.connect(Env::default()).await.unwrap();
+    let answer = one.cluster_nodes(&queue("b")).await;
+    assert!(matches!(answer, Err(BrokerError::Unsupported { .. })), "{answer:?}");
+}
+
 #[tokio::test]
 async fn tasks_of_queues_on_all_nodes_go_their_way() {
     let cluster = RedisCluster::start().await;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use asynq_core::{
-    BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
+    Act, BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{ListFilter, PageRequest},
@@ -36,6 +36,12 @@ const PINNED: &[(&str, &str)] = &[
     ("forward", "maintenance_goes_on"),
     ("delete_expired", "maintenance_goes_on"),
     ("run_task", "what_waits_is_run"),
+    ("archive_task", "what_waits_is_archived_and_deleted"),
+    ("delete_task", "what_waits_is_archived_and_deleted"),
+    ("update_payload", "an_enqueue_is_refused_whole"),
+    ("reschedule", "what_waits_is_archived_and_deleted"),
+    ("act_on_some", "what_waits_is_archived_and_deleted"),
+    ("delete_queue", "what_waits_is_archived_and_deleted"),
     ("cancel", "what_runs_is_cancelled"),
     ("groups", "groups_are_aggregated"),
     ("collect_group", "groups_are_aggregated"),
@@ -107,6 +113,8 @@ async fn an_enqueue_is_refused_whole() {
     let mut bench = Bench::start().await;
     bench.enqueue_ids(&["a"]).await;
     let task = bench.take(1).await.remove(0);
+    let later = bench.after(60);
+    bench.enqueue(vec![request("q", "later").at(later)]).await;
     fill(&mut bench).await;
     let before = keys_of(&mut bench).await;
     let batch = vec![
@@ -127,6 +135,11 @@ async fn an_enqueue_is_refused_whole() {
         matches!(answer, Err(SettleError::Broker(BrokerError::OutOfMemory))),
         "{answer:?}"
     );
+    let answer = bench
+        .storage
+        .update_task_payload(&q(), &id("later"), "new".into())
+        .await;
+    assert!(matches!(answer, Err(BrokerError::OutOfMemory)), "{answer:?}");
     assert_eq!(keys_of(&mut bench).await, before);
     assert_eq!(bench.raw_int(&["HEXISTS", &key("t:a"), "result"]).await, 0);
 }
@@ -412,6 +425,57 @@ async fn what_waits_is_run() {
     }
     assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 2);
     assert_eq!(bench.audit(&q()).await, []);
+}
+
+#[tokio::test]
+async fn what_waits_is_archived_and_deleted() {
+    let mut bench = Bench::start().await;
+    let new = |of: &str| {
+        vec![
+            request("q", &format!("p{of}")),
+            request("q", &format!("s{of}")).at(bench.after(60)),
+            request("q", &format!("g{of}"))
+                .group("g")
+                .payload(of.to_owned())
+                .unique(Duration::from_secs(600)),
+        ]
+    };
+    let (first, second) = (new("1"), new("2"));
+    bench.enqueue(first).await;
+    bench.enqueue(second).await;
+    bench
+        .enqueue((0..600).map(|n| request("q", &format!("x{n}"))).collect())
+        .await;
+    fill(&mut bench).await;
+    bench
+        .storage
+        .reschedule_task(&q(), &id("s1"), bench.after(30))
+        .await
+        .unwrap();
+    for name in ["p1", "s1", "g1"] {
+        bench.storage.archive_task(&q(), &id(name)).await.unwrap();
+    }
+    for name in ["p2", "s2", "g2", "p1"] {
+        bench.storage.delete_task(&q(), &id(name)).await.unwrap();
+    }
+    bench.raw(&["DEL", &key("t:x1")]).await;
+    bench.storage.delete_task(&q(), &id("x1")).await.unwrap();
+    assert_eq!(bench.raw_int(&["ZCARD", &key("archived")]).await, 2);
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 599);
+    assert_eq!(bench.audit(&q()).await, []);
+    for (act, from) in [
+        (Act::Archive, TaskState::Pending),
+        (Act::Run, TaskState::Archived),
+        (Act::Delete, TaskState::Scheduled),
+    ] {
+        let filter = ListFilter::State(from);
+        bench.storage.act_on_all(&q(), &filter, act).await.unwrap();
+    }
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 601);
+    assert_eq!(bench.audit(&q()).await, []);
+    // In several parts, with a pause meanwhile.
+    bench.storage.delete_queue(&q(), true).await.unwrap();
+    assert_eq!(keys_of(&mut bench).await, [""; 0]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use asynq_core::{
-    TaskState, Then,
+    Act, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
     inspect::{Cursor, ListFilter, PageRequest},
 };
@@ -324,6 +324,44 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         next += 1;
         storage.run_task(&q(), &id(&format!("gr-000{next:04}"))).await.unwrap();
     });
+    holds!(bench, "archive_task", {
+        next += 1;
+        for kind in ["gr-000", "pe-009"] {
+            let name = format!("{kind}{next:04}");
+            storage.archive_task(&q(), &id(&name)).await.unwrap();
+        }
+    });
+    holds!(bench, "reschedule and update_payload", {
+        let (task, at) = (id("ar-0000001"), bench.after(600));
+        storage.reschedule_task(&q(), &task, at).await.unwrap();
+        storage.update_task_payload(&q(), &task, "new".into()).await.unwrap();
+    });
+    holds!(bench, "delete_task", {
+        next += 1;
+        for kind in ["gr-000", "pe-009", "ar-000"] {
+            let name = format!("{kind}{next:04}");
+            storage.delete_task(&q(), &id(&name)).await.unwrap();
+        }
+        // With a look into all containers.
+        storage.delete_task(&q(), &id("nobody")).await.unwrap_err();
+    });
+    for (state, act) in [
+        (TaskState::Pending, Act::Archive),
+        (TaskState::Archived, Act::Run),
+        (TaskState::Scheduled, Act::Run),
+        (TaskState::Retry, Act::Archive),
+        (TaskState::Completed, Act::Delete),
+        (TaskState::Pending, Act::Delete),
+    ] {
+        holds!(bench, "act_on_some", {
+            let mut place = None;
+            for _ in 0..10 {
+                let step = storage.act_on_some(&q(), &ListFilter::State(state), act, place).await;
+                place = step.unwrap().next;
+            }
+        });
+    }
+    holds!(bench, "history", storage.history(&q(), u32::MAX).await.unwrap());
     holds!(bench, "cancel", {
         for then in Then::ALL {
             let _ = storage.cancel_task(&q(), &id("ac-0000001"), then).await.unwrap();
@@ -359,5 +397,17 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         for _ in 0..3 {
             storage.heal(&q(), 10_000).await.unwrap();
         }
+    });
+    // The servers of its tasks are gone.
+    for container in ["active", "lease"] {
+        bench.raw(&["DEL", &key(container)]).await;
+    }
+    let client = bench.storage.clone();
+    let mut rest = 8;
+    holds!(bench, "delete_queue", {
+        // A part of it in each try.
+        rest -= 1;
+        let patience = if rest == 0 { 3600 } else { 1 };
+        let _ = tokio::time::timeout(Duration::from_secs(patience), client.delete_queue(&q(), true)).await;
     });
 }

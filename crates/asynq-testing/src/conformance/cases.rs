@@ -337,6 +337,7 @@ macro_rules! __conformance_cases {
                 a_second_pause_is_told
                 a_pause_is_of_one_queue
                 a_counter_that_is_no_number_reads_as_none
+                the_history_has_each_day
             }
             tasks {
                 lists_begin_at_the_tail
@@ -348,6 +349,7 @@ macro_rules! __conformance_cases {
                 what_is_not_there_is_told
                 an_unreadable_task_is_told_and_hides_nothing
                 pages_are_full_though_tasks_are_gone
+                a_queue_whose_tasks_are_all_gone_still_lists
                 an_unknown_state_is_told
                 odd_values_of_foreign_programs_are_shown
                 fields_of_strangers_are_left_alone
@@ -366,6 +368,67 @@ macro_rules! __conformance_cases {
                 damage_is_told_and_left_alone
                 a_container_of_the_wrong_type_refuses
                 a_waiting_server_is_woken
+            }
+            archive_task {
+                a_waiting_task_is_archived
+                a_grouped_task_leaves_its_group_for_the_archive
+                a_task_in_another_state_is_not_archived
+                a_task_in_an_aggregation_set_is_not_archived
+                what_cannot_be_archived_is_told
+                the_lock_stays_with_the_archived_task
+                the_archive_is_trimmed
+                damage_is_not_archived
+                a_container_of_the_wrong_type_refuses_to_archive
+            }
+            delete_task {
+                a_task_that_is_not_active_is_deleted
+                an_active_task_is_not_deleted
+                a_group_without_tasks_leaves_the_index
+                a_task_in_an_aggregation_set_is_not_deleted
+                the_lock_is_freed_if_it_is_the_tasks
+                what_is_not_there_is_not_deleted
+                an_id_without_hash_is_deleted_from_every_container
+                what_is_left_of_a_task_is_deleted
+                a_container_of_the_wrong_type_refuses_to_delete
+            }
+            bulk {
+                all_tasks_of_a_state_are_run
+                all_tasks_of_a_state_are_archived
+                all_tasks_of_a_state_are_deleted
+                an_act_that_is_not_for_a_state_is_refused
+                an_act_on_no_tasks_does_nothing
+                many_tasks_are_acted_on_in_steps
+                an_act_ends_while_tasks_are_added
+                ids_without_hashes_hinder_no_act
+                damaged_tasks_hinder_no_act
+                acts_trim_the_archive
+                an_aggregation_set_is_left_alone
+                a_container_of_the_wrong_type_refuses_the_act
+                a_waiting_server_is_woken_by_an_act
+            }
+            any_name {
+                every_operation_takes_any_queue
+            }
+            update {
+                a_payload_is_replaced
+                only_a_scheduled_task_is_updated
+                what_cannot_be_updated_is_told
+                a_waiting_task_gets_another_time
+                the_lock_of_a_scheduled_task_moves_with_it
+                only_a_waiting_task_is_rescheduled
+                what_cannot_be_rescheduled_is_told
+                a_container_of_the_wrong_type_refuses_to_reschedule
+                the_counters_of_a_queue_are_cleared
+            }
+            delete_queue {
+                a_queue_without_tasks_is_deleted
+                a_queue_with_tasks_is_deleted_by_force_only
+                a_queue_with_active_tasks_is_not_deleted
+                tasks_are_deleted_with_their_locks
+                a_large_queue_is_deleted_in_parts
+                an_unknown_queue_is_not_deleted
+                a_deleted_queue_can_be_used_again
+                a_damaged_queue_is_deleted_by_force_only
             }
             audit {
                 a_healthy_queue_has_no_breaches

@@ -229,3 +229,33 @@ pub(super) async fn a_counter_that_is_no_number_reads_as_none(fx: &Fixture) {
         fx.edit(|state| *state = whole.state.clone()).await;
     }
 }
+
+/// transitions.md#history: a row for each UTC day, today first; 0 where nothing was counted or the counter cannot be
+/// read. No day is a row for today (differences.md#page-numbers).
+pub(super) async fn the_history_has_each_day(fx: &Fixture) {
+    fx.leaves_damage();
+    for (id, outcome) in [("a", DONE), ("b", archive())] {
+        fx.settled(&fx.running(request(Q, id)).await, outcome).await;
+    }
+    let first = fx.now().date_naive();
+    fx.advance(2 * 24 * 3600);
+    fx.settled(&fx.running(request(Q, "c")).await, DONE).await;
+    let history = async |days| fx.storage.history(&queue(Q), days).await.unwrap();
+    let days = history(4).await;
+    let told: Vec<_> = days.iter().map(|day| (day.processed, day.failed)).collect();
+    assert_eq!(told, [(1, 0), (0, 0), (2, 1), (0, 0)]);
+    let dates: Vec<_> = days.iter().map(|day| day.date).collect();
+    assert_eq!((dates[0], dates[2]), (fx.now().date_naive(), first));
+    assert!(dates.is_sorted_by(|later, earlier| later.pred_opt() == Some(*earlier)));
+    assert_eq!(history(0).await, days[..1]);
+    assert_eq!(history(u32::MAX).await.len(), 366);
+    let name = format!("processed:{}", asynq_core::keys::day(fx.now()));
+    for damaged in [string("many"), list(&["x"])] {
+        fx.edit(|state| drop(state.insert(key(&name), damaged))).await;
+        assert_eq!(history(1).await[0].processed, 0);
+    }
+    match fx.storage.history(&queue("never"), 1).await {
+        Err(BrokerError::QueueNotFound { queue: of }) => assert_eq!(of, queue("never")),
+        other => panic!("{other:?}"),
+    }
+}

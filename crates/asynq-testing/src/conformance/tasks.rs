@@ -225,6 +225,44 @@ pub(super) async fn pages_are_full_though_tasks_are_gone(fx: &Fixture) {
     assert_eq!((page.tasks.len(), page.readable().count()), (1, 1));
 }
 
+/// rules.md#damage-stays-local: all hashes of a full queue are deleted; every look has its answer, and each id can be
+/// deleted.
+pub(super) async fn a_queue_whose_tasks_are_all_gone_still_lists(fx: &Fixture) {
+    let states = TaskState::ALL.into_iter().filter(|state| *state != TaskState::Pending);
+    for state in states.chain([TaskState::Pending]) {
+        fx.task_in(state.as_str(), state).await;
+    }
+    fx.edit(|state| state.retain(|name, _| !name.contains("}:t:"))).await;
+    let info = fx.storage.queue_info(&queue(Q)).await.unwrap();
+    let sizes = [
+        info.pending,
+        info.active,
+        info.scheduled,
+        info.retry,
+        info.archived,
+        info.completed,
+    ];
+    assert_eq!((sizes, info.aggregating, info.groups), ([1; 6], 1, 1));
+    assert_eq!(fx.storage.group_infos(&queue(Q)).await.unwrap().len(), 1);
+    assert_eq!(fx.storage.history(&queue(Q), 1).await.unwrap()[0].failed, 2);
+    for state in TaskState::ALL {
+        let filter = match state {
+            TaskState::Aggregating => ListFilter::Group(group("g")),
+            state => ListFilter::State(state),
+        };
+        let page = fx.storage.list_tasks(&queue(Q), &filter, PageRequest::default()).await;
+        let page = page.unwrap();
+        let told: Vec<_> = page.poisoned().collect();
+        assert_eq!(told, [(&id(state.as_str()), PoisonKind::NoHash)]);
+        assert_eq!(page.tasks.len(), 1);
+        for answer in both(fx, Q, state.as_str()).await {
+            assert!(matches!(answer, Err(BrokerError::TaskNotFound { .. })), "{answer:?}");
+        }
+        fx.storage.delete_task(&queue(Q), &id(state.as_str())).await.unwrap();
+    }
+    assert_eq!(fx.storage.queue_info(&queue(Q)).await.unwrap().size(), 0);
+}
+
 /// rules.md#damage-stays-local: one unreadable task never hides a page; it is told by its id.
 pub(super) async fn an_unreadable_task_is_told_and_hides_nothing(fx: &Fixture) {
     fx.leaves_damage();

@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use asynq_core::{
-    BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
+    Act, BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
     TaskInfo, TaskState, Then, WorkerInfo,
-    info::{SchedulerEnqueueEvent, SchedulerEntry},
-    inspect::{Breach, Cursor, ListFilter, Page, PageRequest, TaskPage},
+    info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
+    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, TaskPage},
 };
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
 use super::{FaultyBroker, Op};
 
@@ -19,6 +21,12 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     async fn queue_info(&self, queue: &QueueName) -> Result<QueueInfo, BrokerError> {
         self.faults
             .guard_queue(Op::QueueInfo, queue, self.inner.queue_info(queue))
+            .await
+    }
+
+    async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DailyStats>, BrokerError> {
+        self.faults
+            .guard_queue(Op::History, queue, self.inner.history(queue, days))
             .await
     }
 
@@ -57,6 +65,64 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
             .await
     }
 
+    async fn archive_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.faults
+            .guard_queue(Op::ArchiveTask, queue, self.inner.archive_task(queue, id))
+            .await
+    }
+
+    async fn delete_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError> {
+        self.faults
+            .guard_queue(Op::DeleteTask, queue, self.inner.delete_task(queue, id))
+            .await
+    }
+
+    async fn update_task_payload(&self, queue: &QueueName, id: &TaskId, payload: Bytes) -> Result<(), BrokerError> {
+        self.faults
+            .guard_queue(
+                Op::UpdateTaskPayload,
+                queue,
+                self.inner.update_task_payload(queue, id, payload),
+            )
+            .await
+    }
+
+    async fn reschedule_task(&self, queue: &QueueName, id: &TaskId, at: DateTime<Utc>) -> Result<(), BrokerError> {
+        self.faults
+            .guard_queue(Op::RescheduleTask, queue, self.inner.reschedule_task(queue, id, at))
+            .await
+    }
+
+    async fn clear_counters(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.faults
+            .guard_queue(Op::ClearCounters, queue, self.inner.clear_counters(queue))
+            .await
+    }
+
+    async fn cluster_key_slot(&self, queue: &QueueName) -> Result<u16, BrokerError> {
+        self.faults
+            .guard_queue(Op::ClusterKeySlot, queue, self.inner.cluster_key_slot(queue))
+            .await
+    }
+
+    async fn cluster_nodes(&self, queue: &QueueName) -> Result<Vec<ClusterNode>, BrokerError> {
+        self.faults
+            .guard_queue(Op::ClusterNodes, queue, self.inner.cluster_nodes(queue))
+            .await
+    }
+
+    async fn act_on_some(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        place: Option<BulkPlace>,
+    ) -> Result<BulkStep, BrokerError> {
+        self.faults
+            .guard_queue(Op::ActOnSome, queue, self.inner.act_on_some(queue, filter, act, place))
+            .await
+    }
+
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {
         self.faults
             .guard_queue(Op::CancelTask, queue, self.inner.cancel_task(queue, id, then))
@@ -70,6 +136,12 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     async fn unpause(&self, queue: &QueueName) -> Result<(), BrokerError> {
         self.faults
             .guard_queue(Op::Unpause, queue, self.inner.unpause(queue))
+            .await
+    }
+
+    async fn delete_queue(&self, queue: &QueueName, force: bool) -> Result<(), BrokerError> {
+        self.faults
+            .guard_queue(Op::DeleteQueue, queue, self.inner.delete_queue(queue, force))
             .await
     }
 

@@ -286,6 +286,29 @@ impl Arena {
                 id,
                 delivery,
             } => Ok(self.run_task(*worker, *queue, *id, *delivery).await),
+            Step::Archive {
+                worker,
+                queue,
+                id,
+                delivery,
+            } => Ok(self.archive_task(*worker, *queue, *id, *delivery).await),
+            Step::Delete {
+                worker,
+                queue,
+                id,
+                delivery,
+            } => Ok(self.delete_task(*worker, *queue, *id, *delivery).await),
+            Step::All {
+                worker,
+                queue,
+                state,
+                group,
+                act,
+                delivery,
+            } => Ok(self
+                .act_on_all(*worker, *queue, (*state, *group), *act, *delivery)
+                .await),
+            Step::DeleteQueue { worker, queue, force } => Ok(self.delete_queue(*worker, *queue, *force).await),
             Step::Cancel {
                 worker,
                 queue,

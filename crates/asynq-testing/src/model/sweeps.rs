@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
-    Broker as _, BrokerError, Inspect as _, Then,
+    Act, Broker as _, BrokerError, Inspect as _, TaskState, Then,
     broker::{GroupLimits, RECOVER_GRACE, Recovery},
+    inspect::ListFilter,
 };
 use proptest::sample::Index;
 
@@ -196,6 +197,60 @@ impl Arena {
             subject.order(worker, Op::RunTask, delivery);
             let broker = &subject.workers[worker].broker;
             let answer = broker.run_task(&queue(number), &request::id(&task_id(id))).await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+
+    pub(super) async fn archive_task(&self, worker: usize, number: usize, id: usize, delivery: Delivery) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::ArchiveTask, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker.archive_task(&queue(number), &request::id(&task_id(id))).await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+
+    pub(super) async fn delete_task(&self, worker: usize, number: usize, id: usize, delivery: Delivery) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::DeleteTask, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker.delete_task(&queue(number), &request::id(&task_id(id))).await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+
+    pub(super) async fn act_on_all(
+        &self,
+        worker: usize,
+        number: usize,
+        (state, group): (usize, usize),
+        act: Act,
+        delivery: Delivery,
+    ) -> Answers {
+        let filter = match TaskState::ALL[state] {
+            TaskState::Aggregating => ListFilter::Group(request::group(group_name(group))),
+            state => ListFilter::State(state),
+        };
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::ActOnSome, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker.act_on_all(&queue(number), &filter, act).await;
+            answers.push(told(&answer, |done| format!("{done:?}")));
+        }
+        answers
+    }
+
+    pub(super) async fn delete_queue(&self, worker: usize, number: usize, force: bool) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            let broker = &subject.workers[worker].broker;
+            let answer = broker.delete_queue(&queue(number), force).await;
             answers.push(told(&answer, |()| "ok".to_owned()));
         }
         answers
