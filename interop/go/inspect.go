@@ -21,6 +21,8 @@ type inspectCommand struct {
 	Size    *int   `json:"size"`
 	Days    int    `json:"days"`
 	EntryID string `json:"entry_id"`
+	Force   bool   `json:"force"`
+	Payload []byte `json:"payload"`
 }
 
 // inspectAnswer always has a result (null if there is nothing to tell) when ok.
@@ -179,6 +181,12 @@ func perform(inspector *asynq.Inspector, cmd *inspectCommand) (any, error) {
 		return nil, inspector.ArchiveTask(cmd.Queue, cmd.ID)
 	case "delete":
 		return nil, inspector.DeleteTask(cmd.Queue, cmd.ID)
+	case "update_payload":
+		return nil, inspector.UpdateTaskPayload(cmd.Queue, cmd.ID, cmd.Payload)
+	case "run_all", "archive_all", "delete_all":
+		return all(inspector, cmd)
+	case "delete_queue":
+		return nil, inspector.DeleteQueue(cmd.Queue, cmd.Force)
 	case "cancel":
 		return nil, inspector.CancelProcessing(cmd.ID)
 	case "servers":
@@ -199,6 +207,36 @@ func perform(inspector *asynq.Inspector, cmd *inspectCommand) (any, error) {
 		})
 	}
 	return nil, badInputError{fmt.Errorf("unknown op %q", cmd.Op)}
+}
+
+// all acts on all tasks of a state, or of a group.
+func all(inspector *asynq.Inspector, cmd *inspectCommand) (int, error) {
+	ofState := map[string]func(string) (int, error){
+		"run_all scheduled":     inspector.RunAllScheduledTasks,
+		"run_all retry":         inspector.RunAllRetryTasks,
+		"run_all archived":      inspector.RunAllArchivedTasks,
+		"archive_all pending":   inspector.ArchiveAllPendingTasks,
+		"archive_all scheduled": inspector.ArchiveAllScheduledTasks,
+		"archive_all retry":     inspector.ArchiveAllRetryTasks,
+		"delete_all pending":    inspector.DeleteAllPendingTasks,
+		"delete_all scheduled":  inspector.DeleteAllScheduledTasks,
+		"delete_all retry":      inspector.DeleteAllRetryTasks,
+		"delete_all archived":   inspector.DeleteAllArchivedTasks,
+		"delete_all completed":  inspector.DeleteAllCompletedTasks,
+	}
+	ofGroup := map[string]func(string, string) (int, error){
+		"run_all aggregating":     inspector.RunAllAggregatingTasks,
+		"archive_all aggregating": inspector.ArchiveAllAggregatingTasks,
+		"delete_all aggregating":  inspector.DeleteAllAggregatingTasks,
+	}
+	what := cmd.Op + " " + cmd.State
+	if act, ok := ofState[what]; ok {
+		return act(cmd.Queue)
+	}
+	if act, ok := ofGroup[what]; ok {
+		return act(cmd.Queue, cmd.Group)
+	}
+	return 0, badInputError{fmt.Errorf("there is no %q", what)}
 }
 
 func list(inspector *asynq.Inspector, cmd *inspectCommand) ([]*asynq.TaskInfo, error) {

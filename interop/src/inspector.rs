@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -141,6 +142,20 @@ pub struct GoEnqueueEvent {
     pub enqueued_at_unix_nanos: i64,
 }
 
+/// `asynq.DailyStats`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoDailyStats {
+    /// The queue.
+    pub queue: String,
+    /// Tasks processed that day, failures included.
+    pub processed: u64,
+    /// Tasks failed that day.
+    pub failed: u64,
+    /// The UTC day: `yyyy-mm-dd`.
+    pub date: String,
+}
+
 /// One line of `inspect`; what is left out takes the library's default.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Order<'a> {
@@ -159,6 +174,12 @@ struct Order<'a> {
     page: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    force: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
 }
 
 impl<'a> Order<'a> {
@@ -347,6 +368,62 @@ impl GoInspector {
     /// What the library refused.
     pub async fn delete(&mut self, queue: &str, id: &str) -> Result<(), GoError> {
         self.order(Order::of_task("delete", queue, id)).await
+    }
+
+    /// Replaces the payload of a scheduled task.
+    ///
+    /// # Errors
+    /// What the library refused.
+    pub async fn update_payload(&mut self, queue: &str, id: &str, payload: &[u8]) -> Result<(), GoError> {
+        let payload = STANDARD.encode(payload);
+        let order = Order {
+            payload: Some(&payload),
+            ..Order::of_task("update_payload", queue, id)
+        };
+        self.order(order).await
+    }
+
+    /// Acts on all tasks of a state, or of a group: `run_all`, `archive_all` or `delete_all`. Returns their number.
+    ///
+    /// # Errors
+    /// What the library refused.
+    pub async fn act_on_all(
+        &mut self,
+        act: &str,
+        queue: &str,
+        state: &str,
+        group: Option<&str>,
+    ) -> Result<u64, GoError> {
+        let order = Order {
+            state: Some(state),
+            group,
+            ..Order::of_queue(act, queue)
+        };
+        self.order(order).await
+    }
+
+    /// Deletes a queue.
+    ///
+    /// # Errors
+    /// What the library refused.
+    pub async fn delete_queue(&mut self, queue: &str, force: bool) -> Result<(), GoError> {
+        let order = Order {
+            force: Some(force),
+            ..Order::of_queue("delete_queue", queue)
+        };
+        self.order(order).await
+    }
+
+    /// The counters of the last days, today first.
+    ///
+    /// # Errors
+    /// What the library refused.
+    pub async fn history(&mut self, queue: &str, days: u32) -> Result<Vec<GoDailyStats>, GoError> {
+        let order = Order {
+            days: Some(days),
+            ..Order::of_queue("history", queue)
+        };
+        self.order(order).await
     }
 
     /// Asks all servers to cancel a running task.

@@ -39,7 +39,9 @@ pub use client::GoClient;
 pub use cron::cron_cases;
 pub use dump::{DumpedKey, DumpedValue, ScoredMember, dump};
 pub use events::{Events, GoAggregation, GoEvent, GoRun};
-pub use inspector::{GoEnqueueEvent, GoGroup, GoInspector, GoQueueInfo, GoSchedulerEntry, GoServerInfo, GoWorker};
+pub use inspector::{
+    GoDailyStats, GoEnqueueEvent, GoGroup, GoInspector, GoQueueInfo, GoSchedulerEntry, GoServerInfo, GoWorker,
+};
 pub use obedient::{is_failure, obey};
 pub use options::{GoOptionValues, GoOptions};
 pub use process::{GoError, GoErrorKind, PATIENCE};

@@ -4,6 +4,7 @@
 //! its own. What another process does is waited for by looking again until it is there, since it cannot tell.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod acts;
 mod aggregation;
 mod cancel;
 mod connections;
