@@ -185,6 +185,12 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
             before = Look::at(client_pid, redis_pid)?;
             contest.go().await?;
             sample.delays = serde_json::from_str(&contest.until("result").await?)?;
+            let started = sample.delays.get("count").copied().unwrap_or(0);
+            let least = least_probes(row.work, &params);
+            ensure!(
+                started >= least,
+                "{started} probes were started, of {least} or more that were sent"
+            );
             after = Look::at(client_pid, redis_pid)?;
             sample.tasks = layout.count(&mut redis, &queues).await.settled_of(0);
         }
@@ -274,6 +280,16 @@ async fn fill(programs: &Programs, program: &Program, layout: Layout, params: &P
     Ok(())
 }
 
+/// The number of probes that must have started. Half of them may be missing, since a busy machine does not keep a
+/// rate.
+fn least_probes(work: Work, params: &Params) -> i64 {
+    let least = match work {
+        Work::Scheduled => params.n as f64,
+        _ => params.rate as f64 * params.seconds * 0.5,
+    };
+    least as i64
+}
+
 /// Waits until Redis shows all tasks settled and none active, and returns how many were settled. With a refill there
 /// is no such end: then until enough were settled.
 async fn settled(redis: &mut Resp, layout: Layout, queues: &[String], params: &Params) -> Result<u64> {
@@ -345,6 +361,18 @@ mod tests {
         assert_eq!(calls(10, 0, Some(30.0)), (10, 1));
         assert_eq!(calls(1, 1000, None), (200, 5));
         assert_eq!(calls(1, 100, None), (100, 1));
+    }
+
+    #[test]
+    fn probes_that_never_start_are_missed() {
+        let params = Params {
+            n: 300,
+            rate: 100,
+            seconds: 5.0,
+            ..Params::default()
+        };
+        assert_eq!(least_probes(Work::Scheduled, &params), 300);
+        assert_eq!(least_probes(Work::Latency, &params), 250);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use asynq::{AsynqSystem, Client, Error, ServerConfig, redis::RedisConnectionType, task::Task};
+use asynq::{AsynqSystem, Client, Error, RetryDelay, ServerConfig, redis::RedisConnectionType, task::Task};
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use tokio::{
@@ -28,6 +28,8 @@ const TYPE: &str = "bench:noop";
 const REFILL: u64 = 1000;
 /// Bytes of a probe's payload, which is when it was sent; other tasks have other sizes.
 const PROBE: usize = 8;
+/// Time until a task is tried again, longer than a measurement.
+const RETRY: Duration = Duration::from_secs(3600);
 /// Time after the last probe was sent in which it must have started.
 const LAST_PROBE: Duration = Duration::from_secs(20);
 
@@ -63,6 +65,10 @@ fn config(params: &Params) -> ServerConfig {
         .prefetch(params.prefetch);
     if !params.queues.is_empty() {
         config = config.queues(params.queues.clone());
+    }
+    if params.handler == HandlerKind::Mixed {
+        // A retry within the measurement would be one task more.
+        config = config.retry_delay(RetryDelay::new(|_, _, _| RETRY));
     }
     config
 }

@@ -207,21 +207,19 @@ impl Row {
         self
     }
 
-    /// Measures the peers other than Go as well, in front of the bare scripts; not with a concurrency for which they are not
-    /// made.
+    /// Measures the peers other than Go as well, in front of the bare scripts, where the row is for them.
     fn and_peers(mut self) -> Self {
-        let peers = peers::ALL
-            .iter()
-            .filter(|peer| self.params.concurrency <= peer.most_concurrency());
-        let more = peers
-            .map(|peer| Contestant::Peer(*peer))
-            .filter(|peer| *peer != Contestant::GO);
+        let waits = matches!(self.work, Work::Latency | Work::Idle);
+        let concurrency = self.params.concurrency;
+        let is_for = |peer: &Peer| concurrency <= peer.most_concurrency() && (peer.wakes() || !waits);
+        let more = peers::ALL.iter().filter(|peer| **peer != Peer::Go && is_for(peer));
+        let more: Vec<Contestant> = more.map(|peer| Contestant::Peer(*peer)).collect();
         let bare = self
             .contestants
             .iter()
             .position(|contestant| *contestant == Contestant::Bare);
         let place = bare.unwrap_or(self.contestants.len());
-        self.contestants.splice(place..place, more.collect::<Vec<_>>());
+        self.contestants.splice(place..place, more);
         self
     }
 
@@ -262,9 +260,14 @@ fn scaled(quick: bool, n: u64) -> u64 {
     if quick { n / 5 } else { n }
 }
 
+/// A number and the noun that it counts.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 fn enqueue(rows: &mut Vec<Row>, quick: bool) {
     for (callers, n, few) in [(1, 25_000, 25_000), (10, 100_000, 60_000), (100, 200_000, 100_000)] {
-        let title = format!("{callers} caller{}", if callers == 1 { "" } else { "s" });
+        let title = counted(callers, "caller");
         let row = Row::new(ENQUEUE, &format!("enqueue-{callers}"), title, Work::Enqueue);
         rows.push(
             row.n(scaled(quick, n))
@@ -399,7 +402,7 @@ fn growth(rows: &mut Vec<Row>) {
         rows.push(row);
     }
     for count in [1, 10, 100, 1000] {
-        let mut row = row(format!("queues-{count}"), format!("{count} queues")).n(60_000);
+        let mut row = row(format!("queues-{count}"), counted(count, "queue")).n(60_000);
         row.params.queues = (0..count).map(|number| (format!("q{number}"), 1)).collect();
         rows.push(row);
     }
@@ -420,7 +423,11 @@ fn growth(rows: &mut Vec<Row>) {
         (100 << 10, 2000),
         (1 << 20, 200),
     ] {
-        let mut row = row(format!("payload-{payload}"), format!("payload of {payload} bytes")).n(n);
+        let mut row = row(
+            format!("payload-{payload}"),
+            format!("payload of {}", counted(payload, "byte")),
+        )
+        .n(n);
         row.params.payload = payload;
         rows.push(row);
     }

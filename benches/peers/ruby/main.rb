@@ -72,6 +72,51 @@ def produce
   callers.each(&:value)
 end
 
+# Collects the delays of tasks whose payload is when they were sent, in nanoseconds.
+class Probe
+  include Sidekiq::Worker
+
+  DELAYS = Queue.new
+
+  def self.now
+    Process.clock_gettime(Process::CLOCK_MONOTONIC, :nanosecond)
+  end
+
+  def perform(sent)
+    DELAYS << (Probe.now - sent) / 1000
+  end
+end
+
+# Sends probes, and other tasks beside them, each at its rate.
+def probe
+  finish = Probe.now + (PARAMS["seconds"] * 1e9).to_i
+  load = Thread.new do
+    sent, began = 0, Probe.now
+    while PARAMS["load"].positive? && Probe.now < finish
+      due = (Probe.now - began) * PARAMS["load"] / 1_000_000_000
+      args = Array.new(due - sent) { ["x" * PARAMS["payload"]] }
+      Sidekiq::Client.push_bulk("class" => Noop, "args" => args)
+      sent = due
+      sleep(0.005)
+    end
+  end
+  count, due = 0, Probe.now
+  while Probe.now < finish
+    Probe.perform_async(Probe.now)
+    count += 1
+    due += 1_000_000_000 / PARAMS["rate"]
+    sleep([(due - Probe.now) / 1e9, 0].max)
+  end
+  load.value
+  4000.times { sleep(0.005) if Probe::DELAYS.size < count }
+  say("result #{JSON.generate(quantiles(Array.new(Probe::DELAYS.size) { Probe::DELAYS.pop }.sort))}")
+end
+
+def quantiles(delays)
+  at = ->(per_mille) { delays[[(delays.size * per_mille / 1000.0).ceil, 1].max - 1] || 0 }
+  { count: delays.size, min_us: at[0], p50_us: at[500], p99_us: at[990], max_us: at[1000] }
+end
+
 def start
   Sidekiq::Launcher.new(Sidekiq.options).run
 end
@@ -81,7 +126,7 @@ Sidekiq.logger.level = Logger::FATAL
 Redis.silence_deprecations = true
 Sidekiq.options[:queues] = ["default"]
 Sidekiq.options[:concurrency] = [PARAMS["concurrency"], 1].max
-producers = %w[enqueue both].include?(WORK) ? [CALLERS, CONNECTIONS].min : 0
+producers = %w[enqueue both latency].include?(WORK) ? [CALLERS + 1, CONNECTIONS].min : 0
 Sidekiq.redis = {
   url: "redis://#{PARAMS["redis"]}", size: Sidekiq.options[:concurrency] + 5 + producers, pool_timeout: 60
 }
@@ -99,6 +144,10 @@ when "both"
   start
   ready
   produce
+when "latency"
+  start
+  ready
+  probe
 when "idle"
   start
   ready
