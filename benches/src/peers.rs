@@ -90,12 +90,6 @@ impl Peer {
         }
     }
 
-    /// A task wakes its idle worker, or the worker looks for one by itself. That of apalis, as its guide sets it up, looks
-    /// again at its next heartbeat, half a minute later: the delays and the cost of a pause that a user chooses are not its own.
-    pub(crate) fn wakes(self) -> bool {
-        self != Self::Apalis
-    }
-
     /// The oldest Redis that has its commands, as major and minor version.
     pub(crate) fn oldest_redis(self) -> (u32, u32) {
         match self {

@@ -209,9 +209,7 @@ impl Row {
 
     /// Measures the peers other than Go as well, in front of the bare scripts, where the row is for them.
     fn and_peers(mut self) -> Self {
-        let waits = matches!(self.work, Work::Latency | Work::Idle);
-        let concurrency = self.params.concurrency;
-        let is_for = |peer: &Peer| concurrency <= peer.most_concurrency() && (peer.wakes() || !waits);
+        let is_for = |peer: &Peer| self.params.concurrency <= peer.most_concurrency();
         let more = peers::ALL.iter().filter(|peer| **peer != Peer::Go && is_for(peer));
         let more: Vec<Contestant> = more.map(|peer| Contestant::Peer(*peer)).collect();
         let bare = self

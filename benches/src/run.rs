@@ -69,9 +69,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let rows = selected(options);
     if options.list {
+        let mut out = std::io::stdout().lock();
         for row in &rows {
             let names: Vec<String> = row.contestants.iter().map(|contestant| contestant.name()).collect();
-            println!("{:<24} {:<44} {}", row.id, row.title, names.join(", "));
+            // A reader that has seen enough, such as `head`, is no error.
+            let _ = writeln!(out, "{:<24} {:<44} {}", row.id, row.title, names.join(", "));
         }
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! The published crate `apalis-redis` as a contestant.
 
+use std::time::Duration;
+
 use anyhow::{Result, anyhow};
 use apalis::prelude::*;
 use apalis_redis::{Config, ConnectionManager, RedisStorage};
@@ -11,6 +13,10 @@ struct Apalis(RedisStorage<String, ConnectionManager>);
 
 /// The queue, which is the start of all keys.
 const QUEUE: &str = "default";
+
+/// Pause after which a worker that found nothing looks again. Nothing else wakes it before its next heartbeat, half a minute
+/// later; there is no default.
+const PAUSE: Duration = Duration::from_millis(10);
 
 async fn storage(params: &Params) -> Result<RedisStorage<String, ConnectionManager>> {
     let config = Config::default()
@@ -45,7 +51,7 @@ impl Queue for Apalis {
 
     async fn work(params: Params, handler: Handler) -> Result<()> {
         let worker = WorkerBuilder::new("bench")
-            .backend(storage(&params).await?)
+            .backend(storage(&params).await?.poll_with_interval(PAUSE))
             .concurrency(params.concurrency)
             .build(move |payload: String| {
                 handler(payload.as_bytes());
