@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(ours[3], "50 000 to 100 000");
         assert_eq!(ours[4], "7.50", "the median of 10 and 5");
         assert_eq!(table[0][5], "CPU us", "there was no bare script");
-        assert_eq!(&ours[5..], ["10.0", "5.0", "5.0", "200 000", "10.0", "0.0"]);
+        assert_eq!(&ours[5..], ["10.0", "5.0", "5.0", "200 000", "10.0", "0.0", "0.0"]);
         assert_eq!(table[2][0], "", "a title stands once");
     }
 
