@@ -3,7 +3,8 @@
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 pattern of the queue's keys, 3 cursor of SCAN, 4 about how many keys of the
 --       database to look at
--- returns {cursor to go on at ('0': done), number of keys of the queue, findings ...}, a finding is one of
+-- returns {cursor to go on at ('0': done), number of keys of the queue that do not expire by themselves,
+--       findings ...}, a finding is one of
 --       {unlisted, id}          a task that may stand in no container; audit_places.lua looks further
 --       {since, id, state}      pending_since does not fit the state
 --       {gathered, key}         a group or aggregation set, whose ids are to be looked at
@@ -20,7 +21,7 @@ local TYPES = {
   failed = 'string', ['x:quarantine'] = 'zset', ['x:finished'] = 'zset',
   ['x:healer'] = 'string', ['x:heal'] = 'string',
 }
--- Keys of the repairs, which expire by themselves.
+-- Keys of the repairs, which expire by themselves, as the marks of ticks do.
 local PASSING = { ['x:healer'] = true, ['x:heal'] = true }
 local reply = {}
 
@@ -75,13 +76,13 @@ for _, key in ipairs(page[2]) do
   if not done[key] and string.sub(key, 1, #prefix) == prefix then
     done[key] = true
     local suffix = string.sub(key, #prefix + 1)
-    if not PASSING[suffix] then
-      reply[2] = reply[2] + 1
-    end
     local is_task, is_group = string.sub(suffix, 1, 2) == 't:', string.sub(suffix, 1, 2) == 'g:'
     local is_lock = string.sub(suffix, 1, 7) == 'unique:'
     local is_count = string.match(suffix, '^processed') or string.match(suffix, '^failed')
     local is_mark = string.sub(suffix, 1, 7) == 'x:tick:'
+    if not PASSING[suffix] and not is_mark then
+      reply[2] = reply[2] + 1
+    end
     local want = (is_task and 'hash') or (is_group and 'zset') or (is_lock and 'string') or TYPES[suffix]
       or ((is_count or is_mark) and 'string')
     local found = redis.call('TYPE', key).ok

@@ -51,8 +51,9 @@ pub fn check(state: &RawState) -> Vec<Violation> {
             None => found.push(Violation::UnknownKey(key.clone())),
         }
     }
-    // What repairs leave behind for a while makes no queue.
-    queues.retain(|_, keys| keys.keys().any(|suffix| !matches!(*suffix, "x:healer" | "x:heal")));
+    // What repairs and ticks leave behind for a while makes no queue.
+    let passes = |suffix: &str| matches!(suffix, "x:healer" | "x:heal") || suffix.starts_with("x:tick:");
+    queues.retain(|_, keys| keys.keys().any(|suffix| !passes(suffix)));
     let listed = match state.get(keys::QUEUES) {
         Some(RawValue::Set(names)) => names.clone(),
         _ => BTreeSet::new(),

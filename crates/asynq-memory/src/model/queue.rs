@@ -300,11 +300,12 @@ impl Queue {
         self.locks.expiry(key).or_else(|| self.counters.expiry(suffix))
     }
 
-    /// Returns whether Redis would hold any key of this queue.
+    /// Returns whether Redis would hold any key of this queue, apart from the marks of ticks, which expire by themselves.
     pub(crate) fn has_keys(&self, now: DateTime<Utc>) -> bool {
         let mut keys = RawState::new();
         self.render(now, &mut keys);
-        !keys.is_empty()
+        let marks = self.key(TICK_PREFIX);
+        keys.keys().any(|key| !key.starts_with(&marks))
     }
 
     /// The name of a group or set from its full key.

@@ -271,6 +271,7 @@ macro_rules! __conformance_cases {
                 a_task_of_the_same_request_is_no_conflict
                 a_mark_lives_as_long_as_asked
                 a_mark_ends
+                a_mark_outlives_its_queue
                 entries_and_queues_are_independent
                 any_number_of_entries_is_read
                 a_tick_may_enqueue_to_any_place

@@ -493,6 +493,17 @@ pub(super) async fn a_mark_ends(fx: &Fixture) {
     ticked(fx, request(Q, "b"), &brief).await;
 }
 
+/// differences.md#deleted-queues: the mark that a deleted queue leaves makes no queue of that name, and decides its tick
+/// as before, until it ends.
+pub(super) async fn a_mark_outlives_its_queue(fx: &Fixture) {
+    ticked(fx, request(Q, "a"), &tick(fx, 0)).await;
+    fx.storage.delete_queue(&queue(Q), true).await.unwrap();
+    assert_eq!(fx.audit(&queue(Q)).await, []);
+    let answer = try_tick(fx, request(Q, "b"), &tick_of_another(fx, 0)).await;
+    assert!(matches!(answer, Ok(Ticked::Taken { .. })), "{answer:?}");
+    ticked(fx, request(Q, "b"), &tick(fx, 60)).await;
+}
+
 /// rules.md#one-tick-one-task: an entry is known in each queue for itself, and no entry is another.
 pub(super) async fn entries_and_queues_are_independent(fx: &Fixture) {
     let other = Tick {
