@@ -215,6 +215,26 @@ pub enum Step {
         act: Act,
         delivery: Delivery,
     },
+    /// An operator changes the time of a task, to so many seconds from now.
+    Reschedule {
+        worker: usize,
+        queue: usize,
+        id: usize,
+        secs: i64,
+        delivery: Delivery,
+    },
+    /// An operator replaces a payload.
+    UpdatePayload {
+        worker: usize,
+        queue: usize,
+        id: usize,
+        byte: u8,
+        delivery: Delivery,
+    },
+    /// An operator clears the counters of a queue.
+    ClearCounters {
+        queue: usize,
+    },
     /// An operator deletes a queue.
     DeleteQueue {
         worker: usize,
@@ -272,6 +292,13 @@ pub fn step() -> impl Strategy<Value = Step> {
                 Step::All { worker, queue, state, group, act: Act::ALL[act], delivery }
             }
         ),
+        2 => (worker(), queue(), 0..IDS, -10..60_i64, delivery()).prop_map(|(worker, queue, id, secs, delivery)| {
+            Step::Reschedule { worker, queue, id, secs, delivery }
+        }),
+        2 => (worker(), queue(), 0..IDS, any::<u8>(), delivery()).prop_map(|(worker, queue, id, byte, delivery)| {
+            Step::UpdatePayload { worker, queue, id, byte, delivery }
+        }),
+        1 => queue().prop_map(|queue| Step::ClearCounters { queue }),
         1 => (worker(), queue(), any::<bool>()).prop_map(|(worker, queue, force)| Step::DeleteQueue { worker, queue, force }),
         6 => (worker(), queue(), 0..IDS, 0..Then::ALL.len(), delivery())
             .prop_map(|(worker, queue, id, then, delivery)| Step::Cancel { worker, queue, id, then: Then::ALL[then], delivery }),

@@ -308,6 +308,21 @@ impl Arena {
             } => Ok(self
                 .act_on_all(*worker, *queue, (*state, *group), *act, *delivery)
                 .await),
+            Step::Reschedule {
+                worker,
+                queue,
+                id,
+                secs,
+                delivery,
+            } => Ok(self.reschedule(*worker, *queue, *id, *secs, *delivery).await),
+            Step::UpdatePayload {
+                worker,
+                queue,
+                id,
+                byte,
+                delivery,
+            } => Ok(self.update_payload(*worker, *queue, *id, *byte, *delivery).await),
+            Step::ClearCounters { queue } => Ok(self.clear_counters(*queue).await),
             Step::DeleteQueue { worker, queue, force } => Ok(self.delete_queue(*worker, *queue, *force).await),
             Step::Cancel {
                 worker,

@@ -7,6 +7,7 @@ use asynq_core::{
     broker::{GroupLimits, RECOVER_GRACE, Recovery},
     inspect::ListFilter,
 };
+use chrono::TimeDelta;
 use proptest::sample::Index;
 
 use super::{
@@ -242,6 +243,57 @@ impl Arena {
             let broker = &subject.workers[worker].broker;
             let answer = broker.act_on_all(&queue(number), &filter, act).await;
             answers.push(told(&answer, |done| format!("{done:?}")));
+        }
+        answers
+    }
+
+    pub(super) async fn reschedule(
+        &self,
+        worker: usize,
+        number: usize,
+        id: usize,
+        secs: i64,
+        delivery: Delivery,
+    ) -> Answers {
+        let at = self.clock.now() + TimeDelta::seconds(secs);
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::RescheduleTask, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker
+                .reschedule_task(&queue(number), &request::id(&task_id(id)), at)
+                .await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+
+    pub(super) async fn update_payload(
+        &self,
+        worker: usize,
+        number: usize,
+        id: usize,
+        byte: u8,
+        delivery: Delivery,
+    ) -> Answers {
+        let payload = vec![byte; usize::from(byte % 4)];
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            subject.order(worker, Op::UpdateTaskPayload, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker
+                .update_task_payload(&queue(number), &request::id(&task_id(id)), payload.clone().into())
+                .await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
+        }
+        answers
+    }
+
+    pub(super) async fn clear_counters(&self, number: usize) -> Answers {
+        let mut answers = Answers::new();
+        for subject in &self.subjects {
+            let answer = subject.workers[0].broker.clear_counters(&queue(number)).await;
+            answers.push(told(&answer, |()| "ok".to_owned()));
         }
         answers
     }
