@@ -200,8 +200,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.archive_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
     }
 
-    /// Deletes a task that is not active, with its result (Go: `DeleteTask`). Its unique lock is freed if the lock still
-    /// holds its id. A task whose data are damaged is deleted too, and so is an id whose data are gone.
+    /// Deletes a task that is not active, with its result (Go: `DeleteTask`). Its unique lock is freed if the lock
+    /// still holds its id. A task whose data are damaged is deleted too, and so is an id whose data are gone.
     ///
     /// ```
     /// use asynq::{Client, Inspector, Task, memory::MemoryStore};
@@ -224,8 +224,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`] and [`BrokerError::TaskNotFound`] inside [`Error::Broker`](crate::Error::Broker).
-    /// [`BrokerError::WrongState`] for an active task, for which see [`cancel_task`](Self::cancel_task), and for one that
-    /// is being aggregated.
+    /// [`BrokerError::WrongState`] for an active task, for which see [`cancel_task`](Self::cancel_task), and for one
+    /// that is being aggregated.
     ///
     /// # Cancel safety
     /// Safe: it was deleted, or was not.
@@ -313,8 +313,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     }
 
     /// Deletes a queue, and its name in the list of queues (Go: `DeleteQueue`). Without `force` the queue must have no
-    /// tasks. With `force` all its tasks are deleted, but none of them may be active. A client that enqueues again makes
-    /// the queue anew.
+    /// tasks. With `force` all its tasks are deleted, but none of them may be active. A client that enqueues again
+    /// makes the queue anew.
     ///
     /// Cost: a script for every 250 tasks. With `force` the queue is paused meanwhile.
     ///

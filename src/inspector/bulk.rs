@@ -8,10 +8,10 @@ use asynq_core::{
 use super::Inspector;
 
 impl<B: Inspect + ?Sized> Inspector<B> {
-    /// Runs, archives or deletes all tasks of one state or group, 200 in each step. Between the steps the storage serves
-    /// other calls, and the call ends however many tasks are added meanwhile: each task that was there at first and
-    /// still is there is acted on, and some of those that were added may be. Go does the same in one script, which
-    /// stops Redis for as long as it takes.
+    /// Runs, archives or deletes all tasks of one state or group, 200 in each step. Between the steps the storage
+    /// serves other calls, and the call ends however many tasks are added meanwhile. Each task that was there at first
+    /// and still is there is acted on, unless as many others are put before it meanwhile; some of those that were added
+    /// are acted on too. Go does the same in one script, which stops Redis for as long as it takes.
     ///
     /// Each task changes as by [`run_task`](Self::run_task), [`archive_task`](Self::archive_task) or
     /// [`delete_task`](Self::delete_task). Damaged tasks do not hinder the others: see [`BulkDone`]. The methods below
@@ -48,7 +48,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.act_on_all(&QueueName::new(queue)?, tasks, act).await?)
     }
 
-    /// Makes all scheduled tasks of a queue pending (Go: `RunAllScheduledTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Makes all scheduled tasks of a queue pending (Go: `RunAllScheduledTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -62,7 +63,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Makes all tasks of a queue pending that wait for their retry (Go: `RunAllRetryTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Makes all tasks of a queue pending that wait for their retry (Go: `RunAllRetryTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -76,7 +78,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Makes all archived tasks of a queue pending (Go: `RunAllArchivedTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Makes all archived tasks of a queue pending (Go: `RunAllArchivedTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -90,7 +93,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Makes all tasks pending that wait in a group (Go: `RunAllAggregatingTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Makes all tasks pending that wait in a group (Go: `RunAllAggregatingTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -104,7 +108,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Archives all pending tasks of a queue (Go: `ArchiveAllPendingTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Archives all pending tasks of a queue (Go: `ArchiveAllPendingTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -118,7 +123,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Archives all scheduled tasks of a queue (Go: `ArchiveAllScheduledTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Archives all scheduled tasks of a queue (Go: `ArchiveAllScheduledTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -132,7 +138,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Archives all tasks of a queue that wait for their retry (Go: `ArchiveAllRetryTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Archives all tasks of a queue that wait for their retry (Go: `ArchiveAllRetryTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -146,7 +153,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Archives all tasks that wait in a group (Go: `ArchiveAllAggregatingTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Archives all tasks that wait in a group (Go: `ArchiveAllAggregatingTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -160,7 +168,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Deletes all pending tasks of a queue (Go: `DeleteAllPendingTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Deletes all pending tasks of a queue (Go: `DeleteAllPendingTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -174,7 +183,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Deletes all scheduled tasks of a queue (Go: `DeleteAllScheduledTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Deletes all scheduled tasks of a queue (Go: `DeleteAllScheduledTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -188,7 +198,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Deletes all tasks of a queue that wait for their retry (Go: `DeleteAllRetryTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Deletes all tasks of a queue that wait for their retry (Go: `DeleteAllRetryTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -202,7 +213,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Deletes all archived tasks of a queue (Go: `DeleteAllArchivedTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Deletes all archived tasks of a queue (Go: `DeleteAllArchivedTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -216,7 +228,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Deletes all completed tasks of a queue, with their results (Go: `DeleteAllCompletedTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Deletes all completed tasks of a queue, with their results (Go: `DeleteAllCompletedTasks`). Returns their
+    /// number. See [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).
@@ -230,7 +243,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             .done)
     }
 
-    /// Deletes all tasks that wait in a group (Go: `DeleteAllAggregatingTasks`). Returns their number. See [`act_on_all`](Self::act_on_all).
+    /// Deletes all tasks that wait in a group (Go: `DeleteAllAggregatingTasks`). Returns their number. See
+    /// [`act_on_all`](Self::act_on_all).
     ///
     /// # Errors
     /// As [`act_on_all`](Self::act_on_all).

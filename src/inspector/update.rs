@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use super::Inspector;
 
 impl<B: Inspect + ?Sized> Inspector<B> {
-    /// Replaces the payload of a scheduled task (Go: `UpdateTaskPayload`). Nothing else of the task changes. A unique lock
-    /// keeps the name of the old payload.
+    /// Replaces the payload of a scheduled task (Go: `UpdateTaskPayload`). Nothing else of the task changes. A unique
+    /// lock keeps the name of the old payload.
     ///
     /// Cost: two round trips.
     ///
@@ -71,8 +71,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.reschedule_task(&queue, &id, at).await?)
     }
 
-    /// Deletes the counters of a queue: processed and failed tasks of today (UTC) and in total. The counters of other days
-    /// stay. Go has no such operation.
+    /// Deletes the counters of a queue: processed and failed tasks of today (UTC) and in total. The counters of other
+    /// days stay. Go has no such operation.
     ///
     /// Cost: one `DEL` of four keys, and one `SISMEMBER`.
     ///
@@ -85,8 +85,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         Ok(self.0.clear_counters(&QueueName::new(queue)?).await?)
     }
 
-    /// Returns the slot of all keys of a queue in a Redis cluster (Go: `ClusterKeySlot`). The slot is computed, without a
-    /// call to Redis.
+    /// Returns the slot of all keys of a queue in a Redis cluster (Go: `ClusterKeySlot`). The slot is computed, without
+    /// a call to Redis.
     ///
     /// # Errors
     /// [`BrokerError::Unsupported`] if the storage is not a cluster.
@@ -112,10 +112,10 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 }
 
 impl<B: Broker + Inspect + ?Sized> Inspector<B> {
-    /// Enqueues a copy of a task, in whatever state that is. The copy has the type, the payload, the headers, the queue,
-    /// the group, and the limits of the task: retries, timeout, deadline and retention. It does not have its id, its
-    /// unique lock, its time, its errors or its result. `change` receives the copy and returns what is enqueued. The task
-    /// itself does not change.
+    /// Enqueues a copy of a task, in whatever state that is. The copy has the type, the payload, the headers, the
+    /// queue, the group, and the limits of the task: retries, timeout, deadline and retention. It does not have its id,
+    /// its unique lock, its time, its errors or its result. `change` receives the copy and returns what is enqueued.
+    /// The task itself does not change.
     ///
     /// ```
     /// use asynq::{Client, Inspector, Task, memory::MemoryStore};
@@ -145,9 +145,9 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
     /// Cost: those of [`get_task_info`](Self::get_task_info) and of an enqueue.
     ///
     /// # Errors
-    /// As [`get_task_info`](Self::get_task_info); the error of `change`; [`Error::Enqueue`] if the copy is refused, as by
-    /// [`Client::enqueue`](crate::Client::enqueue). If the answer is lost, the error is [`EnqueueError::Unknown`] with
-    /// the id of the copy.
+    /// As [`get_task_info`](Self::get_task_info); the error of `change`; [`Error::Enqueue`] if the copy is refused, as
+    /// by [`Client::enqueue`](crate::Client::enqueue). If the answer is lost, the error is [`EnqueueError::Unknown`]
+    /// with the id of the copy.
     ///
     /// # Cancel safety
     /// The copy was enqueued, or was not. A call that is dropped may still enqueue it.

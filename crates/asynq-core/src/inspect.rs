@@ -362,8 +362,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     async fn delete_task(&self, queue: &QueueName, id: &TaskId) -> Result<(), BrokerError>;
 
     /// Replaces the payload of a scheduled task (Go: `UpdateTaskPayload`). Nothing else of the task changes. Its unique
-    /// lock, if it has one, keeps the name of the old payload, as in Go. If the message changes between the read and the
-    /// write, it is read again; Go overwrites it.
+    /// lock, if it has one, keeps the name of the old payload, as in Go. If the message changes between the read and
+    /// the write, it is read again; Go overwrites it.
     ///
     /// Cost: two round trips, which carry the message twice each.
     ///
@@ -393,8 +393,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// repeated call moves the end of the lock only once.
     async fn reschedule_task(&self, queue: &QueueName, id: &TaskId, at: DateTime<Utc>) -> Result<(), BrokerError>;
 
-    /// Deletes the counters of a queue: processed and failed tasks of today (UTC) and in total. The counters of other days
-    /// stay. Go has no such operation.
+    /// Deletes the counters of a queue: processed and failed tasks of today (UTC) and in total. The counters of other
+    /// days stay. Go has no such operation.
     ///
     /// Cost: one `DEL` of four keys, and one `SISMEMBER`.
     ///
@@ -405,8 +405,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// All four are deleted or none. A call that is dropped may still take effect.
     async fn clear_counters(&self, queue: &QueueName) -> Result<(), BrokerError>;
 
-    /// Returns the slot of all keys of a queue in a Redis cluster (Go: `ClusterKeySlot`). The slot is computed, without a
-    /// call to Redis.
+    /// Returns the slot of all keys of a queue in a Redis cluster (Go: `ClusterKeySlot`). The slot is computed, without
+    /// a call to Redis.
     ///
     /// # Errors
     /// [`BrokerError::Unsupported`] if the storage is not a cluster.

@@ -300,7 +300,8 @@ impl Queue {
         self.locks.expiry(key).or_else(|| self.counters.expiry(suffix))
     }
 
-    /// Returns whether Redis would hold any key of this queue, apart from the marks of ticks, which expire by themselves.
+    /// Returns whether Redis would hold any key of this queue, apart from the marks of ticks, which expire by
+    /// themselves.
     pub(crate) fn has_keys(&self, now: DateTime<Utc>) -> bool {
         let mut keys = RawState::new();
         self.render(now, &mut keys);

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use super::inspect;
 use crate::model::{Data, Quarantined, Queue};
 
-/// Deletes a queue with all its tasks, or one without tasks. Locks without a task and the marks of ticks stay until they
-/// end.
+/// Deletes a queue with all its tasks, or one without tasks. Locks without a task and the marks of ticks stay until
+/// they end.
 pub(crate) fn delete_queue(
     data: &mut Data,
     name: &QueueName,

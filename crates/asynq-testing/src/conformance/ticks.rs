@@ -493,8 +493,8 @@ pub(super) async fn a_mark_ends(fx: &Fixture) {
     ticked(fx, request(Q, "b"), &brief).await;
 }
 
-/// differences.md#deleted-queues: the mark that a deleted queue leaves makes no queue of that name, and decides its tick
-/// as before, until it ends.
+/// differences.md#deleted-queues: the mark that a deleted queue leaves makes no queue of that name, and decides its
+/// tick as before, until it ends.
 pub(super) async fn a_mark_outlives_its_queue(fx: &Fixture) {
     ticked(fx, request(Q, "a"), &tick(fx, 0)).await;
     fx.storage.delete_queue(&queue(Q), true).await.unwrap();
