@@ -1,11 +1,17 @@
 //! [`Inspector`]: reads and changes queues and tasks.
 
 mod bulk;
+mod operator;
+mod trail;
 mod update;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
-pub use asynq_core::{Act, Cancelled, Then, UnknownThen, inspect::BulkDone};
+pub use asynq_core::{
+    Act, Cancelled, Then, UnknownThen,
+    inspect::BulkDone,
+    trail::{Actor, MAX_ACTOR_NAME, MAX_REASON, MAX_TRAIL, TrailEntry},
+};
 use asynq_core::{
     Broker, BrokerError, Connector, GroupInfo, GroupKey, Inspect, QueueInfo, QueueName, Result, ServerInfo, Storage,
     TaskId, TaskInfo, TaskState, WorkerInfo,
@@ -13,6 +19,8 @@ use asynq_core::{
     inspect::{ListFilter, PageRequest},
     tree::PublishedTree,
 };
+
+use operator::{Operator, Target};
 
 /// A client that reads and changes queues and tasks (Go: `asynq.Inspector`). Cheap to clone.
 ///
@@ -35,7 +43,7 @@ use asynq_core::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct Inspector<B: Inspect + ?Sized = dyn Storage>(Arc<B>);
+pub struct Inspector<B: Inspect + ?Sized = dyn Storage>(Arc<B>, Arc<Operator>);
 
 impl Inspector {
     /// Returns an inspector with its own connections to the storage that the connector opens. The connections are
@@ -48,7 +56,7 @@ impl Inspector {
     /// # Cancel safety
     /// Safe.
     pub async fn connect(connector: impl Connector) -> Result<Self> {
-        Ok(Self(connector.connect(connector.env()).await?))
+        Ok(Self::new(connector.connect(connector.env()).await?))
     }
 }
 
@@ -56,7 +64,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// Returns an inspector that uses an open broker, such as [`AsynqSystem::storage`](crate::AsynqSystem::storage).
     #[must_use]
     pub fn new(broker: Arc<B>) -> Self {
-        Self(broker)
+        Self(broker, Arc::default())
+    }
+
+    /// Makes an act and records it.
+    async fn recorded<T>(
+        &self,
+        name: &str,
+        target: Target<'_>,
+        act: impl Future<Output = Result<T>>,
+        changed: impl FnOnce(&T) -> Option<u64>,
+    ) -> Result<T> {
+        self.1.recorded(&*self.0, name, target, act, changed).await
     }
 
     /// Returns the names of all queues, sorted.
@@ -164,7 +183,13 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: it was made pending, or was not.
     pub async fn run_task(&self, queue: &str, id: &str) -> Result<()> {
-        Ok(self.0.run_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+        self.recorded(
+            "run_task",
+            Target::task(queue, id),
+            async { Ok(self.0.run_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?) },
+            |()| None,
+        )
+        .await
     }
 
     /// Makes an archived task pending again. The count of its retries does not change, so one more failure archives
@@ -182,7 +207,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         if state != TaskState::Archived {
             return Err(BrokerError::WrongState { queue, id, state }.into());
         }
-        Ok(self.0.run_task(&queue, &id).await?)
+        self.run_task(queue.as_str(), id.as_str()).await
     }
 
     /// Archives a task that is pending or scheduled, waits for its retry, or waits in its group (Go: `ArchiveTask`). It
@@ -197,7 +222,13 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: it was archived, or was not.
     pub async fn archive_task(&self, queue: &str, id: &str) -> Result<()> {
-        Ok(self.0.archive_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+        self.recorded(
+            "archive_task",
+            Target::task(queue, id),
+            async { Ok(self.0.archive_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?) },
+            |()| None,
+        )
+        .await
     }
 
     /// Deletes a task that is not active, with its result (Go: `DeleteTask`). Its unique lock is freed if the lock
@@ -230,7 +261,13 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: it was deleted, or was not.
     pub async fn delete_task(&self, queue: &str, id: &str) -> Result<()> {
-        Ok(self.0.delete_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?)
+        self.recorded(
+            "delete_task",
+            Target::task(queue, id),
+            async { Ok(self.0.delete_task(&QueueName::new(queue)?, &TaskId::new(id)?).await?) },
+            |()| None,
+        )
+        .await
     }
 
     /// Asks the server to end the run of a task, and then to retry, archive or delete the task.
@@ -278,8 +315,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: the request is kept and sent to the servers, or neither.
     pub async fn cancel_task(&self, queue: &str, id: &str, then: Then) -> Result<Cancelled> {
-        let (queue, id) = (QueueName::new(queue)?, TaskId::new(id)?);
-        Ok(self.0.cancel_task(&queue, &id, then).await?)
+        self.recorded(
+            "cancel_task",
+            Target::task(queue, id).detail(format!("then {then}")),
+            async {
+                Ok(self
+                    .0
+                    .cancel_task(&QueueName::new(queue)?, &TaskId::new(id)?, then)
+                    .await?)
+            },
+            |_| None,
+        )
+        .await
     }
 
     /// Stops all servers, including those of Go, from taking tasks of the queue. Tasks can still be enqueued. A queue
@@ -292,10 +339,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: it was paused, or was not.
     pub async fn pause_queue(&self, queue: &str) -> Result<()> {
-        match self.0.pause(&QueueName::new(queue)?).await {
-            Ok(()) | Err(BrokerError::AlreadyPaused { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.recorded(
+            "pause_queue",
+            Target::queue(queue),
+            async {
+                match self.0.pause(&QueueName::new(queue)?).await {
+                    Ok(()) | Err(BrokerError::AlreadyPaused { .. }) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            },
+            |()| None,
+        )
+        .await
     }
 
     /// Ends the pause of a queue. Without effect if the queue is not paused.
@@ -306,10 +361,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: it was ended, or was not.
     pub async fn unpause_queue(&self, queue: &str) -> Result<()> {
-        match self.0.unpause(&QueueName::new(queue)?).await {
-            Ok(()) | Err(BrokerError::NotPaused { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.recorded(
+            "unpause_queue",
+            Target::queue(queue),
+            async {
+                match self.0.unpause(&QueueName::new(queue)?).await {
+                    Ok(()) | Err(BrokerError::NotPaused { .. }) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            },
+            |()| None,
+        )
+        .await
     }
 
     /// Deletes a queue, and its name in the list of queues (Go: `DeleteQueue`). Without `force` the queue must have no
@@ -326,7 +389,13 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// A call with `force` that is dropped or fails may leave the queue paused, with a part of its tasks. Call again to
     /// delete the rest.
     pub async fn delete_queue(&self, queue: &str, force: bool) -> Result<()> {
-        Ok(self.0.delete_queue(&QueueName::new(queue)?, force).await?)
+        self.recorded(
+            "delete_queue",
+            Target::queue(queue).detail(if force { "with its tasks" } else { "empty" }),
+            async { Ok(self.0.delete_queue(&QueueName::new(queue)?, force).await?) },
+            |()| None,
+        )
+        .await
     }
 
     /// Returns the living servers, Go's and ours.
@@ -407,13 +476,22 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: the request was sent to the servers, or was not.
     pub async fn cancel_processing(&self, id: &str) -> Result<()> {
-        Ok(self.0.publish_cancellation(&TaskId::new(id)?).await?)
+        self.recorded(
+            "cancel_processing",
+            Target {
+                task: Some(id),
+                ..Target::default()
+            },
+            async { Ok(self.0.publish_cancellation(&TaskId::new(id)?).await?) },
+            |()| None,
+        )
+        .await
     }
 }
 
 impl<B: Inspect + ?Sized> Clone for Inspector<B> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Arc::clone(&self.0), Arc::clone(&self.1))
     }
 }
 

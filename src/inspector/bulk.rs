@@ -5,7 +5,7 @@ use asynq_core::{
     inspect::{BulkDone, ListFilter},
 };
 
-use super::Inspector;
+use super::{Inspector, operator::Target};
 
 impl<B: Inspect + ?Sized> Inspector<B> {
     /// Runs, archives or deletes all tasks of one state or group, 200 in each step. Between the steps the storage
@@ -45,7 +45,17 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// The steps before the drop have taken effect. Call again for the rest.
     pub async fn act_on_all(&self, queue: &str, tasks: &ListFilter, act: Act) -> Result<BulkDone> {
-        Ok(self.0.act_on_all(&QueueName::new(queue)?, tasks, act).await?)
+        let name = format!("{act}_all_tasks");
+        let target = Target {
+            tasks: Some(match tasks {
+                ListFilter::State(state) => format!("state={state}"),
+                ListFilter::Group(group) => format!("group={group:?}"),
+            }),
+            ..Target::queue(queue)
+        };
+        let all = async { Ok(self.0.act_on_all(&QueueName::new(queue)?, tasks, act).await?) };
+        self.recorded(&name, target, all, |done: &BulkDone| Some(done.done))
+            .await
     }
 
     /// Makes all scheduled tasks of a queue pending (Go: `RunAllScheduledTasks`). Returns their number. See

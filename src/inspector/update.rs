@@ -8,7 +8,7 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use super::Inspector;
+use super::{Inspector, operator::Target};
 
 impl<B: Inspect + ?Sized> Inspector<B> {
     /// Replaces the payload of a scheduled task (Go: `UpdateTaskPayload`). Nothing else of the task changes. A unique
@@ -31,7 +31,9 @@ impl<B: Inspect + ?Sized> Inspector<B> {
                 got: payload.len() as u64,
             }));
         }
-        Ok(self.0.update_task_payload(&queue, &id, payload.to_vec().into()).await?)
+        let target = Target::task(queue.as_str(), id.as_str()).detail(format!("{} bytes", payload.len()));
+        let update = async { Ok(self.0.update_task_payload(&queue, &id, payload.to_vec().into()).await?) };
+        self.recorded("update_task_payload", target, update, |()| None).await
     }
 
     /// Changes the time at which a task is due that is scheduled or waits for its retry. An archived task becomes
@@ -68,7 +70,9 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// Safe: it was rescheduled, or was not.
     pub async fn reschedule_task(&self, queue: &str, id: &str, at: DateTime<Utc>) -> Result<()> {
         let (queue, id) = (QueueName::new(queue)?, TaskId::new(id)?);
-        Ok(self.0.reschedule_task(&queue, &id, at).await?)
+        let target = Target::task(queue.as_str(), id.as_str()).detail(format!("to {}", at.to_rfc3339()));
+        let reschedule = async { Ok(self.0.reschedule_task(&queue, &id, at).await?) };
+        self.recorded("reschedule_task", target, reschedule, |()| None).await
     }
 
     /// Deletes the counters of a queue: processed and failed tasks of today (UTC) and in total. The counters of other
@@ -82,7 +86,9 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe: they were deleted, or were not.
     pub async fn clear_counters(&self, queue: &str) -> Result<()> {
-        Ok(self.0.clear_counters(&QueueName::new(queue)?).await?)
+        let clear = async { Ok(self.0.clear_counters(&QueueName::new(queue)?).await?) };
+        self.recorded("clear_counters", Target::queue(queue), clear, |()| None)
+            .await
     }
 
     /// Returns the slot of all keys of a queue in a Redis cluster (Go: `ClusterKeySlot`). The slot is computed, without
@@ -157,17 +163,21 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
         id: &str,
         change: impl FnOnce(Task) -> Result<Task> + Send,
     ) -> Result<TaskInfo> {
-        let task = change(copy_of(&self.get_task_info(queue, id).await?)?)?;
+        let original = id;
+        let task = change(copy_of(&self.get_task_info(queue, original).await?)?)?;
         let request = compose(&task, &TaskOptions::new(), &Env::default())?;
         let id = TaskId::from_storage(&request.message.id);
-        let answer = self.0.enqueue(&[Arc::new(request)]).await.pop();
-        match answer {
-            Some(Ok(info)) => Ok(info),
-            Some(Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))) | None => {
-                Err(EnqueueError::Unknown { id }.into())
+        let target = Target::task(queue, original).detail(format!("as {id} of {}", request.message.queue));
+        let enqueue = async {
+            match self.0.enqueue(&[Arc::new(request)]).await.pop() {
+                Some(Ok(info)) => Ok(info),
+                Some(Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))) | None => {
+                    Err(EnqueueError::Unknown { id }.into())
+                }
+                Some(Err(error)) => Err(error.into()),
             }
-            Some(Err(error)) => Err(error.into()),
-        }
+        };
+        self.recorded("enqueue_copy", target, enqueue, |_| None).await
     }
 }
 

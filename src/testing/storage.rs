@@ -20,6 +20,7 @@ use asynq_core::{
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, TaskPage},
     periodic::{EntryKey, TickMark},
+    trail::TrailEntry,
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
 use bytes::Bytes;
@@ -461,6 +462,14 @@ impl Inspect for KitStorage {
         page: PageRequest,
     ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
         self.inner.enqueue_events(entry_id, page).await
+    }
+
+    async fn record_act(&self, act: &TrailEntry) -> Result<(), BrokerError> {
+        self.inner.record_act(act).await
+    }
+
+    async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
+        self.inner.trail(cursor, count).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

@@ -26,4 +26,5 @@ mod states;
 mod testing;
 mod topologies;
 mod tower;
+mod trail;
 mod wrapped;

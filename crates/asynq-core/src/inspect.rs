@@ -16,6 +16,7 @@ use crate::{
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
     task_state::TaskState,
+    trail::TrailEntry,
     tree::PublishedTree,
 };
 
@@ -122,7 +123,7 @@ impl TaskPage {
     }
 }
 
-/// The place where an audit continues. Opaque; start with the default.
+/// The place where a long answer continues. Opaque; start with the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(pub Option<String>);
 
@@ -566,6 +567,24 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
         entry_id: &str,
         page: PageRequest,
     ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError>;
+
+    /// Adds an act of an operator to the audit trail, a stream of our own that keeps the last
+    /// [`MAX_TRAIL`](crate::trail::MAX_TRAIL) acts or a few more (Go has none). Also possible while Redis is full.
+    ///
+    /// # Errors
+    /// [`BrokerError::WrongType`] when the key of the trail holds something else.
+    ///
+    /// # Cancel safety
+    /// A call that is dropped may still take effect.
+    async fn record_act(&self, act: &TrailEntry) -> Result<(), BrokerError>;
+
+    /// Returns at most `count` (1 to 10 000) acts of the audit trail, newest first, from a cursor on. Entries that cannot
+    /// be read are left out, with a warning.
+    ///
+    /// # Errors
+    /// [`BrokerError::WrongType`] as for [`record_act`](Self::record_act). A cursor that no call has returned begins at
+    /// the newest act.
+    async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError>;
 
     /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at the moment of its own
     /// atomic check.

@@ -187,6 +187,9 @@ pub mod own {
     /// ZSET of [`tree`] keys; score: the Unix second at which the tree ends.
     pub const TREES: &str = "asynq:x:trees";
 
+    /// STREAM of the acts of operators; field `act`: JSON.
+    pub const TRAIL: &str = "asynq:x:audit";
+
     /// ZSET of quarantined ids; score: Unix seconds of the quarantine.
     #[must_use]
     pub fn quarantine(queue: &QueueName) -> String {

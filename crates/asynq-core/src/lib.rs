@@ -37,6 +37,7 @@ pub mod raw;
 pub mod shared_state;
 pub mod task;
 pub mod task_state;
+pub mod trail;
 pub mod tree;
 
 pub use act::Act;

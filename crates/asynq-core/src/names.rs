@@ -25,6 +25,14 @@ pub struct NameError {
     pub fault: NameFault,
 }
 
+impl NameError {
+    /// Returns the error for a field.
+    #[must_use]
+    pub fn new(field: &'static str, fault: NameFault) -> Self {
+        Self { field, fault }
+    }
+}
+
 /// A fault of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]

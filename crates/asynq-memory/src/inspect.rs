@@ -8,6 +8,7 @@ use asynq_core::{
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
     names::{QueueName, TaskId},
+    trail::TrailEntry,
     tree::PublishedTree,
 };
 use bytes::Bytes;
@@ -139,6 +140,14 @@ impl Inspect for MemoryBroker {
         page: PageRequest,
     ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
         self.with(|data, _| publish::events(data, entry_id, page))?
+    }
+
+    async fn record_act(&self, act: &TrailEntry) -> Result<(), BrokerError> {
+        self.with(|data, _| publish::record_act(data, act))?
+    }
+
+    async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
+        self.with(|data, _| publish::trail(data, &cursor, count))?
     }
 
     async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

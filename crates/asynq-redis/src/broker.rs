@@ -25,6 +25,7 @@ use asynq_core::{
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
     progress::Progress,
+    trail::TrailEntry,
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
@@ -340,6 +341,14 @@ impl Inspect for RedisBroker {
         page: PageRequest,
     ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError> {
         ops::scheduler_state::events(&self.core, entry_id, page).await
+    }
+
+    async fn record_act(&self, act: &TrailEntry) -> Result<(), BrokerError> {
+        ops::trail::record(&self.core, act).await
+    }
+
+    async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
+        ops::trail::read(&self.core, cursor, count).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {

@@ -88,6 +88,8 @@ scripts! {
     WRITE_TREE = "write_tree" ["container" "index"];
     /// The history of a scheduler entry.
     RECORD_EVENT = "record_event" ["container"];
+    /// An act of an operator.
+    RECORD_ACT = "record_act" ["container"];
     /// Answers whether a task may be taken.
     PROBE_PENDING = "probe_pending" [];
     /// The sets of delayed tasks.

@@ -46,6 +46,7 @@ mod server_state;
 mod settle;
 mod tasks;
 mod ticks;
+mod trail;
 mod trees;
 mod unique;
 mod update;

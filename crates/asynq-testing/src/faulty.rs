@@ -98,6 +98,8 @@ pub enum Op {
     Trees,
     SchedulerEntries,
     EnqueueEvents,
+    RecordAct,
+    Trail,
     Audit,
 }
 

@@ -5,7 +5,10 @@
 
 use std::{io, path::Path};
 
-use asynq_core::raw::{RawState, RawValue};
+use asynq_core::{
+    keys::own,
+    raw::{RawState, RawValue},
+};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -233,8 +236,8 @@ impl Resp {
         }
     }
 
-    /// All keys of the selected database with their values. Read at a quiet moment: the look is
-    /// not atomic.
+    /// All keys of the selected database with their values, but for the audit trail, a stream that is no part of any
+    /// queue. Read at a quiet moment: the look is not atomic.
     ///
     /// # Panics
     /// If the connection fails, a key is of a type that the layout never has, or a score is not a
@@ -246,6 +249,12 @@ impl Resp {
             .map(|key| vec![Bytes::from_static(b"TYPE"), key.clone()])
             .collect();
         let types: Vec<_> = self.pipeline(&types).await.iter().map(RespValue::text).collect();
+        let is_trail = |key: &Bytes, kind: &str| kind == "stream" && key == own::TRAIL.as_bytes();
+        let (keys, types): (Vec<_>, Vec<_>) = keys
+            .into_iter()
+            .zip(types)
+            .filter(|(key, kind)| !is_trail(key, kind))
+            .unzip();
         let look = |(key, kind): (&Bytes, &String)| {
             let words: &[&'static str] = match kind.as_str() {
                 "list" => &["LRANGE", "", "0", "-1"],

@@ -1,8 +1,8 @@
 //! The whole storage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use asynq_core::{broker::CancelRequest, error::BrokerError, names::QueueName, raw::RawValue};
+use asynq_core::{broker::CancelRequest, error::BrokerError, names::QueueName, raw::RawValue, trail::TrailEntry};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
@@ -26,6 +26,8 @@ pub(crate) struct Data {
     pub trees: Published,
     /// `asynq:scheduler_history:<id>`, by id; score: when the event was.
     pub history: BTreeMap<String, ZSet<Bytes>>,
+    /// `asynq:x:audit`, with the number of each act.
+    pub trail: VecDeque<(u64, TrailEntry)>,
     /// Keys outside of all queues that hold another type than the layout says, or that it does not
     /// know. Only strangers and damage put one here.
     pub misfits: BTreeMap<String, RawValue>,

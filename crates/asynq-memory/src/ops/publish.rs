@@ -6,11 +6,12 @@ use asynq_core::{
     broker::{CancelRequest, LeaseRef, MAX_SCHEDULER_EVENTS},
     error::BrokerError,
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, WorkerInfo},
-    inspect::PageRequest,
+    inspect::{Cursor, Page, PageRequest},
     keys::{self, own},
     names::TaskId,
     published,
     raw::RawValue,
+    trail::{MAX_TRAIL, TrailEntry},
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
@@ -215,6 +216,35 @@ pub(crate) fn record_event(data: &mut Data, entry_id: &str, event: &SchedulerEnq
 /// Deletes the history of an entry.
 pub(crate) fn clear_history(data: &mut Data, entry_id: &str) {
     data.history.remove(entry_id);
+}
+
+/// Adds an act to the trail, and makes room for it first.
+pub(crate) fn record_act(data: &mut Data, act: &TrailEntry) -> Result<(), BrokerError> {
+    data.check(own::TRAIL)?;
+    let number = data.trail.back().map_or(0, |(number, _)| number + 1);
+    while data.trail.len() >= MAX_TRAIL as usize {
+        data.trail.pop_front();
+    }
+    data.trail.push_back((number, act.clone()));
+    Ok(())
+}
+
+/// A part of the trail, newest first.
+pub(crate) fn trail(data: &Data, cursor: &Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
+    data.check(own::TRAIL)?;
+    let before = cursor
+        .0
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(u64::MAX);
+    let count = count.clamp(1, MAX_TRAIL) as usize;
+    let mut older = data.trail.iter().rev().filter(|(number, _)| *number < before);
+    let part: Vec<_> = older.by_ref().take(count).collect();
+    let next = older.next().and(part.last());
+    Ok(Page {
+        next: next.map(|(number, _)| Cursor(Some(number.to_string()))),
+        items: part.into_iter().map(|(_, act)| act.clone()).collect(),
+    })
 }
 
 /// Tells all subscribers. One that does not keep up is cut off, as Redis does, and so learns that

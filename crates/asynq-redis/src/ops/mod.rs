@@ -27,6 +27,7 @@ pub(crate) mod scheduler_state;
 pub(crate) mod server_state;
 pub(crate) mod settle;
 pub(crate) mod ticks;
+pub(crate) mod trail;
 pub(crate) mod tree;
 pub(crate) mod update;
 pub(crate) mod watch;

@@ -7,7 +7,8 @@ use asynq_core::{
     Act, BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
-    inspect::{ListFilter, PageRequest},
+    inspect::{Cursor, ListFilter, PageRequest},
+    trail::TrailEntry,
     tree::{ActorState, ServerIdentity, TreeNode},
 };
 use asynq_testing::request::{batch_of, group, id, queue, request};
@@ -55,6 +56,7 @@ const PINNED: &[(&str, &str)] = &[
     ("write_tree", "servers_and_schedulers_are_seen"),
     ("write_entries", "servers_and_schedulers_are_seen"),
     ("record_event", "servers_and_schedulers_are_seen"),
+    ("record_act", "servers_and_schedulers_are_seen"),
     ("probe_pending", "reads_work"),
     ("probe_delayed", "reads_work"),
     ("queue_info", "reads_work"),
@@ -582,6 +584,9 @@ async fn servers_and_schedulers_are_seen() {
     };
     bench.storage.record_enqueue_event("e", &event).await.unwrap();
     assert_eq!(bench.raw_int(&["ZCARD", "asynq:scheduler_history:e"]).await, 1);
+    let act = TrailEntry::new("delete_task", now, "h", 7);
+    bench.storage.record_act(&act).await.unwrap();
+    assert_eq!(bench.storage.trail(Cursor::default(), 5).await.unwrap().items, [act]);
 }
 
 #[tokio::test]

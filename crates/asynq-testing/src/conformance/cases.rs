@@ -292,6 +292,11 @@ macro_rules! __conformance_cases {
                 progress_beyond_the_limits_is_refused
                 a_progress_that_cannot_be_read_is_none
             }
+            trail {
+                acts_are_read_newest_first_in_parts
+                a_trail_that_fits_has_no_next_part
+                a_damaged_trail_is_refused
+            }
             trees {
                 a_tree_is_stored_as_json_with_an_end
                 trees_are_read_as_written

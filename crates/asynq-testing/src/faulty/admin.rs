@@ -6,6 +6,7 @@ use asynq_core::{
     TaskInfo, TaskState, Then, WorkerInfo,
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, TaskPage},
+    trail::TrailEntry,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -171,6 +172,14 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
         self.faults
             .guard(Op::EnqueueEvents, self.inner.enqueue_events(entry_id, page))
             .await
+    }
+
+    async fn record_act(&self, act: &TrailEntry) -> Result<(), BrokerError> {
+        self.faults.guard(Op::RecordAct, self.inner.record_act(act)).await
+    }
+
+    async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
+        self.faults.guard(Op::Trail, self.inner.trail(cursor, count)).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
