@@ -539,11 +539,15 @@ impl Place {
             call.await;
         }
         while let Some(batch) = self.next() {
+            let several = batch.len() > 1;
             let failed = attempt(&self.lines.args, &self.queue, batch, FIRST_RETRY).await;
             // What failed keeps nothing else waiting.
             self.lines.retry(failed);
-            // Those who have their answer go first: what they send next goes out together.
-            tokio::task::yield_now().await;
+            if several {
+                // Those who have their answer go first: what they send next goes out together. One alone sends its
+                // next item itself.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

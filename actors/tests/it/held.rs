@@ -77,6 +77,17 @@ async fn an_enqueue_that_finds_its_queue_idle_needs_no_other_task() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_who_is_alone_sends_again_without_another_task() {
+    let bench = Bench::new(ClientConfig::new()).await;
+    // One that comes with others is sent by a task of the actor's.
+    for answer in bench.client.enqueue_many([task("q", "a")]).await {
+        answer.unwrap();
+    }
+    let sent = bench.client.enqueue(task("q", "b")).now_or_never();
+    sent.expect("it waits for another task").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_enqueue_goes_on_when_its_caller_is_dropped() {
     for fault in [Fault::Hang, Fault::HoldReply, Fault::unavailable(), Fault::LoseReply] {
         let bench = Bench::new(ClientConfig::new()).await;

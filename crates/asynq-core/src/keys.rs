@@ -31,20 +31,25 @@ pub fn queue_prefix(queue: &QueueName) -> String {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyOf<'a>(pub &'a QueueName, pub &'a str);
 
+impl<'a> KeyOf<'a> {
+    fn parts(self) -> [&'a str; 4] {
+        ["asynq:{", self.0.as_str(), "}:", self.1]
+    }
+}
+
 impl fmt::Display for KeyOf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(queue, suffix) = self;
-        for part in ["asynq:{", queue.as_str(), "}:", suffix] {
-            f.write_str(part)?;
-        }
-        Ok(())
+        self.parts().into_iter().try_for_each(|part| f.write_str(part))
     }
 }
 
 /// The key of a queue with this suffix: `pending`, `lease`, `processed:2026-05-14` …
 #[must_use]
 pub fn of_queue(queue: &QueueName, suffix: &str) -> String {
-    KeyOf(queue, suffix).to_string()
+    let parts = KeyOf(queue, suffix).parts();
+    let mut key = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+    key.extend(parts);
+    key
 }
 
 /// The task hash.
@@ -109,6 +114,16 @@ pub fn unique(queue: &QueueName, task_type: &str, payload: Option<&[u8]>) -> Str
 #[must_use]
 pub fn unique_prefix(queue: &QueueName) -> String {
     of_queue(queue, "unique:")
+}
+
+/// Returns whether a key begins with [`unique_prefix`].
+#[must_use]
+pub fn is_unique(queue: &QueueName, key: &str) -> bool {
+    let parts = KeyOf(queue, "unique:").parts();
+    parts
+        .into_iter()
+        .try_fold(key, |rest, part| rest.strip_prefix(part))
+        .is_some()
 }
 
 /// The UTC day in the names of the daily counters.
@@ -271,6 +286,16 @@ mod tests {
             "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
         );
         assert_eq!(unique(&q("q"), "t", None), "asynq:{q}:unique:t:");
+        assert!(is_unique(&q("q"), "asynq:{q}:unique:t:") && is_unique(&q("q"), &unique_prefix(&q("q"))));
+        for other in [
+            "",
+            "asynq:{qq}:unique:t:",
+            "asynq:{q}:uniqu",
+            "unique:",
+            "asynq:{q}:t:unique:",
+        ] {
+            assert!(!is_unique(&q("q"), other), "{other}");
+        }
         assert_eq!(
             unique(&q("q"), "t", Some(b"")),
             "asynq:{q}:unique:t:d41d8cd98f00b204e9800998ecf8427e"

@@ -84,7 +84,7 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
 
 /// The lock that the message names, if it is a lock of this queue.
 fn lock_of<'m>(queue: &QueueName, message: &'m TaskMessage) -> &'m str {
-    if message.unique_key.starts_with(&keys::unique_prefix(queue)) {
+    if keys::is_unique(queue, &message.unique_key) {
         &message.unique_key
     } else {
         ""
