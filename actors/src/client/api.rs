@@ -208,7 +208,9 @@ impl Client {
     }
 
     /// Enqueues many tasks of any kind, and returns an answer for each, in order. Tasks of one queue enter it in
-    /// their order, but for those of 256 KiB and more: these travel apart, and others do not wait for them.
+    /// their order, but for those of 256 KiB and more: these travel apart, and others do not wait for them. Up to 200 tasks
+    /// travel in a call. A call that has to be sent again, as the first to a server that does not know its script yet, can
+    /// be overtaken by the next one.
     ///
     /// # Cancel safety
     /// Not safe: any of them may still be enqueued.

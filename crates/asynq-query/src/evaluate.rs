@@ -37,7 +37,7 @@ use crate::{
 /// | `state` | `active`, `pending`, `aggregating`, `scheduled`, `retry`, `archived` or `completed` |
 /// | `retried` `max_retry` `progress` | a number; `progress` in per cent |
 /// | `size` | bytes of the payload: `1000`, `10kB`, `1MiB` |
-/// | `age` | time since the task came into its state: `90s`, `1h30m`, `2d`. Known for pending, retry, archived and completed tasks |
+/// | `age` | time since the task came into its state: `90s`, `1h30m`, `2d`. Known for tasks that are retried, archived or completed |
 /// | `timeout` `retention` | a duration; `timeout=0s` finds tasks without one |
 /// | `last_failed_at` `next_process_at` `completed_at` `deadline` | a time: `2026-11-29`, `2026-11-29T10:00:00Z`, `now`, `now-1h`, `now+2d` |
 /// | `orphaned` `damaged` | `true` or `false` |
