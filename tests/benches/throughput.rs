@@ -4,8 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use asynq::{AsynqSystem, Connector, ServerConfig, memory::MemoryStore, names::QueueName, task::Task};
+use asynq::{AsynqSystem, Connector, EnqueueMsg, ServerConfig, memory::MemoryStore, names::QueueName, task::Task};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ractor::concurrency::oneshot;
 use tokio::{runtime::Runtime, sync::Semaphore};
 
 const TASKS: usize = 5_000;
@@ -29,6 +30,21 @@ async fn fill(system: &AsynqSystem, tasks: usize) {
     let batch = (0..tasks).map(|_| Task::new("noop", b"{}").expect("a valid type"));
     for answer in client.enqueue_many(batch).await {
         answer.expect("enqueued");
+    }
+}
+
+/// Enqueues by messages to the client actor, all of which are under way at once.
+async fn fill_by_message(system: &AsynqSystem, tasks: usize) {
+    let answers = (0..tasks).map(|_| {
+        let task = Task::new("noop", b"{}").expect("a valid type");
+        let (reply, answer) = oneshot();
+        let client = system.enqueue_ref().expect("the client actor runs");
+        let message = EnqueueMsg::call(task, reply.into());
+        client.send_message(message).expect("the client actor runs");
+        answer
+    });
+    for answer in answers.collect::<Vec<_>>() {
+        answer.await.expect("an answer").expect("enqueued");
     }
 }
 
@@ -83,6 +99,9 @@ fn throughput(c: &mut Criterion) {
     for place in &places {
         let system = runtime.block_on(producer(place));
         group.bench_function(place.name, |b| b.iter(|| runtime.block_on(fill(&system, TASKS))));
+        group.bench_function(BenchmarkId::new(place.name, "EnqueueMsg"), |b| {
+            b.iter(|| runtime.block_on(fill_by_message(&system, TASKS)));
+        });
         runtime.block_on(system.shutdown());
         // What was enqueued must not weigh on what follows.
         runtime.block_on(async {
