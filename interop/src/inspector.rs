@@ -248,7 +248,7 @@ impl GoInspector {
     /// A queue at this moment.
     ///
     /// # Errors
-    /// What the library refused, here and below.
+    /// The errors of the library, here and below.
     pub async fn queue_info(&mut self, queue: &str) -> Result<GoQueueInfo, GoError> {
         self.order(Order::of_queue("queue_info", queue)).await
     }
@@ -307,7 +307,7 @@ impl GoInspector {
     /// The entries of the schedulers that live.
     ///
     /// # Errors
-    /// What the library refused, or its panic.
+    /// The errors of the library, or its panic.
     pub async fn scheduler_entries(&mut self) -> Result<Vec<GoSchedulerEntry>, GoError> {
         self.order(Order::new("scheduler_entries")).await
     }
@@ -315,7 +315,7 @@ impl GoInspector {
     /// Returns what an entry has enqueued, newest first; without a page the library's own default.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn enqueue_events(
         &mut self,
         entry_id: &str,
@@ -333,7 +333,7 @@ impl GoInspector {
     /// Stops servers from taking tasks of the queue.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn pause(&mut self, queue: &str) -> Result<(), GoError> {
         self.order(Order::of_queue("pause", queue)).await
     }
@@ -341,7 +341,7 @@ impl GoInspector {
     /// Ends a pause.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn unpause(&mut self, queue: &str) -> Result<(), GoError> {
         self.order(Order::of_queue("unpause", queue)).await
     }
@@ -349,7 +349,7 @@ impl GoInspector {
     /// Makes a waiting task pending now.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn run(&mut self, queue: &str, id: &str) -> Result<(), GoError> {
         self.order(Order::of_task("run", queue, id)).await
     }
@@ -357,7 +357,7 @@ impl GoInspector {
     /// Archives a waiting task.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn archive(&mut self, queue: &str, id: &str) -> Result<(), GoError> {
         self.order(Order::of_task("archive", queue, id)).await
     }
@@ -365,7 +365,7 @@ impl GoInspector {
     /// Deletes a task that is not active.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn delete(&mut self, queue: &str, id: &str) -> Result<(), GoError> {
         self.order(Order::of_task("delete", queue, id)).await
     }
@@ -373,7 +373,7 @@ impl GoInspector {
     /// Replaces the payload of a scheduled task.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn update_payload(&mut self, queue: &str, id: &str, payload: &[u8]) -> Result<(), GoError> {
         let payload = STANDARD.encode(payload);
         let order = Order {
@@ -386,7 +386,7 @@ impl GoInspector {
     /// Acts on all tasks of a state, or of a group: `run_all`, `archive_all` or `delete_all`. Returns their number.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn act_on_all(
         &mut self,
         act: &str,
@@ -405,7 +405,7 @@ impl GoInspector {
     /// Deletes a queue.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn delete_queue(&mut self, queue: &str, force: bool) -> Result<(), GoError> {
         let order = Order {
             force: Some(force),
@@ -417,7 +417,7 @@ impl GoInspector {
     /// The counters of the last days, today first.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn history(&mut self, queue: &str, days: u32) -> Result<Vec<GoDailyStats>, GoError> {
         let order = Order {
             days: Some(days),
@@ -429,7 +429,7 @@ impl GoInspector {
     /// Asks all servers to cancel a running task.
     ///
     /// # Errors
-    /// What the library refused.
+    /// The errors of the library.
     pub async fn cancel(&mut self, id: &str) -> Result<(), GoError> {
         let order = Order {
             id: Some(id),

@@ -345,7 +345,7 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// Deletes a task that is not active, in whatever other state (Go: `DeleteTask`), with its result. Its unique lock
     /// is freed if the lock still holds the task's id. Nothing is counted.
     ///
-    /// What is left of a damaged task is deleted too: an id without a hash, a hash without a message or without a
+    /// The remains of a damaged task are deleted too: an id without a hash, a hash without a message or without a
     /// state, a key of another type, and a task that is not in the container of its state. An id without a hash is
     /// searched for in the containers of all states, and in the groups if the queue has at most 200 of them.
     ///

@@ -16,9 +16,8 @@ const LOT_LASTS: Duration = Duration::from_millis(4);
 
 /// The number of slots that are drawn together.
 ///
-/// What one call brought ends about together, and its slots then ask few queues: else many queues would cost a call for
-/// each task. The lots grow where tasks are so short that a large one lasts a moment too. By them no queue waits longer
-/// for its turn than the others' lots last.
+/// Tasks that came with one call end about together. Their slots then pick few queues, and not one for each slot, which
+/// would cost a call for each task. The lots grow while tasks are short, since a large lot then lasts a moment only.
 #[derive(Debug)]
 struct Lots {
     least: u32,
