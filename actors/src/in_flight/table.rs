@@ -191,11 +191,7 @@ impl Table {
             let valid = Validity::of_lease(lease.until, &self.clock, &read);
             let Permits { slots: permit, ahead } = permits.split(1);
             let ahead = (permit.is_none() && self.most_ahead > 0).then(|| Ahead::new(ahead, since));
-            let line = if permit.is_some() {
-                &mut state.ready
-            } else {
-                &mut state.waiting
-            };
+            let has_slot = permit.is_some();
             let entry = Entry {
                 cancel: Cancel::beside(&valid),
                 valid,
@@ -218,13 +214,30 @@ impl Table {
                     None
                 }
             };
-            if let Some(old) = old
-                && matches!(old.phase, Phase::Running { .. })
-            {
-                state.running -= 1;
-                old.cancel.cancel(CancelReason::LeaseLost);
+            match old {
+                Some(Entry {
+                    phase: Phase::Running { .. },
+                    cancel,
+                    ..
+                }) => {
+                    state.running -= 1;
+                    cancel.cancel(CancelReason::LeaseLost);
+                }
+                // Its place in line goes with it: those who wait stand in the order in which they came.
+                Some(Entry {
+                    phase: Phase::Leased { .. },
+                    ..
+                }) => {
+                    state.ready.retain(|waiting| *waiting != key);
+                    state.waiting.retain(|waiting| *waiting != key);
+                }
+                _ => {}
             }
-            line.push_back(key);
+            if has_slot {
+                state.ready.push_back(key);
+            } else {
+                state.waiting.push_back(key);
+            }
         }
     }
 

@@ -130,3 +130,19 @@ async fn at_the_end_all_go_back_in_the_order_of_the_take() {
     assert_eq!(ids(&table.claim_ended(10)), ["e", "d", "c", "b", "a"]);
     assert_eq!((table.free_slots(), table.free_ahead()), (SLOTS, PLACES));
 }
+
+/// The order in which they came is that in which their tasks were taken last, or the first in line would hide how long
+/// the others wait.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_taken_anew_waits_at_the_end_of_the_line() {
+    let table = table();
+    let others = table.try_slots(u32::try_from(SLOTS).unwrap());
+    take_with(&table, &["a", "b"], 0, 1);
+    tokio::time::advance(AHEAD / 2).await;
+    take_with(&table, &["a"], 0, 2);
+    assert!(table.start_ready().is_empty());
+    tokio::time::advance(AHEAD / 2).await;
+    assert_eq!(table.look_ahead(false).given_back, 2);
+    assert_eq!(ids(&table.claim_ended(10)), ["a", "b"]);
+    drop(others);
+}
