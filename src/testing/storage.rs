@@ -18,7 +18,10 @@ use asynq_core::{
         Watch, WatchKind,
     },
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
-    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, TaskPage},
+    inspect::{
+        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, ScanLimits,
+        ScanPlace, ScanStep, TaskMark, TaskPage,
+    },
     periodic::{EntryKey, TickMark},
     trail::TrailEntry,
 };
@@ -418,6 +421,26 @@ impl Inspect for KitStorage {
         place: Option<BulkPlace>,
     ) -> Result<BulkStep, BrokerError> {
         self.inner.act_on_some(queue, filter, act, place).await
+    }
+
+    async fn scan_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        place: Option<&ScanPlace>,
+        limits: ScanLimits,
+    ) -> Result<ScanStep, BrokerError> {
+        self.inner.scan_tasks(queue, filter, place, limits).await
+    }
+
+    async fn act_on_these(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        tasks: &[TaskMark],
+    ) -> Result<ActedOn, BrokerError> {
+        self.inner.act_on_these(queue, filter, act, tasks).await
     }
 
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {

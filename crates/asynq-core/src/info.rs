@@ -31,6 +31,9 @@ pub struct TaskInfo {
     pub headers: BTreeMap<String, String>,
     /// State of the task.
     pub state: TaskState,
+    /// Time at which it came into its state: when it became pending, joined its group, failed, was archived or succeeded.
+    /// Not known for active and scheduled tasks.
+    pub state_since: Option<DateTime<Utc>>,
     /// Largest number of retries.
     pub max_retry: u32,
     /// Number of retries used.
@@ -64,7 +67,8 @@ pub struct TaskInfo {
 }
 
 impl TaskInfo {
-    /// Returns the view of a stored message, without progress. `queue` and `id` are those of the place where the
+    /// Returns the view of a stored message, without progress, and without the time at which a task became pending, joined
+    /// its group or was archived, which is not in the message. `queue` and `id` are those of the place where the
     /// message was found.
     #[must_use]
     pub fn from_message(
@@ -82,6 +86,11 @@ impl TaskInfo {
             payload: message.payload.clone(),
             headers: message.headers.clone(),
             state,
+            state_since: match state {
+                TaskState::Retry => from_unix_secs(message.last_failed_at),
+                TaskState::Completed => from_unix_secs(message.completed_at),
+                _ => None,
+            },
             max_retry: u32::try_from(message.retry).unwrap_or(0),
             retried: u32::try_from(message.retried).unwrap_or(0),
             last_error: message.error_msg.clone(),

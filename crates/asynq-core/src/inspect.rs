@@ -1,6 +1,7 @@
 //! The administrative side of a task's storage.
 
 mod bulk;
+mod scan;
 
 use std::fmt;
 
@@ -8,7 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-pub use self::bulk::{BULK_STEP, BulkDone, BulkEntry, BulkPlace, BulkStep};
+pub use self::{
+    bulk::{BULK_STEP, BulkDone, BulkEntry, BulkPlace, BulkStep},
+    scan::{ActedOn, ListedPlace, SCAN_STEP, ScanLimits, ScanPlace, ScanStep, ScannedTask, TaskMark},
+};
 use crate::{
     act::Act,
     cancel::{Cancelled, Then},
@@ -474,6 +478,54 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
             }
         }
     }
+
+    /// Reads the next part of the tasks of one state or group: at most [`SCAN_STEP`] of them, in the order of
+    /// [`list_tasks`](Self::list_tasks). `None` begins, and [`ScanStep::next`] continues. Unlike pages, the parts neither
+    /// skip nor repeat a task while others come and go.
+    ///
+    /// The first part notes the last task of the container, and the last part ends with it. A task that is added meanwhile
+    /// before that place is read, others are not. A task that leaves and comes back is a new one. In a sorted set the place
+    /// is the score and the id of the task read last, which need not be there any more. In a list (pending, active) it is
+    /// known by the last 400 tasks that were read, and by some before them. Only if all of these are gone while tasks
+    /// before them are left, the part begins too early and repeats some. It never begins too late.
+    ///
+    /// Cost: one script, and one `SISMEMBER`. A sorted set costs O(log n) besides the tasks themselves. A list costs a look at
+    /// some thousand ids around the place; if it moved further between two parts, up to two walks of 15 to 30 ms for a million
+    /// tasks.
+    ///
+    /// # Errors
+    /// As [`list_tasks`](Self::list_tasks).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    async fn scan_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        place: Option<&ScanPlace>,
+        limits: ScanLimits,
+    ) -> Result<ScanStep, BrokerError>;
+
+    /// Runs, archives or deletes some tasks of one state or group that a [scan](Self::scan_tasks) read, at most
+    /// [`BULK_STEP`]. A task that has left its container since, came back at another time, or has another message, is left
+    /// alone and counted as [`moved`](ActedOn::moved). Each of the others changes as by
+    /// [`act_on_some`](Self::act_on_some).
+    ///
+    /// Cost: one script, a millisecond or two of Redis, and one `SISMEMBER`. For pending tasks the script walks through the
+    /// list once, from its tail to the last of the tasks: up to 15 ms for a million tasks.
+    ///
+    /// # Errors
+    /// Those of [`act_on_some`](Self::act_on_some).
+    ///
+    /// # Cancel safety
+    /// All of it takes effect or nothing. A call that is dropped may still take effect.
+    async fn act_on_these(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        tasks: &[TaskMark],
+    ) -> Result<ActedOn, BrokerError>;
 
     /// Asks the server to end the run of an active task, and then to retry, archive or delete the task. One step
     /// keeps the request with the task and sends it to all servers, as

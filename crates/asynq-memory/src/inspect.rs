@@ -6,7 +6,10 @@ use asynq_core::{
     cancel::{Cancelled, Then},
     error::BrokerError,
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
-    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
+    inspect::{
+        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, ScanLimits,
+        ScanPlace, ScanStep, TaskMark, TaskPage,
+    },
     names::{QueueName, TaskId},
     trail::TrailEntry,
     tree::PublishedTree,
@@ -16,7 +19,9 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     MemoryBroker,
-    ops::{archive_task, audit, bulk, cancel, delete_queue, delete_task, groups, inspect, publish, run_task, update},
+    ops::{
+        archive_task, audit, bulk, cancel, delete_queue, delete_task, groups, inspect, publish, run_task, scan, update,
+    },
 };
 
 const NO_CLUSTER: BrokerError = BrokerError::Unsupported {
@@ -100,6 +105,26 @@ impl Inspect for MemoryBroker {
         place: Option<BulkPlace>,
     ) -> Result<BulkStep, BrokerError> {
         self.with(|data, now| bulk::act_on_some(data, queue, filter, act, place.as_ref(), now))?
+    }
+
+    async fn scan_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        place: Option<&ScanPlace>,
+        limits: ScanLimits,
+    ) -> Result<ScanStep, BrokerError> {
+        self.with(|data, now| scan::scan_tasks(data, queue, filter, place, limits, now))?
+    }
+
+    async fn act_on_these(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        tasks: &[TaskMark],
+    ) -> Result<ActedOn, BrokerError> {
+        self.with(|data, now| bulk::act_on_these(data, queue, filter, act, tasks, now))?
     }
 
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {

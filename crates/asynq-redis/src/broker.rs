@@ -21,7 +21,10 @@ use asynq_core::{
     cancel::{Cancelled, Then},
     error::{BrokerError, EnqueueError, SettleError},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
-    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, TaskPage},
+    inspect::{
+        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, ScanLimits,
+        ScanPlace, ScanStep, TaskMark, TaskPage,
+    },
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
     progress::Progress,
@@ -301,6 +304,26 @@ impl Inspect for RedisBroker {
         place: Option<BulkPlace>,
     ) -> Result<BulkStep, BrokerError> {
         ops::bulk::act_on_some(&self.core, queue, filter, act, place).await
+    }
+
+    async fn scan_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        place: Option<&ScanPlace>,
+        limits: ScanLimits,
+    ) -> Result<ScanStep, BrokerError> {
+        ops::scan::scan_tasks(&self.core, queue, filter, place, limits).await
+    }
+
+    async fn act_on_these(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        tasks: &[TaskMark],
+    ) -> Result<ActedOn, BrokerError> {
+        ops::bulk::act_on_these(&self.core, queue, filter, act, tasks).await
     }
 
     async fn cancel_task(&self, queue: &QueueName, id: &TaskId, then: Then) -> Result<Cancelled, BrokerError> {

@@ -99,7 +99,9 @@ scripts! {
     /// About how much memory a queue takes.
     MEMORY_USAGE = "memory_usage" [];
     /// A page of tasks.
-    LIST_TASKS = "list_tasks" ["container" "aside"];
+    LIST_TASKS = "list_tasks" ["container" "aside" "listed"];
+    /// The next part of a container.
+    SCAN_TASKS = "scan_tasks" ["container" "aside" "listed" "behind"];
     /// One task.
     TASK_INFO = "task_info" ["aside"];
     /// The state of one task.
@@ -115,7 +117,9 @@ scripts! {
     /// Another time for a task that waits.
     RESCHEDULE = "reschedule" ["container" "aside" "exact"];
     /// Some of the tasks of a container.
-    ACT_ON_SOME = "act_on_some" ["container" "aside" "chunks" "lock" "archive"];
+    ACT_ON_SOME = "act_on_some" ["container" "aside" "chunks" "lock" "archive" "behind" "acts"];
+    /// Some tasks that were read before.
+    ACT_ON_THESE = "act_on_these" ["container" "aside" "chunks" "lock" "archive" "acts"];
     /// A queue that goes.
     DELETE_QUEUE = "delete_queue" ["container" "chunks" "lock"];
     /// The end of a run, on request.

@@ -40,6 +40,7 @@ mod queues;
 mod recover;
 mod results;
 mod run_task;
+mod scan;
 mod schedule;
 mod scheduler_state;
 mod server_state;

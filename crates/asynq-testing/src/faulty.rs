@@ -84,6 +84,8 @@ pub enum Op {
     ArchiveTask,
     DeleteTask,
     ActOnSome,
+    ActOnThese,
+    ScanTasks,
     UpdateTaskPayload,
     RescheduleTask,
     ClearCounters,

@@ -3,7 +3,7 @@
 use asynq_core::{
     Act, TaskState,
     error::{BrokerError, PoisonKind},
-    inspect::{BULK_STEP, BulkEntry, BulkPlace, BulkStep, ListFilter},
+    inspect::{ActedOn, BULK_STEP, BulkEntry, BulkPlace, BulkStep, ListFilter, TaskMark},
     names::{QueueName, TaskId},
 };
 use bytes::Bytes;
@@ -25,12 +25,70 @@ pub(crate) fn act_on_some(
     place: Option<&BulkPlace>,
     now: DateTime<Utc>,
 ) -> Result<BulkStep, BrokerError> {
-    filter.must_allow(act, name)?;
-    let queue = inspect::known(data, name)?;
-    let container = match filter {
-        ListFilter::State(state) => state.as_str().to_owned(),
-        ListFilter::Group(group) => format!("g:{group}"),
+    let Some(queue) = writable(data, name, filter, act)? else {
+        return Ok(BulkStep::default());
     };
+    let Some((ids, next)) = next_ids(queue, filter, place) else {
+        return Ok(BulkStep::default());
+    };
+    for id in &ids {
+        take_out(queue, filter, id);
+    }
+    let acted = act_on_ids(queue, filter, act, ids, now);
+    Ok(BulkStep {
+        done: acted.done,
+        dropped: acted.dropped,
+        poisoned: acted.poisoned,
+        next,
+    })
+}
+
+/// Acts on tasks that were read before, if they are still the same.
+pub(crate) fn act_on_these(
+    data: &mut Data,
+    name: &QueueName,
+    filter: &ListFilter,
+    act: Act,
+    tasks: &[TaskMark],
+    now: DateTime<Utc>,
+) -> Result<ActedOn, BrokerError> {
+    let moved = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let Some(queue) = writable(data, name, filter, act)? else {
+        return Ok(ActedOn {
+            moved: moved(tasks.len()),
+            ..ActedOn::default()
+        });
+    };
+    let is_list = filter.state() == TaskState::Pending;
+    let mut ids = Vec::new();
+    for seen in tasks {
+        let id = TaskId::from_storage(&String::from_utf8_lossy(&seen.id));
+        let score = inspect::sorted(queue, filter).and_then(|set| set.score(&id));
+        let is_there = score.is_some() || is_list && queue.pending.contains(&id);
+        let mark = mark(queue, &id, score);
+        if is_there && (&mark.score, &mark.digest) == (&seen.score, &seen.digest) {
+            match is_list {
+                true => queue.pending.retain(|pending| *pending != id),
+                false => take_out(queue, filter, &id),
+            }
+            ids.push(id);
+        }
+    }
+    Ok(ActedOn {
+        moved: moved(tasks.len() - ids.len()),
+        ..act_on_ids(queue, filter, act, ids, now)
+    })
+}
+
+/// The queue, if the act is possible; `None` for an aggregation set, which is not a group.
+fn writable<'d>(
+    data: &'d mut Data,
+    name: &QueueName,
+    filter: &ListFilter,
+    act: Act,
+) -> Result<Option<&'d mut Queue>, BrokerError> {
+    filter.must_allow(act, name)?;
+    let (queue, container) = inspect::container(data, name, filter)?;
     queue.check(&[&container])?;
     match act {
         Act::Run => queue.check(&["pending"])?,
@@ -40,27 +98,25 @@ pub(crate) fn act_on_some(
     if matches!(filter, ListFilter::Group(_)) {
         queue.check(&["groups"])?;
         if queue.aggregation_sets.contains(&queue.key(&container)) {
-            return Ok(BulkStep::default());
+            return Ok(None);
         }
     }
-    let Some((ids, next)) = next_ids(queue, filter, place) else {
-        return Ok(BulkStep::default());
-    };
-    let mut step = BulkStep {
-        next,
-        ..BulkStep::default()
-    };
+    Ok(Some(queue))
+}
+
+/// Changes the tasks of ids that have left their container.
+fn act_on_ids(queue: &mut Queue, filter: &ListFilter, act: Act, ids: Vec<TaskId>, now: DateTime<Utc>) -> ActedOn {
+    let mut acted = ActedOn::default();
     for id in ids {
-        take_out(queue, filter, &id);
         match look(queue, &id, filter.state()) {
-            Look::Dropped => step.dropped += 1,
+            Look::Dropped => acted.dropped += 1,
             Look::Damaged(kind) if act != Act::Delete => {
                 queue.put_aside(&id, kind, now);
-                step.poisoned.push((id, kind));
+                acted.poisoned.push((id, kind));
             }
             Look::Damaged(_) | Look::Ready => {
                 act_on(queue, &id, act, now);
-                step.done += 1;
+                acted.done += 1;
             }
         }
     }
@@ -69,7 +125,7 @@ pub(crate) fn act_on_some(
     {
         queue.groups.remove(group.as_str());
     }
-    Ok(step)
+    acted
 }
 
 /// The ids to look at, and the place behind them; `None` if there is nothing.
@@ -109,15 +165,8 @@ fn next_ids(queue: &Queue, filter: &ListFilter, place: Option<&BulkPlace>) -> Op
 }
 
 /// The entries of a sorted set behind a place.
-fn entries(queue: &Queue, filter: &ListFilter, after: Option<&BulkEntry>) -> Vec<(i64, TaskId)> {
-    let set = match filter {
-        ListFilter::State(TaskState::Scheduled) => Some(&queue.scheduled),
-        ListFilter::State(TaskState::Retry) => Some(&queue.retry),
-        ListFilter::State(TaskState::Archived) => Some(&queue.archived),
-        ListFilter::State(TaskState::Completed) => Some(&queue.completed),
-        ListFilter::State(_) => None,
-        ListFilter::Group(group) => queue.gathered.get(group.as_str()),
-    };
+pub(super) fn entries(queue: &Queue, filter: &ListFilter, after: Option<&BulkEntry>) -> Vec<(i64, TaskId)> {
+    let set = inspect::sorted(queue, filter);
     let after = after.map(|entry| {
         (
             score_of(entry),
@@ -128,14 +177,14 @@ fn entries(queue: &Queue, filter: &ListFilter, after: Option<&BulkEntry>) -> Vec
     entries.map(|(id, score)| (score, id.clone())).collect()
 }
 
-fn entry(score: i64, id: &TaskId, is_list: bool) -> BulkEntry {
+pub(super) fn entry(score: i64, id: &TaskId, is_list: bool) -> BulkEntry {
     BulkEntry {
         score: if is_list {
             Bytes::new()
         } else {
             score.to_string().into()
         },
-        id: Bytes::copy_from_slice(id.as_str().as_bytes()),
+        id: id_bytes(id),
     }
 }
 
@@ -143,7 +192,7 @@ fn score_of(entry: &BulkEntry) -> i64 {
     number(&entry.score).unwrap_or(0)
 }
 
-fn is_behind(score: i64, id: &TaskId, entry: &BulkEntry) -> bool {
+pub(super) fn is_behind(score: i64, id: &TaskId, entry: &BulkEntry) -> bool {
     (score, id.as_str().as_bytes()) > (score_of(entry), &entry.id)
 }
 
@@ -191,4 +240,22 @@ fn act_on(queue: &mut Queue, id: &TaskId, act: Act, now: DateTime<Utc>) {
             queue.misfits.remove(&format!("t:{id}"));
         }
     }
+}
+
+/// The mark of a task, by which it is known later whether it is still the same. The digest is the message itself.
+pub(super) fn mark(queue: &Queue, id: &TaskId, score: Option<i64>) -> TaskMark {
+    let task = queue.task(id).ok();
+    let since = task.and_then(|task| task.pending_since);
+    TaskMark {
+        id: id_bytes(id),
+        score: score
+            .or(since)
+            .map_or_else(Bytes::new, |number| number.to_string().into()),
+        digest: task.and_then(|task| task.msg.clone()).unwrap_or_default(),
+        position: 0,
+    }
+}
+
+pub(super) fn id_bytes(id: &TaskId) -> Bytes {
+    Bytes::copy_from_slice(id.as_str().as_bytes())
 }

@@ -9,14 +9,14 @@ use asynq_core::{
     info::{DailyStats, QueueInfo, TaskInfo},
     inspect::{ListFilter, MAX_HISTORY_DAYS, PageRequest, TaskPage},
     keys,
-    names::{QueueName, TaskId},
+    names::{GroupKey, QueueName, TaskId},
     progress::Progress,
 };
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::groups;
-use crate::model::{Data, Queue, TaskHash};
+use crate::model::{Data, Queue, TaskHash, ZSet};
 
 /// The names of all queues, sorted.
 pub(crate) fn queues(data: &Data) -> Result<Vec<QueueName>, BrokerError> {
@@ -128,68 +128,79 @@ pub(crate) fn list_tasks(
     page: PageRequest,
     now: DateTime<Utc>,
 ) -> Result<TaskPage, BrokerError> {
-    if *filter == ListFilter::State(TaskState::Aggregating) {
-        return Err(BrokerError::GroupRequired { queue: name.clone() });
-    }
-    let queue = known(data, name)?;
-    let (state, ids) = match filter {
-        ListFilter::State(state) => {
-            queue.check(&[state.as_str()])?;
-            (*state, ids_of_state(queue, *state, page, now))
-        }
-        ListFilter::Group(group) => {
-            queue.check(&[&format!("g:{group}")])?;
-            let waiting = queue
-                .gathered
-                .get(group.as_str())
-                .into_iter()
-                .flat_map(|set| set.iter());
-            (
-                TaskState::Aggregating,
-                cut(waiting.map(|(id, _)| (id.clone(), None)), page),
-            )
+    let (queue, container) = container(data, name, filter)?;
+    queue.check(&[&container])?;
+    let state = filter.state();
+    let ids = match filter {
+        ListFilter::State(TaskState::Pending) => cut(queue.pending.iter().rev().map(|id| (id, None)), page),
+        ListFilter::State(TaskState::Active) => cut(queue.active.iter().rev().map(|id| (id, None)), page),
+        _ => {
+            let entries = sorted(queue, filter).into_iter().flat_map(|set| set.iter());
+            cut(entries.map(|(id, score)| (id, Some(score))), page)
         }
     };
-    let mut listed = TaskPage::default();
-    for (id, due) in ids {
-        match queue.task(&id).and_then(|task| Ok((task, task.message(name, &id)?))) {
-            Ok((task, message)) => {
-                let mut info = TaskInfo::from_message(name, &id, &message, state, due, task.result.clone());
-                info.is_orphaned = state == TaskState::Active && is_over(queue, &id, now);
-                info.progress = progress_of(task);
-                listed.tasks.push(info);
-            }
-            Err(kind) => listed.tasks.push(TaskInfo::damaged(name, &id, state, kind)),
-        }
-    }
-    Ok(listed)
+    Ok(TaskPage {
+        tasks: ids
+            .into_iter()
+            .map(|(id, score)| view(queue, state, id, score, now))
+            .collect(),
+    })
 }
 
-/// The ids of a page, with the time at which each runs next.
-fn ids_of_state(
-    queue: &Queue,
-    state: TaskState,
-    page: PageRequest,
-    now: DateTime<Utc>,
-) -> Vec<(TaskId, Option<DateTime<Utc>>)> {
-    match state {
-        TaskState::Pending => cut(queue.pending.iter().rev().map(|id| (id.clone(), Some(now))), page),
-        TaskState::Active => cut(queue.active.iter().rev().map(|id| (id.clone(), None)), page),
-        TaskState::Scheduled => cut(
-            queue
-                .scheduled
-                .iter()
-                .map(|(id, due)| (id.clone(), from_unix_secs(due))),
-            page,
-        ),
-        TaskState::Retry => cut(
-            queue.retry.iter().map(|(id, due)| (id.clone(), from_unix_secs(due))),
-            page,
-        ),
-        TaskState::Archived => cut(queue.archived.iter().map(|(id, _)| (id.clone(), None)), page),
-        TaskState::Completed => cut(queue.completed.iter().map(|(id, _)| (id.clone(), None)), page),
-        _ => Vec::new(),
+/// The queue, if it is in the index, and the suffix of the container whose tasks are listed.
+pub(super) fn container<'d>(
+    data: &'d mut Data,
+    name: &QueueName,
+    filter: &ListFilter,
+) -> Result<(&'d mut Queue, String), BrokerError> {
+    let suffix = match filter {
+        ListFilter::State(TaskState::Aggregating) => {
+            return Err(BrokerError::GroupRequired { queue: name.clone() });
+        }
+        ListFilter::State(state) => state.as_str().to_owned(),
+        ListFilter::Group(group) => format!("g:{group}"),
+    };
+    Ok((known(data, name)?, suffix))
+}
+
+/// The sorted set of the tasks; `None` for pending and active tasks, which stand in lists, and for a group without tasks.
+pub(super) fn sorted<'q>(queue: &'q Queue, filter: &ListFilter) -> Option<&'q ZSet<TaskId>> {
+    match filter {
+        ListFilter::State(TaskState::Scheduled) => Some(&queue.scheduled),
+        ListFilter::State(TaskState::Retry) => Some(&queue.retry),
+        ListFilter::State(TaskState::Archived) => Some(&queue.archived),
+        ListFilter::State(TaskState::Completed) => Some(&queue.completed),
+        ListFilter::State(_) => None,
+        ListFilter::Group(group) => queue.gathered.get(group.as_str()),
     }
+}
+
+/// A task of a container, as inspectors see it. In a sorted set it has a score.
+pub(super) fn view(queue: &Queue, state: TaskState, id: &TaskId, score: Option<i64>, now: DateTime<Utc>) -> TaskInfo {
+    let name = &queue.name;
+    let found = queue.task(id).and_then(|task| Ok((task, task.message(name, id)?)));
+    let (task, message) = match found {
+        Ok(found) => found,
+        Err(kind) => return TaskInfo::damaged(name, id, state, kind),
+    };
+    let at = score.and_then(from_unix_secs);
+    let due = match state {
+        TaskState::Pending => Some(now),
+        TaskState::Scheduled | TaskState::Retry => at,
+        _ => None,
+    };
+    let mut info = TaskInfo::from_message(name, id, &message, state, due, task.result.clone());
+    info.is_orphaned = state == TaskState::Active && is_over(queue, id, now);
+    info.progress = progress_of(task);
+    info.state_since = match state {
+        TaskState::Pending => task
+            .pending_since
+            .filter(|since| *since > 0)
+            .map(DateTime::from_timestamp_nanos),
+        TaskState::Aggregating | TaskState::Archived => at,
+        _ => info.state_since,
+    };
+    info
 }
 
 fn cut<T>(items: impl Iterator<Item = T>, page: PageRequest) -> Vec<T> {
@@ -209,18 +220,14 @@ pub(crate) fn task_info(
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, BrokerError> {
     let (queue, task) = found(data, name, id)?;
-    let message = task.message(name, id).map_err(|kind| poison(name, id, kind))?;
+    task.message(name, id).map_err(|kind| poison(name, id, kind))?;
     let state = task.known_state().map_err(|kind| poison(name, id, kind))?;
-    let due = match state {
-        TaskState::Pending => Some(now),
-        TaskState::Scheduled => queue.scheduled.score(id).and_then(from_unix_secs),
-        TaskState::Retry => queue.retry.score(id).and_then(from_unix_secs),
-        _ => None,
+    let filter = match &task.group {
+        Some(group) if state == TaskState::Aggregating => GroupKey::new(group).ok().map(ListFilter::Group),
+        _ => Some(ListFilter::State(state)),
     };
-    let mut info = TaskInfo::from_message(name, id, &message, state, due, task.result.clone());
-    info.is_orphaned = state == TaskState::Active && is_over(queue, id, now);
-    info.progress = progress_of(task);
-    Ok(info)
+    let score = filter.and_then(|filter| sorted(queue, &filter)?.score(id));
+    Ok(view(queue, state, id, score, now))
 }
 
 /// The state of one task.

@@ -18,6 +18,7 @@ pub(crate) mod lease;
 pub(crate) mod publish;
 pub(crate) mod recover;
 pub(crate) mod run_task;
+pub(crate) mod scan;
 pub(crate) mod settle;
 pub(crate) mod ticks;
 pub(crate) mod update;

@@ -4,10 +4,10 @@ use asynq_core::{
     Act,
     broker::{ARCHIVED_AGE, MAX_ARCHIVED},
     clock::unix_nanos,
-    error::BrokerError,
-    inspect::{BULK_STEP, BulkEntry, BulkPlace, BulkStep, ListFilter},
+    error::{BrokerError, PoisonKind},
+    inspect::{ActedOn, BULK_STEP, BulkEntry, BulkPlace, BulkStep, ListFilter, TaskMark},
     keys,
-    names::QueueName,
+    names::{QueueName, TaskId},
 };
 
 use super::{inspect, settle::MOST_TRIMMED};
@@ -20,6 +20,28 @@ use crate::{
 
 const OPERATION: &str = "act_on_some";
 
+/// The keys of the scripts, and their first nine arguments.
+fn prepared(core: &Core, queue: &QueueName, filter: &ListFilter, act: Act) -> (Args, Args) {
+    let (container, group) = match filter {
+        ListFilter::State(state) => (keys::container(queue, *state), ""),
+        ListFilter::Group(group) => (keys::group(queue, group), group.as_str()),
+    };
+    let mut keys = Args::from_iter([container]);
+    keys.append(&keys_of(queue, &["pending", "archived", "groups", "aggregation_sets"]));
+    let now = core.now();
+    let args = Args::with_capacity(15)
+        .text(&keys::queue_prefix(queue))
+        .text(act.as_str())
+        .text(filter.state().as_str())
+        .text(group)
+        .int(now.timestamp())
+        .int(unix_nanos(now))
+        .int((now - ARCHIVED_AGE).timestamp())
+        .int(i64::from(MAX_ARCHIVED))
+        .int(MOST_TRIMMED);
+    (keys, args)
+}
+
 /// Two round trips: the queue must be known before anything is changed.
 pub(crate) async fn act_on_some(
     core: &Core,
@@ -30,24 +52,8 @@ pub(crate) async fn act_on_some(
 ) -> Result<BulkStep, BrokerError> {
     filter.must_allow(act, queue)?;
     inspect::must_be_known(core, queue).await?;
-    let (container, group) = match filter {
-        ListFilter::State(state) => (keys::container(queue, *state), ""),
-        ListFilter::Group(group) => (keys::group(queue, group), group.as_str()),
-    };
-    let mut keys = Args::from_iter([container]);
-    keys.append(&keys_of(queue, &["pending", "archived", "groups", "aggregation_sets"]));
-    let now = core.now();
-    let mut args = Args::with_capacity(15)
-        .text(&keys::queue_prefix(queue))
-        .text(act.as_str())
-        .text(filter.state().as_str())
-        .text(group)
-        .int(now.timestamp())
-        .int(unix_nanos(now))
-        .int((now - ARCHIVED_AGE).timestamp())
-        .int(i64::from(MAX_ARCHIVED))
-        .int(MOST_TRIMMED)
-        .int(i64::from(BULK_STEP));
+    let (keys, mut args) = prepared(core, queue, filter, act);
+    args.push_int(i64::from(BULK_STEP));
     if let Some(place) = place {
         for entry in [&place.after, &place.last] {
             args.push(&entry.score);
@@ -62,10 +68,7 @@ pub(crate) async fn act_on_some(
         u32::try_from(count).map_err(|_| protocol(OPERATION, format!("{count} tasks")))
     };
     let (done, dropped) = (count()?, count()?);
-    let poisoned = reply.list()?.damaged()?;
-    for (id, kind) in &poisoned {
-        tracing::warn!(%queue, task_id = %id, error = %kind, "quarantined a damaged task");
-    }
+    let poisoned = quarantined(queue, reply.list()?)?;
     let next = if reply.is_empty() {
         None
     } else {
@@ -92,4 +95,50 @@ fn read_place(reply: &mut Reply) -> Result<BulkPlace, BrokerError> {
         last,
         left: u64::try_from(reply.int()?).unwrap_or(0),
     })
+}
+
+/// Two round trips: the queue must be known before anything is changed.
+pub(crate) async fn act_on_these(
+    core: &Core,
+    queue: &QueueName,
+    filter: &ListFilter,
+    act: Act,
+    tasks: &[TaskMark],
+) -> Result<ActedOn, BrokerError> {
+    const OPERATION: &str = "act_on_these";
+    filter.must_allow(act, queue)?;
+    inspect::must_be_known(core, queue).await?;
+    let mut acted = ActedOn::default();
+    for tasks in tasks.chunks(BULK_STEP as usize) {
+        let (keys, mut args) = prepared(core, queue, filter, act);
+        let positions = || tasks.iter().map(|task| task.position);
+        for position in [positions().min(), positions().max()] {
+            args.push_int(i64::try_from(position.unwrap_or(0)).unwrap_or(i64::MAX >> 8));
+        }
+        for task in tasks {
+            args.push(&task.id);
+            args.push(&task.score);
+            args.push(&task.digest);
+        }
+        let value = core.link.eval(&scripts::ACT_ON_THESE, keys, args).await?;
+        let mut reply = Reply::of_script(OPERATION, value)?;
+        let mut count = || {
+            let count = reply.int()?;
+            u32::try_from(count).map_err(|_| protocol(OPERATION, format!("{count} tasks")))
+        };
+        acted.done += count()?;
+        acted.moved += count()?;
+        acted.dropped += count()?;
+        acted.poisoned.extend(quarantined(queue, reply.list()?)?);
+    }
+    Ok(acted)
+}
+
+/// Reads which tasks were quarantined.
+fn quarantined(queue: &QueueName, reply: Reply) -> Result<Vec<(TaskId, PoisonKind)>, BrokerError> {
+    let poisoned = reply.damaged()?;
+    for (id, kind) in &poisoned {
+        tracing::warn!(%queue, task_id = %id, error = %kind, "quarantined a damaged task");
+    }
+    Ok(poisoned)
 }

@@ -8,7 +8,7 @@ use asynq_core::{
     clock::{from_unix_secs, unix_nanos},
     error::{BrokerError, PoisonKind},
     info::{DailyStats, QueueInfo, TaskInfo},
-    inspect::{ListFilter, MAX_HISTORY_DAYS, PageRequest, TaskPage},
+    inspect::{ListFilter, MAX_HISTORY_DAYS, PageRequest, ScannedTask, TaskMark, TaskPage},
     keys,
     names::{QueueName, TaskId},
     progress::Progress,
@@ -173,19 +173,22 @@ async fn memory_usage(
     }
 }
 
+/// The key of the container whose tasks are listed.
+pub(super) fn container(queue: &QueueName, filter: &ListFilter) -> Result<String, BrokerError> {
+    match filter {
+        ListFilter::State(TaskState::Aggregating) => Err(BrokerError::GroupRequired { queue: queue.clone() }),
+        ListFilter::State(state) => Ok(keys::container(queue, *state)),
+        ListFilter::Group(group) => Ok(keys::group(queue, group)),
+    }
+}
+
 pub(crate) async fn list_tasks(
     core: &Core,
     queue: &QueueName,
     filter: &ListFilter,
     page: PageRequest,
 ) -> Result<TaskPage, BrokerError> {
-    let (state, container) = match filter {
-        ListFilter::State(TaskState::Aggregating) => {
-            return Err(BrokerError::GroupRequired { queue: queue.clone() });
-        }
-        ListFilter::State(state) => (*state, keys::container(queue, *state)),
-        ListFilter::Group(group) => (TaskState::Aggregating, keys::group(queue, group)),
-    };
+    let (state, container) = (filter.state(), container(queue, filter)?);
     let now = core.now();
     let mut listed = TaskPage::default();
     let mut start = i64::try_from(page.start()).unwrap_or(i64::MAX >> 8);
@@ -201,27 +204,7 @@ pub(crate) async fn list_tasks(
         let mut looked = 0;
         while !reply.is_empty() {
             looked += 1;
-            let (raw_id, score, damage) = (reply.bytes()?, reply.maybe_int()?, reply.damage()?);
-            let (msg, result, lease) = (reply.bytes()?, reply.bytes()?, reply.maybe_int()?);
-            let progress = reply.bytes()?;
-            let read = match damage {
-                Some(kind) => Err((TaskId::from_storage(&String::from_utf8_lossy(&raw_id)), kind)),
-                None => decode(queue, &raw_id, msg),
-            };
-            match read {
-                Ok((id, message)) => {
-                    let due = match state {
-                        TaskState::Pending => Some(now),
-                        TaskState::Scheduled | TaskState::Retry => score.and_then(from_unix_secs),
-                        _ => None,
-                    };
-                    let mut info = TaskInfo::from_message(queue, &id, &message, state, due, Some(result.into()));
-                    info.is_orphaned = state == TaskState::Active && is_over(lease, now);
-                    info.progress = Progress::decode(&progress);
-                    listed.tasks.push(info);
-                }
-                Err((id, kind)) => listed.tasks.push(TaskInfo::damaged(queue, &id, state, kind)),
-            }
+            listed.tasks.push(read_listed(&mut reply, queue, state, now)?.info);
         }
         missing = missing.saturating_sub(looked);
         start = start.saturating_add(i64::from(looked));
@@ -250,33 +233,123 @@ async fn list_part(
     core.link.eval(&scripts::LIST_TASKS, keys, args).await
 }
 
+/// The stored parts of a task beside its message.
+struct Stored {
+    score: Option<i64>,
+    lease: Option<i64>,
+    result: Vec<u8>,
+    progress: Vec<u8>,
+    pending_since: Vec<u8>,
+}
+
+impl Stored {
+    fn view(
+        self,
+        queue: &QueueName,
+        id: &TaskId,
+        message: &TaskMessage,
+        state: TaskState,
+        now: DateTime<Utc>,
+    ) -> TaskInfo {
+        let at = self.score.and_then(from_unix_secs);
+        let due = match state {
+            TaskState::Pending => Some(now),
+            TaskState::Scheduled | TaskState::Retry => at,
+            _ => None,
+        };
+        let mut info = TaskInfo::from_message(queue, id, message, state, due, Some(self.result.into()));
+        info.is_orphaned = state == TaskState::Active && is_over(self.lease, now);
+        info.progress = Progress::decode(&self.progress);
+        info.state_since = match state {
+            TaskState::Pending => nanos(&self.pending_since),
+            TaskState::Aggregating | TaskState::Archived => at,
+            _ => info.state_since,
+        };
+        info
+    }
+}
+
+fn nanos(text: &[u8]) -> Option<DateTime<Utc>> {
+    let nanos = std::str::from_utf8(text).ok()?.parse::<i64>().ok()?;
+    (nanos > 0).then(|| DateTime::from_timestamp_nanos(nanos))
+}
+
+/// Reads one task of those that `include/listed.lua` appends.
+pub(super) fn read_listed(
+    reply: &mut Reply,
+    queue: &QueueName,
+    state: TaskState,
+    now: DateTime<Utc>,
+) -> Result<ScannedTask, BrokerError> {
+    let (raw_id, score_text, damage) = (reply.bytes()?, reply.bytes()?, reply.damage()?);
+    let (msg, result, lease) = (reply.bytes()?, reply.bytes()?, reply.maybe_int()?);
+    let stored = Stored {
+        score: match score_text.is_empty() {
+            true => None,
+            false => Some(int("list_tasks", Value::BulkString(score_text.clone()))?),
+        },
+        lease,
+        result,
+        progress: reply.bytes()?,
+        pending_since: reply.bytes()?,
+    };
+    let score = if score_text.is_empty() {
+        stored.pending_since.clone()
+    } else {
+        score_text
+    };
+    let mark = TaskMark {
+        id: raw_id.clone().into(),
+        score: score.into(),
+        digest: reply.bytes()?.into(),
+        position: 0,
+    };
+    let read = match damage {
+        Some(kind) => Err((TaskId::from_storage(&String::from_utf8_lossy(&raw_id)), kind)),
+        None => decode(queue, &raw_id, msg),
+    };
+    let info = match read {
+        Ok((id, message)) => stored.view(queue, &id, &message, state, now),
+        Err((id, kind)) => TaskInfo::damaged(queue, &id, state, kind),
+    };
+    Ok(ScannedTask { info, mark })
+}
+
 fn is_over(lease: Option<i64>, now: DateTime<Utc>) -> bool {
     lease.is_some_and(|until| until <= now.timestamp())
 }
 
-pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
-    let now = core.now();
+/// Reads what is stored of one task, from its state on.
+async fn read_task(core: &Core, queue: &QueueName, id: &TaskId) -> Result<Reply, BrokerError> {
     let mut keys = Args::from_iter([keys::task(queue, id)]);
-    keys.append(&keys_of(queue, &["scheduled", "retry", "lease"]));
-    let args = Args::with_capacity(1).text(id.as_str());
+    keys.append(&keys_of(queue, &["scheduled", "retry", "archived", "lease"]));
+    let args = Args::with_capacity(2)
+        .text(id.as_str())
+        .text(&keys::queue_prefix(queue));
     let (known, found) = join(is_listed(core, queue), core.link.eval(&scripts::TASK_INFO, keys, args)).await;
     must_be_listed(queue, known)?;
     let mut reply = Reply::of_script("task_info", found?)?;
     must_be_usable(&mut reply, queue, id)?;
+    Ok(reply)
+}
+
+pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Result<TaskInfo, BrokerError> {
+    let now = core.now();
+    let mut reply = read_task(core, queue, id).await?;
     let state = reply.text()?;
     let (_, message) =
         decode(queue, id.as_str().as_bytes(), reply.bytes()?).map_err(|(_, kind)| poison(queue, id, kind))?;
     let state: TaskState = state.parse().map_err(|_| poison(queue, id, PoisonKind::BadState))?;
     let result = reply.bytes()?;
     let (score, lease) = (reply.maybe_int()?, reply.maybe_int()?);
-    let due = match state {
-        TaskState::Pending => Some(now),
-        _ => score.and_then(from_unix_secs),
+    let stored = Stored {
+        score,
+        lease,
+        result,
+        progress: reply.bytes()?,
+        pending_since: reply.bytes()?,
     };
-    let mut info = TaskInfo::from_message(queue, id, &message, state, due, Some(result.into()));
-    info.progress = Progress::decode(&reply.bytes()?);
-    info.is_orphaned = state == TaskState::Active && is_over(lease, now);
-    Ok(info)
+    Ok(stored.view(queue, id, &message, state, now))
 }
 
 /// The message of a task, as it is stored and decoded.
@@ -285,13 +358,7 @@ pub(crate) async fn stored_message(
     queue: &QueueName,
     id: &TaskId,
 ) -> Result<(Vec<u8>, TaskMessage), BrokerError> {
-    let mut keys = Args::from_iter([keys::task(queue, id)]);
-    keys.append(&keys_of(queue, &["scheduled", "retry", "lease"]));
-    let args = Args::with_capacity(1).text(id.as_str());
-    let (known, found) = join(is_listed(core, queue), core.link.eval(&scripts::TASK_INFO, keys, args)).await;
-    must_be_listed(queue, known)?;
-    let mut reply = Reply::of_script("task_info", found?)?;
-    must_be_usable(&mut reply, queue, id)?;
+    let mut reply = read_task(core, queue, id).await?;
     reply.text()?;
     let stored = reply.bytes()?;
     let (_, message) =

@@ -23,6 +23,7 @@ pub(crate) mod quarantine;
 pub(crate) mod recover;
 pub(crate) mod result;
 pub(crate) mod run_task;
+pub(crate) mod scan;
 pub(crate) mod scheduler_state;
 pub(crate) mod server_state;
 pub(crate) mod settle;

@@ -7,7 +7,7 @@ use asynq_core::{
     Act, BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
-    inspect::{Cursor, ListFilter, PageRequest},
+    inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace, TaskMark},
     trail::TrailEntry,
     tree::{ActorState, ServerIdentity, TreeNode},
 };
@@ -42,6 +42,7 @@ const PINNED: &[(&str, &str)] = &[
     ("update_payload", "an_enqueue_is_refused_whole"),
     ("reschedule", "what_waits_is_archived_and_deleted"),
     ("act_on_some", "what_waits_is_archived_and_deleted"),
+    ("act_on_these", "what_waits_is_archived_and_deleted"),
     ("delete_queue", "what_waits_is_archived_and_deleted"),
     ("cancel", "what_runs_is_cancelled"),
     ("groups", "groups_are_aggregated"),
@@ -62,6 +63,7 @@ const PINNED: &[(&str, &str)] = &[
     ("queue_info", "reads_work"),
     ("memory_usage", "reads_work"),
     ("list_tasks", "reads_work"),
+    ("scan_tasks", "reads_work"),
     ("task_info", "reads_work"),
     ("task_state", "reads_work"),
     ("audit_container", "reads_work"),
@@ -465,6 +467,27 @@ async fn what_waits_is_archived_and_deleted() {
     assert_eq!(bench.raw_int(&["ZCARD", &key("archived")]).await, 2);
     assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 599);
     assert_eq!(bench.audit(&q()).await, []);
+    // Every second of some tasks in the middle of the list, and then these.
+    let pending = ListFilter::State(TaskState::Pending);
+    let scan = async |filter: &ListFilter, place: Option<&ScanPlace>| {
+        let limits = ScanLimits::default();
+        bench.storage.scan_tasks(&q(), filter, place, limits).await.unwrap()
+    };
+    let first = scan(&pending, None).await;
+    let middle = scan(&pending, first.next.as_ref()).await;
+    let marks: Vec<_> = middle.tasks.into_iter().step_by(2).map(|task| task.mark).collect();
+    let archived = ListFilter::State(TaskState::Archived);
+    let act = async |filter: &ListFilter, act, marks: &[TaskMark]| {
+        let acted = bench.storage.act_on_these(&q(), filter, act, marks).await.unwrap();
+        acted.done
+    };
+    assert_eq!(act(&pending, Act::Archive, &marks).await, 100);
+    let last = scan(&archived, None).await;
+    let marks: Vec<_> = last.tasks.into_iter().rev().take(100).map(|task| task.mark).collect();
+    assert_eq!(act(&archived, Act::Run, &marks[..50]).await, 50);
+    assert_eq!(act(&archived, Act::Delete, &marks[50..]).await, 50);
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 549);
+    assert_eq!(bench.audit(&q()).await, []);
     for (act, from) in [
         (Act::Archive, TaskState::Pending),
         (Act::Run, TaskState::Archived),
@@ -473,7 +496,7 @@ async fn what_waits_is_archived_and_deleted() {
         let filter = ListFilter::State(from);
         bench.storage.act_on_all(&q(), &filter, act).await.unwrap();
     }
-    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 601);
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 551);
     assert_eq!(bench.audit(&q()).await, []);
     // In several parts, with a pause meanwhile.
     bench.storage.delete_queue(&q(), true).await.unwrap();
@@ -616,6 +639,11 @@ async fn reads_work() {
             .len(),
         1
     );
+    let step = bench
+        .storage
+        .scan_tasks(&q(), &filter, None, ScanLimits::default())
+        .await;
+    assert_eq!(step.unwrap().tasks.len(), 1);
     bench.storage.task_info(&q(), &id("a")).await.unwrap();
     bench.storage.task_state(&q(), &id("a")).await.unwrap();
     assert_eq!(bench.audit(&q()).await.len(), 2, "a wrong state, and twice");

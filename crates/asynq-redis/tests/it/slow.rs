@@ -6,7 +6,7 @@ use std::time::Duration;
 use asynq_core::{
     Act, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
-    inspect::{Cursor, ListFilter, PageRequest},
+    inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace},
 };
 use asynq_testing::request::{group, id, request};
 
@@ -345,6 +345,38 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         // With a look into all containers.
         storage.delete_task(&q(), &id("nobody")).await.unwrap_err();
     });
+    // In the sets, and far from both ends of the list, where the place must be searched for.
+    for state in [TaskState::Pending, TaskState::Active, TaskState::Archived] {
+        let filter = ListFilter::State(state);
+        let (mut place, mut marks) = (None, Vec::new());
+        holds!(bench, "scan_tasks", {
+            for round in 0..10 {
+                let step = storage
+                    .scan_tasks(&q(), &filter, place.as_ref(), ScanLimits::default())
+                    .await;
+                let step = step.unwrap();
+                place = step.next;
+                marks.extend(step.tasks.into_iter().map(|task| task.mark));
+                if let Some(ScanPlace::Listed(place)) = &mut place
+                    && round % 3 == 2
+                {
+                    place.position = 70_000;
+                    place.seen = vec![format!("pe-00{round}0000").into(); 400];
+                }
+            }
+        });
+        let act = match state {
+            TaskState::Active => continue,
+            TaskState::Pending => Act::Archive,
+            _ => Act::Run,
+        };
+        holds!(bench, "act_on_these", {
+            for marks in marks.chunks(200) {
+                let some: Vec<_> = marks.iter().step_by(2).cloned().collect();
+                storage.act_on_these(&q(), &filter, act, &some).await.unwrap();
+            }
+        });
+    }
     for (state, act) in [
         (TaskState::Pending, Act::Archive),
         (TaskState::Archived, Act::Run),

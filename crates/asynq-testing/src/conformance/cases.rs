@@ -412,6 +412,20 @@ macro_rules! __conformance_cases {
                 a_container_of_the_wrong_type_refuses_the_act
                 a_waiting_server_is_woken_by_an_act
             }
+            scan {
+                a_scan_reads_what_pages_list
+                a_step_of_a_scan_has_a_limit_of_bytes
+                a_task_tells_since_when_it_is_in_its_state
+                a_scan_neither_skips_nor_repeats_while_a_set_changes
+                a_scan_neither_skips_nor_repeats_while_a_list_changes
+                a_place_in_a_list_is_found_far_away
+                a_scan_ends_while_tasks_are_added
+                a_scan_refuses_what_pages_refuse
+                some_tasks_are_acted_on
+                a_task_that_moved_is_left_alone
+                an_act_on_some_tasks_is_refused_as_that_on_all
+                damaged_tasks_are_read_and_acted_on
+            }
             any_name {
                 every_operation_takes_any_queue
             }

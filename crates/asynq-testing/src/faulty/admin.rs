@@ -5,7 +5,10 @@ use asynq_core::{
     Act, BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
     TaskInfo, TaskState, Then, WorkerInfo,
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
-    inspect::{Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, TaskPage},
+    inspect::{
+        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, ScanLimits,
+        ScanPlace, ScanStep, TaskMark, TaskPage,
+    },
     trail::TrailEntry,
 };
 use bytes::Bytes;
@@ -121,6 +124,38 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     ) -> Result<BulkStep, BrokerError> {
         self.faults
             .guard_queue(Op::ActOnSome, queue, self.inner.act_on_some(queue, filter, act, place))
+            .await
+    }
+
+    async fn scan_tasks(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        place: Option<&ScanPlace>,
+        limits: ScanLimits,
+    ) -> Result<ScanStep, BrokerError> {
+        self.faults
+            .guard_queue(
+                Op::ScanTasks,
+                queue,
+                self.inner.scan_tasks(queue, filter, place, limits),
+            )
+            .await
+    }
+
+    async fn act_on_these(
+        &self,
+        queue: &QueueName,
+        filter: &ListFilter,
+        act: Act,
+        tasks: &[TaskMark],
+    ) -> Result<ActedOn, BrokerError> {
+        self.faults
+            .guard_queue(
+                Op::ActOnThese,
+                queue,
+                self.inner.act_on_these(queue, filter, act, tasks),
+            )
             .await
     }
 

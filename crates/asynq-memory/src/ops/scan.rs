@@ -1,0 +1,160 @@
+//! Long lists of tasks, read in steps.
+
+use std::collections::{HashMap, VecDeque};
+
+use asynq_core::{
+    TaskState,
+    error::BrokerError,
+    inspect::{BulkEntry, ListFilter, ListedPlace, ScanLimits, ScanPlace, ScanStep, ScannedTask},
+    names::{QueueName, TaskId},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::{
+    bulk::{entries, entry, id_bytes, is_behind, mark},
+    inspect,
+};
+use crate::model::{Data, Queue};
+
+/// The next part of the tasks of one state or group, behind a place.
+pub(crate) fn scan_tasks(
+    data: &mut Data,
+    name: &QueueName,
+    filter: &ListFilter,
+    place: Option<&ScanPlace>,
+    limits: ScanLimits,
+    now: DateTime<Utc>,
+) -> Result<ScanStep, BrokerError> {
+    let (queue, container) = inspect::container(data, name, filter)?;
+    queue.check(&[&container])?;
+    let limits = limits.clamped();
+    Ok(match filter {
+        ListFilter::State(TaskState::Pending) => scan_list(queue, &queue.pending, filter, place, limits, now),
+        ListFilter::State(TaskState::Active) => scan_list(queue, &queue.active, filter, place, limits, now),
+        _ => scan_sorted(queue, filter, place, limits, now),
+    })
+}
+
+fn scan_list(
+    queue: &Queue,
+    list: &VecDeque<TaskId>,
+    filter: &ListFilter,
+    place: Option<&ScanPlace>,
+    limits: ScanLimits,
+    now: DateTime<Utc>,
+) -> ScanStep {
+    let before = match place {
+        Some(ScanPlace::Listed(place)) => Some(place.as_ref()),
+        _ => None,
+    };
+    let (last, left, position) = match before {
+        Some(place) => (place.last.clone(), place.left, place_in_list(list, place)),
+        None => match list.front() {
+            Some(last) => (id_bytes(last), 2 * list.len() as u64, 0),
+            None => return ScanStep::default(),
+        },
+    };
+    let room = left.min(u64::from(limits.tasks));
+    let (mut tasks, mut ids, mut bytes, mut ended) = (Vec::new(), Vec::new(), 0, room == left);
+    let mut rest = list.iter().rev().skip(position);
+    loop {
+        if ids.len() as u64 == room {
+            break;
+        }
+        let Some(id) = rest.next() else {
+            ended = true;
+            break;
+        };
+        let mut task = scanned(queue, filter, id, None, now);
+        if !fits(&task, &mut bytes, limits, ids.is_empty()) {
+            ended = false;
+            break;
+        }
+        task.mark.position = (position + ids.len()) as u64;
+        ids.push(task.mark.id.clone());
+        tasks.push(task);
+        if ids.last() == Some(&last) {
+            ended = true;
+            break;
+        }
+    }
+    let next = (!ended && !ids.is_empty())
+        .then(|| ScanPlace::Listed(Box::new(ListedPlace::behind(before, &ids, position as u64, last, left))));
+    ScanStep { tasks, next }
+}
+
+/// The number of entries between the tail and the first one that was not read: behind the last known one that is there.
+fn place_in_list(list: &VecDeque<TaskId>, place: &ListedPlace) -> usize {
+    let guess = usize::try_from(place.position).unwrap_or(usize::MAX);
+    let at_guess = guess.checked_sub(1).and_then(|before| list.iter().rev().nth(before));
+    if at_guess.is_some_and(|id| place.seen.last() == Some(&id_bytes(id))) {
+        return guess;
+    }
+    let known: HashMap<&[u8], usize> = place
+        .known()
+        .enumerate()
+        .map(|(rank, id)| (id.as_ref(), rank))
+        .collect();
+    let found = list.iter().rev().enumerate();
+    let found = found.filter_map(|(at, id)| Some((known.get(id.as_str().as_bytes())?, at)));
+    found.max().map_or(0, |(_, at)| at + 1)
+}
+
+fn scan_sorted(
+    queue: &Queue,
+    filter: &ListFilter,
+    place: Option<&ScanPlace>,
+    limits: ScanLimits,
+    now: DateTime<Utc>,
+) -> ScanStep {
+    let place = match place {
+        Some(ScanPlace::Sorted { after, last }) => Some((after, last)),
+        _ => None,
+    };
+    let last = match place {
+        Some((_, last)) => last.clone(),
+        None => match inspect::sorted(queue, filter).and_then(|set| set.last()) {
+            Some((id, score)) => entry(score, id, false),
+            None => return ScanStep::default(),
+        },
+    };
+    let (mut tasks, mut bytes, mut ended) = (Vec::new(), 0, true);
+    for (score, id) in entries(queue, filter, place.map(|(after, _)| after)) {
+        if is_behind(score, &id, &last) {
+            break;
+        }
+        let task = scanned(queue, filter, &id, Some(score), now);
+        if tasks.len() == limits.tasks as usize || !fits(&task, &mut bytes, limits, tasks.is_empty()) {
+            ended = false;
+            break;
+        }
+        tasks.push(task);
+    }
+    let next = tasks
+        .last()
+        .filter(|_| !ended)
+        .map(|task: &ScannedTask| ScanPlace::Sorted {
+            after: BulkEntry {
+                score: task.mark.score.clone(),
+                id: task.mark.id.clone(),
+            },
+            last,
+        });
+    ScanStep { tasks, next }
+}
+
+/// Returns whether a task is within the limit of bytes.
+fn fits(task: &ScannedTask, bytes: &mut u64, limits: ScanLimits, is_first: bool) -> bool {
+    let result = task.info.result.as_ref().map_or(0, Bytes::len);
+    *bytes += (task.mark.digest.len() + result) as u64;
+    is_first || *bytes <= limits.bytes
+}
+
+fn scanned(queue: &Queue, filter: &ListFilter, id: &TaskId, score: Option<i64>, now: DateTime<Utc>) -> ScannedTask {
+    let info = inspect::view(queue, filter.state(), id, score, now);
+    ScannedTask {
+        info,
+        mark: mark(queue, id, score),
+    }
+}
