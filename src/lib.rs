@@ -175,11 +175,13 @@ pub mod task {
     #[cfg(feature = "json")]
     pub use asynq_core::TaskPayload;
     pub use asynq_core::{
-        Hold, IntoTask, Progress, Task, TaskContext, TaskInfo, TaskOptions, TaskState, UnknownState,
+        Hold, IntoTask, Progress, Run, RunOutcome, Runs, Task, TaskContext, TaskInfo, TaskOptions, TaskState,
+        UnknownState,
         options::{
             DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, MAX_DURATION, MAX_MESSAGE_BYTES,
             MAX_RETRIES, MIN_DURATION,
         },
+        runs::{MAX_RUN_BYTES, MAX_RUN_ERROR, MAX_RUNS, MAX_RUNS_BYTES},
     };
 }
 
@@ -272,6 +274,7 @@ pub mod broker {
         TaskMessage,
         broker::*,
         periodic::{EntryKey, TickMark, TickOutcome},
+        runs::{EndedRun, letter_of, with_run},
         tree::ServerIdentity,
     };
 

@@ -10,7 +10,7 @@ pub(crate) mod syncer;
 
 use std::{any::Any, sync::Arc};
 
-use asynq_core::{Env, Result, config::Settings};
+use asynq_core::{Env, Result, ServerIdentity, config::Settings};
 
 use self::{
     handlers::{HandlerActorSpec, Prepared},
@@ -21,7 +21,6 @@ use self::{
     syncer::Syncer,
 };
 use crate::{
-    host::host,
     in_flight::exchange::Exchange,
     supervision::{
         branch::SupervisorSettings,
@@ -40,6 +39,8 @@ pub(crate) struct Work<'s> {
     /// The handler of the tasks that no handler actor is for.
     pub(crate) plain: Option<HandlerRef>,
     pub(crate) exchange: &'s Exchange,
+    /// The identity of this server.
+    pub(crate) server: &'s ServerIdentity,
     /// The [`Client`](crate::Client) that handlers find.
     pub(crate) client: Arc<dyn Any + Send + Sync>,
     pub(crate) env: &'s Env,
@@ -120,9 +121,7 @@ impl Work<'_> {
     fn identity(&self) -> Identity {
         let settings = self.settings;
         Identity {
-            host: host(),
-            pid: i32::try_from(std::process::id()).unwrap_or(0),
-            server_id: self.env.entropy.uuid(),
+            server: self.server.clone(),
             concurrency: i32::try_from(settings.concurrency).unwrap_or(i32::MAX),
             queues: settings
                 .queues

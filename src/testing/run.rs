@@ -21,6 +21,7 @@ use asynq_core::{
     error::Directive,
     failure::outcome_of,
     panics::panic_report,
+    runs::EndedRun,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -130,7 +131,8 @@ pub(super) async fn run_one(
     let taken = take(storage).await?;
     let LeasedTask { message, lease, .. } = taken;
     let info = TaskInfo::from_message(&lease.queue, &lease.id, &message, TaskState::Active, None, None);
-    let deadline = run_deadline(&message, taken.deadline, shared.env.clock.now());
+    let started = shared.env.clock.now();
+    let deadline = run_deadline(&message, taken.deadline, started);
     // Code that cannot be aborted keeps the sender: the run is over when the sender is dropped.
     let (held, over) = oneshot::channel::<()>();
     let hold: Arc<dyn Any + Send + Sync> = Arc::new(held);
@@ -165,8 +167,15 @@ pub(super) async fn run_one(
     drop(hold);
     // Nothing is ever sent, so this returns with an error when the sender is dropped.
     let _ = over.await;
+    let was_run = !is_given_back(settings, &ended);
     let (end, outcome) = outcome(shared, settings, &message, &task, ended).await;
+    let run = EndedRun {
+        server: None,
+        started: Some(started),
+        ended: Some(shared.env.clock.now()),
+    };
     let settlement = Settlement {
+        run: (was_run && outcome.keeps(&message)).then(|| Box::new(run)),
         lease,
         message,
         outcome,
@@ -180,6 +189,11 @@ pub(super) async fn run_one(
     Some(Ran { task: info, end })
 }
 
+/// Returns whether the task goes back since no handler knows its type; it was not run then.
+fn is_given_back(settings: &Settings, ended: &Result<()>) -> bool {
+    matches!(ended, Err(Error::HandlerNotFound { .. })) && settings.unknown_task == UnknownTask::GiveBack
+}
+
 /// Returns the outcome that a server would write (as the runs and the router of `asynq_actors`).
 async fn outcome(
     shared: &Shared,
@@ -189,13 +203,12 @@ async fn outcome(
     ended: Result<()>,
 ) -> (End, Outcome) {
     let env = &shared.env;
+    let is_given_back = is_given_back(settings, &ended);
     let error = match ended {
         Ok(()) => return (End::Done, Outcome::Done { retain: true }),
         Err(error) => error,
     };
-    if let Error::HandlerNotFound { .. } = &error
-        && settings.unknown_task == UnknownTask::GiveBack
-    {
+    if is_given_back {
         let until = whole_second(env.clock.now() + GIVEN_BACK + env.entropy.up_to(GIVEN_BACK));
         let outcome = Outcome::Retry {
             at: until,

@@ -97,6 +97,7 @@ impl Counted {
                 lease: task.lease,
                 message: task.message,
                 outcome: Outcome::Done { retain: true },
+                run: None,
             })
             .collect();
         let want = Want {

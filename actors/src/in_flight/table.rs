@@ -30,6 +30,7 @@ use asynq_core::{
     broker::{CallToken, LeasedTask, Outcome},
     clock::Reading,
     compose::{run_deadline, task_deadline},
+    tree::ServerIdentity,
 };
 use chrono::{DateTime, Utc};
 use tokio::{
@@ -135,6 +136,8 @@ pub(crate) struct Table {
     lookouts: AtomicUsize,
     changed: Notify,
     clock: Clock,
+    /// The server that the records of runs name.
+    server: Option<Arc<ServerIdentity>>,
 }
 
 impl Table {
@@ -151,7 +154,15 @@ impl Table {
             lookouts: AtomicUsize::new(0),
             changed: Notify::new(),
             clock,
+            server: None,
         }
+    }
+
+    /// Sets the server that the records of runs name.
+    #[must_use]
+    pub(crate) fn of_server(mut self, server: Arc<ServerIdentity>) -> Self {
+        self.server = Some(server);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -199,6 +210,7 @@ impl Table {
                 order: state.order,
                 started_at: read.now,
                 deadline: read.now,
+                ended_at: None,
                 exact: deadline,
                 poisoned: false,
                 writes: Vec::new(),

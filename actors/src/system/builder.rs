@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     ClientConfig, ConfigError, Connector, Error, GroupAggregator, Handler, PeriodicTaskConfig,
-    PeriodicTaskConfigProvider, Result, ServeMux, ServerConfig,
+    PeriodicTaskConfigProvider, Result, ServeMux, ServerConfig, ServerIdentity,
     broker::Env,
     config::{ClientSettings, Settings},
     extract::Route,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     broker::{Broker, BrokerArgs, Lending},
     client::{Client, ClientHandle},
+    host::host,
     in_flight::{exchange::Exchange, nudge::Nudge, starter::Starter, table::Table},
     maintenance::{
         self, Maintenance,
@@ -275,7 +276,15 @@ impl AsynqSystemBuilder {
         let lending = Lending::new();
         let tree = Tree::new(env.clock.clone());
         let client = ClientHandle::new(&client_settings, env.clone());
-        let table = Arc::new(Table::new(settings.concurrency, env.clock.clone()).taking_ahead(settings.prefetch));
+        let server = Arc::new(ServerIdentity {
+            host: host(),
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            server_id: env.entropy.uuid(),
+        });
+        let table = Table::new(settings.concurrency, env.clock.clone())
+            .taking_ahead(settings.prefetch)
+            .of_server(Arc::clone(&server));
+        let table = Arc::new(table);
         let exit = ExitCell::default();
         let exchange = Exchange {
             table: Arc::clone(&table),
@@ -334,6 +343,7 @@ impl AsynqSystemBuilder {
                 handler_actors: &handler_actors,
                 plain: self.plain(),
                 exchange: &exchange,
+                server: &server,
                 client: Client::of_system(client.clone(), lending.handle()).for_runs(),
                 env: &env,
                 supervisors: &supervisors,

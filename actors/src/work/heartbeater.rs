@@ -36,9 +36,7 @@ const LAST_WITHIN: Duration = Duration::from_secs(2);
 /// The identity of this server.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    pub(crate) host: String,
-    pub(crate) pid: i32,
-    pub(crate) server_id: String,
+    pub(crate) server: ServerIdentity,
     pub(crate) concurrency: i32,
     pub(crate) queues: BTreeMap<String, i32>,
     pub(crate) strict_priority: bool,
@@ -94,9 +92,7 @@ impl Heartbeater {
 
     fn server(&self, active: usize) -> ServerInfo {
         let Identity {
-            host,
-            pid,
-            server_id,
+            server: ServerIdentity { host, pid, server_id },
             concurrency,
             queues,
             strict_priority,
@@ -163,9 +159,9 @@ impl Heartbeater {
         running
             .into_iter()
             .map(|run| WorkerInfo {
-                host: self.identity.host.clone(),
-                pid: self.identity.pid,
-                server_id: self.identity.server_id.clone(),
+                host: self.identity.server.host.clone(),
+                pid: self.identity.server.pid,
+                server_id: self.identity.server.server_id.clone(),
                 task_id: run.id,
                 task_type: run.message.r#type.clone(),
                 payload: run.message.payload.slice(..run.message.payload.len().min(SHOWN_BYTES)),

@@ -282,7 +282,7 @@ impl Runner {
             Verdict::Returned(Handled::Ended(Err(error))) => {
                 Box::pin(self.returned(&message, &task, error, cancelled)).await
             }
-            Verdict::Returned(Handled::PutBack(back)) => End::Outcome(self.put_back(back)),
+            Verdict::Returned(Handled::PutBack(back)) => End::PutBack(self.put_back(back)),
             Verdict::Deadline => End::Outcome(Box::pin(self.failure(&message, &task, Error::DeadlineExceeded)).await),
             Verdict::Requested => End::Outcome(Box::pin(self.failure(&message, &task, Error::Canceled)).await),
             Verdict::LeaseLost => {

@@ -12,6 +12,7 @@ use crate::{
     names::{GroupKey, QueueName, TaskId},
     options::TaskOptions,
     progress::Progress,
+    runs::Runs,
     task_state::TaskState,
 };
 
@@ -61,15 +62,18 @@ pub struct TaskInfo {
     pub result: Option<Bytes>,
     /// Progress of its run, or of the last one, if its handler reported any.
     pub progress: Option<Progress>,
+    /// Runs of the task that have ended. `None` in lists and after an enqueue, which do not read them; see
+    /// [`Inspect::task_info`](crate::Inspect::task_info).
+    pub runs: Option<Runs>,
     /// The damage of a task whose data cannot be read or are gone. Only its id, queue and state are then known.
     /// `None` for almost all tasks.
     pub damage: Option<PoisonKind>,
 }
 
 impl TaskInfo {
-    /// Returns the view of a stored message, without progress, and without the time at which a task became pending, joined
-    /// its group or was archived, which is not in the message. `queue` and `id` are those of the place where the
-    /// message was found.
+    /// Returns the view of a stored message, without progress and runs, and without the time at which a task became
+    /// pending, joined its group or was archived, which is not in the message. `queue` and `id` are those of the place
+    /// where the message was found.
     #[must_use]
     pub fn from_message(
         queue: &QueueName,
@@ -104,6 +108,7 @@ impl TaskInfo {
             completed_at: from_unix_secs(message.completed_at),
             result: result.filter(|bytes| !bytes.is_empty()),
             progress: None,
+            runs: None,
             damage: None,
         }
     }

@@ -297,7 +297,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
         page: PageRequest,
     ) -> Result<TaskPage, BrokerError>;
 
-    /// One task.
+    /// Returns one task, with its [runs](TaskInfo::runs). Lists have no runs, so that the cost of a page does not grow
+    /// with them.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::TaskNotFound`], [`BrokerError::Poison`].

@@ -196,6 +196,9 @@ pub mod own {
     /// task, a space, and the [`TAKE`] of the run. Other runs ignore the request. Removed with [`TAKE`] and by the
     /// next take.
     pub const CANCEL: &str = "x:cancel";
+    /// Task hash: the record of the last runs, in the form of [`Runs`](crate::Runs). Written with the outcome of a
+    /// run, and kept until the task is deleted.
+    pub const RUNS: &str = "x:runs";
     /// Task hash: the token of the request that enqueued the task (rules.md#ambiguous-is-a-state).
     pub const ENQ: &str = "x:enq";
 

@@ -5,7 +5,8 @@
 --       first excepted), 5 now in s, 6 how often a task may be given back that was not started,
 --       7 lease in s and 8 id behind which to begin ('' and '': at the start), 9 most list entries passed
 --       by LREM (the first one's excepted)
--- returns {tasks: id, lease in s, 1 if it may be given back as not started else 0, msg ...,
+-- returns {tasks: id, lease in s, 1 if it may be given back as not started else 0, lease in s of our take or '',
+--       msg ...,
 --       unusable: id, kind ..., 1 if there are more behind else 0, lease and id behind which to go on}
 --       kinds: n no key, h not a hash, m no message, s its state is missing or unknown
 --       or {WRONGTYPE, key}: refused, nothing was written
@@ -59,6 +60,7 @@ for i = 1, #entries, 2 do
     local given_back = tonumber(task[4] or '0')
     local unstarted = taken_until == entries[i + 1] and given_back and given_back < tonumber(ARGV[6])
     tasks[#tasks + 1] = unstarted and 1 or 0
+    tasks[#tasks + 1] = taken_until and #taken_until < 16 and taken_until or ''
     tasks[#tasks + 1] = task[2]
   elseif STATES[task[1]] then
     stale[#stale + 1] = id

@@ -40,6 +40,7 @@ mod queues;
 mod recover;
 mod results;
 mod run_task;
+mod runs;
 mod scan;
 mod schedule;
 mod scheduler_state;

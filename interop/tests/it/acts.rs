@@ -67,6 +67,7 @@ async fn settle(pair: &Pair, task: LeasedTask, outcome: Outcome) {
         lease: task.lease,
         message: task.message,
         outcome,
+        run: None,
     };
     let settled = pair.storage.exchange(&pair.storage.begin(), &[settlement], &[]).await;
     settled.settled.into_iter().for_each(|answer| answer.unwrap());

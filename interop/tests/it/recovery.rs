@@ -70,6 +70,7 @@ async fn is_refused(pair: &Pair, task: &LeasedTask, outcome: Outcome) {
         lease: task.lease.clone(),
         message: Arc::clone(&task.message),
         outcome,
+        run: None,
     };
     let answer = pair.storage.exchange(&pair.storage.begin(), &[settlement], &[]).await;
     assert!(matches!(answer.settled[..], [Err(SettleError::NotOurs)]), "{answer:?}");

@@ -95,6 +95,8 @@ pub(super) struct Entry {
     pub(super) order: u64,
     pub(super) started_at: DateTime<Utc>,
     pub(super) deadline: DateTime<Utc>,
+    /// End of the run, where it is recorded.
+    pub(super) ended_at: Option<DateTime<Utc>>,
     /// The task's own deadline, where that of its message is floored.
     pub(super) exact: Option<DateTime<Utc>>,
     pub(super) poisoned: bool,

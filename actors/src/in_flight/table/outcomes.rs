@@ -6,12 +6,18 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{QueueName, SettleError, broker::Settlement, clock::Reading};
+use asynq_core::{QueueName, ServerIdentity, SettleError, broker::Settlement, clock::Reading, runs::EndedRun};
 
 use super::{Key, Phase, State, Table};
 
 /// An outcome that nobody claimed for so long is the syncer's.
 const UNCLAIMED: Duration = Duration::from_secs(2);
+
+/// The time of a claim, and the server that claims.
+pub(super) struct By<'t> {
+    now: Reading,
+    server: Option<&'t Arc<ServerIdentity>>,
+}
 
 /// Outcomes claimed for one call.
 #[derive(Debug, Default)]
@@ -38,7 +44,7 @@ impl State {
     }
 
     /// Adds outcomes of a queue that were not offered yet, until there are `most` items.
-    pub(super) fn add_ended(&mut self, claim: &mut Claim, queue: &QueueName, most: usize, now: &Reading) {
+    pub(super) fn add_ended(&mut self, claim: &mut Claim, queue: &QueueName, most: usize, by: &By<'_>) {
         let Some(mut ended) = self.ended.get_mut(queue).map(std::mem::take) else {
             return;
         };
@@ -46,26 +52,33 @@ impl State {
         while claim.items.len() < most
             && let Some(key) = ended.pop_front()
         {
-            self.add(claim, &key, 0, now);
+            self.add(claim, &key, 0, by);
         }
         self.ended.insert(queue.clone(), ended);
     }
 
     /// Adds the outcome of a task, if it has one that waits and was offered `most` times at most.
-    pub(super) fn add(&mut self, claim: &mut Claim, key: &Key, most: u32, now: &Reading) {
+    pub(super) fn add(&mut self, claim: &mut Claim, key: &Key, most: u32, by: &By<'_>) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
         if !matches!(entry.phase, Phase::Finished { attempts, .. } if attempts <= most) {
             return;
         }
-        let lease = entry.fenced(now);
+        let lease = entry.fenced(&by.now);
         let fence = lease.until;
         if let Phase::Finished { outcome, at, attempts } = &entry.phase {
             claim.items.push(Settlement {
                 lease,
                 message: Arc::clone(&entry.message),
                 outcome: outcome.clone(),
+                run: entry.ended_at.map(|ended| {
+                    Box::new(EndedRun {
+                        server: by.server.cloned(),
+                        started: Some(entry.started_at),
+                        ended: Some(ended),
+                    })
+                }),
             });
             entry.phase = Phase::Claimed {
                 call: claim.call,
@@ -124,23 +137,30 @@ impl Table {
         stuck.into_iter().map(|Key(queue, _)| queue).collect()
     }
 
+    pub(super) fn by(&self) -> By<'_> {
+        By {
+            now: self.clock.read(),
+            server: self.server.as_ref(),
+        }
+    }
+
     /// Claims up to `most` outcomes of a queue that were not offered yet.
     pub(crate) fn claim_ended_of(&self, queue: &QueueName, most: usize) -> Claim {
-        let now = self.clock.read();
+        let by = self.by();
         let mut state = self.lock();
         let mut claim = state.new_claim();
-        state.add_ended(&mut claim, queue, most, &now);
+        state.add_ended(&mut claim, queue, most, &by);
         claim
     }
 
     /// Claims up to `most` outcomes of a queue whose write failed, or that nobody offered for 2 s; all
     /// that wait, if `all`.
     pub(crate) fn claim_stuck_of(&self, queue: &QueueName, most: usize, all: bool) -> Claim {
-        let now = self.clock.read();
+        let by = self.by();
         let mut state = self.lock();
         let mut claim = state.new_claim();
         for key in state.stuck(|of| of == queue, all).iter().take(most) {
-            state.add(&mut claim, key, u32::MAX, &now);
+            state.add(&mut claim, key, u32::MAX, &by);
         }
         claim
     }

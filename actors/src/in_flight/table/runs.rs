@@ -16,6 +16,8 @@ use super::{CancelReason, Entry, Key, Phase, Table};
 pub(crate) enum End {
     /// With an outcome that is to be written.
     Outcome(Outcome),
+    /// With an outcome too, but the task was not run.
+    PutBack(Outcome),
     /// The task is no longer ours: nothing is written.
     LeaseLost,
 }
@@ -53,8 +55,11 @@ impl Table {
             if entry.lease.token != *token || !matches!(entry.phase, Phase::Running { .. }) {
                 return;
             }
+            let was_run = matches!(end, End::Outcome(_));
             match end {
-                End::Outcome(outcome) => {
+                End::Outcome(outcome) | End::PutBack(outcome) => {
+                    let is_recorded = was_run && outcome.keeps(&entry.message);
+                    entry.ended_at = is_recorded.then(|| self.clock.now());
                     entry.phase = Phase::Finished {
                         outcome,
                         at: Instant::now(),

@@ -28,7 +28,7 @@ impl Table {
         let queues: BTreeSet<QueueName> = state.ended.keys().cloned().collect();
         let mut claim = state.new_claim();
         for queue in queues {
-            state.add_ended(&mut claim, &queue, most, &self.clock.read());
+            state.add_ended(&mut claim, &queue, most, &self.by());
         }
         claim
     }
@@ -37,7 +37,7 @@ impl Table {
         let mut state = self.lock();
         let mut claim = state.new_claim();
         for key in state.stuck(|_| true, all).iter().take(most) {
-            state.add(&mut claim, key, u32::MAX, &self.clock.read());
+            state.add(&mut claim, key, u32::MAX, &self.by());
         }
         claim
     }

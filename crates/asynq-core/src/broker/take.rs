@@ -4,6 +4,7 @@ use crate::{
     error::{BrokerError, PoisonKind, SettleError},
     message::TaskMessage,
     names::{QueueName, TaskId},
+    runs::EndedRun,
 };
 use chrono::{DateTime, Utc};
 use std::fmt;
@@ -137,6 +138,17 @@ pub enum Outcome {
     Requeue,
 }
 
+impl Outcome {
+    /// Returns whether the task stays in the storage after this outcome.
+    #[must_use]
+    pub fn keeps(&self, message: &TaskMessage) -> bool {
+        match self {
+            Self::Done { retain } => *retain && message.retention > 0,
+            Self::Retry { .. } | Self::Archive { .. } | Self::Requeue => true,
+        }
+    }
+}
+
 /// An outcome that is to be written.
 #[derive(Clone, Debug)]
 pub struct Settlement {
@@ -146,6 +158,9 @@ pub struct Settlement {
     pub message: Arc<TaskMessage>,
     /// The end of the run.
     pub outcome: Outcome,
+    /// The run, for the [record](crate::Runs) of the task. `None` if the task was not started, or if the outcome does
+    /// not [keep](Outcome::keeps) the task; nothing is then recorded.
+    pub run: Option<Box<EndedRun>>,
 }
 
 /// A request for tasks of one queue.

@@ -1,9 +1,10 @@
 //! Values of maintenance: tasks to recover, to forward, to repair.
 
-use super::take::{LeaseUntil, Outcome, Poison};
+use super::take::{LEASE, LeaseUntil, Outcome, Poison};
 use crate::{
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
+    runs::EndedRun,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -33,6 +34,30 @@ pub struct ExpiredTask {
     /// Its owner held it for less than a heartbeat before the owner hung or died. `false` for tasks that Go servers
     /// took.
     pub unstarted: bool,
+    /// Time at which a server of this library took the task, in whole seconds. `None` if the last owner was a Go
+    /// server. The record of the lost run shows it as the start.
+    pub taken: Option<DateTime<Utc>>,
+}
+
+impl ExpiredTask {
+    /// Returns the time at which a task was taken whose token names this lease; `None` if the task has failed since,
+    /// so that a Go server recovered and took it.
+    #[must_use]
+    pub fn taken_by(lease: LeaseUntil, message: &TaskMessage) -> Option<DateTime<Utc>> {
+        let taken = lease.0.checked_sub(LEASE.as_secs().cast_signed())?;
+        let is_its_run = message.last_failed_at < lease.0;
+        DateTime::from_timestamp(taken, 0).filter(|_| is_its_run)
+    }
+
+    /// Returns the lost run, for the [record](crate::Runs) of the task.
+    #[must_use]
+    pub fn lost_run(&self) -> EndedRun {
+        EndedRun {
+            server: None,
+            started: self.taken,
+            ended: None,
+        }
+    }
 }
 
 /// The answer of [`Broker::expired`](super::Broker::expired).

@@ -198,6 +198,7 @@ fn task(value: RawValue) -> Result<TaskHash, BrokerError> {
             own::AT => task.at = Some(value),
             own::DEADLINE => task.deadline = Some(value),
             own::UNSTARTED => task.unstarted = Some(value),
+            own::RUNS => task.runs = Some(value),
             own::ENQ => {
                 let token = u64::from_str_radix(&string(value)?, 16);
                 task.enq = Some(token.map_err(|_| unsupported("an x:enq that is not 16 hex digits"))?);

@@ -122,6 +122,7 @@ impl TaskHash {
             (own::AT, self.at.clone()),
             (own::DEADLINE, self.deadline.clone()),
             (own::UNSTARTED, self.unstarted.clone()),
+            (own::RUNS, self.runs.clone()),
             (own::ENQ, self.enq.map(|token| text(&format!("{token:016x}")))),
         ];
         let present = fields

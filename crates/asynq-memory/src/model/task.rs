@@ -41,6 +41,8 @@ pub(crate) struct TaskHash {
     pub deadline: Option<Bytes>,
     /// `x:unstarted`: how often it was given back since it may never have been started.
     pub unstarted: Option<Bytes>,
+    /// `x:runs`: its last runs.
+    pub runs: Option<Bytes>,
     /// `x:enq`: the token of the request that enqueued it.
     pub enq: Option<u64>,
     /// Fields of strangers.

@@ -11,6 +11,7 @@ use asynq_core::{
     keys,
     names::{GroupKey, QueueName, TaskId},
     progress::Progress,
+    runs::Runs,
 };
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -220,14 +221,16 @@ pub(crate) fn task_info(
     now: DateTime<Utc>,
 ) -> Result<TaskInfo, BrokerError> {
     let (queue, task) = found(data, name, id)?;
-    task.message(name, id).map_err(|kind| poison(name, id, kind))?;
+    let message = task.message(name, id).map_err(|kind| poison(name, id, kind))?;
     let state = task.known_state().map_err(|kind| poison(name, id, kind))?;
     let filter = match &task.group {
         Some(group) if state == TaskState::Aggregating => GroupKey::new(group).ok().map(ListFilter::Group),
         _ => Some(ListFilter::State(state)),
     };
     let score = filter.and_then(|filter| sorted(queue, &filter)?.score(id));
-    Ok(view(queue, state, id, score, now))
+    let mut info = view(queue, state, id, score, now);
+    info.runs = Some(Runs::decode(task.runs.as_deref(), &message));
+    Ok(info)
 }
 
 /// The state of one task.

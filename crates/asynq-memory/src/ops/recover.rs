@@ -48,13 +48,17 @@ pub(crate) fn expired(
                 if bytes > MAX_BATCH_BYTES && !found.tasks.is_empty() {
                     break;
                 }
-                let unstarted = queue.task(&id).is_ok_and(|task| may_be_unstarted(task, score));
+                let task = queue.task(&id).ok();
+                let unstarted = task.is_some_and(|task| may_be_unstarted(task, score));
+                let lease = task.and_then(|task| CallToken::lease_in(task.take.as_deref()?));
+                let taken = lease.and_then(|lease| ExpiredTask::taken_by(lease, &message));
                 let (queue, message) = (queue.name.clone(), Arc::new(message));
                 found.tasks.push(ExpiredTask {
                     queue,
                     message,
                     until: LeaseUntil(score),
                     unstarted,
+                    taken,
                 });
             }
             Ok(None) => drop(queue.lease.remove(&id)),
@@ -116,7 +120,8 @@ pub(crate) fn recover(queue: &mut Queue, recovery: &Recovery, now: DateTime<Utc>
             if settle::asked(queue, &id, message, &recovery.outcome) == Some(Then::Archive) {
                 queue.check(&["archived"])?;
             }
-            settle::finish(queue, &id, message, &recovery.outcome, now)?;
+            let run = recovery.task.lost_run();
+            settle::finish(queue, &id, message, &recovery.outcome, Some(&run), now)?;
             if recovery.outcome == Outcome::Requeue
                 && let Some(task) = queue.tasks.get_mut(&id).filter(|task| task.is(TaskState::Pending))
             {

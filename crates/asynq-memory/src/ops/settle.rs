@@ -6,6 +6,7 @@ use asynq_core::{
     error::{PoisonKind, SettleError},
     message,
     names::TaskId,
+    runs::{self, EndedRun},
 };
 use chrono::{DateTime, Utc};
 
@@ -14,11 +15,13 @@ use crate::model::{Delay, End, Queue};
 /// Writes one outcome, if the task is still ours.
 pub(crate) fn settle(queue: &mut Queue, settlement: &Settlement, now: DateTime<Utc>) -> Result<(), SettleError> {
     fence(queue, &settlement.lease)?;
+    let run = settlement.run.as_deref();
     finish(
         queue,
         &settlement.lease.id,
         &settlement.message,
         &settlement.outcome,
+        run,
         now,
     )
 }
@@ -72,11 +75,21 @@ pub(crate) fn finish(
     id: &TaskId,
     message: &TaskMessage,
     outcome: &Outcome,
+    run: Option<&EndedRun>,
     now: DateTime<Utc>,
 ) -> Result<(), SettleError> {
     let asked = asked(queue, id, message, outcome);
     if !queue.leave_active(id) {
         return Err(SettleError::NotOurs);
+    }
+    let letter = match asked {
+        Some(Then::Archive) => Some('a'),
+        Some(Then::Delete) => None,
+        _ => runs::letter_of(message, outcome),
+    };
+    if let (Some(run), Some(letter), Some(task)) = (run, letter, queue.tasks.get_mut(id)) {
+        let run = run.encode(message, outcome, now.timestamp());
+        task.runs = Some(runs::with_run(task.runs.as_deref(), letter, &run));
     }
     match asked {
         Some(Then::Archive) => {

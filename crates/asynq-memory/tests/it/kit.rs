@@ -72,6 +72,7 @@ pub(crate) fn settlement(task: &LeasedTask, outcome: Outcome) -> Settlement {
         lease: task.lease.clone(),
         message: Arc::clone(&task.message),
         outcome,
+        run: None,
     }
 }
 

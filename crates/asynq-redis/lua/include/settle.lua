@@ -5,11 +5,12 @@
 -- more  what only some outcomes need, from ARGV[more] on: now in ns, archive cut-off in s, archive limit,
 --       most tasks trimmed from the archive, number of items, then the items:
 -- items id, fence, kind and what belongs to the kind:
---       d lock             done: delete the task, free the lock
---       c lock, score, msg completed: keep it until score
---       r counts, at, msg  retry at `at`, as in include/exact.lua; counts 1: a failure
---       a msg              archive
---       q                  back to the front of pending
+--       d lock                  done: delete the task, free the lock
+--       c run, lock, score, msg completed: keep it until score
+--       r run, counts, at, msg  retry at `at`, as in include/exact.lua; counts 1: a failure
+--       a run, msg              archive
+--       q run                   back to the front of pending
+--       run is added to x:runs behind the kind that is written, and '' adds nothing (ours.md#runs-of-a-task)
 --       Where the run was asked to end (x:cancel, with the token of x:take), all but d and c are written as
 --       that request says: archived, deleted with the lock that the hash names, or as they are. One that was to go
 --       back to pending is archived with the error of a cancelled run.
@@ -50,7 +51,7 @@ end
 
 -- Adds the items from ARGV[more + 5] on to lists of their ids, their kinds and where their arguments begin.
 local function read_items(more, ids, kinds, at)
-  local width = { d = 4, c = 6, r = 6, a = 4, q = 3 }
+  local width = { d = 4, c = 7, r = 7, a = 5, q = 4 }
   local n, pos = #ids, more + 5
   for i = n + 1, n + tonumber(ARGV[more + 4]) do
     ids[i], kinds[i], at[i] = ARGV[pos], ARGV[pos + 2], pos
@@ -90,15 +91,15 @@ local function settle(ids, kinds, at, more, of_caller, lowest, is_over)
   if scores.err then
     return nil, lease
   end
-  local codes, keys, wanted, found, archives = {}, {}, {}, 0, false
+  local codes, keys, runs, wanted, found, archives = {}, {}, {}, {}, 0, false
   for i = 1, n do
     local id = ids[i]
     local key, kind = prefix .. 't:' .. id, kinds[i]
     local task
-    if kind == 'd' or kind == 'c' then
+    if kind == 'd' then
       task = try('HMGET', key, 'x:take', 'state')
     else
-      task = try('HMGET', key, 'x:take', 'state', 'x:cancel')
+      task = try('HMGET', key, 'x:take', 'state', 'x:cancel', 'x:runs')
     end
     if task.err then
       codes[i] = 'h'
@@ -112,8 +113,9 @@ local function settle(ids, kinds, at, more, of_caller, lowest, is_over)
     else
       wanted[id] = i
       keys[i] = key
+      runs[i] = task[4]
       found = found + 1
-      if task[3] and task[1] and not (is_over and is_over(i, task[1])) then
+      if kind ~= 'c' and task[3] and task[1] and not (is_over and is_over(i, task[1])) then
         kinds[i] = as_asked(kind, task[3], task[1])
         archives = archives or kinds[i] == 'a'
       end
@@ -138,12 +140,16 @@ local function settle(ids, kinds, at, more, of_caller, lowest, is_over)
   call('ZREM', lease, unpack(out))
 
   local gone, ends, pending, retry, archived, completed = {}, {}, {}, {}, {}, {}
-  local function write(key, state, msg)
+  local function write(key, state, msg, record)
+    local fields = { 'state', state }
     if msg then
-      call('HSET', key, 'state', state, 'msg', msg)
-    else
-      call('HSET', key, 'state', state)
+      fields[3], fields[4] = 'msg', msg
     end
+    if record then
+      fields[#fields + 1] = 'x:runs'
+      fields[#fields + 1] = record
+    end
+    call('HSET', key, unpack(fields))
     call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:unstarted', 'x:at')
   end
   for i = 1, n do
@@ -155,40 +161,59 @@ local function settle(ids, kinds, at, more, of_caller, lowest, is_over)
         if p then
           free_lock(prefix, ARGV[p + 3], id)
         end
-      elseif kind == 'c' then
-        completed[#completed + 1] = ARGV[p + 4]
-        completed[#completed + 1] = id
-        write(key, 'completed', ARGV[p + 5])
-        ends[#ends + 1] = false
-        free_lock(prefix, ARGV[p + 3], id)
-      elseif kind == 'r' then
-        local score, exact = time_sent(ARGV[p + 4])
-        retry[#retry + 1] = score
-        retry[#retry + 1] = id
-        write(key, 'retry', ARGV[p + 5])
-        if exact then
-          call('HSET', key, 'x:at', exact)
-        end
-        if ARGV[p + 3] == '1' then
-          ends[#ends + 1] = true
-        end
       elseif kind == 'x' then
         gone[#gone + 1] = key
         ends[#ends + 1] = false
         free_lock(prefix, call('HGET', key, 'unique_key'), id)
-      elseif kind == 'a' then
-        archived[#archived + 1] = ARGV[2]
-        archived[#archived + 1] = id
-        local sent = ARGV[p + 2]
-        write(
-          key, 'archived', sent == 'r' and ARGV[p + 5] or sent == 'a' and ARGV[p + 3]
-            or cancelled(call('HGET', key, 'msg'), ARGV[2])
-        )
-        ends[#ends + 1] = true
       else
-        pending[#pending + 1] = id
-        call('HSET', key, 'state', 'pending', 'pending_since', ARGV[more])
-        call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
+        -- The last ten runs; what is longer than MAX_RUNS_BYTES and MAX_RUN_BYTES of asynq_core::runs is not ours.
+        local record, known = nil, runs[i] or ''
+        if ARGV[p + 3] ~= '' then
+          local lines = {}
+          if #known <= 5130 then
+            for line in string.gmatch(known, '[^\n]+') do
+              if #line <= 512 then
+                lines[#lines + 1] = line
+              end
+            end
+          end
+          lines[#lines + 1] = kind .. ARGV[p + 3]
+          record = table.concat(lines, '\n', math.max(1, #lines - 9))
+        end
+        if kind == 'c' then
+          completed[#completed + 1] = ARGV[p + 5]
+          completed[#completed + 1] = id
+          write(key, 'completed', ARGV[p + 6], record)
+          ends[#ends + 1] = false
+          free_lock(prefix, ARGV[p + 4], id)
+        elseif kind == 'r' then
+          local score, exact = time_sent(ARGV[p + 5])
+          retry[#retry + 1] = score
+          retry[#retry + 1] = id
+          write(key, 'retry', ARGV[p + 6], record)
+          if exact then
+            call('HSET', key, 'x:at', exact)
+          end
+          if ARGV[p + 4] == '1' then
+            ends[#ends + 1] = true
+          end
+        elseif kind == 'a' then
+          archived[#archived + 1] = ARGV[2]
+          archived[#archived + 1] = id
+          local sent = ARGV[p + 2]
+          write(
+            key, 'archived', sent == 'r' and ARGV[p + 6] or sent == 'a' and ARGV[p + 4]
+              or cancelled(call('HGET', key, 'msg'), ARGV[2]), record
+          )
+          ends[#ends + 1] = true
+        else
+          pending[#pending + 1] = id
+          call('HSET', key, 'state', 'pending', 'pending_since', ARGV[more])
+          if record then
+            call('HSET', key, 'x:runs', record)
+          end
+          call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
+        end
       end
     end
   end

@@ -106,7 +106,12 @@ async fn exchange_queue(core: &Core, call: &CallRecord, part: &Part, settle: &[S
     let mut items = part.items.clone();
     let mut want = part.want.min(MAX_BATCH);
     while !items.is_empty() || want > 0 {
-        let size = |index: &usize| settle::size_of(&settle[*index].message, &settle[*index].outcome);
+        let size = |index: &usize| {
+            let Settlement {
+                message, outcome, run, ..
+            } = &settle[*index];
+            settle::size_of(message, outcome, run.is_some())
+        };
         let mut calls = cut(std::mem::take(&mut items), MAX_BATCH as usize, MAX_BATCH_BYTES, size);
         if calls.is_empty() {
             calls.push(Vec::new());
@@ -195,6 +200,7 @@ fn render(
             lease,
             message,
             outcome,
+            run,
         } = &settle[index];
         let (token, until) = (&lease.token, lease.until.0);
         let known = fences
@@ -211,7 +217,7 @@ fn render(
             order.push(index);
             others.push(lease.id.as_str());
             others.push_count(number + 1);
-            settle::push(&mut others, queue, message, outcome, now);
+            settle::push(&mut others, queue, message, outcome, run.as_deref(), now);
         }
     }
     let mut args = settle::head(queue, now, 6 + 3 * fences.len() + count + 5 + others.len())

@@ -12,6 +12,7 @@ use asynq_core::{
     keys,
     names::{QueueName, TaskId},
     progress::Progress,
+    runs::Runs,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{join, join3};
@@ -349,7 +350,9 @@ pub(crate) async fn task_info(core: &Core, queue: &QueueName, id: &TaskId) -> Re
         progress: reply.bytes()?,
         pending_since: reply.bytes()?,
     };
-    Ok(stored.view(queue, id, &message, state, now))
+    let mut info = stored.view(queue, id, &message, state, now);
+    info.runs = Some(Runs::decode(Some(&reply.bytes()?), &message));
+    Ok(info)
 }
 
 /// The message of a task, as it is stored and decoded.

@@ -70,14 +70,16 @@ pub(crate) async fn expired(
     };
     while !tasks.is_empty() {
         let (raw_id, until) = (tasks.bytes()?, LeaseUntil(tasks.int()?));
-        let (unstarted, msg) = (tasks.int()? == 1, tasks.bytes()?);
+        let (unstarted, taken_until, msg) = (tasks.int()? == 1, tasks.maybe_int()?, tasks.bytes()?);
         match decode(queue, &raw_id, msg) {
             Ok((_, message)) => {
+                let taken = taken_until.and_then(|until| ExpiredTask::taken_by(LeaseUntil(until), &message));
                 found.tasks.push(ExpiredTask {
                     queue: queue.clone(),
                     message: Arc::new(message),
                     until,
                     unstarted,
+                    taken,
                 });
             }
             Err((id, kind)) => {
@@ -125,7 +127,7 @@ async fn recover_queue(
         .map(|index| (index, Err(refusal().into())))
         .collect();
     while !items.is_empty() {
-        let size = |index: &usize| settle::size_of(&batch[*index].task.message, &batch[*index].outcome);
+        let size = |index: &usize| settle::size_of(&batch[*index].task.message, &batch[*index].outcome, true);
         let calls = cut(std::mem::take(&mut items), MAX_BATCH as usize, MAX_BATCH_BYTES, size);
         for asked in calls {
             let (keys, args) = render(core, &queue, &asked, batch);
@@ -154,13 +156,13 @@ async fn recover_queue(
 
 fn render(core: &Core, queue: &QueueName, items: &[usize], batch: &[Recovery]) -> (Args, Args) {
     let now = core.now();
-    let mut args = settle::head(queue, now, 5 + 6 * items.len());
+    let mut args = settle::head(queue, now, 5 + 7 * items.len());
     settle::push_more(&mut args, now, items.len());
     for index in items {
         let Recovery { task, outcome } = &batch[*index];
         args.push(&task.message.id);
         args.push(format!("{} {}", task.until.0, task.message.last_failed_at));
-        settle::push(&mut args, queue, &task.message, outcome, now);
+        settle::push(&mut args, queue, &task.message, outcome, Some(&task.lost_run()), now);
     }
     (keys_of(queue, &["pending"]), args)
 }

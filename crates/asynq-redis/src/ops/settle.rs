@@ -7,6 +7,7 @@ use asynq_core::{
     error::{PoisonKind, SettleError},
     keys, message,
     names::QueueName,
+    runs::{EndedRun, MAX_RUN_BYTES},
 };
 use asynq_proto::Message as _;
 use chrono::{DateTime, Utc};
@@ -37,29 +38,46 @@ pub(crate) fn push_more(args: &mut Args, now: DateTime<Utc>, items: usize) {
 /// Returns whether an outcome is one whose id alone is sent: done, with nothing to keep and no lock to free.
 pub(crate) fn is_plain(queue: &QueueName, message: &TaskMessage, outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Done { retain } => !(*retain && message.retention > 0) && lock_of(queue, message).is_empty(),
+        Outcome::Done { .. } => !outcome.keeps(message) && lock_of(queue, message).is_empty(),
         _ => false,
     }
 }
 
 /// About how many bytes an outcome takes on its way: all texts that [`push`] adds, and the id.
-pub(crate) fn size_of(message: &TaskMessage, outcome: &Outcome) -> usize {
+pub(crate) fn size_of(message: &TaskMessage, outcome: &Outcome, has_run: bool) -> usize {
     const FIXED: usize = 128;
+    let run = if has_run && outcome.keeps(message) {
+        MAX_RUN_BYTES
+    } else {
+        0
+    };
     let sent = match outcome {
-        Outcome::Done { retain } if !*retain || message.retention <= 0 => message.unique_key.len(),
+        Outcome::Done { .. } if !outcome.keeps(message) => message.unique_key.len(),
         Outcome::Done { .. } => message.encoded_len() + message.unique_key.len(),
         Outcome::Retry { error, .. } | Outcome::Archive { error } => message.encoded_len() + error.len(),
         Outcome::Requeue => 0,
     };
-    message.id.len() + sent + FIXED
+    message.id.len() + sent + run + FIXED
 }
 
 /// Adds the kind of an outcome and what belongs to it.
-pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, outcome: &Outcome, now: DateTime<Utc>) {
+pub(crate) fn push(
+    args: &mut Args,
+    queue: &QueueName,
+    message: &TaskMessage,
+    outcome: &Outcome,
+    run: Option<&EndedRun>,
+    now: DateTime<Utc>,
+) {
     let now = now.timestamp();
+    let push_run = |args: &mut Args| match run {
+        Some(run) => args.push(run.encode(message, outcome, now)),
+        None => args.push(""),
+    };
     match outcome {
-        Outcome::Done { retain: true } if message.retention > 0 => {
+        Outcome::Done { .. } if outcome.keeps(message) => {
             args.push("c");
+            push_run(args);
             args.push(lock_of(queue, message));
             args.push_int(message::kept_until(message, now));
             args.push_message(&message::completed(message, now));
@@ -70,15 +88,20 @@ pub(crate) fn push(args: &mut Args, queue: &QueueName, message: &TaskMessage, ou
         }
         Outcome::Retry { at, error, is_failure } => {
             args.push("r");
+            push_run(args);
             args.push(if *is_failure { "1" } else { "0" });
             args.push_time(*at);
             args.push_message(&message::failed(message, error, now, *is_failure));
         }
         Outcome::Archive { error } => {
             args.push("a");
+            push_run(args);
             args.push_message(&message::failed(message, error, now, false));
         }
-        Outcome::Requeue => args.push("q"),
+        Outcome::Requeue => {
+            args.push("q");
+            push_run(args);
+        }
     }
 }
 
@@ -122,6 +145,10 @@ pub(crate) fn report_counters(queue: &QueueName, note: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use asynq_core::tree::ServerIdentity;
+
     use super::*;
 
     #[test]
@@ -174,6 +201,15 @@ mod tests {
             Outcome::Archive { error: text.clone() },
             Outcome::Requeue,
         ];
+        let run = EndedRun {
+            server: Some(Arc::new(ServerIdentity {
+                host: text.clone(),
+                pid: i32::MIN,
+                server_id: text.clone(),
+            })),
+            started: Some(now),
+            ended: Some(now),
+        };
         for message in messages.iter().flat_map(|m| {
             [
                 m.clone(),
@@ -183,12 +219,15 @@ mod tests {
                 },
             ]
         }) {
-            for outcome in &outcomes {
+            for (outcome, run) in outcomes
+                .iter()
+                .flat_map(|outcome| [(outcome, None), (outcome, Some(&run))])
+            {
                 let mut args = Args::with_capacity(8);
                 args.push(&message.id);
-                push(&mut args, &queue, &message, outcome, now);
+                push(&mut args, &queue, &message, outcome, run, now);
                 let sent: usize = args.bytes();
-                let said = size_of(&message, outcome);
+                let said = size_of(&message, outcome, run.is_some());
                 assert!(sent <= said, "{sent} bytes, said are {said}: {outcome:.40?}");
             }
         }

@@ -264,6 +264,7 @@ async fn without_the_right_to_end_connections_a_late_take_is_found_later() {
         lease: adopted[0].lease.clone(),
         message: Arc::clone(&adopted[0].message),
         outcome: Outcome::Done { retain: false },
+        run: None,
     };
     let answer = broker.exchange(&broker.begin(), &[done], &[]).await;
     assert!(answer.settled[0].is_ok(), "{:?}", answer.settled[0]);

@@ -236,7 +236,7 @@ pub(super) async fn a_request_survives_its_server(fx: &Fixture) {
         match then {
             Then::Archive => {
                 assert_eq!(raw.task(&name).state(), "archived");
-                assert_eq!(raw.task(&name).names(), ["msg", "state", "x:enq"]);
+                assert_eq!(raw.task(&name).names(), ["msg", "state", "x:enq", "x:runs"]);
             }
             _ => assert!(!raw.has_task(&name)),
         }

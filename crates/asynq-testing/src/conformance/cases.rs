@@ -285,6 +285,18 @@ macro_rules! __conformance_cases {
                 a_result_survives_retry_and_completion
                 a_result_is_written_only_while_the_task_is_ours
             }
+            runs {
+                each_run_is_recorded_with_its_outcome
+                the_record_stays_with_the_task
+                what_did_not_run_or_is_gone_has_no_record
+                the_last_runs_are_kept_within_a_bound
+                a_cancelled_run_is_recorded_as_it_was_written
+                a_lost_run_is_recorded_by_its_recovery
+                a_lost_run_of_go_has_no_start
+                runs_of_go_show_as_gaps
+                lists_have_no_runs
+                a_record_that_cannot_be_read_is_none
+            }
             progress {
                 progress_is_a_field_of_our_own
                 progress_is_of_one_run

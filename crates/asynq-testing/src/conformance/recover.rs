@@ -98,7 +98,7 @@ pub(super) async fn a_recovered_task_is_retried(fx: &Fixture) {
     let raw = fx.raw().await;
     assert_eq!(raw.zset("retry"), [("a".to_owned(), fx.secs() + 9)]);
     assert_eq!((raw.list("active").len(), raw.zset("lease").len()), (0, 0));
-    assert_eq!(raw.task("a").names(), ["msg", "state", "x:at", "x:enq"]);
+    assert_eq!(raw.task("a").names(), ["msg", "state", "x:at", "x:enq", "x:runs"]);
     let expected = asynq_core::message::failed(&task.message, "asynq: task lease expired", fx.secs(), true);
     assert_eq!(raw.task("a").message(), expected);
     assert_eq!(
@@ -117,7 +117,7 @@ pub(super) async fn a_recovered_task_is_archived(fx: &Fixture) {
     assert_eq!(raw.zset("archived"), [("a".to_owned(), fx.secs())]);
     assert_eq!(
         (raw.task("a").state().as_str(), raw.task("a").names()),
-        ("archived", vec!["msg", "state", "x:enq"])
+        ("archived", vec!["msg", "state", "x:enq", "x:runs"])
     );
 }
 
@@ -130,7 +130,7 @@ pub(super) async fn a_recovered_task_is_given_back(fx: &Fixture) {
     assert!(recover(fx, &found, &Outcome::Requeue).await[0].is_ok());
     let raw = fx.raw().await;
     assert_eq!(raw.list("pending"), ["b", "a"]);
-    let names = ["msg", "pending_since", "state", "x:enq", "x:unstarted"];
+    let names = ["msg", "pending_since", "state", "x:enq", "x:runs", "x:unstarted"];
     assert_eq!(raw.task("a").names(), names);
     assert_eq!(raw.string("processed"), None);
 }

@@ -112,7 +112,10 @@ pub(super) async fn each_task_tells_its_state_and_next_run(fx: &Fixture) {
             .list_tasks(&queue(Q), &filter, PageRequest::default())
             .await
             .unwrap();
-        assert_eq!(page.tasks, std::slice::from_ref(&alone), "{state}");
+        // A list has all but the runs.
+        let mut listed = alone.clone();
+        listed.runs = None;
+        assert_eq!(page.tasks, [listed], "{state}");
         let told = fx.storage.task_state(&queue(Q), &id(state.as_str())).await;
         assert_eq!(told.unwrap(), state);
         assert_eq!(

@@ -46,6 +46,7 @@ pub(super) fn settlement(task: &LeasedTask, outcome: Outcome) -> Settlement {
         lease: task.lease.clone(),
         message: Arc::clone(&task.message),
         outcome,
+        run: None,
     }
 }
 

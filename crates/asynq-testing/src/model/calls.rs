@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::{
     Broker as _, BrokerError, EnqueueError, SettleError, TaskInfo,
     broker::{EnqueueRequest, LeaseUntil, LeasedTask, Outcome, Settlement, Want},
+    runs::EndedRun,
 };
 use chrono::TimeDelta;
 use proptest::sample::Index;
@@ -136,6 +137,11 @@ impl Arena {
         want.sort_by(|a, b| a.queue.cmp(&b.queue));
         want.dedup_by(|a, b| a.queue == b.queue);
 
+        let run = EndedRun {
+            server: None,
+            started: Some(self.clock.now() - TimeDelta::milliseconds(1500)),
+            ended: Some(self.clock.now()),
+        };
         self.calls += 1;
         let (number, mut answers, mut calls, mut leased, mut settled) =
             (self.calls, Answers::new(), Vec::new(), Vec::new(), Vec::new());
@@ -147,6 +153,7 @@ impl Arena {
                 lease: held[index].lease.clone(),
                 message: Arc::clone(&held[index].message),
                 outcome: outcome.clone(),
+                run: outcome.keeps(&held[index].message).then(|| Box::new(run.clone())),
             });
             let mut answer = subject.workers[worker]
                 .broker

@@ -42,6 +42,7 @@ async fn exchange(broker: &dyn Storage, settle: &[(&LeasedTask, Outcome)], max: 
         lease: task.lease.clone(),
         message: Arc::clone(&task.message),
         outcome: outcome.clone(),
+        run: None,
     });
     broker
         .exchange(
@@ -95,6 +96,7 @@ async fn a_lost_exchange_fails_every_part_and_can_be_adopted() {
         lease: task.lease.clone(),
         message: Arc::clone(&task.message),
         outcome: Outcome::Done { retain: false },
+        run: None,
     };
     let wants = ["q", "other"]
         .map(|name| Want {
