@@ -1,7 +1,12 @@
 //! [`Inspector`]: reads and changes queues and tasks.
 
 mod bulk;
+#[cfg(feature = "query")]
+mod bulk_by_query;
 mod operator;
+mod scan;
+#[cfg(feature = "query")]
+mod search;
 mod trail;
 mod update;
 
@@ -20,7 +25,11 @@ use asynq_core::{
     tree::PublishedTree,
 };
 
+#[cfg(feature = "query")]
+pub use bulk_by_query::{ActByQuery, ActLimits, ActProgress};
 use operator::{Operator, Target};
+#[cfg(feature = "query")]
+pub use search::{Count, Found, SearchLimits};
 
 /// A client that reads and changes queues and tasks (Go: `asynq.Inspector`). Cheap to clone.
 ///

@@ -47,6 +47,26 @@ impl<'a> Target<'a> {
 }
 
 impl Operator {
+    /// Refuses an act without the reason that is required.
+    pub(super) fn must_have_reason(&self) -> Result<()> {
+        let has_reason = self.actor.as_ref().is_some_and(|actor| !actor.reason.trim().is_empty());
+        if self.needs_reason && !has_reason {
+            return Err(NameError::new("reason", NameFault::Blank).into());
+        }
+        Ok(())
+    }
+
+    /// Returns the entry of an act of this operator that has ended now.
+    pub(super) fn entry(&self, name: &str, target: Target<'_>) -> TrailEntry {
+        let mut entry = TrailEntry::new(name, Utc::now(), host(), std::process::id());
+        entry.actor.clone_from(&self.actor);
+        entry.queue = target.queue.map(str::to_owned);
+        entry.task = target.task.map(str::to_owned);
+        entry.tasks = target.tasks;
+        entry.detail = target.detail;
+        entry
+    }
+
     /// Makes an act and records it.
     pub(super) async fn recorded<T>(
         &self,
@@ -56,28 +76,24 @@ impl Operator {
         act: impl Future<Output = Result<T>>,
         changed: impl FnOnce(&T) -> Option<u64>,
     ) -> Result<T> {
-        let Self { actor, needs_reason } = self;
-        let has_reason = actor.as_ref().is_some_and(|actor| !actor.reason.trim().is_empty());
-        if *needs_reason && !has_reason {
-            return Err(NameError::new("reason", NameFault::Blank).into());
-        }
+        self.must_have_reason()?;
         let several = target.tasks.is_some();
         let outcome = act.await;
-        let mut entry = TrailEntry::new(name, Utc::now(), host(), std::process::id());
-        entry.actor.clone_from(actor);
-        entry.queue = target.queue.map(str::to_owned);
-        entry.task = target.task.map(str::to_owned);
-        entry.tasks = target.tasks;
-        entry.detail = target.detail;
+        let mut entry = self.entry(name, target);
         match &outcome {
             Ok(done) => entry.changed = changed(done),
             Err(error) if several || may_have_happened(error) => entry = entry.failed(error),
             Err(_) => return outcome,
         }
-        if let Err(error) = storage.record_act(&entry).await {
-            tracing::error!(act = name, ?entry, %error, "an act has taken effect, but cannot be recorded in the audit trail");
-        }
+        record(storage, &entry).await;
         outcome
+    }
+}
+
+/// Adds an act that has taken effect to the audit trail.
+pub(super) async fn record(storage: &(impl Inspect + ?Sized), entry: &TrailEntry) {
+    if let Err(error) = storage.record_act(entry).await {
+        tracing::error!(act = entry.act, ?entry, %error, "an act has taken effect, but cannot be recorded in the audit trail");
     }
 }
 

@@ -21,6 +21,7 @@ mod prefetch;
 mod property;
 mod readme;
 mod scheduler;
+mod search;
 mod sizes;
 mod states;
 mod testing;

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 pub use self::{
     bulk::{BULK_STEP, BulkDone, BulkEntry, BulkPlace, BulkStep},
-    scan::{ActedOn, ListedPlace, SCAN_STEP, ScanLimits, ScanPlace, ScanStep, ScannedTask, TaskMark},
+    scan::{ActedOn, ListedPlace, SCAN_STEP, ScanLimits, ScanPlace, ScanStep, ScannedTask, SearchPlace, TaskMark},
 };
 use crate::{
     act::Act,

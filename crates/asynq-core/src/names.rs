@@ -44,6 +44,9 @@ pub enum NameFault {
     /// would end the tag at once, and a cluster would spread the keys over its nodes.
     #[error("must not begin with '}}', which makes the hash tag of its keys empty")]
     EmptyHashTag,
+    /// The text is not one that an earlier call returned.
+    #[error("is not one that was returned before")]
+    Unknown,
 }
 
 /// Returns what is wrong with the name of a `field`.

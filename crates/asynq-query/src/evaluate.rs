@@ -37,7 +37,7 @@ use crate::{
 /// | `state` | `active`, `pending`, `aggregating`, `scheduled`, `retry`, `archived` or `completed` |
 /// | `retried` `max_retry` `progress` | a number; `progress` in per cent |
 /// | `size` | bytes of the payload: `1000`, `10kB`, `1MiB` |
-/// | `age` | time since the task came into its state: `90s`, `1h30m`, `2d`. Known for tasks that are retried, archived or completed |
+/// | `age` | time since the task came into its state: `90s`, `1h30m`, `2d`. Not known for active and scheduled tasks |
 /// | `timeout` `retention` | a duration; `timeout=0s` finds tasks without one |
 /// | `last_failed_at` `next_process_at` `completed_at` `deadline` | a time: `2026-11-29`, `2026-11-29T10:00:00Z`, `now`, `now-1h`, `now+2d` |
 /// | `orphaned` `damaged` | `true` or `false` |
@@ -113,22 +113,19 @@ impl Query {
     /// Evaluates the query for a task. `now` is the time for `age` and for times such as `now-1h`.
     #[must_use]
     pub fn evaluate(&self, task: &TaskInfo, now: DateTime<Utc>) -> Verdict {
-        match evaluate(&self.expression, &|condition| holds(condition, task, now)) {
-            Some(true) => Verdict::Match,
-            Some(false) => Verdict::NoMatch,
-            None => Verdict::Undecided,
-        }
+        verdict(evaluate(&self.expression, &|condition| holds(condition, task, now)))
     }
 
-    /// Returns `false` if no task in this queue and state can meet the query, so that a search can leave it out.
+    /// Evaluates the query for all tasks of a queue and state at once: a search can leave them out if none can meet it, and
+    /// need not look at them if all do.
     #[must_use]
-    pub fn can_match(&self, queue: &QueueName, state: TaskState) -> bool {
+    pub fn evaluate_all(&self, queue: &QueueName, state: TaskState) -> Verdict {
         let known = |condition: &Condition| match (&condition.field, &condition.check) {
             (Field::Text(Text::Queue), Check::Text(check)) => Some(check.holds(queue.as_str())),
             (Field::State, Check::State { any, negated }) => Some(any.contains(&state) != *negated),
             _ => None,
         };
-        evaluate(&self.expression, &known) != Some(false)
+        verdict(evaluate(&self.expression, &known))
     }
 }
 
@@ -189,6 +186,14 @@ fn evaluate(expression: &Expression, holds: &impl Fn(&Condition) -> Option<bool>
     }
 }
 
+fn verdict(value: Option<bool>) -> Verdict {
+    match value {
+        Some(true) => Verdict::Match,
+        Some(false) => Verdict::NoMatch,
+        None => Verdict::Undecided,
+    }
+}
+
 fn holds(condition: &Condition, task: &TaskInfo, now: DateTime<Utc>) -> Option<bool> {
     let is_damaged = task.damage.is_some();
     match (&condition.field, &condition.check) {
@@ -222,7 +227,7 @@ fn holds(condition: &Condition, task: &TaskInfo, now: DateTime<Utc>) -> Option<b
         (Field::Span(field), Check::Span(values)) => {
             let span = match field {
                 // A clock that is a little behind makes no age negative.
-                Span::Age => (now - since(task)?).to_std().unwrap_or(Duration::ZERO),
+                Span::Age => (now - task.state_since?).to_std().unwrap_or(Duration::ZERO),
                 Span::Timeout => task.timeout.unwrap_or(Duration::ZERO),
                 Span::Retention => task.retention,
             };
@@ -247,15 +252,6 @@ fn data(task: &TaskInfo, blob: Blob) -> &[u8] {
     match blob {
         Blob::Payload => &task.payload,
         Blob::Result => task.result.as_ref().map_or(&[], Bytes::as_ref),
-    }
-}
-
-/// Time at which a task came into its state, as far as it is stored.
-fn since(task: &TaskInfo) -> Option<DateTime<Utc>> {
-    match task.state {
-        TaskState::Retry | TaskState::Archived => task.last_failed_at,
-        TaskState::Completed => task.completed_at,
-        _ => None,
     }
 }
 

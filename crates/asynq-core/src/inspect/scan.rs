@@ -1,10 +1,16 @@
 //! Long lists of tasks, read in steps, and acts on some of what was read.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::BulkEntry;
-use crate::{error::PoisonKind, info::TaskInfo, names::TaskId};
+use super::{BulkEntry, Cursor};
+use crate::{
+    error::PoisonKind,
+    info::TaskInfo,
+    names::{GroupKey, NameError, NameFault, QueueName, TaskId},
+    task_state::TaskState,
+};
 
 /// Number of tasks that one step reads, at most.
 pub const SCAN_STEP: u32 = 200;
@@ -168,6 +174,8 @@ pub struct ScanStep {
     pub tasks: Vec<ScannedTask>,
     /// The place of the next step; `None`: this was the last one.
     pub next: Option<ScanPlace>,
+    /// Time of the storage.
+    pub at: DateTime<Utc>,
 }
 
 /// The result of an act on tasks that were read before.
@@ -181,6 +189,104 @@ pub struct ActedOn {
     pub dropped: u32,
     /// The tasks that were quarantined because their data cannot be used.
     pub poisoned: Vec<(TaskId, PoisonKind)>,
+}
+
+impl ScanStep {
+    /// Returns the place behind the first `count` tasks of this step, which was read from `before` on; `None` if the scan
+    /// ends there.
+    #[must_use]
+    pub fn place_behind(&self, before: Option<&ScanPlace>, count: usize) -> Option<ScanPlace> {
+        let (read, rest) = self.tasks.split_at_checked(count)?;
+        let Some(after) = read.last() else {
+            return before.cloned();
+        };
+        let Some(last) = rest.last() else {
+            return self.next.clone();
+        };
+        let is_list = matches!(after.info.state, TaskState::Pending | TaskState::Active);
+        let entry = |task: &ScannedTask| BulkEntry {
+            score: task.mark.score.clone(),
+            id: task.mark.id.clone(),
+        };
+        if !is_list {
+            let last = match self.next.as_ref().or(before) {
+                Some(ScanPlace::Sorted { last, .. }) => last.clone(),
+                _ => entry(last),
+            };
+            return Some(ScanPlace::Sorted {
+                after: entry(after),
+                last,
+            });
+        }
+        let before = match before {
+            Some(ScanPlace::Listed(before)) => Some(before.as_ref()),
+            _ => None,
+        };
+        let (last, left) = match (&self.next, before) {
+            (Some(ScanPlace::Listed(next)), _) => (next.last.clone(), next.left + self.tasks.len() as u64),
+            (_, Some(before)) => (before.last.clone(), before.left),
+            _ => (last.mark.id.clone(), 2 * self.tasks.len() as u64),
+        };
+        let ids: Vec<Bytes> = read.iter().map(|task| task.mark.id.clone()).collect();
+        let place = ListedPlace::behind(before, &ids, read[0].mark.position, last, left);
+        Some(ScanPlace::Listed(Box::new(place)))
+    }
+}
+
+/// The place where a search through several queues and states continues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchPlace {
+    /// The queue.
+    pub queue: QueueName,
+    /// The state, as its name.
+    #[serde(with = "state")]
+    pub state: TaskState,
+    /// The group, for aggregating tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupKey>,
+    /// The place among the tasks of the state or group; `None`: before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<ScanPlace>,
+}
+
+impl SearchPlace {
+    /// Longest text that is read, in bytes.
+    const MAX_TEXT: usize = 64 * 1024;
+
+    /// Returns the place as a text of at most a few thousand bytes, unless ids are very long.
+    #[must_use]
+    pub fn encode(mut self) -> Cursor {
+        self.place = self.place.map(ScanPlace::shortened);
+        // Texts and numbers only: nothing that JSON cannot hold.
+        Cursor(serde_json::to_string(&self).ok())
+    }
+
+    /// Reads a place; `None` for the beginning.
+    ///
+    /// # Errors
+    /// [`NameError`] for a text that no search has returned.
+    pub fn decode(cursor: &Cursor) -> Result<Option<Self>, NameError> {
+        let Some(text) = &cursor.0 else { return Ok(None) };
+        let read = (text.len() <= Self::MAX_TEXT).then(|| serde_json::from_str(text).ok());
+        match read.flatten() {
+            Some(place) => Ok(Some(place)),
+            None => Err(NameError::new("cursor", NameFault::Unknown)),
+        }
+    }
+}
+
+mod state {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::task_state::TaskState;
+
+    pub(super) fn serialize<S: Serializer>(state: &TaskState, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(state.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TaskState, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Bytes in a text: each byte becomes the character with its number.
@@ -334,6 +440,16 @@ mod tests {
             let json = serde_json::to_string(&place).unwrap();
             assert_eq!(serde_json::from_str::<ScanPlace>(&json).unwrap(), place);
         }
+        let place = SearchPlace {
+            queue: QueueName::new("q").unwrap(),
+            state: TaskState::Aggregating,
+            group: GroupKey::new("g").ok(),
+            place: None,
+        };
+        assert_eq!(SearchPlace::decode(&place.clone().encode()).unwrap(), Some(place));
+        assert_eq!(SearchPlace::decode(&Cursor::default()).unwrap(), None);
+        let refused = SearchPlace::decode(&Cursor(Some("{}".to_owned()))).unwrap_err();
+        assert_eq!(refused.to_string(), "cursor is not one that was returned before");
         assert!(serde_json::from_str::<ScanPlace>(r#"{"Sorted":{"after":["1","Ā"],"last":["",""]}}"#).is_err());
     }
 }

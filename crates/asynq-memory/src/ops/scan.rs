@@ -52,7 +52,12 @@ fn scan_list(
         Some(place) => (place.last.clone(), place.left, place_in_list(list, place)),
         None => match list.front() {
             Some(last) => (id_bytes(last), 2 * list.len() as u64, 0),
-            None => return ScanStep::default(),
+            None => {
+                return ScanStep {
+                    at: now,
+                    ..ScanStep::default()
+                };
+            }
         },
     };
     let room = left.min(u64::from(limits.tasks));
@@ -81,7 +86,7 @@ fn scan_list(
     }
     let next = (!ended && !ids.is_empty())
         .then(|| ScanPlace::Listed(Box::new(ListedPlace::behind(before, &ids, position as u64, last, left))));
-    ScanStep { tasks, next }
+    ScanStep { tasks, next, at: now }
 }
 
 /// The number of entries between the tail and the first one that was not read: behind the last known one that is there.
@@ -116,7 +121,12 @@ fn scan_sorted(
         Some((_, last)) => last.clone(),
         None => match inspect::sorted(queue, filter).and_then(|set| set.last()) {
             Some((id, score)) => entry(score, id, false),
-            None => return ScanStep::default(),
+            None => {
+                return ScanStep {
+                    at: now,
+                    ..ScanStep::default()
+                };
+            }
         },
     };
     let (mut tasks, mut bytes, mut ended) = (Vec::new(), 0, true);
@@ -141,7 +151,7 @@ fn scan_sorted(
             },
             last,
         });
-    ScanStep { tasks, next }
+    ScanStep { tasks, next, at: now }
 }
 
 /// Returns whether a task is within the limit of bytes.

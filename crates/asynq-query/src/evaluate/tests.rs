@@ -234,14 +234,24 @@ fn a_value_or_operator_that_does_not_suit_its_field_is_refused() {
 
 #[test]
 fn queues_and_states_that_cannot_match_are_known_before_the_search() {
-    let can = |query: &str, name: &str, state| Query::parse(query).unwrap().can_match(&queue(name), state);
+    let can = |query: &str, name: &str, state| {
+        Query::parse(query).unwrap().evaluate_all(&queue(name), state) != Verdict::NoMatch
+    };
     assert!(can("state=retry queue^=crit type=x", "critical", TaskState::Retry));
     assert!(!can("state=retry queue^=crit type=x", "critical", TaskState::Pending));
     assert!(!can("state=retry queue^=crit type=x", "low", TaskState::Retry));
     assert!(can("state=retry or type=x", "low", TaskState::Pending));
     assert!(!can("not (state=retry or type=x)", "low", TaskState::Retry));
     assert!(can("not (state=retry and type=x)", "low", TaskState::Retry));
-    assert!(Query::everything().can_match(&queue("low"), TaskState::Active));
+    assert!(Query::everything().evaluate_all(&queue("low"), TaskState::Active) == Verdict::Match);
+    let all = |query: &str| {
+        Query::parse(query)
+            .unwrap()
+            .evaluate_all(&queue("low"), TaskState::Retry)
+    };
+    assert_eq!(all("state=retry queue=low,high"), Verdict::Match);
+    assert_eq!(all("state=retry type=x"), Verdict::Undecided);
+    assert_eq!(all("state=retry or type=x"), Verdict::Match);
 }
 
 #[test]

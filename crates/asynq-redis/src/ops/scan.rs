@@ -87,5 +87,5 @@ pub(crate) async fn scan_tasks(
         }),
         _ => None,
     };
-    Ok(ScanStep { tasks, next })
+    Ok(ScanStep { tasks, next, at: now })
 }

@@ -426,6 +426,7 @@ macro_rules! __conformance_cases {
             }
             scan {
                 a_scan_reads_what_pages_list
+                a_scan_goes_on_behind_any_task_of_a_step
                 a_step_of_a_scan_has_a_limit_of_bytes
                 a_task_tells_since_when_it_is_in_its_state
                 a_scan_neither_skips_nor_repeats_while_a_set_changes

@@ -147,7 +147,35 @@ pub(super) async fn a_scan_reads_what_pages_list(fx: &Fixture) {
         fx.edit(|raw| raw.clear()).await;
     }
     fx.enqueue_ids(&["a"]).await;
-    assert_eq!(scan(fx, TaskState::Retry, None, 1).await, ScanStep::default());
+    let nothing = scan(fx, TaskState::Retry, None, 1).await;
+    assert_eq!((nothing.tasks, nothing.next, nothing.at), (vec![], None, fx.now()));
+}
+
+/// The contract: a step can be used in part.
+pub(super) async fn a_scan_goes_on_behind_any_task_of_a_step(fx: &Fixture) {
+    for state in [TaskState::Pending, TaskState::Active, TaskState::Retry] {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        for name in names {
+            match state {
+                TaskState::Pending => fx.enqueue_ids(&[name]).await,
+                _ => fx.task_in(name, state).await,
+            }
+        }
+        for first in 0..4 {
+            let begin = scan(fx, state, None, 4).await.place_behind(None, first);
+            for (size, count) in [(1, 1), (2, 1), (5, 2), (6, 1), (6, 2), (3, 3)] {
+                let step = scan(fx, state, begin.as_ref(), size).await;
+                let count = count.min(step.tasks.len());
+                let place = step.place_behind(begin.as_ref(), count);
+                let rest = match &place {
+                    Some(_) => ids_of(&scan(fx, state, place.as_ref(), 9).await).join(" "),
+                    None => String::new(),
+                };
+                assert_eq!(rest, names[first + count..].join(" "), "{state} {first} {size} {count}");
+            }
+        }
+        fx.edit(|raw| raw.clear()).await;
+    }
 }
 
 /// The contract: the step ends before the task that exceeds the limit, and reads at least one.
@@ -559,7 +587,7 @@ pub(super) async fn damaged_tasks_are_read_and_acted_on(fx: &Fixture) {
                 (done, 0, 1, aside),
                 "{kind} {state}"
             );
-            assert_eq!(scan(fx, state, None, 10).await, ScanStep::default());
+            assert_eq!(scan(fx, state, None, 10).await.tasks, []);
             fx.edit(|raw| raw.clear()).await;
         }
     }

@@ -1,0 +1,222 @@
+//! The way of a search through queues, states and groups.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use asynq_core::{
+    Act, BrokerError, Inspect, QueueInfo, QueueName, Result, TaskState,
+    inspect::{Cursor, ListFilter, ScanPlace, ScanStep, SearchPlace},
+};
+use asynq_query::{Query, Verdict};
+
+/// The states in the order of a search.
+const STATES: [TaskState; 7] = [
+    TaskState::Active,
+    TaskState::Pending,
+    TaskState::Aggregating,
+    TaskState::Scheduled,
+    TaskState::Retry,
+    TaskState::Archived,
+    TaskState::Completed,
+];
+
+/// The tasks of one state or group of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) queue: QueueName,
+    pub(crate) filter: ListFilter,
+    /// Number of tasks that wait in a group.
+    size: u64,
+}
+
+/// A step, and the place where it began.
+pub(crate) struct Scanned {
+    pub(crate) container: Container,
+    pub(crate) before: Option<ScanPlace>,
+    pub(crate) step: ScanStep,
+}
+
+/// The way, and the place on it.
+pub(crate) struct Walk<B: ?Sized> {
+    storage: Arc<B>,
+    query: Query,
+    /// States for which this act is not possible are left out.
+    act: Option<Act>,
+    queues: VecDeque<QueueName>,
+    /// Containers of the current queue; the first of them is read.
+    containers: VecDeque<Container>,
+    place: Option<ScanPlace>,
+    /// The place of an earlier walk, until its queue has been reached.
+    resumed: Option<SearchPlace>,
+    /// The numbers of the current queue, once they have been needed.
+    info: Option<QueueInfo>,
+}
+
+impl<B: Inspect + ?Sized> Walk<B> {
+    /// Begins, or goes on at a place.
+    pub(crate) async fn new(storage: Arc<B>, query: Query, act: Option<Act>, from: &Cursor) -> Result<Self> {
+        let resumed = SearchPlace::decode(from)?;
+        let mut queues = VecDeque::from(storage.queues().await?);
+        if let Some(resumed) = &resumed {
+            queues.retain(|queue| *queue >= resumed.queue);
+        }
+        Ok(Self {
+            storage,
+            query,
+            act,
+            queues,
+            containers: VecDeque::new(),
+            place: None,
+            resumed,
+            info: None,
+        })
+    }
+
+    /// The container that is read next; `None` at the end.
+    async fn container(&mut self) -> Result<Option<&Container>> {
+        while self.containers.is_empty() {
+            let Some(queue) = self.queues.pop_front() else {
+                return Ok(None);
+            };
+            self.info = None;
+            let resumed = self.resumed.take().filter(|resumed| resumed.queue == queue);
+            for (rank, state) in STATES.into_iter().enumerate() {
+                let is_before =
+                    |resumed: &SearchPlace| STATES[..].iter().position(|of| *of == resumed.state) > Some(rank);
+                if resumed.as_ref().is_some_and(is_before)
+                    || self.act.is_some_and(|act| !act.applies_to(state))
+                    || self.query.evaluate_all(&queue, state) == Verdict::NoMatch
+                {
+                    continue;
+                }
+                if state != TaskState::Aggregating {
+                    self.containers.push_back(Container {
+                        queue: queue.clone(),
+                        filter: ListFilter::State(state),
+                        size: 0,
+                    });
+                    continue;
+                }
+                let mut groups = self.storage.group_infos(&queue).await?;
+                groups.retain(|group| group.size > 0);
+                groups.sort_by(|a, b| a.group.cmp(&b.group));
+                if let Some(SearchPlace {
+                    state,
+                    group: Some(first),
+                    ..
+                }) = &resumed
+                    && *state == TaskState::Aggregating
+                {
+                    groups.retain(|group| group.group >= *first);
+                }
+                self.containers.extend(groups.into_iter().map(|group| Container {
+                    queue: queue.clone(),
+                    filter: ListFilter::Group(group.group),
+                    size: group.size,
+                }));
+            }
+            if let (Some(resumed), Some(first)) = (resumed, self.containers.front()) {
+                let is_first = match &first.filter {
+                    ListFilter::State(state) => *state == resumed.state,
+                    ListFilter::Group(group) => resumed.group.as_ref() == Some(group),
+                };
+                self.place = resumed.place.filter(|_| is_first);
+            }
+        }
+        Ok(self.containers.front())
+    }
+
+    /// Reads the next tasks; `None` at the end. The place stays until [`went_on`](Self::went_on). A step without tasks says
+    /// that a state or group has none.
+    pub(crate) async fn step(&mut self, bytes: u64) -> Result<Option<Scanned>> {
+        let Some(container) = self.container().await?.cloned() else {
+            return Ok(None);
+        };
+        let before = self.place.clone();
+        let limits = super::step_limits(bytes);
+        let Container { queue, filter, .. } = &container;
+        let step = match self.storage.scan_tasks(queue, filter, before.as_ref(), limits).await {
+            Ok(step) => step,
+            // It was deleted meanwhile.
+            Err(BrokerError::QueueNotFound { .. }) => ScanStep::default(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Scanned {
+            container,
+            before,
+            step,
+        }))
+    }
+
+    /// Goes on behind the first `used` tasks of a step.
+    pub(crate) fn went_on(&mut self, scanned: &Scanned, used: usize) {
+        if scanned.step.tasks.is_empty() {
+            self.leave();
+        } else {
+            self.go_to(scanned.step.place_behind(scanned.before.as_ref(), used));
+        }
+    }
+
+    /// Goes on at a place in the container that is read; `None`: it has been read.
+    pub(crate) fn go_to(&mut self, place: Option<ScanPlace>) {
+        match place {
+            Some(place) => self.place = Some(place),
+            None => self.leave(),
+        }
+    }
+
+    fn leave(&mut self) {
+        self.containers.pop_front();
+        self.place = None;
+    }
+
+    /// Leaves the container that would be read next, and returns the number of its tasks, if the query holds for all of
+    /// them.
+    pub(crate) async fn whole(&mut self) -> Result<Option<u64>> {
+        let Some(container) = self.container().await?.cloned() else {
+            return Ok(None);
+        };
+        let state = container.filter.state();
+        if self.place.is_some() || self.query.evaluate_all(&container.queue, state) != Verdict::Match {
+            return Ok(None);
+        }
+        if state == TaskState::Aggregating {
+            self.leave();
+            return Ok(Some(container.size));
+        }
+        if self.info.is_none() {
+            match self.storage.queue_info(&container.queue).await {
+                Ok(info) => self.info = Some(info),
+                Err(BrokerError::QueueNotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.leave();
+        Ok(Some(self.info.as_ref().map_or(0, |info| match state {
+            TaskState::Active => info.active,
+            TaskState::Pending => info.pending,
+            TaskState::Scheduled => info.scheduled,
+            TaskState::Retry => info.retry,
+            TaskState::Archived => info.archived,
+            TaskState::Completed => info.completed,
+            _ => 0,
+        })))
+    }
+
+    /// The place where another walk goes on; `None` at the end.
+    pub(crate) async fn cursor(&mut self) -> Result<Option<Cursor>> {
+        let place = self.place.clone();
+        Ok(self.container().await?.map(|container| {
+            let (state, group) = match &container.filter {
+                ListFilter::State(state) => (*state, None),
+                ListFilter::Group(group) => (TaskState::Aggregating, Some(group.clone())),
+            };
+            SearchPlace {
+                queue: container.queue.clone(),
+                state,
+                group,
+                place,
+            }
+            .encode()
+        }))
+    }
+}
