@@ -396,10 +396,7 @@ impl<B: Inspect + ?Sized> Drop for Report<B> {
         let Some(entry) = self.ended("dropped") else { return };
         let storage = Arc::clone(&self.storage);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a drop cannot wait, and the task ends with its one call"
-            )]
+            // A drop cannot wait. The task ends with its one call.
             drop(runtime.spawn(async move { record(&*storage, &entry).await }));
         }
     }

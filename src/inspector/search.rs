@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use asynq_core::{
     Act, Inspect, Result, TaskInfo,
-    inspect::{Cursor, SCAN_STEP, ScanLimits},
+    inspect::{Cursor, SCAN_STEP},
 };
 use asynq_query::{Query, Verdict};
 use futures::stream::{self, Stream};
@@ -272,13 +272,4 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 
 fn size(task: &TaskInfo) -> u64 {
     (task.payload.len() + task.last_error.len() + task.result.as_ref().map_or(0, |result| result.len())) as u64
-}
-
-/// The limits of a step that looks at no more than so many bytes.
-fn step_limits(bytes: u64) -> ScanLimits {
-    ScanLimits {
-        bytes,
-        ..ScanLimits::default()
-    }
-    .clamped()
 }

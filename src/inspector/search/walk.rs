@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use asynq_core::{
     Act, BrokerError, Inspect, QueueInfo, QueueName, Result, TaskState,
-    inspect::{Cursor, ListFilter, ScanPlace, ScanStep, SearchPlace},
+    inspect::{Cursor, ListFilter, ScanLimits, ScanPlace, ScanStep, SearchPlace},
 };
 use asynq_query::{Query, Verdict};
 
@@ -132,7 +132,10 @@ impl<B: Inspect + ?Sized> Walk<B> {
             return Ok(None);
         };
         let before = self.place.clone();
-        let limits = super::step_limits(bytes);
+        let limits = ScanLimits {
+            bytes,
+            ..ScanLimits::default()
+        };
         let Container { queue, filter, .. } = &container;
         let step = match self.storage.scan_tasks(queue, filter, before.as_ref(), limits).await {
             Ok(step) => step,
