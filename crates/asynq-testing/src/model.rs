@@ -215,6 +215,21 @@ pub enum Step {
         act: Act,
         delivery: Delivery,
     },
+    /// An operator looks at the tasks of a state or of a group, some at a time.
+    Look {
+        worker: usize,
+        queue: usize,
+        state: usize,
+        group: usize,
+        size: u32,
+    },
+    /// An operator acts on every second, or third ... of the tasks of the last look.
+    These {
+        worker: usize,
+        every: usize,
+        act: Act,
+        delivery: Delivery,
+    },
     /// An operator changes the time of a task, to so many seconds from now.
     Reschedule {
         worker: usize,
@@ -292,6 +307,12 @@ pub fn step() -> impl Strategy<Value = Step> {
                 Step::All { worker, queue, state, group, act: Act::ALL[act], delivery }
             }
         ),
+        2 => (worker(), queue(), 0..TaskState::ALL.len(), 0..GROUPS, 1..4_u32).prop_map(
+            |(worker, queue, state, group, size)| Step::Look { worker, queue, state, group, size }
+        ),
+        2 => (worker(), 1..3_usize, 0..Act::ALL.len(), delivery()).prop_map(|(worker, every, act, delivery)| {
+            Step::These { worker, every, act: Act::ALL[act], delivery }
+        }),
         2 => (worker(), queue(), 0..IDS, -10..60_i64, delivery()).prop_map(|(worker, queue, id, secs, delivery)| {
             Step::Reschedule { worker, queue, id, secs, delivery }
         }),

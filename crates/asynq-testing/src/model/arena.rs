@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::{
     Clock, Entropy, Env, QueueName, Storage, TaskInfo,
     broker::{AggregationSet, CallRecord, EnqueueRequest, ExpiredTask, LeasedTask},
+    inspect::{ListFilter, TaskMark},
     raw::RawState,
 };
 use chrono::{DateTime, Utc};
@@ -63,6 +64,8 @@ pub struct Arena {
     pub(super) lost: Vec<Lost>,
     pub(super) expired: Vec<Vec<ExpiredTask>>,
     pub(super) sets: Vec<Vec<AggregationSet>>,
+    /// The tasks of the last look, as each storage told of them.
+    pub(super) looked: Option<(QueueName, ListFilter, Vec<Vec<TaskMark>>)>,
     pub(super) calls: usize,
     pub(super) collected: usize,
     opened: u64,
@@ -117,6 +120,7 @@ impl Arena {
             sent: Vec::new(),
             lost: Vec::new(),
             sets: Vec::new(),
+            looked: None,
             calls: 0,
             collected: 0,
             opened: WORKERS as u64,
@@ -308,6 +312,19 @@ impl Arena {
             } => Ok(self
                 .act_on_all(*worker, *queue, (*state, *group), *act, *delivery)
                 .await),
+            Step::Look {
+                worker,
+                queue,
+                state,
+                group,
+                size,
+            } => Ok(self.look(*worker, *queue, (*state, *group), *size).await),
+            Step::These {
+                worker,
+                every,
+                act,
+                delivery,
+            } => Ok(self.act_on_these(*worker, *every, *act, *delivery).await),
             Step::Reschedule {
                 worker,
                 queue,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::{
     Act, Broker as _, BrokerError, Inspect as _, TaskState, Then,
     broker::{GroupLimits, RECOVER_GRACE, Recovery},
-    inspect::ListFilter,
+    inspect::{ListFilter, ScanLimits},
 };
 use chrono::TimeDelta;
 use proptest::sample::Index;
@@ -233,16 +233,67 @@ impl Arena {
         act: Act,
         delivery: Delivery,
     ) -> Answers {
-        let filter = match TaskState::ALL[state] {
-            TaskState::Aggregating => ListFilter::Group(request::group(group_name(group))),
-            state => ListFilter::State(state),
-        };
+        let filter = filter(state, group);
         let mut answers = Answers::new();
         for subject in &self.subjects {
             subject.order(worker, Op::ActOnSome, delivery);
             let broker = &subject.workers[worker].broker;
             let answer = broker.act_on_all(&queue(number), &filter, act).await;
             answers.push(told(&answer, |done| format!("{done:?}")));
+        }
+        answers
+    }
+
+    /// Looks at all of them, or at none if a step fails.
+    pub(super) async fn look(
+        &mut self,
+        worker: usize,
+        number: usize,
+        (state, group): (usize, usize),
+        size: u32,
+    ) -> Answers {
+        let (queue, filter) = (queue(number), filter(state, group));
+        let limits = ScanLimits {
+            tasks: size,
+            ..ScanLimits::default()
+        };
+        let (mut answers, mut looked) = (Answers::new(), Vec::new());
+        for subject in &self.subjects {
+            let broker = &subject.workers[worker].broker;
+            let (mut marks, mut words, mut place) = (Vec::new(), Vec::new(), None);
+            loop {
+                let step = broker.scan_tasks(&queue, &filter, place.as_ref(), limits).await;
+                words.push(told(&step, |step| {
+                    let tasks = step.tasks.iter();
+                    let views = tasks.map(|task| format!("{} {:?}", task.info.id, task.info.state_since));
+                    views.collect::<Vec<_>>().join(" ")
+                }));
+                let Ok(step) = step else { break };
+                marks.extend(step.tasks.into_iter().map(|task| task.mark));
+                place = step.next;
+                if place.is_none() {
+                    break;
+                }
+            }
+            looked.push(marks);
+            answers.push(words.join("; "));
+        }
+        let is_same = looked.iter().all(|marks| marks.len() == looked[0].len());
+        self.looked = is_same.then_some((queue, filter, looked));
+        answers
+    }
+
+    pub(super) async fn act_on_these(&self, worker: usize, every: usize, act: Act, delivery: Delivery) -> Answers {
+        let mut answers = Answers::new();
+        let Some((queue, filter, looked)) = &self.looked else {
+            return answers;
+        };
+        for (subject, marks) in self.subjects.iter().zip(looked) {
+            let some: Vec<_> = marks.iter().step_by(every).cloned().collect();
+            subject.order(worker, Op::ActOnThese, delivery);
+            let broker = &subject.workers[worker].broker;
+            let answer = broker.act_on_these(queue, filter, act, &some).await;
+            answers.push(told(&answer, |acted| format!("{acted:?}")));
         }
         answers
     }
@@ -349,5 +400,12 @@ impl Arena {
             answers.push(told(&answer, |()| "ok".to_owned()));
         }
         answers
+    }
+}
+
+fn filter(state: usize, group: usize) -> ListFilter {
+    match TaskState::ALL[state] {
+        TaskState::Aggregating => ListFilter::Group(request::group(group_name(group))),
+        state => ListFilter::State(state),
     }
 }
