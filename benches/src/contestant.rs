@@ -39,6 +39,8 @@ pub(crate) struct Params {
     pub(crate) load: u64,
     /// Keep as many tasks waiting as there were, by enqueueing in bulk what was handled.
     pub(crate) refill: bool,
+    /// The thing that an inspector looks at.
+    pub(crate) look: String,
     /// Worker threads of the runtime.
     pub(crate) workers: usize,
     /// Tasks in a call; for bare scripts.

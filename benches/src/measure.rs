@@ -136,8 +136,9 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
     let program = programs.of(contestant)?;
     let mut params = params(row, contestant, known);
     params.redis = server.address();
-    if row.work == Work::Drain {
-        let waiting = if params.refill { row.fill } else { params.n };
+    if matches!(row.work, Work::Drain | Work::Inspect) {
+        let is_filled = params.refill || row.work == Work::Inspect;
+        let waiting = if is_filled { row.fill } else { params.n };
         fill(programs, &program, layout, &params, waiting).await?;
         layout.ready(&mut redis, &queues).await;
         let counts = layout.count(&mut redis, &queues).await;
@@ -193,6 +194,13 @@ pub(crate) async fn measure(row: &Row, contestant: Contestant, programs: &Progra
             );
             after = Look::at(client_pid, redis_pid)?;
             sample.tasks = layout.count(&mut redis, &queues).await.settled_of(0);
+        }
+        Work::Inspect => {
+            before = Look::at(client_pid, redis_pid)?;
+            contest.go().await?;
+            sample.delays = serde_json::from_str(&contest.until("result").await?)?;
+            after = Look::at(client_pid, redis_pid)?;
+            sample.tasks = params.n;
         }
         Work::Idle => {
             contest.go().await?;

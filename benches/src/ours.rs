@@ -11,9 +11,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use asynq::{AsynqSystem, Client, Error, RetryDelay, ServerConfig, redis::RedisConnectionType, task::Task};
+use asynq::{
+    AsynqSystem, Client, Error, Inspector, RetryDelay, ServerConfig, TaskState,
+    inspect::{Cursor, ListFilter},
+    inspector::SearchLimits,
+    query::Query,
+    redis::RedisConnectionType,
+    task::Task,
+};
 use chrono::{DateTime, Utc};
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all};
 use tokio::{
     runtime::Builder,
     sync::{Notify, oneshot},
@@ -50,6 +57,7 @@ pub(crate) fn run(work: &str, params: Params) -> Result<()> {
             "latency" => latency(&params).await,
             "scheduled" => scheduled(&params).await,
             "idle" => idle(&params).await,
+            "inspect" => inspect(&params).await,
             other => bail!("there is no work called {other:?}"),
         }
     })
@@ -395,5 +403,43 @@ async fn idle(params: &Params) -> Result<()> {
     ready();
     until_stopped();
     drop(system);
+    Ok(())
+}
+
+/// The looks of an operator at a queue. Payloads are no JSON objects, so a search by a field looks at each.
+async fn inspect(params: &Params) -> Result<()> {
+    const QUEUE: &str = "default";
+    const MANY: usize = 10_000;
+    let inspector = Inspector::connect(redis(params)?).await?;
+    let limits = SearchLimits::default().looked_at(MANY as u64);
+    let by_payload: Query = "payload.user_id=1002".parse()?;
+    let by_state: Query = "queue=default state=pending".parse()?;
+    ready();
+    let mut delays = Vec::new();
+    for round in 0..params.n {
+        let begun = Instant::now();
+        match params.look.as_str() {
+            "stats" => drop(inspector.get_queue_stats(QUEUE).await?),
+            "page" => drop(inspector.list_tasks(QUEUE, TaskState::Pending, 1, 30).await?),
+            "deep-page" => drop(inspector.list_tasks(QUEUE, TaskState::Pending, 30_000, 30).await?),
+            "count" => drop(inspector.count(&by_state, &limits).await?),
+            "search" => {
+                let found = inspector.search(&by_payload, &limits, &Cursor::default()).await?;
+                anyhow::ensure!(found.looked_at == MANY as u64, "looked at {} tasks", found.looked_at);
+            }
+            "scan" => {
+                let tasks = inspector.scan_tasks(QUEUE, ListFilter::State(TaskState::Pending))?;
+                let count = tasks
+                    .take(MANY)
+                    .try_fold(0, |count, _| async move { Ok(count + 1) })
+                    .await?;
+                anyhow::ensure!(count == MANY, "{count} tasks");
+            }
+            other => bail!("there is nothing called {other:?} to look at in round {round}"),
+        }
+        delays.push(i64::try_from(begun.elapsed().as_micros())?);
+    }
+    say(&quantiles(delays));
+    until_stopped();
     Ok(())
 }

@@ -75,6 +75,8 @@ pub(crate) enum Work {
     Scheduled,
     /// Wait for work.
     Idle,
+    /// Read a queue as an operator does.
+    Inspect,
 }
 
 impl Work {
@@ -87,6 +89,7 @@ impl Work {
             Self::Latency => "latency",
             Self::Scheduled => "scheduled",
             Self::Idle => "idle",
+            Self::Inspect => "inspect",
         }
     }
 }
@@ -123,6 +126,7 @@ const LATENCY: &str = "latency";
 const IDLE: &str = "idle";
 const FAR: &str = "far";
 const GROWTH: &str = "growth";
+const INSPECT: &str = "inspect";
 const TUNING: &str = "tuning";
 
 /// The sections with their headings, in order.
@@ -135,6 +139,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     (IDLE, "Idle workers"),
     (FAR, "Through a round trip of 1 ms"),
     (GROWTH, "Growth"),
+    (INSPECT, "Inspector on a queue of 1,000,000 waiting tasks"),
     (TUNING, "Tuning"),
 ];
 
@@ -243,6 +248,7 @@ pub(crate) fn rows(quick: bool) -> Vec<Row> {
     far(&mut rows, quick);
     if !quick {
         growth(&mut rows);
+        inspect(&mut rows);
         tuning(&mut rows);
     }
     rows
@@ -427,6 +433,25 @@ fn growth(rows: &mut Vec<Row>) {
         )
         .n(n);
         row.params.payload = payload;
+        rows.push(row);
+    }
+}
+
+fn inspect(rows: &mut Vec<Row>) {
+    for (look, title, n) in [
+        ("stats", "numbers of the queue", 200),
+        ("page", "first page of 30", 1000),
+        ("deep-page", "page 30,000 of 30", 1000),
+        ("count", "count of a state by query", 200),
+        ("search", "search through 10,000 tasks by payload", 20),
+        ("scan", "stream of 10,000 tasks", 20),
+    ] {
+        let mut row = Row::new(INSPECT, &format!("inspect-{look}"), title, Work::Inspect)
+            .n(n)
+            .by(&[Contestant::OURS])
+            .most(3);
+        row.fill = 1_000_000;
+        row.params.look = look.to_owned();
         rows.push(row);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
 type Cells = fn(&Results, &Line) -> Vec<String>;
 
 /// Headings of the kinds of tables.
+const LOOKS: &[&str] = &["", "", "p50 ms", "p99 ms", "largest ms", "commands", "CPU ms of Redis"];
 const DELAYS: &[&str] = &["", "", "p50 ms", "p99 ms", "largest ms", "smallest ms"];
 const IDLE: &[&str] = &[
     "",
@@ -151,6 +152,8 @@ impl Results {
         let is = |work: Work| first.work == work.word();
         let (headings, cells): (&[&str], Cells) = if is(Work::Latency) {
             (DELAYS, |_, line| delays(line))
+        } else if is(Work::Inspect) {
+            (LOOKS, |_, line| looks(line))
         } else if is(Work::Idle) {
             (IDLE, |_, line| idle(line))
         } else {
@@ -212,6 +215,22 @@ fn without_empty(table: &[Vec<String>]) -> Vec<Vec<String>> {
     let columns: Vec<usize> = (0..table[0].len()).filter(|column| is_kept(*column)).collect();
     let kept = |cells: &Vec<String>| columns.iter().map(|column| cells[*column].clone()).collect();
     table.iter().map(kept).collect()
+}
+
+/// Delays of a look, and what one costs Redis. Commands in scripts count.
+fn looks(line: &Line) -> Vec<String> {
+    let mut cells = delays(line);
+    cells.truncate(3);
+    let each = |figure: &dyn Fn(&Sample) -> f64| {
+        let figures = line
+            .samples
+            .iter()
+            .map(|sample| figure(sample) / sample.tasks.max(1) as f64);
+        median(figures).unwrap_or_default()
+    };
+    cells.push(format!("{:.0}", each(&|sample| sample.commands as f64)));
+    cells.push(format!("{:.2}", each(&|sample| sample.redis_cpu * 1000.0)));
+    cells
 }
 
 fn delays(line: &Line) -> Vec<String> {
