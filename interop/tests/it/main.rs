@@ -26,6 +26,7 @@ mod rust_enqueues;
 mod rust_server;
 mod same;
 mod schedulers;
+mod search;
 mod servers;
 mod sides;
 mod speed;
