@@ -332,6 +332,11 @@ pub struct ReadmeZhCnDoctests;
 #[doc = include_str!("../docs/production.md")]
 pub struct ProductionDoctests;
 
+/// The examples of the guide to operating queues, run as doc tests.
+#[cfg(all(doctest, feature = "query"))]
+#[doc = include_str!("../docs/operating.md")]
+pub struct OperatingDoctests;
+
 /// The examples of the guide to periodic tasks, run as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/periodic-tasks.md")]
