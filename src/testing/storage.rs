@@ -17,6 +17,7 @@ use asynq_core::{
         GroupLimits, Healed, LeaseRef, LeaseUntil, LeasedTask, Recovery, Settlement, Tick, TickStart, Ticked, Want,
         Watch, WatchKind,
     },
+    doctor::{Repair, RepairMode},
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{
         ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, ScanLimits,
@@ -497,5 +498,14 @@ impl Inspect for KitStorage {
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
         self.inner.audit(queue, cursor).await
+    }
+
+    async fn repair(
+        &self,
+        queue: &QueueName,
+        breaches: &[Breach],
+        mode: RepairMode,
+    ) -> Result<Vec<Repair>, BrokerError> {
+        self.inner.repair(queue, breaches, mode).await
     }
 }

@@ -13,6 +13,7 @@ pub mod compose;
 pub mod config;
 pub mod context;
 pub mod cron;
+pub mod doctor;
 pub mod entropy;
 pub mod error;
 pub mod excerpt;

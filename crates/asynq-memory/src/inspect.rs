@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use asynq_core::{
     Act, TaskState,
     cancel::{Cancelled, Then},
+    doctor::{Repair, RepairMode},
     error::BrokerError,
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{
@@ -20,7 +21,8 @@ use chrono::{DateTime, Utc};
 use crate::{
     MemoryBroker,
     ops::{
-        archive_task, audit, bulk, cancel, delete_queue, delete_task, groups, inspect, publish, run_task, scan, update,
+        archive_task, audit, bulk, cancel, delete_queue, delete_task, groups, inspect, publish, repair, run_task, scan,
+        update,
     },
 };
 
@@ -178,5 +180,14 @@ impl Inspect for MemoryBroker {
     async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
         let items = self.with(|data, now| audit::audit(data, queue, now))?;
         Ok(Page { items, next: None })
+    }
+
+    async fn repair(
+        &self,
+        queue: &QueueName,
+        breaches: &[Breach],
+        mode: RepairMode,
+    ) -> Result<Vec<Repair>, BrokerError> {
+        self.with(|data, now| repair::repair(data, queue, breaches, mode, now))?
     }
 }

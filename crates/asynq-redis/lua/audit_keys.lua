@@ -11,7 +11,7 @@
 --       {group, name}           a group with tasks that is not in the index
 --       {set, key}              an aggregation set that is not listed
 --       {lock, key, id}         a lock without owner
---       {counter, key, problem} problem: more failed, no end, an end, not a number
+--       {counter, key, problem} problem: as in include/counter_faults.lua
 --       {type, key, found}      a key of the wrong type
 
 local prefix = ARGV[1]
@@ -49,23 +49,8 @@ local function look_at_group(name, key)
 end
 
 local function look_at_counter(suffix, key)
-  local value = tonumber(redis.call('GET', key))
-  if not value then
-    reply[#reply + 1] = { 'counter', key, 'not a number' }
-    return
-  end
-  local day = string.match(suffix, '^failed(.*)$')
-  if day then
-    local processed = redis.pcall('GET', prefix .. 'processed' .. day)
-    if value > (type(processed) == 'string' and tonumber(processed) or 0) then
-      reply[#reply + 1] = { 'counter', key, 'more failed' }
-    end
-  end
-  local daily, ends = string.find(suffix, ':', 1, true), redis.call('TTL', key) >= 0
-  if daily and not ends then
-    reply[#reply + 1] = { 'counter', key, 'no end' }
-  elseif not daily and ends then
-    reply[#reply + 1] = { 'counter', key, 'an end' }
+  for _, fault in ipairs(counter_faults(suffix, key)) do
+    reply[#reply + 1] = { 'counter', key, fault }
   end
 end
 

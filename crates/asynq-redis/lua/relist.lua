@@ -26,30 +26,9 @@ if bad then
 end
 local relisted, aside = {}, {}
 
-local function list(id, key, state, group)
-  redis.call('ZREM', lease, '')
-  if state == 'active' then
-    redis.call('LPUSH', active, id)
-    redis.call('ZADD', lease, 'NX', now, id)
-  elseif SET_OF[state] then
-    redis.call('ZADD', SET_OF[state], now, id)
-  elseif state == 'aggregating' and group and group ~= '' then
-    redis.call('ZADD', prefix .. 'g:' .. group, now, id)
-    redis.call('SADD', KEYS[8], group)
-  else
-    redis.call('HSET', key, 'state', 'pending', 'pending_since', ARGV[3])
-    redis.call('HDEL', key, 'x:take', 'x:adopt', 'x:cancel', 'x:at')
-    redis.call('LPUSH', KEYS[1], id)
-  end
-  relisted[#relisted + 1] = id
-end
-
 local function leave_or_enter_active(id, key, alone)
   if alone then
-    redis.call('ZREM', lease, '')
-    redis.call('HSET', key, 'state', 'active')
-    redis.call('HDEL', key, 'pending_since', 'x:take', 'x:adopt', 'x:cancel', 'x:at')
-    redis.call('ZADD', lease, 'NX', now, id)
+    make_active(id, key, now)
   else
     redis.call('LREM', active, -1, id)
     redis.call('ZREM', lease, id)
@@ -95,7 +74,8 @@ for i = 5 + n, #ARGV, 4 do
         aside[#aside + 1] = id
         aside[#aside + 1] = kind
       else
-        list(id, key, state, group)
+        list_by_state(id, key, state, group, now, ARGV[3])
+        relisted[#relisted + 1] = id
       end
     elseif searched and not kind and state ~= 'active' and in_list(active, id) > 0 then
       leave_or_enter_active(id, key, #known + #others == 1)

@@ -19,6 +19,7 @@ use asynq_core::{
         Watch, WatchKind,
     },
     cancel::{Cancelled, Then},
+    doctor::{Repair, RepairMode},
     error::{BrokerError, EnqueueError, SettleError},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{
@@ -376,5 +377,14 @@ impl Inspect for RedisBroker {
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
         ops::audit::audit(&self.core, queue, cursor).await
+    }
+
+    async fn repair(
+        &self,
+        queue: &QueueName,
+        breaches: &[Breach],
+        mode: RepairMode,
+    ) -> Result<Vec<Repair>, BrokerError> {
+        ops::repair::repair(&self.core, queue, breaches, mode).await
     }
 }

@@ -57,9 +57,9 @@ scripts! {
     /// Groups that hold a task.
     SEARCH_GROUPS = "search_groups" [];
     /// Groups, sets and locks.
-    HEAL_KEYS = "heal_keys" ["container" "places" "set_name"];
+    HEAL_KEYS = "heal_keys" ["container" "places" "stands" "set_name" "mend"];
     /// Tasks that do not stand where their state says.
-    RELIST = "relist" ["container" "aside" "places"];
+    RELIST = "relist" ["container" "aside" "places" "listing"];
     /// Completed tasks whose retention is over.
     DELETE_EXPIRED = "delete_expired" ["container" "chunks"];
     /// Groups with tasks.
@@ -133,7 +133,11 @@ scripts! {
     /// The index of groups against the groups.
     AUDIT_GROUPS = "audit_groups" [];
     /// The keys of a queue against its containers.
-    AUDIT_KEYS = "audit_keys" ["container" "places" "set_name"];
+    AUDIT_KEYS = "audit_keys" ["container" "places" "set_name" "counter_faults"];
+    /// Breaches of tasks.
+    REPAIR_TASKS = "repair_tasks" ["container" "aside" "places" "set_name" "listing"];
+    /// Breaches of groups, locks and counters.
+    REPAIR_KEYS = "repair_keys" ["container" "places" "set_name" "mend" "counter_faults"];
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod leases;
 mod progress;
 mod queues;
 mod recover;
+mod repair;
 mod results;
 mod run_task;
 mod runs;

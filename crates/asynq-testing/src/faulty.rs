@@ -103,6 +103,7 @@ pub enum Op {
     RecordAct,
     Trail,
     Audit,
+    Repair,
 }
 
 /// The fault of one call.

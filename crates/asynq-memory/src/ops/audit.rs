@@ -8,10 +8,14 @@ use asynq_core::{
     names::{QueueName, TaskId},
     raw::RawValue,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::heal::is_set;
 use crate::model::{Data, Queue, is_counter};
+
+/// The counter of processed tasks of a day ends up to a day before that of failed tasks, which begins later. Some
+/// clocks are wrong by minutes.
+const LAST_DAY: TimeDelta = TimeDelta::hours(25);
 
 /// Everything that does not hold, sorted.
 pub(crate) fn audit(data: &Data, name: &QueueName, now: DateTime<Utc>) -> Vec<Breach> {
@@ -168,30 +172,63 @@ fn check_locks(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
     }
 }
 
-/// No more failed than processed; days have an end and totals none.
-fn check_counters(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
-    let mut found = |suffix: &str, problem: &str| {
-        breaches.push(Breach::Counter {
-            key: queue.key(suffix),
-            problem: problem.to_owned(),
-        });
-    };
-    for (suffix, counter) in queue.counters.iter(now) {
-        if let Some(day) = suffix.strip_prefix("failed") {
-            let processed = queue.counters.get(&format!("processed{day}"), now).unwrap_or(0);
-            if counter.value > processed {
-                found(suffix, "more tasks failed than were processed");
-            }
-        }
-        match (suffix.contains(':'), counter.expires) {
-            (true, None) => found(suffix, "a daily counter without an end"),
-            (false, Some(_)) => found(suffix, "a total with an end"),
-            _ => {}
+/// A fault of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CounterFault {
+    MoreFailed,
+    NoEnd,
+    AnEnd,
+}
+
+impl CounterFault {
+    /// Returns whether the number is right, and its lifetime is wrong.
+    pub(super) fn is_of_lifetime(self) -> bool {
+        self != Self::MoreFailed
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::MoreFailed => "more tasks failed than were processed",
+            Self::NoEnd => "a daily counter without an end",
+            Self::AnEnd => "a total with an end",
         }
     }
 }
 
-fn type_name(value: &RawValue) -> &'static str {
+/// No more failed than processed; days have an end and totals none.
+pub(super) fn counter_faults(queue: &Queue, suffix: &str, now: DateTime<Utc>) -> Vec<CounterFault> {
+    let (counters, mut faults) = (&queue.counters, Vec::new());
+    let Some(value) = counters.get(suffix, now) else {
+        return faults;
+    };
+    let (is_daily, expires) = (suffix.contains(':'), counters.expiry(suffix));
+    if let Some(day) = suffix.strip_prefix("failed") {
+        let processed = counters.get(&format!("processed{day}"), now);
+        let has_ended = is_daily && processed.is_none() && expires.is_some_and(|end| end <= now + LAST_DAY);
+        if !has_ended && value > processed.unwrap_or(0) {
+            faults.push(CounterFault::MoreFailed);
+        }
+    }
+    match (is_daily, expires) {
+        (true, None) => faults.push(CounterFault::NoEnd),
+        (false, Some(_)) => faults.push(CounterFault::AnEnd),
+        _ => {}
+    }
+    faults
+}
+
+fn check_counters(queue: &Queue, now: DateTime<Utc>, breaches: &mut Vec<Breach>) {
+    for (suffix, _) in queue.counters.iter(now) {
+        for fault in counter_faults(queue, suffix, now) {
+            breaches.push(Breach::Counter {
+                key: queue.key(suffix),
+                problem: fault.text().to_owned(),
+            });
+        }
+    }
+}
+
+pub(super) fn type_name(value: &RawValue) -> &'static str {
     match value {
         RawValue::String(_) => "string",
         RawValue::List(_) => "list",

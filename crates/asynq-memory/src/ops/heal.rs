@@ -202,7 +202,7 @@ fn misfit_tasks(queue: &Queue) -> impl Iterator<Item = TaskId> {
         .map(TaskId::from_storage)
 }
 
-fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
+pub(super) fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
     let Some(task) = queue.tasks.get(id) else { return };
     let (state, group) = (task.known_state(), task.group.clone().filter(|group| !group.is_empty()));
     let at = now.timestamp();

@@ -17,6 +17,7 @@ pub(crate) mod janitor;
 pub(crate) mod lease;
 pub(crate) mod publish;
 pub(crate) mod recover;
+pub(crate) mod repair;
 pub(crate) mod run_task;
 pub(crate) mod scan;
 pub(crate) mod settle;

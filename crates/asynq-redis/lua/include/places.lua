@@ -139,6 +139,9 @@ end
 -- on, which the caller has found by SCAN, and the sets that were listed since.
 local function whereabouts(id, group, first, n)
   local known, searched = places(id, group)
+  if group and group ~= '' and #listed_sets() >= MOST_SETS then
+    searched = false
+  end
   local others, looked = {}, {}
   for _, place in ipairs(known) do
     looked[place] = true

@@ -339,9 +339,10 @@ async fn keys_of_queue(
 /// Returns what is wrong with a counter, in words.
 fn problem(word: &str) -> String {
     match word {
-        "more failed" => "more tasks failed than were processed",
+        "more" => "more tasks failed than were processed",
         "no end" => "a daily counter without an end",
         "an end" => "a total with an end",
+        "number" => "not a number",
         other => other,
     }
     .to_owned()

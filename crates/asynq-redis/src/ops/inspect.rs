@@ -45,6 +45,29 @@ pub(crate) async fn is_listed(core: &Core, queue: &QueueName) -> Result<bool, Br
     Ok(int("SISMEMBER", core.link.command(&cmd).await?)? == 1)
 }
 
+/// Returns whether a queue has any key that does not expire soon by itself, apart from tasks in no container and the like.
+pub(crate) async fn has_keys(core: &Core, queue: &QueueName) -> Result<bool, BrokerError> {
+    let mut cmd = redis::cmd("EXISTS");
+    for key in [
+        "pending",
+        "active",
+        "lease",
+        "scheduled",
+        "retry",
+        "archived",
+        "completed",
+        "groups",
+        "aggregation_sets",
+        "paused",
+        "processed",
+        "failed",
+        "x:quarantine",
+    ] {
+        cmd.arg(keys::of_queue(queue, key));
+    }
+    Ok(int("EXISTS", core.link.command(&cmd).await?)? > 0)
+}
+
 fn must_be_listed(queue: &QueueName, listed: Result<bool, BrokerError>) -> Result<(), BrokerError> {
     if listed? {
         Ok(())

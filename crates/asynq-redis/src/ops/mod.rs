@@ -21,6 +21,7 @@ pub(crate) mod janitor;
 pub(crate) mod lease;
 pub(crate) mod quarantine;
 pub(crate) mod recover;
+pub(crate) mod repair;
 pub(crate) mod result;
 pub(crate) mod run_task;
 pub(crate) mod scan;

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use asynq_core::{
     Act, BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
+    doctor::{Repair, RepairMode},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace, TaskMark},
     trail::TrailEntry,
@@ -71,6 +72,8 @@ const PINNED: &[(&str, &str)] = &[
     ("audit_leases", "reads_work"),
     ("audit_groups", "reads_work"),
     ("audit_keys", "reads_work"),
+    ("repair_tasks", "breaches_are_repaired"),
+    ("repair_keys", "breaches_are_repaired"),
 ];
 
 #[test]
@@ -651,4 +654,43 @@ async fn reads_work() {
     for kind in [WatchKind::Pending, WatchKind::Delayed] {
         bench.storage.watch(&[q(), queue("other")], kind).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn breaches_are_repaired() {
+    let mut bench = Bench::start().await;
+    bench
+        .enqueue_ids(&["dangling", "unlisted", "twice", "since", "other", "unusable", "leased"])
+        .await;
+    bench.enqueue(vec![request("q", "grouped").group("g")]).await;
+    for command in [
+        &["DEL", &key("t:dangling")][..],
+        &["LREM", &key("pending"), "0", "unlisted"],
+        &["ZADD", &key("retry"), "5", "twice"],
+        &["HDEL", &key("t:since"), "pending_since"],
+        &["HSET", &key("t:other"), "state", "completed"],
+        &["HDEL", &key("t:unusable"), "msg"],
+        &["ZADD", &key("lease"), "5", "leased"],
+        &["LPUSH", &key("active"), "unleased"],
+        &["COPY", &key("t:leased"), &key("t:unleased")],
+        &["DEL", &key("groups")],
+        &["SADD", &key("groups"), "empty"],
+        &["SET", &key("unique:t:"), "nobody"],
+        &["SET", &key("processed:2026-11-29"), "1"],
+        &["SET", &key("processed"), "1", "EX", "600"],
+    ] {
+        bench.raw(command).await;
+    }
+    fill(&mut bench).await;
+    for _ in 0..3 {
+        let found = bench.audit(&q()).await;
+        let results = bench.storage.repair(&q(), &found, RepairMode::Write).await.unwrap();
+        assert!(
+            results.iter().all(|result| matches!(result, Repair::Done(_))),
+            "{results:#?}"
+        );
+    }
+    assert_eq!(bench.audit(&q()).await, []);
+    assert_eq!(bench.raw_int(&["LLEN", &key("pending")]).await, 5);
+    assert_eq!(bench.raw_int(&["TTL", &key("processed")]).await, -1);
 }

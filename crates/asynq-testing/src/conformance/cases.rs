@@ -463,6 +463,22 @@ macro_rules! __conformance_cases {
                 a_deleted_queue_can_be_used_again
                 a_damaged_queue_is_deleted_by_force_only
             }
+            repair {
+                an_id_without_a_task_is_removed
+                unusable_data_go_to_quarantine
+                a_state_agrees_with_its_container
+                a_task_in_no_container_is_listed
+                a_task_in_several_containers_is_kept_once
+                a_lease_agrees_with_the_active_tasks
+                pending_since_agrees_with_the_state
+                groups_and_sets_agree_with_their_indexes
+                a_lock_without_an_owner_is_removed
+                a_counter_gets_its_lifetime_and_keeps_its_number
+                a_queue_with_keys_is_in_the_index
+                a_key_of_the_wrong_type_is_left
+                what_is_well_is_not_changed
+                hundreds_are_repaired_together
+            }
             audit {
                 a_healthy_queue_has_no_breaches
                 an_id_without_task_is_found

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use asynq_core::{
     Act, BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
     TaskInfo, TaskState, Then, WorkerInfo,
+    doctor::{Repair, RepairMode},
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{
         ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, ScanLimits,
@@ -220,6 +221,17 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
         self.faults
             .guard_queue(Op::Audit, queue, self.inner.audit(queue, cursor))
+            .await
+    }
+
+    async fn repair(
+        &self,
+        queue: &QueueName,
+        breaches: &[Breach],
+        mode: RepairMode,
+    ) -> Result<Vec<Repair>, BrokerError> {
+        self.faults
+            .guard_queue(Op::Repair, queue, self.inner.repair(queue, breaches, mode))
             .await
     }
 }
