@@ -20,8 +20,8 @@ use asynq_core::{
     doctor::{Repair, RepairMode},
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{
-        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, ScanLimits,
-        ScanPlace, ScanStep, TaskMark, TaskPage,
+        ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest,
+        ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     periodic::{EntryKey, TickMark},
     trail::TrailEntry,
@@ -496,7 +496,7 @@ impl Inspect for KitStorage {
         self.inner.trail(cursor, count).await
     }
 
-    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {
         self.inner.audit(queue, cursor).await
     }
 

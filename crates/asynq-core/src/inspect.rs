@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 pub use self::{
-    audit::Breach,
+    audit::{AuditPage, Breach},
     bulk::{BULK_STEP, BulkDone, BulkEntry, BulkPlace, BulkStep},
     scan::{ActedOn, ListedPlace, SCAN_STEP, ScanLimits, ScanPlace, ScanStep, ScannedTask, SearchPlace, TaskMark},
 };
@@ -527,7 +527,7 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
 
     /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at the moment of its own
     /// atomic check.
-    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError>;
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError>;
 
     /// Looks again at breaches that an [`audit`](Self::audit) found, each in one step, and repairs those that still
     /// exist in the same step. Returns one result for each breach. [`RepairMode::Check`] changes nothing, and returns

@@ -8,8 +8,8 @@ use asynq_core::{
     error::BrokerError,
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{
-        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, ScanLimits,
-        ScanPlace, ScanStep, TaskMark, TaskPage,
+        ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest,
+        ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     names::{QueueName, TaskId},
     trail::TrailEntry,
@@ -177,9 +177,12 @@ impl Inspect for MemoryBroker {
         self.with(|data, _| publish::trail(data, &cursor, count))?
     }
 
-    async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
-        let items = self.with(|data, now| audit::audit(data, queue, now))?;
-        Ok(Page { items, next: None })
+    async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<AuditPage, BrokerError> {
+        self.with(|data, now| AuditPage {
+            items: audit::audit(data, queue, now),
+            next: None,
+            looked: audit::looked(data, queue),
+        })
     }
 
     async fn repair(

@@ -2,10 +2,11 @@
 --
 -- KEYS  as in include/places.lua
 -- ARGV  1 queue prefix, 2 pattern of the queue's keys, 3 cursor of SCAN, 4 about how many keys of the
---       database to look at
--- returns {cursor to go on at ('0': done), number of keys of the queue that do not expire by themselves,
+--       database to look at, 5 how much longer than the tasks next to run another one waits before it is doubted, in ns
+-- returns {cursor to go on at ('0': done), number of keys of the queue, one that does not expire by itself ('': none),
 --       findings ...}, a finding is one of
---       {unlisted, id}          a task that may stand in no container; audit_places.lua looks further
+--       {unlisted, id, state, pending_since}
+--                               a task that may stand in no container; audit_places.lua looks further
 --       {since, id, state}      pending_since does not fit the state
 --       {gathered, key}         a group or aggregation set, whose ids are to be looked at
 --       {group, name}           a group with tasks that is not in the index
@@ -31,8 +32,8 @@ local function look_at_task(id, key)
   if (task[3] and true or false) ~= (state == 'pending') then
     reply[#reply + 1] = { 'since', id, state }
   end
-  if #places(id, task[2]) == 0 then
-    reply[#reply + 1] = { 'unlisted', id }
+  if stands_there(id, state, task[2] or '', task[3] or '', tonumber(ARGV[5])) == false then
+    reply[#reply + 1] = { 'unlisted', id, state, task[3] or '' }
   end
 end
 
@@ -55,7 +56,7 @@ local function look_at_counter(suffix, key)
 end
 
 local page = redis.call('SCAN', ARGV[3], 'MATCH', ARGV[2], 'COUNT', ARGV[4])
-reply[1], reply[2] = page[1], 0
+reply[1], reply[2], reply[3] = page[1], 0, ''
 local done = {}
 for _, key in ipairs(page[2]) do
   if not done[key] and string.sub(key, 1, #prefix) == prefix then
@@ -65,8 +66,9 @@ for _, key in ipairs(page[2]) do
     local is_lock = string.sub(suffix, 1, 7) == 'unique:'
     local is_count = string.match(suffix, '^processed') or string.match(suffix, '^failed')
     local is_mark = string.sub(suffix, 1, 7) == 'x:tick:'
+    reply[2] = reply[2] + 1
     if not PASSING[suffix] and not is_mark then
-      reply[2] = reply[2] + 1
+      reply[3] = key
     end
     local want = (is_task and 'hash') or (is_group and 'zset') or (is_lock and 'string') or TYPES[suffix]
       or ((is_count or is_mark) and 'string')

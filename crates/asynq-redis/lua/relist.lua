@@ -13,10 +13,8 @@
 -- now, and an active task gets a lease that ends now. A task that is only in `active` but has another state
 -- becomes active. A task that is in `active` and in another container leaves `active`.
 --
--- A `pending` that is too long to be searched here was searched before, in parts. The result is valid while the
--- state and pending_since of the task are unchanged, because a program that puts a task into `pending` writes
--- both. Only Go's servers that give a task back write no time, and they put it at the tail. A task that could
--- not be searched for does not change.
+-- A `pending` that is too long to be searched here was searched before, in parts: see include/seen.lua. A task that
+-- could not be searched for does not change.
 
 local prefix, now = ARGV[1], ARGV[2]
 local active, lease = KEYS[2], KEYS[3]
@@ -34,12 +32,6 @@ local function leave_or_enter_active(id, key, alone)
     redis.call('ZREM', lease, id)
   end
   relisted[#relisted + 1] = id
-end
-
--- Whether the earlier search is still valid.
-local function is_as_seen(id, task, state, since, times)
-  return times ~= '' and (task[1] or '') == state and (task[3] or '') == since
-    and (times ~= '0' or not redis.call('LPOS', KEYS[1], id, 'RANK', -1, 'MAXLEN', 1000))
 end
 
 local n = tonumber(ARGV[4])

@@ -23,8 +23,8 @@ use asynq_core::{
     error::{BrokerError, EnqueueError, SettleError},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{
-        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest, ScanLimits,
-        ScanPlace, ScanStep, TaskMark, TaskPage,
+        ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest,
+        ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
@@ -375,7 +375,7 @@ impl Inspect for RedisBroker {
         ops::trail::read(&self.core, cursor, count).await
     }
 
-    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {
         ops::audit::audit(&self.core, queue, cursor).await
     }
 

@@ -59,7 +59,7 @@ scripts! {
     /// Groups, sets and locks.
     HEAL_KEYS = "heal_keys" ["container" "places" "stands" "set_name" "mend"];
     /// Tasks that do not stand where their state says.
-    RELIST = "relist" ["container" "aside" "places" "listing"];
+    RELIST = "relist" ["container" "aside" "places" "seen" "listing"];
     /// Completed tasks whose retention is over.
     DELETE_EXPIRED = "delete_expired" ["container" "chunks"];
     /// Groups with tasks.
@@ -125,15 +125,15 @@ scripts! {
     /// The end of a run, on request.
     CANCEL = "cancel" ["aside"];
     /// The ids of a container against their tasks.
-    AUDIT_CONTAINER = "audit_container" ["container" "aside" "places"];
+    AUDIT_CONTAINER = "audit_container" ["container" "aside" "places" "resume"];
     /// Answers where tasks are.
-    AUDIT_PLACES = "audit_places" ["container" "places"];
+    AUDIT_PLACES = "audit_places" ["container" "places" "seen"];
     /// Leases against active tasks.
-    AUDIT_LEASES = "audit_leases" ["container" "places"];
+    AUDIT_LEASES = "audit_leases" ["container" "places" "resume"];
     /// The index of groups against the groups.
     AUDIT_GROUPS = "audit_groups" [];
     /// The keys of a queue against its containers.
-    AUDIT_KEYS = "audit_keys" ["container" "places" "set_name" "counter_faults"];
+    AUDIT_KEYS = "audit_keys" ["container" "places" "stands" "set_name" "counter_faults"];
     /// Breaches of tasks.
     REPAIR_TASKS = "repair_tasks" ["container" "aside" "places" "set_name" "listing"];
     /// Breaches of groups, locks and counters.

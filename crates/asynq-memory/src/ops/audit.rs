@@ -11,7 +11,7 @@ use asynq_core::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::heal::is_set;
-use crate::model::{Data, Queue, is_counter};
+use crate::model::{Data, Queue, ZSet, is_counter};
 
 /// The counter of processed tasks of a day ends up to a day before that of failed tasks, which begins later. Some
 /// clocks are wrong by minutes.
@@ -46,6 +46,22 @@ pub(crate) fn audit(data: &Data, name: &QueueName, now: DateTime<Utc>) -> Vec<Br
     breaches.sort();
     breaches.dedup();
     breaches
+}
+
+/// Returns the number of ids in containers and of tasks.
+pub(crate) fn looked(data: &Data, name: &QueueName) -> u64 {
+    data.queues.get(name).map_or(0, |queue| {
+        let lists = queue.pending.len() + queue.active.len();
+        let sets = [
+            &queue.scheduled,
+            &queue.retry,
+            &queue.archived,
+            &queue.completed,
+            &queue.lease,
+        ];
+        let sets: usize = sets.into_iter().chain(queue.gathered.values()).map(ZSet::len).sum();
+        (lists + sets + queue.tasks.len()) as u64
+    })
 }
 
 /// Returns the containers that each id is in. In passing: each id in a container has a usable task of the right

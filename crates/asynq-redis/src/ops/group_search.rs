@@ -17,7 +17,7 @@ const KEYS: i64 = 500;
 /// Largest number of groups and sets that a task is looked for in.
 const MOST: usize = 10_000;
 /// Number of looks (a task in a group) that one call takes: a millisecond or two of Redis.
-const LOOKS: usize = 2500;
+pub(crate) const LOOKS: usize = 2500;
 /// Number of groups up to which all are looked into.
 const FEW: usize = 50;
 /// Number of tasks of one search for groups.
@@ -38,18 +38,32 @@ pub(crate) async fn groups_holding(
     if all.len() <= FEW {
         return Ok(Some(all.into_iter().collect()));
     }
-    let group_of = |key: &Vec<u8>| {
-        let colon = key.iter().rposition(|byte| *byte == b':')?;
-        Some(key[..colon].to_vec())
-    };
     let mut found: BTreeSet<_> = all
         .iter()
-        .filter_map(group_of)
+        .filter_map(|key| group_of(key))
         .filter(|key| all.contains(key))
         .collect();
     let all: Vec<_> = all.into_iter().collect();
+    for groups in all.chunks(LOOKS / IDS) {
+        holding(core, queue, groups, ids, &mut found).await?;
+    }
+    if found.len() > LOOKS {
+        tracing::warn!(%queue, "too many groups to search for a task");
+        return Ok(None);
+    }
+    Ok(Some(found.into_iter().collect()))
+}
+
+/// Adds those of some groups and sets that hold any of these tasks now. One call for 50 tasks and 50 groups.
+pub(crate) async fn holding(
+    core: &Core,
+    queue: &QueueName,
+    groups: &[Vec<u8>],
+    ids: &[&[u8]],
+    found: &mut BTreeSet<Vec<u8>>,
+) -> Result<(), BrokerError> {
     for ids in ids.chunks(IDS) {
-        for groups in all.chunks(LOOKS / IDS) {
+        for groups in groups.chunks(LOOKS / IDS) {
             let mut args = Args::with_capacity(1 + groups.len() + ids.len());
             args.push_count(groups.len());
             groups.iter().for_each(|key| args.push(key));
@@ -62,27 +76,36 @@ pub(crate) async fn groups_holding(
             }
         }
     }
-    if found.len() > LOOKS {
-        tracing::warn!(%queue, "too many groups to search for a task");
-        return Ok(None);
+    Ok(())
+}
+
+/// The group to which a set goes back, by the key of the set.
+pub(crate) fn group_of(key: &[u8]) -> Option<Vec<u8>> {
+    let colon = key.iter().rposition(|byte| *byte == b':')?;
+    Some(key[..colon].to_vec())
+}
+
+/// A part of the keys of groups and sets: one `SCAN`, and the cursor at which to go on.
+pub(crate) async fn page(core: &Core, queue: &QueueName, cursor: &str) -> Result<(String, Vec<Vec<u8>>), BrokerError> {
+    let (pattern, prefix) = (pattern_of(queue, "g:"), keys::queue_prefix(queue));
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(KEYS);
+    let mut reply = Reply::new("SCAN", core.link.command_at(prefix.as_bytes(), &scan).await?)?;
+    let (cursor, mut keys, mut found) = (reply.text()?, reply.list()?, Vec::new());
+    while !keys.is_empty() {
+        found.push(keys.bytes()?);
     }
-    Ok(Some(found.into_iter().collect()))
+    Ok((cursor, found))
 }
 
 /// The keys of all of them.
 async fn all(core: &Core, queue: &QueueName) -> Result<Option<BTreeSet<Vec<u8>>>, BrokerError> {
-    let (pattern, prefix) = (pattern_of(queue, "g:"), keys::queue_prefix(queue));
     let mut cursor = "0".to_owned();
     let mut found = BTreeSet::new();
     loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(KEYS);
-        let mut reply = Reply::new("SCAN", core.link.command_at(prefix.as_bytes(), &scan).await?)?;
-        cursor = reply.text()?;
-        let mut keys = reply.list()?;
-        while !keys.is_empty() {
-            found.insert(keys.bytes()?);
-        }
+        let keys;
+        (cursor, keys) = page(core, queue, &cursor).await?;
+        found.extend(keys);
         if found.len() > MOST {
             tracing::warn!(%queue, "too many groups to search for a task");
             return Ok(None);

@@ -14,7 +14,10 @@ use asynq_core::{
 };
 use chrono::{DateTime, Utc};
 
-use super::group_search::{groups_holding, tasks_a_call};
+use super::{
+    group_search::{groups_holding, tasks_a_call},
+    list_search::{self, Search, SearchPlace},
+};
 use crate::{
     args::{Args, keys_of, pattern_of},
     broker::core::Core,
@@ -29,15 +32,11 @@ const ENTRIES: u32 = 250;
 const SETS: [&str; 4] = ["scheduled", "retry", "archived", "completed"];
 /// Number of groups that one call looks at, whether they have tasks.
 const GROUPS: i64 = 50;
-/// Number of entries of a list that one call searches: about a millisecond of Redis.
-const SEARCHED: i64 = 2000;
 /// Number of tasks that are not where they should be at which a look ends; the next one continues behind it.
 const MOST_DOUBTFUL: usize = 100;
-/// Number of times that a search may lose its position.
-const RESTARTS: u32 = 3;
 /// Time by which a task waits longer than the tasks next to run before it is looked for: the clocks of clients may
 /// differ.
-const OVERTAKEN: Duration = Duration::from_secs(60);
+pub(super) const OVERTAKEN: Duration = Duration::from_secs(60);
 /// Time for which a position is remembered, in seconds.
 const PLACE_LIVES: i64 = 24 * 3600;
 
@@ -350,27 +349,13 @@ async fn search_pending(
     queue: &QueueName,
     doubtful: &Doubtful,
 ) -> Result<Option<BTreeSet<Vec<u8>>>, BrokerError> {
-    let mut found = BTreeSet::new();
-    let (mut index, mut before, mut restarts) = (0, Vec::new(), 0);
+    let (mut found, mut place) = (BTreeSet::new(), SearchPlace::default());
     loop {
-        let mut args = Args::with_capacity(3 + doubtful.len()).int(index);
-        args.push(&before);
-        let mut args = args.int(SEARCHED);
-        doubtful.keys().for_each(|id| args.push(id));
-        let value = core
-            .link
-            .eval(&scripts::SEARCH_LIST, keys_of(queue, &["pending"]), args)
-            .await?;
-        let mut reply = Reply::of_script("search_list", value)?;
-        (index, before) = (reply.int()?, reply.bytes()?);
-        while !reply.is_empty() {
-            found.insert(reply.bytes()?);
-        }
-        match index {
-            -1 => return Ok(Some(found)),
-            -2 if restarts == RESTARTS => return Ok(None),
-            -2 => (index, restarts) = (0, restarts + 1),
-            _ => {}
+        let ids = doubtful.keys().map(Vec::as_slice);
+        match list_search::search_pending(core, queue, &mut place, ids, &mut found).await? {
+            Search::Done => return Ok(Some(found)),
+            Search::Failed => return Ok(None),
+            Search::GoesOn => {}
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod heal;
 pub(crate) mod inspect;
 pub(crate) mod janitor;
 pub(crate) mod lease;
+pub(crate) mod list_search;
 pub(crate) mod quarantine;
 pub(crate) mod recover;
 pub(crate) mod repair;

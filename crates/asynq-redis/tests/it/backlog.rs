@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Makes `count` pending tasks, `id-0000000` and so on: the first one runs next. Each is pending since
 /// a millisecond later than the one before, the last one since now.
-async fn fill(bench: &mut Bench, count: usize) {
+pub(crate) async fn fill(bench: &mut Bench, count: usize) {
     const FILL: &str = "
         local function task(i)
           return string.format('id-%07d', i)

@@ -12,6 +12,7 @@ mod conformance;
 mod connection;
 mod counters;
 mod damage;
+mod doctor;
 mod fence;
 mod golden;
 mod oom;

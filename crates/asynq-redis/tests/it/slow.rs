@@ -400,11 +400,11 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
         }
     });
     for cursor in [
-        format!("c\t{}\tpending\t50000", key("pending")),
-        format!("c\t{}\tactive\t0", key("active")),
-        format!("c\t{}\tarchived\t100", key("archived")),
-        format!("c\t{}\taggregating\t100", key("g:large")),
-        "l\t0".to_owned(),
+        format!("c\t{}\tpending\t50000\t00", key("pending")),
+        format!("c\t{}\tactive\t\t", key("active")),
+        format!("c\t{}\tarchived\t\t", key("archived")),
+        format!("c\t{}\taggregating\t\t", key("g:large")),
+        "l\t\t".to_owned(),
         "g\t0".to_owned(),
         "k\t0\t1".to_owned(),
     ] {

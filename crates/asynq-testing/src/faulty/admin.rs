@@ -7,8 +7,8 @@ use asynq_core::{
     doctor::{Repair, RepairMode},
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{
-        ActedOn, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest, ScanLimits,
-        ScanPlace, ScanStep, TaskMark, TaskPage,
+        ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest,
+        ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     trail::TrailEntry,
 };
@@ -218,7 +218,7 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
         self.faults.guard(Op::Trail, self.inner.trail(cursor, count)).await
     }
 
-    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<Page<Breach>, BrokerError> {
+    async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {
         self.faults
             .guard_queue(Op::Audit, queue, self.inner.audit(queue, cursor))
             .await
