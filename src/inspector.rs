@@ -3,6 +3,7 @@
 mod bulk;
 #[cfg(feature = "query")]
 mod bulk_by_query;
+mod doctor;
 mod operator;
 mod scan;
 #[cfg(feature = "query")]
@@ -12,8 +13,10 @@ mod update;
 
 use std::{fmt, future::Future, sync::Arc};
 
+pub use self::doctor::{Diagnosis, Doctor, DoctorPlace, DoctorReport, DoctorStep};
 pub use asynq_core::{
     Act, Cancelled, Then, UnknownThen,
+    doctor::{Explanation, Obstacle, Remedy, Repair, RepairMode},
     inspect::BulkDone,
     trail::{Actor, MAX_ACTOR_NAME, MAX_REASON, MAX_TRAIL, TrailEntry},
 };

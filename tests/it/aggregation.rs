@@ -80,6 +80,7 @@ async fn crashes_of_the_aggregator_cost_no_set() {
     assert_eq!(system.shutdown().await, Exit::Stopped);
     let raw = server.client().await.raw_state().await;
     invariants::assert_hold(&raw);
+    crate::doctor::finds_nothing(RedisConnectionType::single(server.url()).unwrap()).await;
     let left = raw
         .keys()
         .filter(|key| key.contains(":t:") || key.contains(":unique:") || key.contains(":g:"));
@@ -160,4 +161,5 @@ async fn an_aggregator_that_fails_costs_seconds_and_hides_nothing() {
     assert_eq!((stats.aggregating, stats.groups), (0, 0));
     assert_eq!(system.shutdown().await, Exit::Stopped);
     invariants::assert_hold(&server.client().await.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(server.url()).unwrap()).await;
 }

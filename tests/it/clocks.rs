@@ -174,4 +174,5 @@ async fn steps_of_a_wall_clock_cost_no_task_and_no_run() {
         .flat_map(|by| [(by, true), (by, false)]);
     futures::future::join_all(steps.map(|(by, owner)| step(&server, by, owner))).await;
     invariants::assert_hold(&server.client().await.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(server.url()).unwrap()).await;
 }

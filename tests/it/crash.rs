@@ -17,6 +17,7 @@ async fn on_redis(test: impl AsyncFnOnce(Connectors)) {
     let connector = || RedisConnectionType::single(server.url()).unwrap();
     test([connector(), connector()]).await;
     invariants::assert_hold(&server.client().await.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(server.url()).unwrap()).await;
 }
 
 async fn survives(path: &str, crash: Crash) {
@@ -42,8 +43,9 @@ crate::load::crash_table!(#[tokio::test]);
 #[tokio::test]
 async fn storm() {
     on_redis(async |[look, connector]| {
+        let beside = look.clone();
         let load = Load::start(look, connector, Env::default()).await;
-        load.storm(STORM).await;
+        futures::join!(load.storm(STORM), crate::doctor::finds_nothing(beside));
         load.balance().await;
     })
     .await;

@@ -6,6 +6,7 @@ mod cancel;
 mod classic;
 mod clocks;
 mod crash;
+mod doctor;
 mod dropped;
 mod go_shaped;
 mod inputs;

@@ -69,6 +69,7 @@ async fn ends(end: End) {
     );
     storage.close().await;
     invariants::assert_hold(&server.client().await.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(server.url()).unwrap()).await;
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ async fn a_shutdown_gives_back_what_was_taken_ahead_in_its_order() {
     assert_eq!(list(&mut raw, ACTIVE).await, [""; 0]);
     assert_eq!(raw.cmd(&["EXISTS", LEASE]).await.int(), 0);
     invariants::assert_hold(&raw.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(redis.url()).unwrap()).await;
 
     let b = server(&redis.url(), ServerConfig::new().concurrency(50).prefetch(50), &starts).await;
     b.gate.add_permits(ids.len());
@@ -137,6 +138,7 @@ async fn a_shutdown_gives_back_what_was_taken_ahead_in_its_order() {
     assert_eq!(raw.cmd(&["GET", "asynq:{default}:processed"]).await.text(), "300");
     b.system.shutdown().await;
     invariants::assert_hold(&raw.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(redis.url()).unwrap()).await;
 }
 
 /// A pause of the queue, while tasks are taken ahead of a slot that stays busy.
@@ -159,6 +161,7 @@ async fn what_was_taken_ahead_of_a_paused_queue_goes_back() {
     assert_eq!(ran(&starts), once(&ids));
     a.system.shutdown().await;
     invariants::assert_hold(&raw.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(redis.url()).unwrap()).await;
 }
 
 /// A process that is cut off for good, as one that was killed: nobody of it writes anything any more. Its leases are
@@ -209,6 +212,7 @@ async fn what_a_killed_server_had_taken_ahead_is_run_once_by_another() {
         (0, 0)
     );
     invariants::assert_hold(&raw.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(redis.url()).unwrap()).await;
 }
 
 /// Redis stands still for longer than tasks may wait ahead, in the middle of the work. Nothing is lost, and nothing
@@ -236,6 +240,7 @@ async fn nothing_is_lost_or_doubled_when_redis_stands_still() {
     assert_eq!(raw.cmd(&["GET", "asynq:{default}:processed"]).await.text(), "400");
     a.system.shutdown().await;
     invariants::assert_hold(&raw.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(redis.url()).unwrap()).await;
 }
 
 /// The answers of takes, of outcomes and of returns are lost, each time with the connection.
@@ -265,4 +270,5 @@ async fn nothing_is_lost_or_doubled_when_connections_break() {
     assert_eq!(raw.cmd(&["GET", "asynq:{default}:processed"]).await.text(), "400");
     a.system.shutdown().await;
     invariants::assert_hold(&raw.raw_state().await);
+    crate::doctor::finds_nothing(RedisConnectionType::single(redis.url()).unwrap()).await;
 }

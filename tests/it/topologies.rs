@@ -16,6 +16,7 @@ async fn cluster() {
     load.crash("work/processor", Crash::Kill).await;
     load.balance().await;
     invariants::assert_hold(&cluster.raw_state().await);
+    crate::doctor::finds_nothing(connector()).await;
 }
 
 #[tokio::test]
@@ -26,6 +27,7 @@ async fn sentinel() {
     load.crash("broker", Crash::Kill).await;
     load.balance().await;
     invariants::assert_hold(&both.master().client().await.raw_state().await);
+    crate::doctor::finds_nothing(connector()).await;
 }
 
 /// A server on queues of three nodes, of which one is stopped: the other queues go on for the server and its

@@ -1,9 +1,11 @@
-//! Explanations and repairs of [breaches](crate::inspect::Breach).
+//! Explanations and repairs of [breaches](Breach).
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    inspect::Breach,
+    breach::Breach,
     keys,
     names::{QueueName, TaskId},
     task_state::TaskState,
@@ -149,6 +151,103 @@ impl fmt::Display for Obstacle {
             Self::NoKeys => f.write_str("no key of the queue was found again"),
         }
     }
+}
+
+/// A breach that a [doctor](crate::Inspect::repair) has seen twice, with the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// The queue.
+    pub queue: QueueName,
+    /// The breach.
+    pub breach: Breach,
+    /// Its effect, its cause and its repair.
+    pub explanation: Explanation,
+    /// The repair that was made or would be made, or the reason for which there is none.
+    pub result: Repair,
+    /// `true` if the run repairs.
+    pub fixed: bool,
+}
+
+impl Diagnosis {
+    /// Returns a diagnosis.
+    #[must_use]
+    pub fn new(queue: QueueName, breach: Breach, result: Repair, fixed: bool) -> Self {
+        let explanation = breach.explain();
+        Self {
+            queue,
+            breach,
+            explanation,
+            result,
+            fixed,
+        }
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "queue {}: {}. {} ", self.queue, self.breach, self.explanation)?;
+        match &self.result {
+            Repair::Done(remedy) if self.fixed => write!(f, "Repaired: {remedy}."),
+            Repair::Done(remedy) => write!(f, "Not repaired yet: {remedy}."),
+            Repair::Gone => f.write_str("It was gone before the repair."),
+            Repair::Left(obstacle) => write!(f, "Left as it is: {obstacle}."),
+        }
+    }
+}
+
+/// A part of a run of the doctor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DoctorStep {
+    /// The queue that was looked at.
+    pub queue: QueueName,
+    /// The breaches of this part.
+    pub findings: Vec<Diagnosis>,
+    /// Number of ids and keys that this part looked at.
+    pub looked: u64,
+    /// Number of queues that are not done yet.
+    pub queues_left: usize,
+}
+
+impl DoctorStep {
+    /// Returns a part without findings.
+    #[must_use]
+    pub fn new(queue: QueueName, looked: u64, queues_left: usize) -> Self {
+        Self {
+            queue,
+            findings: Vec::new(),
+            looked,
+            queues_left,
+        }
+    }
+}
+
+/// The sums of a run of the doctor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DoctorReport {
+    /// Number of queues that were looked at to the end.
+    pub queues: u64,
+    /// Number of ids and keys that were looked at.
+    pub looked: u64,
+    /// Number of breaches.
+    pub found: u64,
+    /// Number of those that were repaired.
+    pub repaired: u64,
+    /// Number of those that are left, because no repair is safe.
+    pub left: u64,
+    /// Number of breaches that were gone at the second look.
+    pub gone: u64,
+}
+
+/// The place at which a run of the doctor goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoctorPlace {
+    /// The queues that are left, the present one first.
+    pub queues: Vec<String>,
+    /// The place in the present queue.
+    pub cursor: Option<String>,
 }
 
 impl Breach {

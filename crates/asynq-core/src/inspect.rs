@@ -1,6 +1,5 @@
 //! The administrative side of a task's storage.
 
-mod audit;
 mod bulk;
 mod scan;
 
@@ -10,8 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use crate::breach::Breach;
+
 pub use self::{
-    audit::{AuditPage, Breach},
     bulk::{BULK_STEP, BulkDone, BulkEntry, BulkPlace, BulkStep},
     scan::{ActedOn, ListedPlace, SCAN_STEP, ScanLimits, ScanPlace, ScanStep, ScannedTask, SearchPlace, TaskMark},
 };
@@ -141,6 +141,17 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The place where the next page begins; `None`: this was the last one.
     pub next: Option<Cursor>,
+}
+
+/// A part of an audit.
+#[derive(Clone, Debug, Default)]
+pub struct AuditPage {
+    /// The breaches that this part found.
+    pub items: Vec<Breach>,
+    /// The place where the next part begins; `None`: this was the last one.
+    pub next: Option<Cursor>,
+    /// Number of ids and keys that this part looked at.
+    pub looked: u64,
 }
 
 /// The operations of administration: reads, and the actions of an operator. None of them is on the hot path.

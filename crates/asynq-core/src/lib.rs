@@ -6,6 +6,7 @@
 pub mod act;
 pub mod aggregator;
 mod blocking;
+mod breach;
 pub mod broker;
 pub mod cancel;
 pub mod clock;

@@ -2,19 +2,7 @@
 
 use std::fmt;
 
-use super::Cursor;
 use crate::names::{QueueName, TaskId};
-
-/// A part of an audit.
-#[derive(Clone, Debug, Default)]
-pub struct AuditPage {
-    /// The breaches that this part found.
-    pub items: Vec<Breach>,
-    /// The place where the next part begins; `None`: this was the last one.
-    pub next: Option<Cursor>,
-    /// Number of ids and keys that this part looked at.
-    pub looked: u64,
-}
 
 /// An invariant of the layout that does not hold (layout.md#invariants).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
