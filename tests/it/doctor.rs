@@ -130,7 +130,7 @@ async fn a_fix_without_the_reason_that_is_required_changes_nothing() {
     let server = RedisServer::start().await;
     let inspector = damaged(&server, "q", 20).await.requiring_reason();
     let before = server.client().await.raw_state().await;
-    let refused = inspector.doctor().fix().run().await.map(|report| *report).unwrap_err();
+    let refused = inspector.doctor().fix().run().await.copied().unwrap_err();
     assert!(refused.to_string().contains("reason"), "{refused}");
     assert_eq!(server.client().await.raw_state().await, before);
     assert_eq!(inspector.doctor().run().await.unwrap().found, 2);
