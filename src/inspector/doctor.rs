@@ -49,7 +49,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # let inspector = Inspector::connect(storage).await?;
     /// client.enqueue(Task::new("email:send", b"42")?).await?;
     /// let mut doctor = inspector.doctor().queue("default")?;
-    /// while let Some(step) = doctor.step().await? {
+    /// while let Some(step) = doctor.next().await? {
     ///     for finding in &step.findings {
     ///         println!("{finding}");
     ///     }
@@ -122,12 +122,12 @@ impl<B: Inspect + ?Sized> Doctor<B> {
     /// Makes all steps to the end.
     ///
     /// # Errors
-    /// As [`step`](Self::step).
+    /// As [`next`](Self::next).
     ///
     /// # Cancel safety
-    /// As [`step`](Self::step).
+    /// As [`next`](Self::next).
     pub async fn run(&mut self) -> Result<&DoctorReport> {
-        while self.step().await?.is_some() {}
+        while self.next().await?.is_some() {}
         Ok(&self.report)
     }
 
@@ -150,7 +150,7 @@ impl<B: Inspect + ?Sized> Doctor<B> {
     /// # Cancel safety
     /// The same step is made again by the next call. Each breach is repaired completely or not at all; what a dropped
     /// call has repaired may be missing in the audit trail.
-    pub async fn step(&mut self) -> Result<Option<DoctorStep>> {
+    pub async fn next(&mut self) -> Result<Option<DoctorStep>> {
         let storage = &self.inspector.0;
         if self.queues.is_none() {
             let mut names: BTreeSet<_> = storage.queues().await?.into_iter().collect();

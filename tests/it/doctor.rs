@@ -14,7 +14,7 @@ pub(crate) async fn finds_nothing(connector: RedisConnectionType) {
     let inspector = Inspector::connect(connector).await.unwrap();
     let mut doctor = inspector.doctor();
     let mut findings = Vec::new();
-    while let Some(step) = doctor.step().await.unwrap() {
+    while let Some(step) = doctor.next().await.unwrap() {
         findings.extend(step.findings.iter().map(ToString::to_string));
     }
     assert!(findings.is_empty(), "{findings:#?}");
@@ -49,7 +49,7 @@ async fn the_doctor_finds_explains_repairs_and_records() {
     let before = server.client().await.raw_state().await;
     let mut doctor = inspector.doctor();
     let mut findings = Vec::new();
-    while let Some(step) = doctor.step().await.unwrap() {
+    while let Some(step) = doctor.next().await.unwrap() {
         findings.extend(step.findings);
     }
     assert_eq!(findings.len(), 2);
@@ -114,7 +114,7 @@ async fn a_run_is_stopped_and_goes_on_in_another() {
             Some(place) => inspector.doctor().from(place),
             None => inspector.doctor(),
         };
-        let step = doctor.step().await.unwrap();
+        let step = doctor.next().await.unwrap();
         found += doctor.report().found;
         steps += 1;
         let Some(step) = step else { break };

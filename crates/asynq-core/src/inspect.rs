@@ -536,8 +536,20 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// the newest act.
     async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError>;
 
-    /// Checks the invariants of a queue, a bounded part in each call. Each finding was true at the moment of its own
-    /// atomic check.
+    /// Checks the invariants of a queue (layout.md#invariants), a bounded part in each call. Each finding was true at the
+    /// moment of its own atomic check. Tasks that leave a container meanwhile hide no others.
+    ///
+    /// In a list of more than 1000 ids, a pending task that is in no container is found once the tasks that run next
+    /// became pending more than a minute after it, and an id that is twice in the list once one of the two is taken.
+    ///
+    /// Cost: one script for 100 ids or keys, a millisecond or two of Redis. A call that looks for a task in all
+    /// containers has up to 20 scripts or `SCAN`s.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] for a cursor that no audit has returned.
+    ///
+    /// # Cancel safety
+    /// Nothing changes. The call can be repeated.
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError>;
 
     /// Looks again at breaches that an [`audit`](Self::audit) found, each in one step, and repairs those that still

@@ -9,6 +9,7 @@ mod aggregation;
 mod cancel;
 mod connections;
 mod cron;
+mod doctor;
 mod driver;
 mod fleet;
 mod go_enqueues;

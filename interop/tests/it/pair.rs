@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq::{
-    Connector as _, TaskState,
+    Connector as _, Inspector, TaskState,
     broker::{Env, Storage},
     error::BrokerError,
-    inspect::{Breach, Cursor, ListFilter, PageRequest},
+    inspect::{Breach, ListFilter, PageRequest},
     names::{GroupKey, QueueName, TaskId},
     redis::RedisConnectionType,
 };
@@ -208,16 +208,12 @@ impl Pair {
         self.redis.client().await.raw_state().await
     }
 
-    /// Returns what our audit finds in all queues.
+    /// Returns what the doctor finds in all queues, seen twice each.
     pub(crate) async fn breaches(&self) -> Vec<Breach> {
-        let mut found = Vec::new();
-        for queue in self.storage.queues().await.unwrap() {
-            let mut next = Some(Cursor::default());
-            while let Some(cursor) = next {
-                let page = self.storage.audit(&queue, cursor).await.unwrap();
-                found.extend(page.items);
-                next = page.next;
-            }
+        let inspector = Inspector::new(self.storage.clone());
+        let (mut doctor, mut found) = (inspector.doctor(), Vec::new());
+        while let Some(step) = doctor.next().await.unwrap() {
+            found.extend(step.findings.into_iter().map(|finding| finding.breach));
         }
         found
     }
