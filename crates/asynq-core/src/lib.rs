@@ -38,6 +38,7 @@ pub mod published;
 pub mod raw;
 pub mod runs;
 pub mod shared_state;
+pub mod signature;
 pub mod task;
 pub mod task_state;
 pub mod trail;
