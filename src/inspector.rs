@@ -4,6 +4,7 @@ mod bulk;
 #[cfg(feature = "query")]
 mod bulk_by_query;
 mod doctor;
+mod findings;
 mod operator;
 mod scan;
 #[cfg(feature = "query")]
@@ -13,11 +14,16 @@ mod update;
 
 use std::{fmt, future::Future, sync::Arc};
 
-pub use self::doctor::{Diagnosis, Doctor, DoctorPlace, DoctorReport, DoctorStep};
+pub use self::{
+    doctor::{Diagnosis, Doctor, DoctorPlace, DoctorReport, DoctorStep},
+    findings::MAX_SIGNATURE_TASKS,
+};
 pub use asynq_core::{
     Act, Cancelled, Then, UnknownThen,
     doctor::{Explanation, Obstacle, Remedy, Repair, RepairMode},
+    findings::{Aggregators, DayRuns, Finding, FindingKind, Findings, FindingsOptions, Severity, TypeCount},
     inspect::BulkDone,
+    signature::{ErrorSignatures, SignatureCount, signature},
     trail::{Actor, MAX_ACTOR_NAME, MAX_REASON, MAX_TRAIL, TrailEntry},
 };
 use asynq_core::{

@@ -90,6 +90,10 @@ where
     fn check_with(&self, states: &States) -> Result<(), ConfigError> {
         self.inner.as_ref().map_or(Ok(()), |inner| inner.check_with(states))
     }
+
+    fn task_types(&self) -> Option<Vec<String>> {
+        self.inner.as_ref()?.task_types()
+    }
 }
 
 /// A handler as a service that is always ready; the innermost service of [`layered`].

@@ -32,6 +32,11 @@ use crate::{
 /// The path of the branch in the tree.
 const PATH: &str = "system/work";
 
+/// Largest number of patterns that are published. They are written with every beat.
+const MAX_PATTERNS: usize = 200;
+/// Largest number of bytes of all published patterns.
+const MAX_PATTERN_BYTES: usize = 16 << 10;
+
 /// The parts of the branch.
 pub(crate) struct Work<'s> {
     pub(crate) settings: &'s Settings,
@@ -130,6 +135,21 @@ impl Work<'_> {
                 .collect(),
             strict_priority: settings.strict_priority,
             start_time: self.env.clock.now(),
+            handles: self.handles(),
         }
+    }
+
+    /// Returns the patterns of the task types that have a handler; `None` if they are not known, or too many to publish.
+    fn handles(&self) -> Option<Vec<String>> {
+        let mut patterns = self
+            .plain
+            .as_ref()
+            .map_or(Some(Vec::new()), |plain| plain.0.task_types())?;
+        let actors = self.handler_actors.iter().map(|(spec, _)| spec.pattern());
+        patterns.extend(actors.map(str::to_owned));
+        patterns.sort();
+        patterns.dedup();
+        let bytes: usize = patterns.iter().map(String::len).sum();
+        (patterns.len() <= MAX_PATTERNS && bytes <= MAX_PATTERN_BYTES).then_some(patterns)
     }
 }

@@ -18,6 +18,7 @@ use asynq_core::{
         Watch, WatchKind,
     },
     doctor::{Repair, RepairMode},
+    findings::{QueueFacts, StorageFacts},
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{
         ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest,
@@ -507,5 +508,13 @@ impl Inspect for KitStorage {
         mode: RepairMode,
     ) -> Result<Vec<Repair>, BrokerError> {
         self.inner.repair(queue, breaches, mode).await
+    }
+
+    async fn queue_facts(&self, queue: &QueueName, late: Duration) -> Result<QueueFacts, BrokerError> {
+        self.inner.queue_facts(queue, late).await
+    }
+
+    async fn storage_facts(&self) -> Vec<Result<StorageFacts, BrokerError>> {
+        self.inner.storage_facts().await
     }
 }

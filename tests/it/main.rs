@@ -8,6 +8,7 @@ mod clocks;
 mod crash;
 mod doctor;
 mod dropped;
+mod findings;
 mod go_shaped;
 mod inputs;
 #[path = "../../actors/tests/it/load.rs"]

@@ -135,6 +135,10 @@ impl HandlerActorSpec {
         }
     }
 
+    pub(super) fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
     /// Sets how many instances run, 1 to [`MAX_INSTANCES`]. Default: 1.
     #[must_use]
     pub fn instances(mut self, instances: usize) -> Self {

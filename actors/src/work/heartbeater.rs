@@ -41,6 +41,8 @@ pub(crate) struct Identity {
     pub(crate) queues: BTreeMap<String, i32>,
     pub(crate) strict_priority: bool,
     pub(crate) start_time: DateTime<Utc>,
+    /// Patterns of the task types that have a handler, if they are known.
+    pub(crate) handles: Option<Vec<String>>,
 }
 
 pub(crate) struct Heartbeater {
@@ -97,6 +99,7 @@ impl Heartbeater {
             queues,
             strict_priority,
             start_time,
+            handles: _,
         } = self.identity.clone();
         let status = match (self.table.is_closing(), self.table.is_fetching()) {
             (true, _) => ServerStatus::Closed,
@@ -144,7 +147,10 @@ impl Heartbeater {
         let write = async {
             storage.write_server_state(&server, &workers, ttl).await?;
             match self.tree.snapshot() {
-                Some(tree) => storage.write_tree(&ServerIdentity::from(&server), &tree, ttl).await,
+                Some(mut tree) => {
+                    tree.handles.clone_from(&self.identity.handles);
+                    storage.write_tree(&ServerIdentity::from(&server), &tree, ttl).await
+                }
                 None => Ok(()),
             }
         };

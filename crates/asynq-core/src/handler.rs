@@ -49,6 +49,13 @@ pub trait Handler: Send + Sync + 'static {
         let _ = states;
         self.check()
     }
+
+    /// Returns the patterns of the task types that the handler runs, each a prefix of types; `None` if it decides by
+    /// itself. A server publishes them, and an inspector finds tasks that no running server handles. A handler that wraps
+    /// another one forwards the call. Default: `None`.
+    fn task_types(&self) -> Option<Vec<String>> {
+        None
+    }
 }
 
 #[async_trait]
@@ -78,6 +85,10 @@ impl<H: Handler + ?Sized> Handler for Arc<H> {
 
     fn check_with(&self, states: &States) -> Result<(), ConfigError> {
         (**self).check_with(states)
+    }
+
+    fn task_types(&self) -> Option<Vec<String>> {
+        (**self).task_types()
     }
 }
 

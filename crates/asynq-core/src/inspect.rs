@@ -3,7 +3,7 @@
 mod bulk;
 mod scan;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::{
     cancel::{Cancelled, Then},
     doctor::{Repair, RepairMode},
     error::{BrokerError, PoisonKind},
+    findings::{QueueFacts, StorageFacts},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
     task_state::TaskState,
@@ -575,6 +576,24 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
         breaches: &[Breach],
         mode: RepairMode,
     ) -> Result<Vec<Repair>, BrokerError>;
+
+    /// Returns the facts about a queue that [findings](crate::findings) are made of, all of one moment. A lease, or a
+    /// task that is scheduled or in retry, is late if its time passed longer than `late` ago. A queue that does not
+    /// exist has no tasks.
+    ///
+    /// Cost: one script in constant time, about half a millisecond. It looks at the first
+    /// [`FACT_IDS`](crate::findings::FACT_IDS) active tasks and leases, and at
+    /// [`FACT_GROUPS`](crate::findings::FACT_GROUPS) groups.
+    ///
+    /// # Errors
+    /// [`BrokerError::WrongType`] if a container has another type than it should.
+    async fn queue_facts(&self, queue: &QueueName, late: Duration) -> Result<QueueFacts, BrokerError>;
+
+    /// Returns the facts about each server that stores the tasks: its memory and its time. Empty if the storage is in
+    /// this process. A server that does not answer has an error in its place.
+    ///
+    /// Cost: an `INFO` and a `TIME` for each server, at the same time.
+    async fn storage_facts(&self) -> Vec<Result<StorageFacts, BrokerError>>;
 }
 
 #[cfg(test)]

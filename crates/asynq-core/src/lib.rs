@@ -20,6 +20,7 @@ pub mod error;
 pub mod excerpt;
 pub mod extract;
 pub mod failure;
+pub mod findings;
 pub mod handler;
 pub mod info;
 pub mod inspect;

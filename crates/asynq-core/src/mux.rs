@@ -308,6 +308,13 @@ impl Handler for ServeMux {
     fn check_with(&self, states: &States) -> Result<(), ConfigError> {
         refused(self.faults(Some(states)))
     }
+
+    /// The registered patterns; `None` with a handler for [other types](ServeMux::otherwise). Middleware counts as if it
+    /// handled no types by itself.
+    fn task_types(&self) -> Option<Vec<String>> {
+        let patterns = self.patterns().map(str::to_owned);
+        self.otherwise.is_none().then(|| patterns.collect())
+    }
 }
 
 impl fmt::Debug for ServeMux {

@@ -46,6 +46,10 @@ pub struct TreeNode {
     /// Number of work items that wait for the actor; `None` if the actor does not count them.
     #[serde(default)]
     pub backlog: Option<u64>,
+    /// At the root of a server: the patterns of the task types that it handles, each a prefix of types. `None` if they
+    /// are not known, because its handler decides by itself, or there are too many of them. Empty at other actors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handles: Option<Vec<String>>,
     /// Its children, in the order they are started.
     #[serde(default)]
     pub children: Vec<TreeNode>,
@@ -63,6 +67,7 @@ impl TreeNode {
             last_failure: None,
             note: None,
             backlog: None,
+            handles: None,
             children: Vec::new(),
         }
     }

@@ -1,11 +1,14 @@
 //! One connection to a store: the [`Inspect`] side.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use asynq_core::{
     Act, TaskState,
     cancel::{Cancelled, Then},
     doctor::{Repair, RepairMode},
     error::BrokerError,
+    findings::{QueueFacts, StorageFacts},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{
         ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest,
@@ -21,8 +24,8 @@ use chrono::{DateTime, Utc};
 use crate::{
     MemoryBroker,
     ops::{
-        archive_task, audit, bulk, cancel, delete_queue, delete_task, groups, inspect, publish, repair, run_task, scan,
-        update,
+        archive_task, audit, bulk, cancel, delete_queue, delete_task, facts, groups, inspect, publish, repair,
+        run_task, scan, update,
     },
 };
 
@@ -192,5 +195,13 @@ impl Inspect for MemoryBroker {
         mode: RepairMode,
     ) -> Result<Vec<Repair>, BrokerError> {
         self.with(|data, now| repair::repair(data, queue, breaches, mode, now))?
+    }
+
+    async fn queue_facts(&self, queue: &QueueName, late: Duration) -> Result<QueueFacts, BrokerError> {
+        self.with(|data, now| facts::queue(data, queue, late, now))?
+    }
+
+    async fn storage_facts(&self) -> Vec<Result<StorageFacts, BrokerError>> {
+        Vec::new()
     }
 }

@@ -21,6 +21,7 @@ use asynq_core::{
     cancel::{Cancelled, Then},
     doctor::{Repair, RepairMode},
     error::{BrokerError, EnqueueError, SettleError},
+    findings::{QueueFacts, StorageFacts},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     inspect::{
         ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, Inspect, ListFilter, Page, PageRequest,
@@ -386,5 +387,13 @@ impl Inspect for RedisBroker {
         mode: RepairMode,
     ) -> Result<Vec<Repair>, BrokerError> {
         ops::repair::repair(&self.core, queue, breaches, mode).await
+    }
+
+    async fn queue_facts(&self, queue: &QueueName, late: Duration) -> Result<QueueFacts, BrokerError> {
+        ops::facts::queue(&self.core, queue, late).await
+    }
+
+    async fn storage_facts(&self) -> Vec<Result<StorageFacts, BrokerError>> {
+        ops::facts::storage(&self.core).await
     }
 }

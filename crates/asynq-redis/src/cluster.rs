@@ -8,6 +8,7 @@
 //! redirected, and every now and then. Nothing is sent twice behind the caller's back, except what a node has
 //! refused: NOSCRIPT, MOVED, ASK.
 
+mod master;
 mod node;
 mod slots;
 mod state;
@@ -30,7 +31,7 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::{slots::slot_of, state::describe};
+pub(crate) use self::{master::ClusterMaster, slots::slot_of, state::describe};
 use self::{
     state::{ClusterState, invalid},
     target::{Place, Target},
@@ -212,6 +213,13 @@ impl Cluster {
         }
         let Place { node, wire, .. } = self.core.place(Target::of_key(key)).await?;
         node.settle_sent(&wire).await
+    }
+
+    /// Returns the masters.
+    pub(crate) fn masters(&self) -> Result<Vec<ClusterMaster>, BrokerError> {
+        let slots = self.core.slots()?;
+        let nodes = slots.nodes().iter();
+        Ok(nodes.map(|node| ClusterMaster::new(&self.core, node)).collect())
     }
 
     /// Subscribes on any node: in a cluster each passes messages on to all.

@@ -9,7 +9,7 @@ use redis::{Cmd, Value};
 use tokio::sync::mpsc;
 
 #[cfg(feature = "cluster")]
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterMaster};
 use crate::{
     args::Args,
     clock_sync::Timekeeper,
@@ -123,6 +123,15 @@ impl Links {
         each!(self, link => link.command(cmd).await)
     }
 
+    /// Returns the servers that have the keys: one, or the masters of a cluster.
+    pub(crate) fn masters(&self) -> Result<Vec<Master>, BrokerError> {
+        match self {
+            Self::One(link) => Ok(vec![Master::One(link.clone())]),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => Ok(cluster.masters()?.into_iter().map(Master::Node).collect()),
+        }
+    }
+
     /// Sends commands, all at once; as many answers as commands.
     pub(crate) async fn pipeline(&self, cmds: &[Cmd]) -> Vec<Result<Value, BrokerError>> {
         each!(self, link => link.pipeline(cmds).await)
@@ -197,5 +206,35 @@ impl Links {
     /// Ends all connections.
     pub(crate) async fn close(&self) {
         each!(self, link => link.close().await);
+    }
+}
+
+/// One of the servers that have the keys.
+#[derive(Clone, Debug)]
+pub(crate) enum Master {
+    /// The only one.
+    One(Link),
+    /// A node of a cluster.
+    #[cfg(feature = "cluster")]
+    Node(ClusterMaster),
+}
+
+impl Master {
+    /// Returns its `host:port` in a cluster.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Self::One(_) => None,
+            #[cfg(feature = "cluster")]
+            Self::Node(node) => Some(node.name()),
+        }
+    }
+
+    /// Sends it a command.
+    pub(crate) async fn command(&self, cmd: &Cmd) -> Result<Value, BrokerError> {
+        match self {
+            Self::One(link) => link.command_timely(cmd).await,
+            #[cfg(feature = "cluster")]
+            Self::Node(node) => node.command(cmd).await,
+        }
     }
 }

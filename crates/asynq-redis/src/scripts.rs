@@ -96,6 +96,8 @@ scripts! {
     PROBE_DELAYED = "probe_delayed" [];
     /// The numbers of a queue.
     QUEUE_INFO = "queue_info" ["container"];
+    /// The facts that findings are made of.
+    QUEUE_FACTS = "queue_facts" ["container"];
     /// About how much memory a queue takes.
     MEMORY_USAGE = "memory_usage" [];
     /// A page of tasks.

@@ -30,6 +30,7 @@ mod enqueue;
 mod exact;
 mod exchange;
 mod fence;
+mod findings;
 mod forward;
 mod groups;
 mod heal;

@@ -104,6 +104,8 @@ pub enum Op {
     Trail,
     Audit,
     Repair,
+    QueueFacts,
+    StorageFacts,
 }
 
 /// The fault of one call.

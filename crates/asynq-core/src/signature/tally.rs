@@ -21,11 +21,11 @@ pub struct SignatureCount {
     pub signature: String,
     /// Number of the tasks, among those that were looked at.
     pub count: u64,
-    /// The task that failed first.
+    /// The task that failed first; of those in the same second the first that was looked at.
     pub first: TaskId,
     /// Time of its failure, in whole seconds; `None` if the task does not say.
     pub first_failed_at: Option<DateTime<Utc>>,
-    /// The task that failed last.
+    /// The task that failed last; of those in the same second the last that was looked at.
     pub last: TaskId,
     /// Time of its failure, in whole seconds; `None` if the task does not say.
     pub last_failed_at: Option<DateTime<Utc>>,
@@ -114,7 +114,7 @@ impl Tally {
         if at < found.first_failed_at {
             (found.first, found.first_failed_at) = (id.clone(), at);
         }
-        if found.example.is_empty() || at > found.last_failed_at {
+        if at >= found.last_failed_at {
             (found.last, found.last_failed_at) = (id.clone(), at);
             found.example = super::cut(&task.last_error, 1024).to_owned();
         }

@@ -9,6 +9,7 @@ pub(crate) mod delete_queue;
 pub(crate) mod delete_task;
 pub(crate) mod enqueue;
 pub(crate) mod exchange;
+pub(crate) mod facts;
 pub(crate) mod forward;
 pub(crate) mod groups;
 pub(crate) mod heal;

@@ -12,6 +12,7 @@ pub(crate) mod delete_queue;
 pub(crate) mod delete_task;
 pub(crate) mod enqueue;
 pub(crate) mod exchange;
+pub(crate) mod facts;
 pub(crate) mod forward;
 pub(crate) mod group_search;
 pub(crate) mod groups;

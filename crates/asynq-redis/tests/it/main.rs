@@ -14,6 +14,7 @@ mod counters;
 mod damage;
 mod doctor;
 mod fence;
+mod findings;
 mod golden;
 mod oom;
 mod pieces;

@@ -494,6 +494,23 @@ macro_rules! __conformance_cases {
                 a_large_queue_is_audited_to_the_end
                 a_task_in_two_groups_is_found
             }
+            findings {
+                the_facts_of_a_queue_are_told
+                late_is_what_was_due_long_ago
+                a_queue_without_a_server_is_found
+                an_old_pending_task_is_found
+                a_retry_storm_is_found
+                a_jump_of_the_failures_is_found
+                a_long_pause_is_found
+                a_group_that_waits_is_found
+                tasks_of_dead_servers_are_found
+                leases_that_do_not_fit_are_found
+                a_quarantine_is_found
+                a_full_archive_is_found
+                a_repeated_scheduler_entry_is_found
+                types_without_a_handler_are_found
+                a_damaged_queue_is_marked
+            }
             watch {
                 what_is_there_is_told_at_once
                 a_push_wakes

@@ -1,10 +1,13 @@
 //! The administration under faults.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use asynq_core::{
     Act, BrokerError, Cancelled, GroupInfo, Inspect, PublishedTree, QueueInfo, QueueName, ServerInfo, Storage, TaskId,
     TaskInfo, TaskState, Then, WorkerInfo,
     doctor::{Repair, RepairMode},
+    findings::{QueueFacts, StorageFacts},
     info::{DailyStats, SchedulerEnqueueEvent, SchedulerEntry},
     inspect::{
         ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest,
@@ -233,5 +236,16 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
         self.faults
             .guard_queue(Op::Repair, queue, self.inner.repair(queue, breaches, mode))
             .await
+    }
+
+    async fn queue_facts(&self, queue: &QueueName, late: Duration) -> Result<QueueFacts, BrokerError> {
+        let facts = self.inner.queue_facts(queue, late);
+        self.faults.guard_queue(Op::QueueFacts, queue, facts).await
+    }
+
+    async fn storage_facts(&self) -> Vec<Result<StorageFacts, BrokerError>> {
+        let facts = async { Ok(self.inner.storage_facts().await) };
+        let facts = self.faults.guard(Op::StorageFacts, facts).await;
+        facts.unwrap_or_else(|error| vec![Err(error)])
     }
 }
