@@ -115,6 +115,7 @@
 //! | [`cron`] | cron specs |
 //! | [`redis`], [`memory`] | the storages |
 //! | [`info`], [`names`] | the values that inspectors return; the names of queues, tasks and groups |
+//! | [`findings`] | what needs attention, and the facts that it is made of |
 //! | [`broker`], [`inspect`] | the interface to a storage, for those who implement one |
 //! | [`handler`] | handlers, and the hooks around them |
 //! | [`clock`], [`entropy`] | sources of time and randomness, for tests |
@@ -163,7 +164,7 @@ pub use asynq_core::{__private, TaskPayload};
 pub use asynq_core::{
     Connector, Directive, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, Hold,
     IntoTask, IsFailure, Progress, PublishedTree, Result, RetryDelay, ServerConfig, Task, TaskContext, TaskInfo,
-    TaskOptions, TaskState, clock, entropy, extract, handler, info, inspect, names,
+    TaskOptions, TaskState, clock, entropy, extract, findings, handler, info, inspect, names,
 };
 #[cfg(all(feature = "macros", feature = "json"))]
 pub use macros::TaskPayload;

@@ -8,8 +8,9 @@ use asynq::{
     inspector::{Aggregators, FindingKind, Findings, FindingsOptions, Severity},
     memory::MemoryStore,
     redis::RedisConnectionType,
+    scheduler::{PeriodicTaskConfig, SchedulerConfig},
 };
-use asynq_core::{Connector, Env, Storage};
+use asynq_core::{Clock, Connector, Env, Storage};
 use asynq_testing::{
     RedisServer,
     faulty::{Fault, Faults, Op},
@@ -192,6 +193,44 @@ async fn a_part_that_cannot_be_read_is_marked_and_the_rest_is_judged() {
     faults.clear();
     faults.always(Op::Queues, Fault::unavailable());
     assert!(inspector.findings().await.is_err());
+}
+
+/// Each scheduler of ours registers the entry, and one of them enqueues the task of a tick: no finding. With different
+/// names each of them enqueues it.
+#[tokio::test(start_paused = true)]
+async fn schedulers_of_one_name_do_not_repeat_an_entry() {
+    for (of, expected) in [(["a", "a"], &[][..]), (["a", "b"], &["repeated_entry"])] {
+        let (storage, clock) = (MemoryStore::new(), Clock::tokio());
+        let mut systems = Vec::new();
+        for name in of {
+            let task = PeriodicTaskConfig::new("@every 10s", Task::new("t", b"").unwrap());
+            let env = Env {
+                clock: clock.clone(),
+                ..Env::default()
+            };
+            let builder = AsynqSystem::builder(storage.clone())
+                .env(env)
+                .scheduler(SchedulerConfig::new().name(name))
+                .periodic(task)
+                .handler(|_: Task| async { Ok(()) });
+            systems.push(builder.spawn().await.unwrap());
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let inspector = Inspector::new(systems[0].storage().await.unwrap());
+        let entries = inspector.list_scheduler_entries().await.unwrap();
+        assert_eq!(entries.len(), 2);
+        let mut events = 0;
+        for entry in &entries {
+            let listed = inspector.list_scheduler_enqueue_events(&entry.id, 1, 100).await;
+            events += listed.unwrap().len();
+        }
+        assert!(events >= 10, "{events}");
+        assert_eq!(names(&inspector.findings().await.unwrap()), expected);
+        for system in systems {
+            system.shutdown().await;
+        }
+    }
 }
 
 /// The answer says how many of how many tasks were looked at, and none counts twice.

@@ -58,7 +58,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text::sentence(self, f)
+        text::sentence(self.queue.as_ref(), &self.kind, f)
     }
 }
 

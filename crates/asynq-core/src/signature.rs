@@ -1,7 +1,7 @@
 //! Signatures of errors: texts without the parts that differ from one failure to the next.
 //!
 //! ```
-//! use asynq_core::signature::signature;
+//! use asynq::inspector::signature;
 //!
 //! let text = "read tcp 10.0.0.7:53412->10.0.0.2:6379: i/o timeout after 1m30s (request 8f3a9c21)";
 //! assert_eq!(signature(text), "read tcp <addr>-><addr>: i/o timeout after <dur> (request <id>)");
@@ -12,7 +12,10 @@ mod tally;
 mod tokens;
 
 pub use self::tally::{ErrorSignatures, MAX_TOP, SignatureCount, Tally};
-use self::{quotes::Quotes, tokens::token};
+use self::{
+    quotes::{Quotes, is_space},
+    tokens::token,
+};
 
 /// Largest length of a signature, in bytes.
 pub const MAX_SIGNATURE: usize = 256;
@@ -140,10 +143,6 @@ impl Out {
         self.text.truncate(self.text.trim_end_matches(' ').len());
         self.text
     }
-}
-
-fn is_space(char: char) -> bool {
-    char.is_whitespace() || char.is_control()
 }
 
 #[cfg(test)]

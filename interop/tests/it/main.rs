@@ -11,6 +11,7 @@ mod connections;
 mod cron;
 mod doctor;
 mod driver;
+mod findings;
 mod fleet;
 mod go_enqueues;
 mod idle;

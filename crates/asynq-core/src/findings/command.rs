@@ -9,7 +9,7 @@ use crate::{names::QueueName, signature::literal_part};
 /// as it is.
 ///
 /// ```
-/// use asynq_core::findings::quote;
+/// use asynq::findings::quote;
 ///
 /// assert_eq!(quote("low"), "low");
 /// assert_eq!(quote("it's {a}"), r"'it'\''s {a}'");

@@ -25,14 +25,10 @@ pub struct FindingsOptions {
     pub(super) archive_age: Duration,
     pub(super) memory_share: f64,
     pub(super) clock_skew: TimeDelta,
-    /// See [`sample`](Self::sample()).
-    pub sample: u32,
-    /// See [`queue_timeout`](Self::queue_timeout()).
-    pub queue_timeout: Duration,
-    /// See [`at_once`](Self::at_once()).
-    pub at_once: usize,
-    /// See [`max_queues`](Self::max_queues()).
-    pub max_queues: usize,
+    pub(super) sample: u32,
+    pub(super) queue_timeout: Duration,
+    pub(super) at_once: usize,
+    pub(super) max_queues: usize,
 }
 
 impl Default for FindingsOptions {
@@ -86,12 +82,6 @@ impl FindingsOptions {
     pub fn late_after(mut self, after: Duration) -> Self {
         self.late_after = after;
         self
-    }
-
-    /// Returns the duration set with [`late_after`](Self::late_after).
-    #[must_use]
-    pub fn late(&self) -> Duration {
-        self.late_after
     }
 
     /// Sets the number of tasks with the same error in the sample from which they are a retry storm, from 1 on.

@@ -59,7 +59,7 @@ async fn read_queue<B: Inspect + ?Sized>(
     options: &FindingsOptions,
 ) -> Result<QueueReading, (QueueName, BrokerError)> {
     let read = async {
-        let facts = storage.queue_facts(&queue, options.late()).await?;
+        let facts = storage.queue_facts(&queue, options.late_after).await?;
         let mut reading = QueueReading::new(facts);
         let sample = async |state, count| {
             if options.sample == 0 || count == 0 {

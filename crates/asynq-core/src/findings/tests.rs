@@ -555,7 +555,7 @@ fn what_cannot_be_read_is_told_and_the_most_serious_is_first() {
     assert!(text.ends_with("4 findings in 2 queues; 3 queues were left out"));
 }
 
-/// What a shell makes of a command: its words.
+/// Returns the words of a command, as a shell reads them.
 fn words(shell: &str, command: &str) -> Vec<String> {
     let script = format!("printf '%s\\0' {command}");
     let out = Command::new(shell).arg("-c").arg(script).output().unwrap();

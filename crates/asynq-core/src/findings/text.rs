@@ -5,11 +5,13 @@ use std::{fmt, time::Duration};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
-    Finding,
     facts::DayRuns,
     kind::{Aggregators, FindingKind},
 };
-use crate::excerpt::Excerpt;
+use crate::{
+    excerpt::Excerpt,
+    names::{QueueName, TaskId},
+};
 
 /// A duration in its two largest units.
 pub(super) struct Span(pub(super) Duration);
@@ -53,11 +55,11 @@ fn server(node: Option<&String>) -> String {
     node.map_or_else(|| "Redis".to_owned(), |node| format!("Redis {node}"))
 }
 
-pub(super) fn sentence(finding: &Finding, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let Some(queue) = &finding.queue {
+pub(super) fn sentence(queue: Option<&QueueName>, kind: &FindingKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(queue) = queue {
         write!(f, "queue {:?}: ", Excerpt(queue.as_str()))?;
     }
-    match &finding.kind {
+    match kind {
         FindingKind::Unreadable { part, error } => write!(f, "{part} cannot be read: {error}"),
         FindingKind::NoConsumer { pending, late, since } => {
             write!(f, "no running server takes from it; {} pending", tasks(*pending))?;
@@ -217,6 +219,6 @@ pub(super) fn sentence(finding: &Finding, f: &mut fmt::Formatter<'_>) -> fmt::Re
     }
 }
 
-fn example(ids: &[crate::TaskId], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn example(ids: &[TaskId], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     ids.first().map_or(Ok(()), |id| write!(f, ", for example {id}"))
 }

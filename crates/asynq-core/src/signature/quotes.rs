@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::is_space;
-
 /// The quoted texts in an error, by the place of their first quote.
 #[derive(Debug, Default)]
 pub(super) struct Quotes(HashMap<usize, usize>);
@@ -66,4 +64,9 @@ fn closes(text: &str, at: usize) -> bool {
 pub(super) fn is_plain_name(quoted: &str) -> bool {
     let plain = |char: char| char.is_ascii_alphabetic() || "_-.:/".contains(char);
     quoted.len() <= 40 && quoted.chars().all(plain)
+}
+
+/// Returns whether a character counts as white space.
+pub(super) fn is_space(char: char) -> bool {
+    char.is_whitespace() || char.is_control()
 }

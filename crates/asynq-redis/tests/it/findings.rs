@@ -9,7 +9,7 @@ use asynq_core::{
 use asynq_testing::{RedisServer, request::request};
 use chrono::{TimeDelta, Utc};
 
-use crate::support::{Bench, connect, key, q};
+use crate::support::{Bench, connect, key};
 
 async fn findings(storage: &dyn Storage) -> Findings {
     let options = FindingsOptions::new().queue_timeout(Duration::from_secs(60));
