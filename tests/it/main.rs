@@ -22,6 +22,7 @@ mod parents;
 mod prefetch;
 mod property;
 mod readme;
+mod runs;
 mod scheduler;
 mod search;
 mod sizes;

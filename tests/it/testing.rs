@@ -18,7 +18,7 @@ use asynq::{
     error::{BrokerError, EnqueueError, Error, Result, TaskError},
     memory::MemoryStore,
     serve_mux::ServeMux,
-    task::{Task, TaskInfo, TaskOptions, TaskState},
+    task::{Run, RunOutcome, Task, TaskInfo, TaskOptions, TaskState},
     testing::{End, EnqueueFault, TestKit},
 };
 use asynq_core::{
@@ -344,6 +344,20 @@ fn config() -> ServerConfig {
         .retry_delay(RetryDelay::new(|_, _, _| MINUTE))
 }
 
+/// The runs without their moments, and without their server, which the kit has not.
+fn runs_of(info: &TaskInfo) -> Option<Vec<(RunOutcome, u32, u32, String, bool)>> {
+    let of = |run: &Run| {
+        (
+            run.outcome,
+            run.retried,
+            run.missing_before,
+            run.error.clone(),
+            run.started <= run.ended,
+        )
+    };
+    Some(info.runs.as_ref()?.recorded.iter().map(of).collect())
+}
+
 /// Returns what is to be equal: all but the moments.
 fn kept(info: &TaskInfo) -> impl PartialEq + std::fmt::Debug + use<> {
     let progress = info.progress.as_ref().map(|p| (p.percent, p.note.clone()));
@@ -361,6 +375,7 @@ fn kept(info: &TaskInfo) -> impl PartialEq + std::fmt::Debug + use<> {
             retry_at.is_some(),
             info.completed_at.is_some(),
         ),
+        runs_of(info),
     )
 }
 

@@ -24,6 +24,7 @@ mod periodic;
 mod recovery;
 mod requeue;
 mod retention;
+mod runs;
 mod rust_enqueues;
 mod rust_server;
 mod same;

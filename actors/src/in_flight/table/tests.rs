@@ -1,6 +1,7 @@
 mod ahead;
 mod leases;
 mod random;
+mod runs;
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -152,6 +152,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_success_without_retention_sends_nothing_for_its_run() {
+        let (queue, now) = (QueueName::default(), DateTime::UNIX_EPOCH);
+        let run = EndedRun {
+            started: Some(now),
+            ended: Some(now),
+            server: None,
+        };
+        let kept = TaskMessage {
+            retention: 60,
+            ..TaskMessage::default()
+        };
+        let sent = |message: &TaskMessage, retain, run| {
+            let mut args = Args::default();
+            let outcome = Outcome::Done { retain };
+            push(&mut args, &queue, message, &outcome, run, now);
+            (args.len(), args.bytes(), size_of(message, &outcome, run.is_some()))
+        };
+        for (message, retain) in [(&TaskMessage::default(), true), (&kept, false)] {
+            assert_eq!(sent(message, retain, Some(&run)), sent(message, retain, None));
+        }
+        assert_ne!(sent(&kept, true, Some(&run)), sent(&kept, true, None));
+    }
+
+    #[test]
     fn no_outcome_sends_more_bytes_than_it_is_said_to() {
         let (queue, now) = (
             QueueName::default(),

@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use asynq_core::{
     Act, BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
-    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Ticked, WatchKind},
+    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Settlement, Ticked, WatchKind},
     doctor::{Repair, RepairMode},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace, TaskMark},
+    runs::EndedRun,
     trail::TrailEntry,
     tree::{ActorState, ServerIdentity, TreeNode},
 };
@@ -228,7 +229,20 @@ async fn outcomes_are_written_and_tasks_taken() {
         Outcome::Requeue,
     ];
     for (task, outcome) in tasks.iter().zip(outcomes) {
-        bench.settle(task, outcome).await.unwrap();
+        let run = EndedRun {
+            started: Some(bench.after(0)),
+            ended: Some(bench.after(0)),
+            server: None,
+        };
+        let settlement = Settlement {
+            run: outcome.keeps(&task.message).then(|| Box::new(run)),
+            ..settlement(task, outcome)
+        };
+        bench.exchange(vec![settlement], 0).await.settled.remove(0).unwrap();
+    }
+    for id in &names[1..] {
+        let recorded = bench.raw_int(&["HEXISTS", &key(&format!("t:{id}")), "x:runs"]).await;
+        assert_eq!(recorded, 1, "{id}");
     }
     let answer = bench.exchange(Vec::new(), 5).await;
     assert_eq!(ids(&answer.leased), ["requeued", "next"]);
