@@ -6,6 +6,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use asynq_core::{
@@ -89,6 +90,31 @@ impl Counted {
         }
     }
 
+    /// Enqueues tasks with a lock each.
+    async fn enqueue_unique(&self, count: usize) {
+        let options = TaskOptions::new().unique_ttl(Duration::from_secs(3600));
+        let request = |number: usize| {
+            let task = Task::new("bench:unique", format!("{number:0100}").as_bytes()).unwrap();
+            Arc::new(compose(&task, &options, &Env::default()).unwrap())
+        };
+        let requests: Vec<_> = (0..count).map(request).collect();
+        for answer in self.storage.enqueue(&requests).await {
+            answer.unwrap();
+        }
+    }
+
+    /// Takes some tasks and ends them; whether there were fewer than one call takes.
+    async fn exchange_all(&self) -> bool {
+        let want = Want {
+            queue: QueueName::default(),
+            max: 200,
+        };
+        let taken = self.storage.exchange(&self.storage.begin(), &[], &[want]).await.leased;
+        let is_last = taken.len() < 200;
+        self.exchange(taken, 0).await;
+        is_last
+    }
+
     /// Ends what is held and takes as many.
     async fn exchange(&self, held: Vec<LeasedTask>, count: usize) -> Vec<LeasedTask> {
         let settle: Vec<_> = held
@@ -144,6 +170,17 @@ async fn redis_takes_no_more_instructions_for_a_task_than_it_did() {
         costs.push(("exchange", size, counted.instructions(), calls, limit));
         // Those at the end are left; they are few.
     }
+    while !counted.exchange_all().await {}
+    // They succeed without retention too, but not in the plain part of the script.
+    counted.enqueue_unique(1000).await;
+    let (size, calls) = (40, 20);
+    let mut held = counted.exchange(Vec::new(), size).await;
+    held = counted.exchange(held, size).await;
+    counted.instructions();
+    for _ in 0..calls {
+        held = counted.exchange(held, size).await;
+    }
+    costs.push(("exchange of unique tasks", size, counted.instructions(), calls, 99.6));
     counted.storage.close().await;
     let mut over = Vec::new();
     for (name, size, instructions, calls, limit) in costs {

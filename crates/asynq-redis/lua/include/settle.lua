@@ -113,7 +113,9 @@ local function settle(ids, kinds, at, more, of_caller, lowest, is_over)
     else
       wanted[id] = i
       keys[i] = key
-      runs[i] = task[4]
+      if task[4] then
+        runs[i] = task[4]
+      end
       found = found + 1
       if kind ~= 'c' and task[3] and task[1] and not (is_over and is_over(i, task[1])) then
         kinds[i] = as_asked(kind, task[3], task[1])
