@@ -18,7 +18,7 @@ use asynq::{
     error::{BrokerError, EnqueueError, Error, Result, TaskError},
     memory::MemoryStore,
     serve_mux::ServeMux,
-    task::{Run, RunOutcome, Task, TaskInfo, TaskOptions, TaskState},
+    task::{Run, Task, TaskInfo, TaskOptions, TaskState},
     testing::{End, EnqueueFault, TestKit},
 };
 use asynq_core::{
@@ -345,7 +345,7 @@ fn config() -> ServerConfig {
 }
 
 /// The runs without their moments, and without their server, which the kit has not.
-fn runs_of(info: &TaskInfo) -> Option<Vec<(RunOutcome, u32, u32, String, bool)>> {
+fn runs_of(info: &TaskInfo) -> impl PartialEq + std::fmt::Debug + use<> {
     let of = |run: &Run| {
         (
             run.outcome,
@@ -355,7 +355,8 @@ fn runs_of(info: &TaskInfo) -> Option<Vec<(RunOutcome, u32, u32, String, bool)>>
             run.started <= run.ended,
         )
     };
-    Some(info.runs.as_ref()?.recorded.iter().map(of).collect())
+    let runs = info.runs.as_ref();
+    runs.map(|runs| runs.recorded.iter().map(of).collect::<Vec<_>>())
 }
 
 /// Returns what is to be equal: all but the moments.
