@@ -275,7 +275,7 @@ pub mod broker {
         TaskMessage,
         broker::*,
         periodic::{EntryKey, TickMark, TickOutcome},
-        runs::{EndedRun, letter_of, with_run},
+        runs::{letter_of, with_run},
         tree::ServerIdentity,
     };
 

@@ -14,14 +14,13 @@ use async_trait::async_trait;
 use asynq_core::{
     Broker as _, Error, Handler, Inspect as _, Progress, Result, SettleError, Task, TaskContext, TaskInfo, TaskMessage,
     TaskState, UnknownTask,
-    broker::{LeaseRef, LeasedTask, MAX_BATCH, Outcome, Settlement, Want},
+    broker::{EndedRun, LeaseRef, LeasedTask, MAX_BATCH, Outcome, Settlement, Want},
     compose::run_deadline,
     config::Settings,
     context::{ContextParts, ResultSink},
     error::Directive,
     failure::outcome_of,
     panics::panic_report,
-    runs::EndedRun,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

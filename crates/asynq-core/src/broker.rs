@@ -32,8 +32,8 @@ pub use self::{
     enqueue::{EnqueueRequest, LARGE_BYTES, MAX_BATCH_BYTES, Placement},
     groups::{AGGREGATION_SET_LIFETIME, AggregationSet, GroupLimits, MAX_AGGREGATION_SET},
     take::{
-        ARCHIVED_AGE, CallRecord, CallToken, Exchanged, LEASE, LeaseRef, LeaseUntil, LeasedTask, MAX_ARCHIVED,
-        MAX_BATCH, Outcome, Poison, STATS_TTL, Settlement, Want,
+        ARCHIVED_AGE, CallRecord, CallToken, EndedRun, Exchanged, LEASE, LeaseRef, LeaseUntil, LeasedTask,
+        MAX_ARCHIVED, MAX_BATCH, Outcome, Poison, STATS_TTL, Settlement, Want,
     },
     ticks::{MAX_SCHEDULER_EVENTS, TICK_RECEIPT, Tick, TickStart, Ticked},
     upkeep::{Expired, ExpiredPlace, ExpiredTask, Forwarded, Healed, MAX_UNSTARTED, PUT_OFF, RECOVER_GRACE, Recovery},

@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use crate::{
     clock::from_unix_secs,
     error::PoisonKind,
+    identity::ServerIdentity,
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
     options::TaskOptions,
@@ -244,6 +245,16 @@ pub struct ServerInfo {
     pub start_time: DateTime<Utc>,
     /// Number of tasks that it is running.
     pub active_worker_count: i32,
+}
+
+impl From<&ServerInfo> for ServerIdentity {
+    fn from(info: &ServerInfo) -> Self {
+        Self {
+            host: info.host.clone(),
+            pid: info.pid,
+            server_id: info.server_id.clone(),
+        }
+    }
 }
 
 /// The status of a server, in Go's words.

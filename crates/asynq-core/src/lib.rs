@@ -22,6 +22,7 @@ pub mod extract;
 pub mod failure;
 pub mod findings;
 pub mod handler;
+mod identity;
 pub mod info;
 pub mod inspect;
 pub mod keys;

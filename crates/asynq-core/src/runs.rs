@@ -3,13 +3,17 @@
 //! The field has a line for each run, the oldest first: a letter for the outcome, and a JSON array. The letter comes
 //! first because the script that writes the outcome may change it, if the run was asked to end.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::{broker::Outcome, clock::from_unix_secs, error::Error, message::TaskMessage, tree::ServerIdentity};
+use crate::{
+    broker::{EndedRun, Outcome},
+    clock::from_unix_secs,
+    error::Error,
+    message::TaskMessage,
+    tree::ServerIdentity,
+};
 
 /// Largest number of runs that the record of a task has; older ones are dropped.
 pub const MAX_RUNS: usize = 10;
@@ -188,17 +192,6 @@ impl Runs {
     }
 }
 
-/// A run as its server knows it: what the record has beside the outcome and the message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndedRun {
-    /// The server; `None` if it is not known.
-    pub server: Option<Arc<ServerIdentity>>,
-    /// Time of the start; `None` if it is not known.
-    pub started: Option<DateTime<Utc>>,
-    /// Time of the end; `None` for a lost run.
-    pub ended: Option<DateTime<Utc>>,
-}
-
 impl EndedRun {
     /// Returns the JSON that is stored behind the letter of the outcome, for a task as it was taken.
     #[must_use]
@@ -279,6 +272,8 @@ fn cut(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::message;
 

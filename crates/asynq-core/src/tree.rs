@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::info::ServerInfo;
+pub use crate::identity::ServerIdentity;
 
 /// The state of an actor of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,27 +102,6 @@ impl fmt::Display for TreeNode {
             node.children.iter().try_for_each(|child| line(child, depth + 1, f))
         }
         line(self, 0, f)
-    }
-}
-
-/// The identity of a server, which its keys are named after.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServerIdentity {
-    /// The machine.
-    pub host: String,
-    /// The process.
-    pub pid: i32,
-    /// The server, a UUID v4.
-    pub server_id: String,
-}
-
-impl From<&ServerInfo> for ServerIdentity {
-    fn from(info: &ServerInfo) -> Self {
-        Self {
-            host: info.host.clone(),
-            pid: info.pid,
-            server_id: info.server_id.clone(),
-        }
     }
 }
 

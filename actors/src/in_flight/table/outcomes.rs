@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use asynq_core::{QueueName, ServerIdentity, SettleError, broker::Settlement, clock::Reading, runs::EndedRun};
+use asynq_core::{
+    QueueName, ServerIdentity, SettleError,
+    broker::{EndedRun, Settlement},
+    clock::Reading,
+};
 
 use super::{Key, Phase, State, Table};
 

@@ -2,9 +2,9 @@
 
 use crate::{
     error::{BrokerError, PoisonKind, SettleError},
+    identity::ServerIdentity,
     message::TaskMessage,
     names::{QueueName, TaskId},
-    runs::EndedRun,
 };
 use chrono::{DateTime, Utc};
 use std::fmt;
@@ -147,6 +147,17 @@ impl Outcome {
             Self::Retry { .. } | Self::Archive { .. } | Self::Requeue => true,
         }
     }
+}
+
+/// A run as its server knows it: what the record has beside the outcome and the message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndedRun {
+    /// The server; `None` if it is not known.
+    pub server: Option<Arc<ServerIdentity>>,
+    /// Time of the start; `None` if it is not known.
+    pub started: Option<DateTime<Utc>>,
+    /// Time of the end; `None` for a lost run.
+    pub ended: Option<DateTime<Utc>>,
 }
 
 /// An outcome that is to be written.

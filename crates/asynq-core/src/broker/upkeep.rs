@@ -1,10 +1,9 @@
 //! Values of maintenance: tasks to recover, to forward, to repair.
 
-use super::take::{LEASE, LeaseUntil, Outcome, Poison};
+use super::take::{EndedRun, LEASE, LeaseUntil, Outcome, Poison};
 use crate::{
     message::TaskMessage,
     names::{GroupKey, QueueName, TaskId},
-    runs::EndedRun,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};

@@ -2,11 +2,11 @@
 
 use asynq_core::{
     TaskMessage, TaskState, Then,
-    broker::{ARCHIVED_AGE, LeaseRef, MAX_ARCHIVED, Outcome, Settlement},
+    broker::{ARCHIVED_AGE, EndedRun, LeaseRef, MAX_ARCHIVED, Outcome, Settlement},
     error::{PoisonKind, SettleError},
     message,
     names::TaskId,
-    runs::{self, EndedRun},
+    runs,
 };
 use chrono::{DateTime, Utc};
 

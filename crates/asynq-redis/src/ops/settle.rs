@@ -2,12 +2,12 @@
 
 use asynq_core::{
     TaskMessage,
-    broker::{ARCHIVED_AGE, MAX_ARCHIVED, Outcome, STATS_TTL},
+    broker::{ARCHIVED_AGE, EndedRun, MAX_ARCHIVED, Outcome, STATS_TTL},
     clock::unix_nanos,
     error::{PoisonKind, SettleError},
     keys, message,
     names::QueueName,
-    runs::{EndedRun, MAX_RUN_BYTES},
+    runs::MAX_RUN_BYTES,
 };
 use asynq_proto::Message as _;
 use chrono::{DateTime, Utc};

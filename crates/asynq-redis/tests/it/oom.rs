@@ -5,11 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use asynq_core::{
     Act, BrokerError, Cancelled, EnqueueError, SettleError, TaskState, Then,
-    broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, Settlement, Ticked, WatchKind},
+    broker::{EndedRun, GroupLimits, Outcome, RECOVER_GRACE, Recovery, Settlement, Ticked, WatchKind},
     doctor::{Repair, RepairMode},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace, TaskMark},
-    runs::EndedRun,
     trail::TrailEntry,
     tree::{ActorState, ServerIdentity, TreeNode},
 };

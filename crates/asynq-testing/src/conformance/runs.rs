@@ -2,10 +2,10 @@
 
 use asynq_core::{
     Act, Run, RunOutcome, Runs, ServerIdentity, TaskInfo, Then,
-    broker::{LeasedTask, RECOVER_GRACE, Recovery, Settlement},
+    broker::{EndedRun, LeasedTask, RECOVER_GRACE, Recovery, Settlement},
     inspect::{ListFilter, PageRequest},
     message,
-    runs::{EndedRun, MAX_RUNS, MAX_RUNS_BYTES},
+    runs::{MAX_RUNS, MAX_RUNS_BYTES},
 };
 use chrono::TimeDelta;
 

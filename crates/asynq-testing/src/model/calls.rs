@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     Broker as _, BrokerError, EnqueueError, SettleError, TaskInfo,
-    broker::{EnqueueRequest, LeaseUntil, LeasedTask, Outcome, Settlement, Want},
-    runs::EndedRun,
+    broker::{EndedRun, EnqueueRequest, LeaseUntil, LeasedTask, Outcome, Settlement, Want},
 };
 use chrono::TimeDelta;
 use proptest::sample::Index;

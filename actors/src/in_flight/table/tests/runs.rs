@@ -1,4 +1,4 @@
-//! What the table tells of the runs that it ends, for the record of their tasks.
+//! Runs that the table ends, as it tells them for the record of their tasks.
 
 use super::*;
 
