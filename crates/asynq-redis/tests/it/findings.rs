@@ -1,6 +1,6 @@
 //! Findings about the server itself, and their cost over large queues and many queues.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use asynq_core::{
     Clock, Storage,
@@ -222,6 +222,8 @@ async fn findings_over_a_thousand_queues() {
 #[cfg(feature = "cluster")]
 #[tokio::test]
 async fn each_master_of_a_cluster_is_judged() {
+    use std::sync::Arc;
+
     use asynq_core::{Connector as _, Env};
     use asynq_testing::RedisCluster;
 
