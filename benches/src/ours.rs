@@ -428,7 +428,7 @@ async fn inspect(params: &Params) -> Result<()> {
                 anyhow::ensure!(found.looked_at == MANY as u64, "looked at {} tasks", found.looked_at);
             }
             "scan" => {
-                let tasks = inspector.scan_tasks(QUEUE, ListFilter::State(TaskState::Pending))?;
+                let tasks = inspector.scan_tasks(QUEUE, &ListFilter::State(TaskState::Pending))?;
                 let count = tasks
                     .take(MANY)
                     .try_fold(0, |count, _| async move { Ok(count + 1) })

@@ -3,10 +3,11 @@
 use std::{collections::VecDeque, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use asynq_core::{
-    Act, Inspect, Result,
-    inspect::{BULK_STEP, Cursor, ScanPlace, TaskMark},
+    Act, BrokerError, Inspect, Result, Storage, TaskInfo, TaskState,
+    inspect::{ActedOn, BULK_STEP, Cursor, ScanPlace, TaskMark},
 };
 use asynq_query::{Query, Verdict};
+use chrono::{DateTime, Utc};
 use futures::stream::{self, Stream};
 use tokio::time::{Instant, sleep_until};
 
@@ -25,7 +26,8 @@ const MOST_EMPTY: u32 = 100;
 pub struct ActLimits {
     /// Number of tasks that are acted on per second; as fast as possible by default.
     pub rate: Option<NonZeroU32>,
-    /// Number of tasks after which the act ends; no limit by default.
+    /// Number of tasks after which the act ends; no limit by default. Up to 200 more are acted on after each answer that was
+    /// lost.
     pub tasks: Option<u64>,
 }
 
@@ -61,8 +63,8 @@ pub struct ActProgress {
     pub dropped: u64,
     /// Number of tasks that were quarantined because their data cannot be used.
     pub poisoned: u64,
-    /// Number of tasks that were left alone, because the query depends on a value that is not known of them or cannot be
-    /// read.
+    /// Number of tasks that were left alone, because the query could not decide about them: a value is not known or cannot
+    /// be read.
     pub undecided: u64,
     /// `true` if the act is complete, or has reached [`ActLimits::tasks`].
     pub has_ended: bool,
@@ -86,12 +88,16 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// [`next`](ActByQuery::next) is called, which returns the numbers so far. States in which the act is not possible are
     /// left out: see [`Act::applies_to`].
     ///
+    /// A task that comes into the state retry or archived after the beginning is left alone and counted as moved, so that no
+    /// task runs twice because it failed meanwhile.
+    ///
     /// The script that acts on a task checks that the task still stands where it was found, with the same score and the same
     /// message. A task that moved or changed meanwhile is left alone and counted. Each task changes as by
     /// [`run_task`](Self::run_task), [`archive_task`](Self::archive_task) or [`delete_task`](Self::delete_task).
     ///
     /// The audit trail gets one entry before the first task is acted on, and one with the numbers when the act ends, fails, is
-    /// stopped or is dropped.
+    /// stopped or is dropped. The entry of a dropped act is written by a task of the runtime, and is only logged if the runtime
+    /// ends. [`stop`](ActByQuery::stop) waits for its entry.
     ///
     /// ```
     /// use asynq::{Client, Inspector, Task, inspector::{Act, ActLimits, SearchLimits}, memory::MemoryStore, query::Query};
@@ -108,7 +114,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// let preview = inspector.preview(&query, Act::Delete, &SearchLimits::default()).await?;
     /// assert_eq!(preview.to_string(), "2 tasks");
     ///
-    /// let mut act = inspector.act_by_query(query, Act::Delete, ActLimits::default())?;
+    /// let mut act = inspector.act_by_query(&query, Act::Delete, ActLimits::default())?;
     /// while let Some(progress) = act.next().await? {
     ///     println!("{} of {} found", progress.done, progress.found);
     /// }
@@ -124,7 +130,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for the field `reason` if one is [required](Self::requiring_reason) and not
     /// given.
-    pub fn act_by_query(&self, query: Query, act: Act, limits: ActLimits) -> Result<ActByQuery<B>> {
+    pub fn act_by_query(&self, query: &Query, act: Act, limits: ActLimits) -> Result<ActByQuery<B>> {
         self.1.must_have_reason()?;
         Ok(ActByQuery {
             report: Report {
@@ -136,10 +142,11 @@ impl<B: Inspect + ?Sized> Inspector<B> {
                 has_begun: false,
                 is_open: false,
             },
-            query,
+            query: query.clone(),
             act,
             limits,
             walk: None,
+            began: None,
             found: None,
             next_act: Instant::now(),
         })
@@ -147,12 +154,14 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 }
 
 /// An act on the tasks that a query finds: see [`Inspector::act_by_query`].
-pub struct ActByQuery<B: Inspect + ?Sized> {
+pub struct ActByQuery<B: Inspect + ?Sized = dyn Storage> {
     report: Report<B>,
     query: Query,
     act: Act,
     limits: ActLimits,
     walk: Option<Walk<B>>,
+    /// Time of the storage at the first look.
+    began: Option<DateTime<Utc>>,
     /// Tasks of the last step that wait for the act.
     found: Option<Waiting>,
     /// Earliest time of the next act.
@@ -193,8 +202,12 @@ impl<B: Inspect + ?Sized> ActByQuery<B> {
             self.report.failed(&error).await;
             return Err(error);
         }
+        self.report.goes_on();
         if self.report.progress.has_ended {
-            self.report.end("complete").await;
+            let is_limit = self.found.is_some();
+            self.report
+                .end(if is_limit { "limit reached" } else { "complete" })
+                .await;
         }
         Ok(Some(self.report.progress))
     }
@@ -241,8 +254,13 @@ impl<B: Inspect + ?Sized> ActByQuery<B> {
             }
         };
         let mut marks = VecDeque::new();
+        let began = *self.began.get_or_insert(scanned.step.at);
         for task in &scanned.step.tasks {
             progress.looked_at += 1;
+            if self.act == Act::Run && has_failed_since(&task.info, began) {
+                progress.moved += 1;
+                continue;
+            }
             match self.query.evaluate(&task.info, scanned.step.at) {
                 Verdict::Match => marks.push_back(task.mark.clone()),
                 Verdict::Undecided => progress.undecided += 1,
@@ -285,7 +303,15 @@ impl<B: Inspect + ?Sized> ActByQuery<B> {
             self.report.begin(self.limits).await;
             let storage = &self.report.storage;
             let acted = storage.act_on_these(&found.container.queue, &found.container.filter, self.act, &tasks);
-            let acted = acted.await?;
+            let acted = match acted.await {
+                Ok(acted) => acted,
+                // It was deleted meanwhile.
+                Err(BrokerError::QueueNotFound { .. }) => ActedOn {
+                    moved: u32::try_from(tasks.len()).unwrap_or(u32::MAX),
+                    ..ActedOn::default()
+                },
+                Err(error) => return Err(error.into()),
+            };
             let progress = &mut self.report.progress;
             progress.done += u64::from(acted.done);
             progress.moved += u64::from(acted.moved);
@@ -320,6 +346,14 @@ impl<B: Inspect + ?Sized> fmt::Debug for ActByQuery<B> {
             .field("progress", &self.report.progress)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns whether a task failed after a time, of which its storage has whole seconds.
+fn has_failed_since(task: &TaskInfo, time: DateTime<Utc>) -> bool {
+    matches!(task.state, TaskState::Retry | TaskState::Archived)
+        && task
+            .state_since
+            .is_some_and(|since| since.timestamp() > time.timestamp())
 }
 
 /// The entries in the audit trail.
@@ -359,6 +393,11 @@ impl<B: Inspect + ?Sized> Report<B> {
         record(&*self.storage, &self.entry(detail)).await;
     }
 
+    /// After a failure there is an end once more.
+    fn goes_on(&mut self) {
+        self.is_open |= self.has_begun;
+    }
+
     /// The entry of the end, unless it has been made.
     fn ended(&mut self, how: &str) -> Option<super::TrailEntry> {
         if !std::mem::take(&mut self.is_open) {
@@ -395,6 +434,7 @@ impl<B: Inspect + ?Sized> Drop for Report<B> {
     fn drop(&mut self) {
         let Some(entry) = self.ended("dropped") else { return };
         let storage = Arc::clone(&self.storage);
+        tracing::warn!(?entry, "an act by query was dropped before its end");
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // A drop cannot wait. The task ends with its one call.
             drop(runtime.spawn(async move { record(&*storage, &entry).await }));

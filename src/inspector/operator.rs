@@ -90,10 +90,10 @@ impl Operator {
     }
 }
 
-/// Adds an act that has taken effect to the audit trail.
+/// Adds an act to the audit trail.
 pub(super) async fn record(storage: &(impl Inspect + ?Sized), entry: &TrailEntry) {
     if let Err(error) = storage.record_act(entry).await {
-        tracing::error!(act = entry.act, ?entry, %error, "an act has taken effect, but cannot be recorded in the audit trail");
+        tracing::error!(act = entry.act, ?entry, %error, "an act cannot be recorded in the audit trail");
     }
 }
 

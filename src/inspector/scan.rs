@@ -16,9 +16,9 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// reads them.
     ///
     /// The stream ends with the task that is the last one when it begins. A task that is added meanwhile before that place is
-    /// included, others are not. A task that leaves the state and comes back is a new one. For pending and active tasks the
-    /// stream knows its place by the last 400 tasks that it read. If all of these are gone while tasks before them are left,
-    /// some are repeated, and none is skipped.
+    /// included, others are not. A task that leaves the state and comes back, or is rescheduled, is a new one. For pending and
+    /// active tasks the stream knows its place by the last 400 tasks that it read, and by some before them. If others delete
+    /// the last 64 of these and take thousands of tasks at once, some may be repeated.
     ///
     /// ```
     /// use std::pin::pin;
@@ -34,7 +34,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     ///     client.enqueue(Task::new("email:send", n.to_string().as_bytes())?).await?;
     /// }
     /// let inspector = Inspector::connect(storage).await?;
-    /// let mut tasks = pin!(inspector.scan_tasks("default", ListFilter::State(TaskState::Pending))?);
+    /// let mut tasks = pin!(inspector.scan_tasks("default", &ListFilter::State(TaskState::Pending))?);
     /// let mut deleted = 0;
     /// while let Some(task) = tasks.try_next().await? {
     ///     inspector.delete_task("default", task.id.as_str()).await?;
@@ -45,7 +45,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # }
     /// ```
     ///
-    /// Cost: a script and a `SISMEMBER` for every 200 tasks or MiB, a millisecond or two of Redis. The program holds 200 tasks at
+    /// Cost: a script and a `SISMEMBER` for every 200 tasks or MiB, about 0.3 ms of Redis for 200 small tasks. The program holds 200 tasks at
     /// a time.
     ///
     /// # Errors
@@ -57,12 +57,12 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     pub fn scan_tasks(
         &self,
         queue: &str,
-        tasks: ListFilter,
+        tasks: &ListFilter,
     ) -> Result<impl Stream<Item = Result<TaskInfo>> + Send + use<B>> {
         let reader = Reader {
             storage: Arc::clone(&self.0),
             queue: QueueName::new(queue)?,
-            filter: tasks,
+            filter: tasks.clone(),
             read: VecDeque::new(),
             next: Next::Begin,
         };

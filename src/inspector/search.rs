@@ -83,10 +83,10 @@ pub struct Found {
     pub tasks: Vec<TaskInfo>,
     /// Number of tasks that were looked at.
     pub looked_at: u64,
-    /// Number of tasks among these that depend on a value that is not known or cannot be read: see
-    /// [`Verdict::Undecided`](crate::query::Verdict::Undecided).
+    /// Number of tasks among these about which the query could not decide, because a value is not known or cannot be read:
+    /// see [`Verdict::Undecided`](crate::query::Verdict::Undecided).
     pub undecided: u64,
-    /// The place where the search continues; `None`: it is complete.
+    /// The place where the search continues; `None`: it is complete. A call with the default cursor begins again.
     pub next: Option<Cursor>,
 }
 
@@ -98,24 +98,24 @@ pub struct Count {
     pub tasks: u64,
     /// Number of tasks that were looked at. Those of a queue and state that meet the query as a whole need no look.
     pub looked_at: u64,
-    /// Number of tasks among these that depend on a value that is not known or cannot be read.
+    /// Number of tasks among these about which the query could not decide.
     pub undecided: u64,
     /// `true` if nothing was left out; otherwise at least so many tasks meet the query.
     pub is_complete: bool,
 }
 
 impl std::fmt::Display for Count {
-    /// Writes `12 tasks`, or `at least 12 tasks, of the first 10000 that were looked at`.
+    /// Writes `12 tasks`, or `at least 12 tasks; looked at 10000`, and the number of undecided tasks if there are any.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let least = if self.is_complete { "" } else { "at least " };
         let tasks = if self.tasks == 1 { "task" } else { "tasks" };
-        if self.is_complete {
-            write!(f, "{} {tasks}", self.tasks)
-        } else {
-            write!(
-                f,
-                "at least {} {tasks}, of the first {} that were looked at",
-                self.tasks, self.looked_at
-            )
+        write!(f, "{least}{} {tasks}", self.tasks)?;
+        if !self.is_complete {
+            write!(f, "; looked at {}", self.looked_at)?;
+        }
+        match self.undecided {
+            0 => Ok(()),
+            undecided => write!(f, "; {undecided} undecided"),
         }
     }
 }
@@ -127,7 +127,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// The search goes through the queues by name, and in each through the states active, pending, aggregating (group by
     /// group), scheduled, retry, archived and completed. Queues and states that cannot meet the query are left out. Within
     /// a state the order is that of [`list_tasks`](Self::list_tasks), and a task is neither skipped nor found twice while it
-    /// stays in its state. See [`scan_tasks`](Self::scan_tasks), which has an exception for lists. Times in the query are
+    /// stays in its state and is not rescheduled. See [`scan_tasks`](Self::scan_tasks), which has an exception for lists. Times in the query are
     /// relative to the clock of the storage.
     ///
     /// ```
@@ -149,7 +149,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// ```
     ///
     /// Cost: one `SMEMBERS`; for each queue whose aggregating tasks can meet the query, a script that lists the groups; a
-    /// script and a `SISMEMBER` for every 200 tasks or MiB that are looked at, a millisecond or two of Redis each.
+    /// script and a `SISMEMBER` for every 200 tasks or MiB that are looked at, about 0.3 ms of Redis for 200 small tasks.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for the field `cursor` if no search has returned it;
@@ -158,7 +158,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe.
     pub async fn search(&self, query: &Query, limits: &SearchLimits, from: &Cursor) -> Result<Found> {
-        let end = Instant::now() + limits.time;
+        let end = Instant::now().checked_add(limits.time);
         let mut walk = Walk::new(Arc::clone(&self.0), query.clone(), None, from).await?;
         let (mut found, mut bytes) = (Found::default(), 0);
         let wanted = limits.found.max(1);
@@ -167,7 +167,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             let mut used = step.tasks.len();
             for (at, task) in step.tasks.iter().enumerate() {
                 found.looked_at += 1;
-                bytes += size(&task.info);
+                bytes += task.size;
                 match query.evaluate(&task.info, step.at) {
                     Verdict::Match => found.tasks.push(task.info.clone()),
                     Verdict::Undecided => found.undecided += 1,
@@ -179,8 +179,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
                 }
             }
             walk.went_on(&scanned, used);
-            let is_enough =
-                found.tasks.len() >= wanted || limits.are_reached(found.looked_at, bytes) || Instant::now() >= end;
+            let is_enough = found.tasks.len() >= wanted || limits.are_reached(found.looked_at, bytes) || is_over(end);
             if is_enough {
                 found.next = walk.cursor().await?;
                 break;
@@ -198,8 +197,8 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     ///
     /// # Cancel safety
     /// Safe.
-    pub fn search_all(&self, query: Query) -> impl Stream<Item = Result<TaskInfo>> + Send + use<B> {
-        let start = (Arc::clone(&self.0), query, None, VecDeque::new());
+    pub fn search_all(&self, query: &Query) -> impl Stream<Item = Result<TaskInfo>> + Send + use<B> {
+        let start = (Arc::clone(&self.0), query.clone(), None, VecDeque::new());
         stream::try_unfold(start, async |(storage, query, walk, mut read)| {
             let mut walk = match walk {
                 Some(walk) => walk,
@@ -239,7 +238,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 
     /// Counts the tasks that meet a query, in the states in which an act is possible.
     pub(super) async fn count_for(&self, query: &Query, act: Option<Act>, limits: &SearchLimits) -> Result<Count> {
-        let end = Instant::now() + limits.time;
+        let end = Instant::now().checked_add(limits.time);
         let mut walk = Walk::new(Arc::clone(&self.0), query.clone(), act, &Cursor::default()).await?;
         let (mut count, mut bytes, mut has_looked) = (Count::default(), 0, false);
         loop {
@@ -247,7 +246,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
                 count.tasks += size;
                 continue;
             }
-            let is_enough = has_looked && (limits.are_reached(count.looked_at, bytes) || Instant::now() >= end);
+            let is_enough = has_looked && (limits.are_reached(count.looked_at, bytes) || is_over(end));
             if is_enough && walk.cursor().await?.is_some() {
                 return Ok(count);
             }
@@ -258,7 +257,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             has_looked = true;
             for task in &scanned.step.tasks {
                 count.looked_at += 1;
-                bytes += size(&task.info);
+                bytes += task.size;
                 match query.evaluate(&task.info, scanned.step.at) {
                     Verdict::Match => count.tasks += 1,
                     Verdict::Undecided => count.undecided += 1,
@@ -270,6 +269,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     }
 }
 
-fn size(task: &TaskInfo) -> u64 {
-    (task.payload.len() + task.last_error.len() + task.result.as_ref().map_or(0, |result| result.len())) as u64
+/// Returns whether a time has come, if there is one.
+fn is_over(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() >= end)
 }

@@ -383,10 +383,11 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// skip nor repeat a task while others come and go.
     ///
     /// The first part notes the last task of the container, and the last part ends with it. A task that is added meanwhile
-    /// before that place is read, others are not. A task that leaves and comes back is a new one. In a sorted set the place
-    /// is the score and the id of the task read last, which need not be there any more. In a list (pending, active) it is
-    /// known by the last 400 tasks that were read, and by some before them. Only if all of these are gone while tasks
-    /// before them are left, the part begins too early and repeats some. It never begins too late.
+    /// before that place is read, others are not. A task that leaves and comes back is a new one, and so is one that is
+    /// rescheduled. In a sorted set the place is the score and the id of the task read last, which need not be there any
+    /// more. In a list (pending, active) the place is known by the last 400 tasks that were read, and by some before them. If
+    /// none of these is found by a bounded search while tasks before them are left, the part begins too early and repeats
+    /// some. This takes the loss of the last 64 of them, and of thousands of tasks at once.
     ///
     /// Cost: one script, and one `SISMEMBER`. A sorted set costs O(log n) besides the tasks themselves. A list costs a look at
     /// some thousand ids around the place; if it moved further between two parts, up to two walks of 15 to 30 ms for a million

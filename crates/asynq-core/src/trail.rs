@@ -73,7 +73,7 @@ impl Actor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrailEntry {
-    /// Time at which the act had ended.
+    /// Time of the entry: when the act had ended, or had begun where an act has two entries.
     pub at: DateTime<Utc>,
     /// The operator, if the program named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub struct TrailEntry {
     pub pid: u32,
     /// Name of the operation, such as `delete_task`.
     pub act: String,
-    /// The queue that it concerned; `None` for an act on all queues.
+    /// The queue that it concerned; `None` for an act that may concern several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
     /// The task, for an act on one.

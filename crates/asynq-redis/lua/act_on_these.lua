@@ -58,12 +58,18 @@ if is_list and #same > 0 then
   end
   local first, last = tonumber(ARGV[10]), tonumber(ARGV[11])
   look(first - 1000, last + 100)
-  if #ids == 0 then
-    -- Others have left the list meanwhile.
-    local found = call('LPOS', container, same[1], 'RANK', -1, 'MAXLEN', last + 1000)
-    if found then
-      found = call('LLEN', container) - 1 - found
-      look(found - 300, found + last - first + 100)
+  -- Others have left the list meanwhile, or came back: around the first that is missing, a few times.
+  local searched, next_one = 0, 1
+  while #ids < #same and searched < 3 and next_one <= #same do
+    local id = same[next_one]
+    next_one = next_one + 1
+    if wanted[id] then
+      searched = searched + 1
+      local found = call('LPOS', container, id, 'RANK', -1, 'MAXLEN', last + 2000)
+      if found then
+        found = call('LLEN', container) - 1 - found
+        look(found - 300, found + last - first + 100)
+      end
     end
   end
   moved = moved + #same - #ids

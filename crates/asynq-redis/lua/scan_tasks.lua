@@ -6,14 +6,15 @@
 --       progress (the first excepted),
 --       then, except in the first call, in a sorted set: 5 score and 6 id of the entry to go on behind, 7 score and
 --       8 id of the last entry; in a list: 5 id of the last entry, 6 most entries, 7 number of entries that were
---       between the place and the tail, 8 ... the ids that were read before the place, the first read first
+--       between the place and the tail, 8 ... the tasks that were read before the place, the first read first: id,
+--       pending_since or token of the take ('' if there is none)
 -- returns {1 if nothing is left to read else 0, score of the last entry ('' in a list), id of the last entry, in a list
 --       number of entries between the first id and the tail (0 in a sorted set), in a list most entries (0 in a sorted
 --       set), then nine values for each id: include/listed.lua}
 --       or {WRONGTYPE, key}: refused
 --
--- The last entry and the greatest number of entries are noted by the first call, so that the calls end however many tasks
--- are added meanwhile.
+-- The last entry, and in a list the greatest number of entries, are noted by the first call, so that the calls end however
+-- many tasks are added meanwhile.
 
 local container, is_list, most = KEYS[1], ARGV[2] == 'list', tonumber(ARGV[3])
 local bad = misfit({ container, ARGV[2] })
@@ -21,39 +22,59 @@ if bad then
   return wrong_type(bad)
 end
 
--- The number of entries between the tail and the first one that was not read. The ids that are known stand in the list
--- in the order in which they were read, so the place is behind the last of them that is still there.
+-- The number of entries between the tail and the first one that was not read. The tasks that are known stand in the list
+-- in the order in which they were read, so the place is behind the last of them that is still there. One that left and came
+-- back stands elsewhere, and does not count.
 local function place_in_list()
   local rank = {}
-  for i = 8, #ARGV do
+  for i = 8, #ARGV, 2 do
     rank[ARGV[i]] = i
   end
-  -- Behind the last known id of a part of the list. The caller knows the last 400 ids, so `is_sure` needs as many entries
-  -- after it, among which a later one would be.
-  local function look(first, last, is_sure)
-    first = math.max(first, 0)
+  local function is_same(id)
+    local task = redis.pcall('HMGET', ARGV[1] .. 't:' .. id, 'pending_since', 'x:take')
+    return (not task.err and (task[1] or task[2]) or '') == ARGV[rank[id] + 1]
+  end
+  -- Behind the last known task in a part of the list; and whether a later one cannot be further on. The caller knows the
+  -- last 400 tasks, so as many entries after it suffice.
+  local function look(first, last)
+    first, last = math.max(first, 0), math.max(last, 0)
     local ids = call('LRANGE', container, -(last + 1), -(first + 1))
-    local found, at = 0, nil
+    local found = {}
     for i = 1, #ids do
-      local known = rank[ids[i]]
-      if known and known > found then
-        found, at = known, first + #ids - i + 1
+      if rank[ids[i]] then
+        found[#found + 1] = { rank[ids[i]], first + #ids - i + 1, ids[i] }
       end
     end
-    local is_whole = found == #ARGV or #ids < last - first + 1 or at and at + 400 <= last
-    return (is_whole or not is_sure) and at or nil
+    table.sort(found, function(a, b)
+      return a[1] > b[1]
+    end)
+    for _, one in ipairs(found) do
+      if is_same(one[3]) then
+        return one[2], one[1] == #ARGV - 1 or #ids < last - first + 1 or one[2] + 400 <= last
+      end
+    end
+    return nil, false
   end
   local guess = tonumber(ARGV[7])
-  local at = look(guess - 1000, guess + 500, true)
-  if at then
-    return at
+  local place, is_sure = look(guess - 1000, guess + 500)
+  if not place then
+    place, is_sure = look(guess - 5000, guess - 1001)
+  end
+  if place and not is_sure then
+    place = look(place - 1, place + 500) or place
+  end
+  if place then
+    return place
   end
   -- Further away. Each search walks through the list.
-  for _, i in ipairs({ #ARGV, #ARGV - 15 }) do
-    local found = ARGV[i] and i >= 8 and call('LPOS', container, ARGV[i], 'RANK', -1, 'MAXLEN', guess + 1000)
+  for _, i in ipairs({ #ARGV - 1, #ARGV - 129 }) do
+    local found = i >= 8 and call('LPOS', container, ARGV[i], 'RANK', -1, 'MAXLEN', guess + 1000)
     if found then
       found = call('LLEN', container) - 1 - found
-      return look(found, found + 500, false)
+      place = look(found, found + 500)
+      if place then
+        return place
+      end
     end
   end
   return 0

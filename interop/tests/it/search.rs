@@ -79,7 +79,7 @@ async fn what_go_enqueued_is_found_and_acted_on_and_go_sees_it() {
     // Go sees what was done, and what Go does meanwhile is left alone.
     let query: Query = "payload.user.id>=20".parse().unwrap();
     let mut act = inspector
-        .act_by_query(query, Act::Archive, ActLimits::default())
+        .act_by_query(&query, Act::Archive, ActLimits::default())
         .unwrap();
     // The pending tasks of the first queue have been looked at.
     act.next().await.unwrap();

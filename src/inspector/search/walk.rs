@@ -28,6 +28,15 @@ pub(crate) struct Container {
     size: u64,
 }
 
+impl Container {
+    fn is_of(&self, place: &SearchPlace) -> bool {
+        match &self.filter {
+            ListFilter::State(state) => *state == place.state,
+            ListFilter::Group(group) => place.group.as_ref() == Some(group),
+        }
+    }
+}
+
 /// A step, and the place where it began.
 pub(crate) struct Scanned {
     pub(crate) container: Container,
@@ -45,7 +54,7 @@ pub(crate) struct Walk<B: ?Sized> {
     /// Containers of the current queue; the first of them is read.
     containers: VecDeque<Container>,
     place: Option<ScanPlace>,
-    /// The place of an earlier walk, until its queue has been reached.
+    /// The place of an earlier walk, until its queue, or a later one, has been reached.
     resumed: Option<SearchPlace>,
     /// The numbers of the current queue, once they have been needed.
     info: Option<QueueInfo>,
@@ -74,55 +83,60 @@ impl<B: Inspect + ?Sized> Walk<B> {
     /// The container that is read next; `None` at the end.
     async fn container(&mut self) -> Result<Option<&Container>> {
         while self.containers.is_empty() {
-            let Some(queue) = self.queues.pop_front() else {
+            let Some(queue) = self.queues.front().cloned() else {
                 return Ok(None);
             };
+            // Nothing changes before all is known: the call may fail or be dropped, and is then repeated.
+            let resumed = self.resumed.as_ref().filter(|resumed| resumed.queue == queue);
+            let containers = self.containers_of(&queue, resumed).await?;
+            let place = match (resumed, containers.front()) {
+                (Some(resumed), Some(first)) if first.is_of(resumed) => resumed.place.clone(),
+                _ => None,
+            };
+            self.queues.pop_front();
+            self.resumed = None;
             self.info = None;
-            let resumed = self.resumed.take().filter(|resumed| resumed.queue == queue);
-            for (rank, state) in STATES.into_iter().enumerate() {
-                let is_before =
-                    |resumed: &SearchPlace| STATES[..].iter().position(|of| *of == resumed.state) > Some(rank);
-                if resumed.as_ref().is_some_and(is_before)
-                    || self.act.is_some_and(|act| !act.applies_to(state))
-                    || self.query.evaluate_all(&queue, state) == Verdict::NoMatch
-                {
-                    continue;
-                }
-                if state != TaskState::Aggregating {
-                    self.containers.push_back(Container {
-                        queue: queue.clone(),
-                        filter: ListFilter::State(state),
-                        size: 0,
-                    });
-                    continue;
-                }
-                let mut groups = self.storage.group_infos(&queue).await?;
-                groups.retain(|group| group.size > 0);
-                groups.sort_by(|a, b| a.group.cmp(&b.group));
-                if let Some(SearchPlace {
-                    state,
-                    group: Some(first),
-                    ..
-                }) = &resumed
-                    && *state == TaskState::Aggregating
-                {
-                    groups.retain(|group| group.group >= *first);
-                }
-                self.containers.extend(groups.into_iter().map(|group| Container {
-                    queue: queue.clone(),
-                    filter: ListFilter::Group(group.group),
-                    size: group.size,
-                }));
-            }
-            if let (Some(resumed), Some(first)) = (resumed, self.containers.front()) {
-                let is_first = match &first.filter {
-                    ListFilter::State(state) => *state == resumed.state,
-                    ListFilter::Group(group) => resumed.group.as_ref() == Some(group),
-                };
-                self.place = resumed.place.filter(|_| is_first);
-            }
+            self.containers = containers;
+            self.place = place;
         }
         Ok(self.containers.front())
+    }
+
+    /// The containers of a queue whose tasks can meet the query, from the place of an earlier walk on.
+    async fn containers_of(&self, queue: &QueueName, resumed: Option<&SearchPlace>) -> Result<VecDeque<Container>> {
+        let rank = |state: TaskState| STATES.iter().position(|of| *of == state);
+        let mut containers = VecDeque::new();
+        for state in STATES {
+            if resumed.is_some_and(|resumed| rank(resumed.state) > rank(state))
+                || self.act.is_some_and(|act| !act.applies_to(state))
+                || self.query.evaluate_all(queue, state) == Verdict::NoMatch
+            {
+                continue;
+            }
+            let container = |filter, size| Container {
+                queue: queue.clone(),
+                filter,
+                size,
+            };
+            if state != TaskState::Aggregating {
+                containers.push_back(container(ListFilter::State(state), 0));
+                continue;
+            }
+            let mut groups = self.storage.group_infos(queue).await?;
+            groups.retain(|group| group.size > 0);
+            groups.sort_by(|a, b| a.group.cmp(&b.group));
+            if let Some(SearchPlace {
+                state: TaskState::Aggregating,
+                group: Some(first),
+                ..
+            }) = resumed
+            {
+                groups.retain(|group| group.group >= *first);
+            }
+            let groups = groups.into_iter();
+            containers.extend(groups.map(|group| container(ListFilter::Group(group.group), group.size)));
+        }
+        Ok(containers)
     }
 
     /// Reads the next tasks; `None` at the end. The place stays until [`went_on`](Self::went_on). A step without tasks says

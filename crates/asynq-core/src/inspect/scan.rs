@@ -71,12 +71,11 @@ pub enum ScanPlace {
 pub struct ListedPlace {
     /// Number of entries between the place and the tail when it was noted.
     pub position: u64,
-    /// The ids that were read last, the very last at the end.
-    #[serde(with = "texts")]
-    pub seen: Vec<Bytes>,
-    /// Ids that were read earlier, the first read at the front.
-    #[serde(with = "texts")]
-    pub earlier: Vec<Bytes>,
+    /// The tasks that were read last, the very last at the end. In place of a score each has the time at which it came into
+    /// the list, or the token of the call that took it: a task that comes back is not the one that was read.
+    pub seen: Vec<BulkEntry>,
+    /// Tasks that were read earlier, the first read at the front.
+    pub earlier: Vec<BulkEntry>,
     /// The id at the head at the time of the first step, with which the last step ends.
     #[serde(with = "text")]
     pub last: Bytes,
@@ -85,12 +84,12 @@ pub struct ListedPlace {
 }
 
 impl ListedPlace {
-    /// Returns the place behind a step that read these ids, `position` entries from the tail.
+    /// Returns the place behind a step that read these tasks, `position` entries from the tail.
     #[must_use]
-    pub fn behind(before: Option<&Self>, ids: &[Bytes], position: u64, last: Bytes, left: u64) -> Self {
+    pub fn behind(before: Option<&Self>, read: &[ScannedTask], position: u64, last: Bytes, left: u64) -> Self {
         let (mut seen, mut earlier) =
             before.map_or_else(Default::default, |before| (before.seen.clone(), before.earlier.clone()));
-        seen.extend(ids.iter().cloned());
+        seen.extend(read.iter().map(|task| task.mark.entry()));
         if seen.len() > SEEN {
             let older = seen.drain(..seen.len() - SEEN);
             earlier.extend(older.last());
@@ -104,16 +103,16 @@ impl ListedPlace {
             }
         }
         Self {
-            position: position + ids.len() as u64,
+            position: position + read.len() as u64,
             seen,
             earlier,
             last,
-            left: left.saturating_sub(ids.len() as u64),
+            left: left.saturating_sub(read.len() as u64),
         }
     }
 
-    /// The known ids, the first read at the front.
-    pub fn known(&self) -> impl DoubleEndedIterator<Item = &Bytes> {
+    /// The known tasks, the first read at the front.
+    pub fn known(&self) -> impl DoubleEndedIterator<Item = &BulkEntry> {
         self.earlier.iter().chain(&self.seen)
     }
 }
@@ -125,8 +124,8 @@ impl ScanPlace {
         let Self::Listed(place) = self else { return };
         let gone: std::collections::HashSet<&Bytes> = gone.iter().map(|mark| &mark.id).collect();
         place.position = place.position.saturating_sub(gone.len() as u64);
-        place.seen.retain(|id| !gone.contains(id));
-        place.earlier.retain(|id| !gone.contains(id));
+        place.seen.retain(|task| !gone.contains(&task.id));
+        place.earlier.retain(|task| !gone.contains(&task.id));
     }
 
     /// Returns a shorter form for a text: of the tasks read last it keeps every one of the last 16, and some of the others.
@@ -150,7 +149,8 @@ impl ScanPlace {
 pub struct TaskMark {
     /// The id as the storage has it.
     pub id: Bytes,
-    /// The score, or what tells the time at which a pending task became pending.
+    /// The score. For a pending task the time at which it became pending, and for an active one the token of the call that
+    /// took it, if there is one.
     pub score: Bytes,
     /// A digest of the message; empty if the message cannot be read.
     pub digest: Bytes,
@@ -158,9 +158,20 @@ pub struct TaskMark {
     pub position: u64,
 }
 
+impl TaskMark {
+    fn entry(&self) -> BulkEntry {
+        BulkEntry {
+            score: self.score.clone(),
+            id: self.id.clone(),
+        }
+    }
+}
+
 /// A task that a scan read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScannedTask {
+    /// Bytes of its message, result and progress.
+    pub size: u64,
     /// The task.
     pub info: TaskInfo,
     /// The mark, by which it is known later whether the task is still the same.
@@ -204,17 +215,13 @@ impl ScanStep {
             return self.next.clone();
         };
         let is_list = matches!(after.info.state, TaskState::Pending | TaskState::Active);
-        let entry = |task: &ScannedTask| BulkEntry {
-            score: task.mark.score.clone(),
-            id: task.mark.id.clone(),
-        };
         if !is_list {
             let last = match self.next.as_ref().or(before) {
                 Some(ScanPlace::Sorted { last, .. }) => last.clone(),
-                _ => entry(last),
+                _ => last.mark.entry(),
             };
             return Some(ScanPlace::Sorted {
-                after: entry(after),
+                after: after.mark.entry(),
                 last,
             });
         }
@@ -227,8 +234,7 @@ impl ScanStep {
             (_, Some(before)) => (before.last.clone(), before.left),
             _ => (last.mark.id.clone(), 2 * self.tasks.len() as u64),
         };
-        let ids: Vec<Bytes> = read.iter().map(|task| task.mark.id.clone()).collect();
-        let place = ListedPlace::behind(before, &ids, read[0].mark.position, last, left);
+        let place = ListedPlace::behind(before, read, read[0].mark.position, last, left);
         Some(ScanPlace::Listed(Box::new(place)))
     }
 }
@@ -237,6 +243,7 @@ impl ScanStep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchPlace {
     /// The queue.
+    #[serde(with = "name")]
     pub queue: QueueName,
     /// The state, as its name.
     #[serde(with = "state")]
@@ -250,15 +257,38 @@ pub struct SearchPlace {
 }
 
 impl SearchPlace {
-    /// Longest text that is read, in bytes.
+    /// Longest text, in bytes.
     const MAX_TEXT: usize = 64 * 1024;
 
-    /// Returns the place as a text of at most a few thousand bytes, unless ids are very long.
+    /// Returns whether the scores are numbers, as those of a storage are.
+    fn has_numbers(&self) -> bool {
+        let is_number = |entry: &BulkEntry| {
+            let text = std::str::from_utf8(&entry.score).ok();
+            text.and_then(|text| text.parse::<f64>().ok())
+                .is_some_and(|score| !score.is_nan())
+        };
+        match &self.place {
+            Some(ScanPlace::Sorted { after, last }) => is_number(after) && is_number(last),
+            _ => true,
+        }
+    }
+
+    /// Returns the place as a text of at most a few thousand bytes. Where ids are very long, it knows fewer of them.
     #[must_use]
     pub fn encode(mut self) -> Cursor {
         self.place = self.place.map(ScanPlace::shortened);
-        // Texts and numbers only: nothing that JSON cannot hold.
-        Cursor(serde_json::to_string(&self).ok())
+        loop {
+            // Texts and numbers only: nothing that JSON cannot hold.
+            let text = serde_json::to_string(&self).ok();
+            let is_long = text.as_ref().is_some_and(|text| text.len() > Self::MAX_TEXT);
+            match &mut self.place {
+                Some(ScanPlace::Listed(place)) if is_long && place.seen.len() > 1 => {
+                    place.earlier.clear();
+                    place.seen.drain(..place.seen.len().div_ceil(2));
+                }
+                _ => return Cursor(text),
+            }
+        }
     }
 
     /// Reads a place; `None` for the beginning.
@@ -267,11 +297,26 @@ impl SearchPlace {
     /// [`NameError`] for a text that no search has returned.
     pub fn decode(cursor: &Cursor) -> Result<Option<Self>, NameError> {
         let Some(text) = &cursor.0 else { return Ok(None) };
-        let read = (text.len() <= Self::MAX_TEXT).then(|| serde_json::from_str(text).ok());
+        let read = (text.len() <= Self::MAX_TEXT).then(|| serde_json::from_str::<Self>(text).ok());
         match read.flatten() {
-            Some(place) => Ok(Some(place)),
-            None => Err(NameError::new("cursor", NameFault::Unknown)),
+            Some(place) if place.has_numbers() => Ok(Some(place)),
+            _ => Err(NameError::new("cursor", NameFault::Unknown)),
         }
+    }
+}
+
+/// The name of a queue, which another program may have given it.
+mod name {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::names::QueueName;
+
+    pub(super) fn serialize<S: Serializer>(name: &QueueName, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<QueueName, D::Error> {
+        Ok(QueueName::from_storage(&String::deserialize(deserializer)?))
     }
 }
 
@@ -312,21 +357,6 @@ mod text {
     }
 }
 
-mod texts {
-    use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(list: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(list.iter().map(super::text::write))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        let bytes = texts.iter().map(|text| super::text::read(text)).collect::<Option<_>>();
-        bytes.ok_or_else(|| D::Error::custom("a character above 255"))
-    }
-}
-
 impl Serialize for BulkEntry {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (text::write(&self.score), text::write(&self.id)).serialize(serializer)
@@ -348,17 +378,31 @@ impl<'de> Deserialize<'de> for BulkEntry {
 mod tests {
     use super::*;
 
-    fn ids(from: usize, to: usize) -> Vec<Bytes> {
-        (from..to).map(|n| format!("id{n}").into()).collect()
+    fn tasks(from: usize, to: usize) -> Vec<ScannedTask> {
+        (from..to).map(|n| task(&format!("id{n}"))).collect()
     }
 
-    fn mark(id: &Bytes) -> TaskMark {
-        TaskMark {
-            id: id.clone(),
-            score: Bytes::new(),
-            digest: Bytes::new(),
-            position: 0,
+    fn task(id: &str) -> ScannedTask {
+        let name = TaskId::from_storage(id);
+        ScannedTask {
+            size: 0,
+            info: TaskInfo::damaged(
+                &QueueName::new("q").unwrap(),
+                &name,
+                TaskState::Pending,
+                PoisonKind::NoHash,
+            ),
+            mark: TaskMark {
+                id: id.to_owned().into(),
+                score: "7".into(),
+                digest: Bytes::new(),
+                position: 0,
+            },
         }
+    }
+
+    fn number(entry: &BulkEntry) -> usize {
+        std::str::from_utf8(&entry.id[2..]).unwrap().parse().unwrap()
     }
 
     /// The last ids all, and a few of the others at growing distances.
@@ -366,11 +410,11 @@ mod tests {
     fn a_place_in_a_list_stays_small() {
         let mut place: Option<ListedPlace> = None;
         for step in 0..500 {
-            let ids = ids(step * 200, (step + 1) * 200);
+            let read = tasks(step * 200, (step + 1) * 200);
             let before = place.take();
             place = Some(ListedPlace::behind(
                 before.as_ref(),
-                &ids,
+                &read,
                 step as u64 * 200,
                 "last".into(),
                 1_000_000 - step as u64 * 200,
@@ -378,39 +422,29 @@ mod tests {
         }
         let place = place.unwrap();
         assert_eq!((place.position, place.left), (100_000, 900_000));
-        assert_eq!(place.seen, ids(100_000 - SEEN, 100_000));
+        let seen: Vec<usize> = place.seen.iter().map(number).collect();
+        assert_eq!(seen, (100_000 - SEEN..100_000).collect::<Vec<_>>());
         assert!(
             (EARLIER / 2..=EARLIER).contains(&place.earlier.len()),
             "{:?}",
             place.earlier
         );
-        let numbers: Vec<usize> = place
-            .earlier
-            .iter()
-            .map(|id| std::str::from_utf8(&id[2..]).unwrap().parse().unwrap())
-            .collect();
+        let numbers: Vec<usize> = place.earlier.iter().map(number).collect();
         assert!(numbers.is_sorted() && numbers[0] < 60_000, "{numbers:?}");
         let short = ScanPlace::Listed(Box::new(place)).shortened();
         let json = serde_json::to_string(&short).unwrap();
-        assert!(json.len() < 1024, "{}", json.len());
+        assert!(json.len() < 2048, "{}", json.len());
     }
 
     #[test]
     fn what_the_caller_took_out_is_forgotten_and_those_before_it_are_not() {
-        let place = ListedPlace::behind(None, &ids(0, 200), 0, "last".into(), 1000);
-        let mut place = ScanPlace::Listed(Box::new(ListedPlace::behind(
-            Some(&place),
-            &ids(200, 400),
-            200,
-            "last".into(),
-            800,
-        )));
-        place.forget(&ids(190, 400).iter().map(mark).collect::<Vec<_>>());
+        let place = ListedPlace::behind(None, &tasks(0, 200), 0, "last".into(), 1000);
+        let place = ListedPlace::behind(Some(&place), &tasks(200, 400), 200, "last".into(), 800);
+        let mut place = ScanPlace::Listed(Box::new(place));
+        let gone: Vec<TaskMark> = tasks(190, 400).into_iter().map(|task| task.mark).collect();
+        place.forget(&gone);
         let ScanPlace::Listed(place) = place else { panic!() };
-        assert_eq!(
-            (place.position, place.seen.last().unwrap().as_ref()),
-            (190, b"id189".as_slice())
-        );
+        assert_eq!((place.position, place.seen.last().map(number)), (190, Some(189)));
     }
 
     /// Ids may hold any bytes.
@@ -428,13 +462,16 @@ mod tests {
                     id: "z".into(),
                 },
             },
-            ScanPlace::Listed(Box::new(ListedPlace::behind(
-                None,
-                std::slice::from_ref(&odd),
-                3,
-                odd.clone(),
-                9,
-            ))),
+            ScanPlace::Listed(Box::new(ListedPlace {
+                position: 3,
+                seen: vec![BulkEntry {
+                    score: "7".into(),
+                    id: odd.clone(),
+                }],
+                earlier: vec![],
+                last: odd,
+                left: 9,
+            })),
         ];
         for place in places {
             let json = serde_json::to_string(&place).unwrap();
@@ -450,6 +487,30 @@ mod tests {
         assert_eq!(SearchPlace::decode(&Cursor::default()).unwrap(), None);
         let refused = SearchPlace::decode(&Cursor(Some("{}".to_owned()))).unwrap_err();
         assert_eq!(refused.to_string(), "cursor is not one that was returned before");
+        // The scores of a place are numbers.
+        let cursor = Cursor(Some(
+            r#"{"queue":"q","state":"retry","place":{"Sorted":{"after":["abc","a"],"last":["1","a"]}}}"#.to_owned(),
+        ));
+        assert!(SearchPlace::decode(&cursor).is_err());
+        // A queue as another program names it, and ids that are very long.
+        let mut long = tasks(0, 40);
+        for task in &mut long {
+            task.mark.id = vec![0xff; 8000].into();
+        }
+        let place = SearchPlace {
+            queue: QueueName::from_storage("}x"),
+            state: TaskState::Pending,
+            group: None,
+            place: Some(ScanPlace::Listed(Box::new(ListedPlace::behind(
+                None,
+                &long,
+                0,
+                "last".into(),
+                99,
+            )))),
+        };
+        let read = SearchPlace::decode(&place.encode()).unwrap().unwrap();
+        assert_eq!(read.queue.as_str(), "}x");
         assert!(serde_json::from_str::<ScanPlace>(r#"{"Sorted":{"after":["1","Ā"],"last":["",""]}}"#).is_err());
     }
 }

@@ -245,12 +245,16 @@ fn act_on(queue: &mut Queue, id: &TaskId, act: Act, now: DateTime<Utc>) {
 /// The mark of a task, by which it is known later whether it is still the same. The digest is the message itself.
 pub(super) fn mark(queue: &Queue, id: &TaskId, score: Option<i64>) -> TaskMark {
     let task = queue.task(id).ok();
-    let since = task.and_then(|task| task.pending_since);
+    let since = task.and_then(|task| task.pending_since).map(|since| since.to_string());
+    let take = || task.and_then(|task| task.take.as_ref()).map(|take| take.to_string());
     TaskMark {
         id: id_bytes(id),
         score: score
+            .map(|score| score.to_string())
             .or(since)
-            .map_or_else(Bytes::new, |number| number.to_string().into()),
+            .or_else(take)
+            .unwrap_or_default()
+            .into(),
         digest: task.and_then(|task| task.msg.clone()).unwrap_or_default(),
         position: 0,
     }

@@ -49,7 +49,7 @@ fn scan_list(
         _ => None,
     };
     let (last, left, position) = match before {
-        Some(place) => (place.last.clone(), place.left, place_in_list(list, place)),
+        Some(place) => (place.last.clone(), place.left, place_in_list(queue, list, place)),
         None => match list.front() {
             Some(last) => (id_bytes(last), 2 * list.len() as u64, 0),
             None => {
@@ -61,10 +61,10 @@ fn scan_list(
         },
     };
     let room = left.min(u64::from(limits.tasks));
-    let (mut tasks, mut ids, mut bytes, mut ended) = (Vec::new(), Vec::new(), 0, room == left);
+    let (mut tasks, mut bytes, mut ended) = (Vec::new(), 0, room == left);
     let mut rest = list.iter().rev().skip(position);
     loop {
-        if ids.len() as u64 == room {
+        if tasks.len() as u64 == room {
             break;
         }
         let Some(id) = rest.next() else {
@@ -72,37 +72,49 @@ fn scan_list(
             break;
         };
         let mut task = scanned(queue, filter, id, None, now);
-        if !fits(&task, &mut bytes, limits, ids.is_empty()) {
+        if !fits(&task, &mut bytes, limits, tasks.is_empty()) {
             ended = false;
             break;
         }
-        task.mark.position = (position + ids.len()) as u64;
-        ids.push(task.mark.id.clone());
+        task.mark.position = (position + tasks.len()) as u64;
+        let is_last = task.mark.id == last;
         tasks.push(task);
-        if ids.last() == Some(&last) {
+        if is_last {
             ended = true;
             break;
         }
     }
-    let next = (!ended && !ids.is_empty())
-        .then(|| ScanPlace::Listed(Box::new(ListedPlace::behind(before, &ids, position as u64, last, left))));
+    let next = (!ended && !tasks.is_empty()).then(|| {
+        ScanPlace::Listed(Box::new(ListedPlace::behind(
+            before,
+            &tasks,
+            position as u64,
+            last,
+            left,
+        )))
+    });
     ScanStep { tasks, next, at: now }
 }
 
 /// The number of entries between the tail and the first one that was not read: behind the last known one that is there.
-fn place_in_list(list: &VecDeque<TaskId>, place: &ListedPlace) -> usize {
-    let guess = usize::try_from(place.position).unwrap_or(usize::MAX);
-    let at_guess = guess.checked_sub(1).and_then(|before| list.iter().rev().nth(before));
-    if at_guess.is_some_and(|id| place.seen.last() == Some(&id_bytes(id))) {
-        return guess;
-    }
-    let known: HashMap<&[u8], usize> = place
+fn place_in_list(queue: &Queue, list: &VecDeque<TaskId>, place: &ListedPlace) -> usize {
+    let known: HashMap<&[u8], (usize, &[u8])> = place
         .known()
         .enumerate()
-        .map(|(rank, id)| (id.as_ref(), rank))
+        .map(|(rank, task)| (task.id.as_ref(), (rank, task.score.as_ref())))
         .collect();
+    // One that left and came back stands elsewhere.
+    let rank = |id: &TaskId| {
+        let (rank, score) = known.get(id.as_str().as_bytes())?;
+        (mark(queue, id, None).score == *score).then_some(*rank)
+    };
+    let guess = usize::try_from(place.position).unwrap_or(usize::MAX);
+    let at_guess = guess.checked_sub(1).and_then(|before| list.iter().rev().nth(before));
+    if at_guess.and_then(rank).is_some_and(|rank| rank + 1 == known.len()) {
+        return guess;
+    }
     let found = list.iter().rev().enumerate();
-    let found = found.filter_map(|(at, id)| Some((known.get(id.as_str().as_bytes())?, at)));
+    let found = found.filter_map(|(at, id)| Some((rank(id)?, at)));
     found.max().map_or(0, |(_, at)| at + 1)
 }
 
@@ -156,15 +168,19 @@ fn scan_sorted(
 
 /// Returns whether a task is within the limit of bytes.
 fn fits(task: &ScannedTask, bytes: &mut u64, limits: ScanLimits, is_first: bool) -> bool {
-    let result = task.info.result.as_ref().map_or(0, Bytes::len);
-    *bytes += (task.mark.digest.len() + result) as u64;
+    *bytes += task.size;
     is_first || *bytes <= limits.bytes
 }
 
 fn scanned(queue: &Queue, filter: &ListFilter, id: &TaskId, score: Option<i64>, now: DateTime<Utc>) -> ScannedTask {
     let info = inspect::view(queue, filter.state(), id, score, now);
+    let stored = queue.task(id).ok();
+    let progress = stored.and_then(|task| task.progress.as_ref()).map_or(0, Bytes::len);
+    let result = stored.and_then(|task| task.result.as_ref()).map_or(0, Bytes::len);
+    let mark = mark(queue, id, score);
     ScannedTask {
+        size: (mark.digest.len() + result + progress) as u64,
         info,
-        mark: mark(queue, id, score),
+        mark,
     }
 }

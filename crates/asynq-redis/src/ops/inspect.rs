@@ -307,6 +307,7 @@ pub(super) fn read_listed(
 ) -> Result<ScannedTask, BrokerError> {
     let (raw_id, score_text, damage) = (reply.bytes()?, reply.bytes()?, reply.damage()?);
     let (msg, result, lease) = (reply.bytes()?, reply.bytes()?, reply.maybe_int()?);
+    let mut size = msg.len() + result.len();
     let stored = Stored {
         score: match score_text.is_empty() {
             true => None,
@@ -317,6 +318,7 @@ pub(super) fn read_listed(
         progress: reply.bytes()?,
         pending_since: reply.bytes()?,
     };
+    size += stored.progress.len();
     let score = if score_text.is_empty() {
         stored.pending_since.clone()
     } else {
@@ -336,7 +338,8 @@ pub(super) fn read_listed(
         Ok((id, message)) => stored.view(queue, &id, &message, state, now),
         Err((id, kind)) => TaskInfo::damaged(queue, &id, state, kind),
     };
-    Ok(ScannedTask { info, mark })
+    let size = size as u64;
+    Ok(ScannedTask { size, info, mark })
 }
 
 fn is_over(lease: Option<i64>, now: DateTime<Utc>) -> bool {

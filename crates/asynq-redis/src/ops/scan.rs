@@ -7,7 +7,6 @@ use asynq_core::{
     keys,
     names::QueueName,
 };
-use bytes::Bytes;
 use futures::future::join;
 
 use super::inspect;
@@ -43,8 +42,9 @@ pub(crate) async fn scan_tasks(
             for number in [place.left, place.position] {
                 args.push_int(i64::try_from(number).unwrap_or(i64::MAX >> 8));
             }
-            for id in place.known() {
-                args.push(id);
+            for task in place.known() {
+                args.push(&task.id);
+                args.push(&task.score);
             }
             Some(place.as_ref())
         }
@@ -74,8 +74,7 @@ pub(crate) async fn scan_tasks(
     }
     let next = match tasks.last() {
         Some(task) if !is_last => Some(if is_list {
-            let ids: Vec<Bytes> = tasks.iter().map(|task| task.mark.id.clone()).collect();
-            ScanPlace::Listed(Box::new(ListedPlace::behind(before, &ids, position, last.id, left)))
+            ScanPlace::Listed(Box::new(ListedPlace::behind(before, &tasks, position, last.id, left)))
         } else {
             ScanPlace::Sorted {
                 after: BulkEntry {

@@ -6,11 +6,18 @@ use std::time::Duration;
 use asynq_core::{
     Act, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
-    inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace},
+    inspect::{BulkEntry, Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace},
 };
 use asynq_testing::request::{group, id, request};
 
 use crate::support::{Bench, DONE, archive, key, q, retry, settlement};
+
+fn entry(id: &str) -> BulkEntry {
+    BulkEntry {
+        score: "7".into(),
+        id: id.to_owned().into(),
+    }
+}
 
 const CEILING: &str = "5000";
 const NOW: GroupLimits = GroupLimits {
@@ -361,7 +368,8 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
                     && round % 3 == 2
                 {
                     place.position = 70_000;
-                    place.seen = vec![format!("pe-00{round}0000").into(); 400];
+                    let id = format!("pe-00{round}0000");
+                    place.seen = vec![entry(&id); 400];
                 }
             }
         });

@@ -432,6 +432,10 @@ macro_rules! __conformance_cases {
                 a_scan_neither_skips_nor_repeats_while_a_set_changes
                 a_scan_neither_skips_nor_repeats_while_a_list_changes
                 a_place_in_a_list_is_found_far_away
+                a_place_in_a_list_is_found_behind_the_last_known_task
+                a_task_that_comes_back_does_not_move_the_place
+                a_place_in_a_list_is_found_without_the_tasks_read_last
+                pending_tasks_are_acted_on_wherever_they_stand
                 a_scan_ends_while_tasks_are_added
                 a_scan_refuses_what_pages_refuse
                 some_tasks_are_acted_on

@@ -357,6 +357,103 @@ async fn next(fx: &Fixture, place: Option<&ScanPlace>, short: Option<&ScanPlace>
     ids_of(&step).into_iter().map(str::to_owned).collect()
 }
 
+/// The contract: a place is found again though only a part of what is known stands near it, because servers gave tasks back
+/// to the tail.
+pub(super) async fn a_place_in_a_list_is_found_behind_the_last_known_task(fx: &Fixture) {
+    let all = names(2000);
+    enqueue_pending(fx, &all).await;
+    let mut held = Vec::new();
+    while held.len() < 800 {
+        held.extend(fx.take(100).await);
+    }
+    let first = scan(fx, TaskState::Pending, None, SCAN_STEP).await;
+    let place = scan(fx, TaskState::Pending, first.next.as_ref(), SCAN_STEP).await.next;
+    for task in held.drain(..).rev() {
+        fx.settled(&task, Outcome::Requeue).await;
+    }
+    assert_eq!(next(fx, place.as_ref(), place.as_ref()).await, all[1200..1202]);
+}
+
+/// The contract: a task that was read, left the list and came to its head, is not taken for the place.
+pub(super) async fn a_task_that_comes_back_does_not_move_the_place(fx: &Fixture) {
+    let all = names(600);
+    enqueue_pending(fx, &all).await;
+    let first = scan(fx, TaskState::Pending, None, SCAN_STEP).await;
+    fx.advance(1);
+    for task in fx.take(200).await {
+        fx.settled(&task, retry(fx.now())).await;
+        fx.storage.run_task(&queue(Q), &task.lease.id).await.unwrap();
+    }
+    let second = scan(fx, TaskState::Pending, first.next.as_ref(), SCAN_STEP).await;
+    assert_eq!(ids_of(&second), all[200..400]);
+    // The same of running tasks, which are taken again.
+    fx.edit(|raw| raw.clear()).await;
+    enqueue_pending(fx, &all[..60]).await;
+    let held = fx.take(60).await;
+    let first = scan(fx, TaskState::Active, None, 20).await;
+    for task in &held[..20] {
+        fx.settled(task, Outcome::Requeue).await;
+    }
+    fx.take(20).await;
+    let second = scan(fx, TaskState::Active, first.next.as_ref(), 20).await;
+    assert_eq!(ids_of(&second), all[20..40]);
+}
+
+/// The contract: a place is found though the tasks read last are gone and others left or came back meanwhile.
+pub(super) async fn a_place_in_a_list_is_found_without_the_tasks_read_last(fx: &Fixture) {
+    let all = names(6000);
+    for (read, back, taken) in [(10, 150, 0), (25, 0, 1500), (25, 900, 0)] {
+        enqueue_pending(fx, &all).await;
+        let mut held = Vec::new();
+        while held.len() < back {
+            held.extend(fx.take(50).await);
+        }
+        let (mut place, mut last) = (None, Vec::new());
+        for _ in 0..read {
+            let step = scan(fx, TaskState::Pending, place.as_ref(), SCAN_STEP).await;
+            place = step.next;
+            last = marks(&step.tasks);
+        }
+        assert_eq!(act(fx, TaskState::Pending, Act::Delete, &last[180..]).await, done(20));
+        for task in held.drain(..).rev() {
+            fx.settled(&task, Outcome::Requeue).await;
+        }
+        while held.len() < taken {
+            held.extend(fx.take(100).await);
+        }
+        let expected = back + read * SCAN_STEP as usize;
+        let found = next(fx, place.as_ref(), place.as_ref()).await;
+        assert_eq!(found, all[expected..expected + 2], "{read} {back} {taken}");
+        fx.edit(|raw| raw.clear()).await;
+    }
+}
+
+/// transitions.md#act-on-these-tasks: pending tasks are found though others left the list meanwhile, or came back.
+pub(super) async fn pending_tasks_are_acted_on_wherever_they_stand(fx: &Fixture) {
+    let all = names(3000);
+    for (back, taken) in [(150, 0), (0, 1100), (1100, 0)] {
+        enqueue_pending(fx, &all).await;
+        let mut held = Vec::new();
+        while held.len() < back {
+            held.extend(fx.take(50).await);
+        }
+        let mut place = None;
+        for _ in 0..7 {
+            place = scan(fx, TaskState::Pending, place.as_ref(), SCAN_STEP).await.next;
+        }
+        let step = scan(fx, TaskState::Pending, place.as_ref(), SCAN_STEP).await;
+        for task in held.drain(..).rev() {
+            fx.settled(&task, Outcome::Requeue).await;
+        }
+        while held.len() < taken {
+            held.extend(fx.take(100).await);
+        }
+        let acted = act(fx, TaskState::Pending, Act::Archive, &marks(&step.tasks)).await;
+        assert_eq!(acted, done(200), "{back} {taken}");
+        fx.edit(|raw| raw.clear()).await;
+    }
+}
+
 /// The contract: no more than twice as many as there were at first.
 pub(super) async fn a_scan_ends_while_tasks_are_added(fx: &Fixture) {
     for state in [TaskState::Pending, TaskState::Scheduled] {
