@@ -422,7 +422,11 @@ async fn inspect(params: &Params) -> Result<()> {
             "stats" => drop(inspector.get_queue_stats(QUEUE).await?),
             "page" => drop(inspector.list_tasks(QUEUE, TaskState::Pending, 1, 30).await?),
             "deep-page" => drop(inspector.list_tasks(QUEUE, TaskState::Pending, 30_000, 30).await?),
-            "count" => drop(inspector.count(&by_state, &limits).await?),
+            "count" => {
+                let count = inspector.count(&by_state, &limits).await?;
+                anyhow::ensure!(count.is_complete, "at least {} tasks", count.tasks);
+            }
+            "findings" => drop(inspector.findings().await?),
             "search" => {
                 let found = inspector.search(&by_payload, &limits, &Cursor::default()).await?;
                 anyhow::ensure!(found.looked_at == MANY as u64, "looked at {} tasks", found.looked_at);

@@ -443,6 +443,7 @@ fn inspect(rows: &mut Vec<Row>) {
         ("page", "first page of 30", 1000),
         ("deep-page", "page 30,000 of 30", 1000),
         ("count", "count of a state by query", 200),
+        ("findings", "findings", 50),
         ("search", "search through 10,000 tasks by payload", 20),
         ("scan", "stream of 10,000 tasks", 20),
     ] {
