@@ -126,6 +126,9 @@ pub enum Obstacle {
     BeingDeleted,
     /// The queue has too many aggregation sets to search all of them.
     TooManySets,
+    /// The task is in no container that was looked at, and not all groups were. The part of a run that looks at the keys
+    /// searches for it everywhere.
+    NotSearched,
     /// The message changed during the repair.
     Changed,
     /// An id or name is not UTF-8, so it cannot be given to the repair.
@@ -146,6 +149,7 @@ impl fmt::Display for Obstacle {
                 f.write_str("the aggregation of the task has succeeded, and a server deletes it soon")
             }
             Self::TooManySets => f.write_str("too many aggregation sets to search; run again when there are fewer"),
+            Self::NotSearched => f.write_str("it is searched for when the keys of the queue are looked at"),
             Self::Changed => f.write_str("its message changed meanwhile; run again"),
             Self::NotText => f.write_str("its name is not UTF-8; remove it by hand"),
             Self::NoKeys => f.write_str("no key of the queue was found again"),

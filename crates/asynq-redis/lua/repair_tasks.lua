@@ -10,7 +10,7 @@
 --              places  any breach
 -- returns {how many of the tasks were looked at, for each of them: what was done, a detail ...}
 --       gone; id removed; quarantined; listed, state; state set, state; kept once, state; lease added; lease removed;
---       since set; since removed; left, reason: a key of the wrong type, `deleted`, `sets`, `changed`
+--       since set; since removed; left, reason: a key of the wrong type, `deleted`, `sets`, `later`, `changed`
 --       or {WRONGTYPE, key}: refused, nothing was written
 --
 -- A task stays where its state says. In one other container, it gets the state of the container; but a task that is not
@@ -148,11 +148,14 @@ local function mend_fields(id, key, state)
 end
 
 -- The result is what was done and a detail; nothing if the task is left to the next call.
-local function mend_places(id, key, state, group, unusable)
+-- With `is_partial`, groups that the task does not name were not searched.
+local function mend_places(id, key, state, group, unusable, is_partial)
   if not search_lists(id) then
     return nil
   end
   local known, others, searched = whereabouts(id, group, 6, n)
+  -- A look into a set takes as long as some entries of a list.
+  passed = passed + 20 * (#listed_sets() + #finished_sets())
   local found, times, is_there = {}, {}, {}
   for _, places in ipairs({ known, others }) do
     for _, place in ipairs(places) do
@@ -168,7 +171,9 @@ local function mend_places(id, key, state, group, unusable)
       return 'left', 'deleted'
     end
   end
-  if unusable or (#found == 0 and not STATES[state]) then
+  if is_partial and #found == 0 then
+    return 'left', 'later'
+  elseif unusable or (#found == 0 and not STATES[state]) then
     if #found == 0 and not searched then
       return 'left', 'sets'
     elseif write then
@@ -233,7 +238,7 @@ local function mend_fields_alone(id, key, state, group)
   if not listed then
     -- An active task that is not in `active`, and one in `active` that is not active, are in the wrong place.
     if is_active(id) ~= (state == 'active') then
-      return mend_places(id, key, state, group)
+      return mend_places(id, key, state, group, false, true)
     end
   end
   return mend_fields(id, key, state) or 'gone', ''

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::kind::FindingKind;
 use crate::{names::QueueName, signature::literal_part};
 
-/// Quotes a word for a POSIX shell. Control characters are escaped as in `$'\n'`, so that a terminal shows the command
-/// as it is.
+/// Quotes a word for a shell. Characters that a terminal does not show are escaped as in `$'\012'`, so that the command is
+/// seen as it is. A shell that does not know this form, such as `dash`, takes another word for it, and runs nothing of it.
 ///
 /// ```
 /// use asynq::findings::quote;
@@ -20,25 +20,29 @@ pub fn quote(word: &str) -> String {
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
     }
-    if !word.chars().any(char::is_control) {
+    if !word.chars().any(is_hidden) {
         return format!("'{}'", word.replace('\'', r"'\''"));
     }
     let mut quoted = String::from("$'");
     for char in word.chars() {
-        match char {
-            '\n' => quoted.push_str("\\n"),
-            '\'' | '\\' => quoted.extend(['\\', char]),
-            char if char.is_control() => {
-                for byte in char.encode_utf8(&mut [0; 4]).bytes() {
-                    // Writing to a String cannot fail. Three octal digits end by themselves.
-                    let _ = write!(quoted, "\\{byte:03o}");
-                }
+        // Without a backslash before a quote, which would end the word in a shell that does not know the form.
+        if is_hidden(char) || char == '\'' || char == '\\' {
+            for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a String cannot fail. Three octal digits end by themselves.
+                let _ = write!(quoted, "\\{byte:03o}");
             }
-            char => quoted.push(char),
+        } else {
+            quoted.push(char);
         }
     }
     quoted.push('\'');
     quoted
+}
+
+/// Returns whether a terminal does not show a character, or changes the order of others by it.
+fn is_hidden(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// `--flag=value`.
@@ -108,6 +112,7 @@ fn search(query: &str) -> String {
 fn redis(node: Option<&str>, command: &str) -> String {
     match node.and_then(|node| node.rsplit_once(':')) {
         Some((host, port)) => format!("redis-cli -h {} -p {} {command}", quote(host), quote(port)),
-        None => format!("redis-cli {command}"),
+        // The server that the program is connected to.
+        None => format!("redis-cli -h HOST -p PORT {command}"),
     }
 }

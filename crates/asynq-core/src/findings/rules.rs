@@ -239,9 +239,11 @@ impl Queue<'_> {
 
     fn stuck_group(&self) -> Option<(Severity, FindingKind)> {
         let aggregators = self.aggregators();
-        let (severity, after) = match aggregators {
-            Aggregators::None => (Severity::Critical, self.options.unserved_after),
-            _ => (Severity::Warning, self.options.group_after),
+        // A system that only aggregates is not seen, so a group that nobody seems to aggregate gets the same time.
+        let after = self.options.group_after;
+        let severity = match aggregators {
+            Aggregators::None => Severity::Critical,
+            _ => Severity::Warning,
         };
         let groups = &self.facts.some_groups;
         let stuck = groups.iter().filter_map(|group| {

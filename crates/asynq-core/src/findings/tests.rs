@@ -271,14 +271,18 @@ fn a_group_that_waits_is_found_sooner_if_nobody_aggregates() {
             .to_string()
             .contains("although")
     );
-    none(&grouped(59, vec![tree("s", None, false)]));
-    let found = one(&grouped(60, vec![tree("s", None, false)]));
+    none(&grouped(1799, vec![tree("s", None, false)]));
+    let found = one(&grouped(1800, vec![tree("s", None, false)]));
     assert_eq!(found.severity, Severity::Critical);
-    assert!(found.to_string().contains("no running server aggregates groups"));
+    assert!(
+        found
+            .to_string()
+            .contains("no running server of the queue aggregates groups")
+    );
     // One of Go beside it.
-    let mut mixed = grouped(60, vec![tree("s", None, false)]);
+    let mut mixed = grouped(1800, vec![tree("s", None, false)]);
     mixed.servers = Some(vec![server("s"), server("go")]);
-    none(&mixed);
+    assert_eq!(one(&mixed).severity, Severity::Warning);
 }
 
 #[test]
@@ -606,7 +610,25 @@ fn a_shell_reads_the_names_as_they_are() {
         assert_eq!(command("stuck_group")[5], format!("--group={name}"));
     }
     assert_eq!(quote(""), "''");
-    assert_eq!(quote("a\nb\u{1b}[31m'\\\u{85}9"), r"$'a\nb\033[31m\'\\\302\2059'");
+    assert_eq!(quote("a\nb\u{1b}[31m'\\\u{85}9"), r"$'a\012b\033[31m\047\134\302\2059'");
+    assert_eq!(quote("a\u{202e}b"), r"$'a\342\200\256b'");
+}
+
+/// A shell that does not know `$'..'` must not run a part of a name.
+#[test]
+fn no_shell_runs_a_part_of_a_name() {
+    for name in [
+        "a\n';echo run #",
+        "\t'`echo run`'",
+        "\u{1b}\\';echo run;'",
+        "\u{202e}$(echo run)",
+    ] {
+        for shell in ["sh", "bash"] {
+            let read = words(shell, &format!("asynq queue unpause {}", quote(name)));
+            assert_eq!(read.len(), 4, "{shell}: {read:?}");
+            assert!(shell == "sh" || read[3] == name, "{read:?}");
+        }
+    }
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub(super) fn sentence(queue: Option<&QueueName>, kind: &FindingKind, f: &mut fm
                 time(*since)
             )?;
             f.write_str(match aggregators {
-                Aggregators::None => ", and no running server aggregates groups",
+                Aggregators::None => ", and no running server of the queue aggregates groups",
                 Aggregators::Running => ", although a server aggregates groups",
                 Aggregators::Unknown => "",
             })?;

@@ -281,8 +281,13 @@ impl Queue {
             None => self.misfits.remove(&format!("t:{id}")).map(Quarantined::Misfit),
         };
         if let Some(found) = found {
-            self.quarantine.insert(id.clone(), now.timestamp());
-            self.quarantined.insert(id.clone(), found);
+            let secs = now.timestamp();
+            let name = match self.quarantined.contains_key(id) {
+                true => TaskId::from_storage(&format!("{id}@{secs}")),
+                false => id.clone(),
+            };
+            self.quarantine.insert(name.clone(), secs);
+            self.quarantined.insert(name, found);
         }
         Poison {
             queue: self.name.clone(),

@@ -222,7 +222,8 @@ pub(super) fn relist(queue: &mut Queue, id: &TaskId, now: DateTime<Utc>) {
             queue.on_delayed.fire();
         }
         (Ok(TaskState::Archived), _) => drop(queue.archived.insert(id.clone(), at)),
-        (Ok(TaskState::Completed), _) => drop(queue.completed.insert(id.clone(), at)),
+        // It would be deleted at once otherwise.
+        (Ok(TaskState::Completed), _) => drop(queue.completed.insert(id.clone(), at + 86_400)),
         (Ok(TaskState::Aggregating), Some(group)) => {
             queue.gathered.entry(group.clone()).or_default().insert(id.clone(), at);
             queue.groups.insert(group);

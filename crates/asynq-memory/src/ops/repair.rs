@@ -263,8 +263,21 @@ fn fields(queue: &mut Queue, id: &TaskId, write: bool, now: DateTime<Utc>) -> Re
     };
     let is_active = task.is(TaskState::Active);
     let is_doubtful = (is_active || queue.lease.contains(id)) && is_listed != is_active;
-    if task.msg.is_none() || task.known_state().is_err() || is_doubtful {
+    if task.msg.is_none() || task.known_state().is_err() {
         return places(queue, id, write, now);
+    }
+    if is_doubtful {
+        // As Redis does without a search of all groups.
+        let is_known = |place: &Place| match place {
+            Place::State(_) => true,
+            Place::Gathered(name) => {
+                task.group.as_ref() == Some(name) || queue.aggregation_sets.contains(&queue.key(&format!("g:{name}")))
+            }
+        };
+        return match places_of(queue, id).iter().any(|(place, _)| is_known(place)) {
+            true => places(queue, id, write, now),
+            false => Repair::Left(Obstacle::NotSearched),
+        };
     }
     agree(queue, id, write, now).map_or(Repair::Gone, Repair::Done)
 }

@@ -96,6 +96,7 @@ fn each_field_is_compared_with_its_kind_of_value() {
 fn what_is_not_known_is_neither_true_nor_false() {
     let mut pending = task();
     pending.state = TaskState::Active;
+    pending.state_since = None;
     for query in [
         "age>1h",
         "completed_at<now",
@@ -160,6 +161,7 @@ fn progress_and_results_are_found() {
     let mut done = task();
     done.state = TaskState::Completed;
     done.completed_at = Some(now() - TimeDelta::minutes(1));
+    done.state_since = done.completed_at;
     done.result = Some(Bytes::from_static(br#"{"rows":12}"#));
     done.progress = Some(Progress {
         percent: 40,

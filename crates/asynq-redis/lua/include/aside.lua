@@ -2,12 +2,16 @@
 -- container.
 
 -- Renames the task key to x:quarantine:<id> and lists the id in x:quarantine. Without a key there is nothing to
--- keep.
+-- keep. Data of the same id that are there stay: those that come later are x:quarantine:<id>@<now>.
 local function put_aside(prefix, id, now)
   local key = prefix .. 't:' .. id
   if redis.call('EXISTS', key) == 1 then
-    redis.call('RENAME', key, prefix .. 'x:quarantine:' .. id)
-    redis.pcall('ZADD', prefix .. 'x:quarantine', now, id)
+    local name = id
+    if redis.call('RENAMENX', key, prefix .. 'x:quarantine:' .. id) == 0 then
+      name = id .. '@' .. now
+      redis.call('RENAME', key, prefix .. 'x:quarantine:' .. name)
+    end
+    redis.pcall('ZADD', prefix .. 'x:quarantine', now, name)
   end
 end
 

@@ -291,6 +291,7 @@ fn result(done: &str, detail: String) -> Result<Repair, BrokerError> {
             return Ok(Repair::Left(match detail.as_str() {
                 "deleted" => Obstacle::BeingDeleted,
                 "sets" => Obstacle::TooManySets,
+                "later" => Obstacle::NotSearched,
                 "changed" => Obstacle::Changed,
                 "number" => Obstacle::UnknownNumber,
                 _ => Obstacle::WrongType { key: detail },

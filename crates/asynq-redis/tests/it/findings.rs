@@ -1,15 +1,16 @@
 //! Findings about the server itself, and their cost over large queues and many queues.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynq_core::{
-    Clock, Storage,
+    Clock, Storage, TaskState,
     findings::{Finding, FindingKind, Findings, FindingsOptions, Severity, read_facts},
+    inspect::{ListFilter, PageRequest, ScanLimits, ScanPlace},
 };
 use asynq_testing::{RedisServer, request::request};
 use chrono::{TimeDelta, Utc};
 
-use crate::support::{Bench, connect, key};
+use crate::support::{Bench, connect, key, q};
 
 async fn findings(storage: &dyn Storage) -> Findings {
     let options = FindingsOptions::new().queue_timeout(Duration::from_secs(60));
@@ -30,7 +31,8 @@ async fn the_settings_of_the_server_are_judged() {
     let found = findings(&*bench.storage).await;
     assert_eq!(names(&found), ["eviction_policy"]);
     let command = &found.findings[0].command;
-    let words: Vec<_> = command.split(' ').skip(1).collect();
+    let command = command.strip_prefix("redis-cli -h HOST -p PORT ").unwrap();
+    let words: Vec<_> = command.split(' ').collect();
     bench.raw(&words).await;
     assert_eq!(names(&findings(&*bench.storage).await), [""; 0]);
 
@@ -182,6 +184,58 @@ async fn findings_cost_the_same_over_any_queue() {
     assert_eq!(costs[0], costs[1]);
 }
 
+/// A page, the numbers of a queue and each step of a scan cost as many commands over a million tasks as over three
+/// thousand, also in the middle of the list and after a place was lost.
+#[tokio::test]
+async fn looks_cost_the_same_over_any_queue() {
+    let mut costs = Vec::new();
+    for tasks in [3_000, 1_000_000] {
+        let mut bench = Bench::start().await;
+        fill(&mut bench, tasks, 10).await;
+        let (queue, pending) = (q(), ListFilter::State(TaskState::Pending));
+        let storage = Arc::clone(&bench.storage);
+        let mut spent = Vec::new();
+        let mut place: Option<ScanPlace> = None;
+        for look in 0..7 {
+            bench.raw(&["CONFIG", "RESETSTAT"]).await;
+            match look {
+                // So that the server knows the scripts.
+                0 | 2 => drop(storage.queue_info(&queue).await.unwrap()),
+                1 => drop(
+                    storage
+                        .list_tasks(&queue, &pending, PageRequest::new(20, 30))
+                        .await
+                        .unwrap(),
+                ),
+                3 => drop(
+                    storage
+                        .list_tasks(&queue, &pending, PageRequest::new(20, 30))
+                        .await
+                        .unwrap(),
+                ),
+                _ => {
+                    let step = storage.scan_tasks(&queue, &pending, place.as_ref(), ScanLimits::default());
+                    let step = step.await.unwrap();
+                    assert_eq!(step.tasks.len(), 200);
+                    place = step.next;
+                    if look == 5
+                        && let Some(ScanPlace::Listed(place)) = &mut place
+                    {
+                        place.position = tasks as u64 / 6;
+                    }
+                }
+            }
+            spent.push(commands(&mut bench).await.values().sum::<u64>());
+        }
+        // A page of 30 and a step of 200 tasks: a few commands for each task.
+        assert!(spent[3] < 30 * 4 && spent[5] < 200 * 4, "{spent:?}");
+        costs.push(spent.split_off(2));
+    }
+    assert_eq!(costs[0][..4], costs[1][..4]);
+    // A place that is far away is searched for, by a few commands more.
+    assert!(costs[1][4] < costs[1][3] + 10, "{costs:?}");
+}
+
 /// A thousand busy queues: three scripts for each. One that cannot be read is marked, and the others are judged.
 #[tokio::test]
 async fn findings_over_a_thousand_queues() {
@@ -222,8 +276,6 @@ async fn findings_over_a_thousand_queues() {
 #[cfg(feature = "cluster")]
 #[tokio::test]
 async fn each_master_of_a_cluster_is_judged() {
-    use std::sync::Arc;
-
     use asynq_core::{Connector as _, Env};
     use asynq_testing::RedisCluster;
 

@@ -61,6 +61,7 @@ const PINNED: &[(&str, &str)] = &[
     ("record_act", "servers_and_schedulers_are_seen"),
     ("probe_pending", "reads_work"),
     ("probe_delayed", "reads_work"),
+    ("queue_facts", "reads_work"),
     ("queue_info", "reads_work"),
     ("memory_usage", "reads_work"),
     ("list_tasks", "reads_work"),
@@ -641,6 +642,8 @@ async fn reads_work() {
         .await
         .unwrap();
     fill(&mut bench).await;
+    let facts = bench.storage.queue_facts(&q(), Duration::from_secs(60)).await;
+    assert_eq!(facts.unwrap().pending, 1);
     let info = bench.storage.queue_info(&q()).await.unwrap();
     assert_eq!(info.pending, 1);
     assert!(info.memory_usage.is_some_and(|bytes| bytes > 100));

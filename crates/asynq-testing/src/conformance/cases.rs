@@ -482,6 +482,9 @@ macro_rules! __conformance_cases {
                 a_key_of_the_wrong_type_is_left
                 what_is_well_is_not_changed
                 hundreds_are_repaired_together
+                a_completed_task_in_no_container_is_kept_for_a_day
+                data_in_quarantine_stay_when_others_of_the_id_come
+                a_lease_alone_lists_no_task_twice
             }
             audit {
                 a_healthy_queue_has_no_breaches

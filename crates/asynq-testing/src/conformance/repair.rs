@@ -490,3 +490,56 @@ pub(super) async fn hundreds_are_repaired_together(fx: &Fixture) {
     assert_eq!(found.len(), 300);
     assert_eq!(fx.take(500).await.len(), 150);
 }
+
+/// A completed task whose retention is not known any more is kept for a day, with its result.
+pub(super) async fn a_completed_task_in_no_container_is_kept_for_a_day(fx: &Fixture) {
+    fx.task_in("a", TaskState::Completed).await;
+    let damage = |state: &mut RawState| drop(state.remove(&key("completed")));
+    mends(fx, damage, &[Remedy::List(TaskState::Completed)]).await;
+    assert_eq!(fx.raw().await.zset("completed"), [("a".to_owned(), fx.secs() + 86_400)]);
+    fx.storage.delete_expired(&queue(Q), 100).await.unwrap();
+    assert!(fx.raw().await.has_task("a"));
+}
+
+/// Data that are put aside do not replace those of the same id that already are in quarantine.
+pub(super) async fn data_in_quarantine_stay_when_others_of_the_id_come(fx: &Fixture) {
+    // The queue is in the index.
+    fx.enqueue_ids(&["b"]).await;
+    for round in ["first", "second"] {
+        let result = hash([("result", bytes(round))]);
+        mends(
+            fx,
+            |state| drop(state.insert(key("t:a"), result)),
+            &[Remedy::Quarantine],
+        )
+        .await;
+        fx.advance(1);
+    }
+    let raw = fx.raw().await;
+    let names: Vec<_> = raw.zset("x:quarantine").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a".to_owned(), format!("a@{}", fx.secs() - 1)]);
+    for name in names {
+        assert!(raw.q().get(&format!("x:quarantine:{name}")).is_some(), "{name}");
+    }
+}
+
+/// A task that stands in a group that it does not name is not listed beside it, when no more than its lease is judged.
+pub(super) async fn a_lease_alone_lists_no_task_twice(fx: &Fixture) {
+    fx.running(request(Q, "a")).await;
+    fx.edit(|state| {
+        state.remove(&key("active"));
+        state.insert(key("g:foo"), zset(&[("a", 1)]));
+        state.insert(key("groups"), RawValue::Set(["foo".into()].into()));
+    })
+    .await;
+    let before = fx.raw().await;
+    let stale = [Breach::StaleLease { id: id("a") }];
+    let left = repair(fx, &stale, RepairMode::Write).await;
+    assert_eq!(left, [Repair::Left(Obstacle::NotSearched)]);
+    before.assert_same(&fx.raw().await);
+    // The other breaches of the same audit mend it.
+    let found = fx.audit(&queue(Q)).await;
+    repair(fx, &found, RepairMode::Write).await;
+    assert_eq!(fx.audit(&queue(Q)).await, []);
+    assert_eq!(invariants::check(&fx.raw().await.state), []);
+}
