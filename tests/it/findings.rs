@@ -57,7 +57,10 @@ async fn an_operator_is_led_from_one_finding_to_the_next() {
     let client = Client::new(connection()).await.unwrap();
     let inspector = Inspector::connect(connection()).await.unwrap();
     // What waits at all waits for too long.
-    let options = FindingsOptions::new().unserved_after(Duration::ZERO).clock_skew(SOON);
+    let options = FindingsOptions::new()
+        .unserved_after(Duration::ZERO)
+        .group_after(Duration::ZERO)
+        .clock_skew(SOON);
     assert!(inspector.findings().await.unwrap().is_empty());
     client.enqueue(Task::new("pay:card", b"1").unwrap()).await.unwrap();
     let found = until(&inspector, &options, &["no_consumer"]).await;
