@@ -45,7 +45,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # }
     /// ```
     ///
-    /// Cost: a script and a `SISMEMBER` for every 200 tasks or MiB, about 0.3 ms of Redis for 200 small tasks. The program holds 200 tasks at
+    /// Cost: a script and a `SISMEMBER` for every 200 tasks or MiB, about 2 ms of Redis for 200 small tasks. The program holds 200 tasks at
     /// a time.
     ///
     /// # Errors

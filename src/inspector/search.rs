@@ -149,7 +149,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// ```
     ///
     /// Cost: one `SMEMBERS`; for each queue whose aggregating tasks can meet the query, a script that lists the groups; a
-    /// script and a `SISMEMBER` for every 200 tasks or MiB that are looked at, about 0.3 ms of Redis for 200 small tasks.
+    /// script and a `SISMEMBER` for every 200 tasks or MiB that are looked at, about 2 ms of Redis for 200 small tasks.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) for the field `cursor` if no search has returned it;

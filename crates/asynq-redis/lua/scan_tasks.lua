@@ -26,6 +26,14 @@ end
 -- in the order in which they were read, so the place is behind the last of them that is still there. One that left and came
 -- back stands elsewhere, and does not count.
 local function place_in_list()
+  local guess, newest = tonumber(ARGV[7]), #ARGV - 1
+  if newest >= 8 and guess > 0 and call('LINDEX', container, -guess) == ARGV[newest] then
+    local task = redis.pcall('HMGET', ARGV[1] .. 't:' .. ARGV[newest], 'pending_since', 'x:take')
+    if not task.err and (task[1] or task[2] or '') == ARGV[#ARGV] then
+      -- Nothing has moved.
+      return guess
+    end
+  end
   local rank = {}
   for i = 8, #ARGV, 2 do
     rank[ARGV[i]] = i
@@ -55,7 +63,6 @@ local function place_in_list()
     end
     return nil, false
   end
-  local guess = tonumber(ARGV[7])
   local place, is_sure = look(guess - 1000, guess + 500)
   if not place then
     place, is_sure = look(guess - 5000, guess - 1001)
