@@ -128,13 +128,13 @@ async fn an_aggregator_that_fails_costs_seconds_and_hides_nothing() {
         system.client().enqueue(member).await.unwrap();
     }
     let inspector = Inspector::new(Arc::new(RedisBroker::new(connection()).await.unwrap()));
-    let (mut waiting, mut in_sets) = (0, 0);
+    let mut in_sets = 0;
     let sum = tokio::time::timeout(PATIENCE, async {
         loop {
             let counted = inspector.get_queue_stats("default").await.unwrap().aggregating;
             for group in inspector.list_groups("default").await.unwrap() {
                 assert!(group.size + group.in_sets <= EACH, "{group:?}");
-                (waiting, in_sets) = (waiting.max(group.size), in_sets.max(group.in_sets));
+                in_sets = in_sets.max(group.in_sets);
             }
             match seen.try_recv() {
                 Ok(sum) => return sum,
@@ -150,7 +150,8 @@ async fn an_aggregator_that_fails_costs_seconds_and_hides_nothing() {
     .unwrap_or_else(|_| panic!("not aggregated: {:?}", calls.lock().unwrap()));
     names.sort_unstable();
     assert_eq!(sum, names.join(","));
-    assert!(in_sets == EACH && waiting > 0, "{in_sets} {waiting}");
+    // They may wait in the group for a moment that no look falls into.
+    assert_eq!(in_sets, EACH);
     let gaps: Vec<_> = calls.lock().unwrap().windows(2).map(|two| two[1] - two[0]).collect();
     for (gap, least) in gaps.iter().zip([1, 2, 4]) {
         let least = Duration::from_secs(least);
