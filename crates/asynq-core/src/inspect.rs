@@ -412,7 +412,8 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`act_on_some`](Self::act_on_some).
     ///
     /// Cost: one script, a millisecond or two of Redis, and one `SISMEMBER`. For pending tasks the script walks through the
-    /// list once, from its tail to the last of the tasks: up to 15 ms for a million tasks.
+    /// list once, from its tail to the last of the tasks: up to 30 ms for a million tasks. If many tasks have left the list
+    /// since, it searches for these tasks first, by up to three more such walks.
     ///
     /// # Errors
     /// Those of [`act_on_some`](Self::act_on_some).

@@ -2,7 +2,8 @@
 
 use asynq_core::{
     Act, Then,
-    inspect::{ListFilter, PageRequest},
+    doctor::{Repair, RepairMode},
+    inspect::{Breach, ListFilter, PageRequest, ScanLimits},
     names::QueueName,
 };
 
@@ -89,6 +90,20 @@ async fn operate(fx: &Fixture, name: &str) {
     assert_eq!(storage.group_infos(&of).await.unwrap().len(), 1);
     assert_eq!(listed(ListFilter::Group(group_key.clone())).await, 1);
     let archived = ListFilter::State(TaskState::Archived);
+    let step = storage
+        .scan_tasks(&of, &archived, None, ScanLimits::default())
+        .await
+        .unwrap();
+    let marks = [step.tasks[0].mark.clone()];
+    assert_eq!((step.tasks.len(), step.tasks[0].info.id.as_str()), (1, first.as_str()));
+    let acted = storage.act_on_these(&of, &archived, Act::Run, &marks).await.unwrap();
+    assert_eq!((acted.done, acted.moved), (1, 0), "{name:?}");
+    let facts = storage.queue_facts(&of, Duration::from_secs(60)).await.unwrap();
+    assert_eq!((facts.pending, facts.some_groups.len()), (1, 1), "{name:?}");
+    let stale = [Breach::StaleLease { id: first.clone() }];
+    let repaired = storage.repair(&of, &stale, RepairMode::Write).await.unwrap();
+    assert_eq!(repaired, [Repair::Gone], "{name:?}");
+    storage.archive_task(&of, first).await.unwrap();
     for (filter, act) in [
         (ListFilter::Group(group_key), Act::Archive),
         (archived, Act::Run),
