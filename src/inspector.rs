@@ -6,6 +6,7 @@ mod bulk_by_query;
 mod doctor;
 mod findings;
 mod operator;
+mod periodic;
 mod scan;
 #[cfg(feature = "query")]
 mod search;
@@ -17,6 +18,7 @@ use std::{fmt, future::Future, sync::Arc};
 pub use self::{
     doctor::{Diagnosis, Doctor, DoctorPlace, DoctorReport, DoctorStep},
     findings::MAX_SIGNATURE_TASKS,
+    periodic::{Backfilled, MAX_BACKFILL},
 };
 pub use asynq_core::{
     Act, Cancelled, Then, UnknownThen,

@@ -164,7 +164,7 @@ pub use asynq_core::{__private, TaskPayload};
 pub use asynq_core::{
     Connector, Directive, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, Hold,
     IntoTask, IsFailure, Progress, PublishedTree, Result, RetryDelay, ServerConfig, Task, TaskContext, TaskInfo,
-    TaskOptions, TaskState, clock, entropy, extract, findings, handler, info, inspect, names,
+    TaskOptions, TaskState, clock, entropy, extract, findings, go, handler, info, inspect, names,
 };
 #[cfg(all(feature = "macros", feature = "json"))]
 pub use macros::TaskPayload;

@@ -45,6 +45,44 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// The steps before the drop have taken effect. Call again for the rest.
     pub async fn act_on_all(&self, queue: &str, tasks: &ListFilter, act: Act) -> Result<BulkDone> {
+        self.act_on_all_while(queue, tasks, act, |_| true).await
+    }
+
+    /// [`act_on_all`](Self::act_on_all), which asks after each step whether to go on, and gives the numbers so far. An act
+    /// that is ended early is in the audit trail with these numbers.
+    ///
+    /// ```
+    /// use asynq::{Client, Inspector, Task, TaskState, inspect::ListFilter, inspector::Act, memory::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asynq::Result<()> {
+    /// # let storage = MemoryStore::new();
+    /// # let client = Client::new(storage.clone()).await?;
+    /// # let inspector = Inspector::connect(storage).await?;
+    /// for _ in 0..500 {
+    ///     client.enqueue(Task::new("email:send", b"1")?).await?;
+    /// }
+    /// let pending = ListFilter::State(TaskState::Pending);
+    /// let done = inspector.act_on_all_while("default", &pending, Act::Delete, |done| done.done < 300).await?;
+    /// assert_eq!(done.done, 400);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cost, errors and cancel safety are those of [`act_on_all`](Self::act_on_all).
+    ///
+    /// # Errors
+    /// As [`act_on_all`](Self::act_on_all).
+    ///
+    /// # Cancel safety
+    /// As [`act_on_all`](Self::act_on_all).
+    pub async fn act_on_all_while(
+        &self,
+        queue: &str,
+        tasks: &ListFilter,
+        act: Act,
+        mut go_on: impl FnMut(&BulkDone) -> bool + Send,
+    ) -> Result<BulkDone> {
         let name = format!("{act}_all_tasks");
         let target = Target {
             tasks: Some(match tasks {
@@ -53,7 +91,18 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             }),
             ..Target::queue(queue)
         };
-        let all = async { Ok(self.0.act_on_all(&QueueName::new(queue)?, tasks, act).await?) };
+        let all = async {
+            let queue = QueueName::new(queue)?;
+            let (mut done, mut place) = (BulkDone::default(), None);
+            loop {
+                let step = self.0.act_on_some(&queue, tasks, act, place).await?;
+                done.add(&step);
+                place = step.next;
+                if place.is_none() || !go_on(&done) {
+                    return Ok(done);
+                }
+            }
+        };
         self.recorded(&name, target, all, |done: &BulkDone| Some(done.done))
             .await
     }

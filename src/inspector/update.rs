@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use asynq_core::{
     Broker, BrokerError, EnqueueError, Env, Error, Inspect, QueueName, Result, Task, TaskError, TaskId, TaskInfo,
-    TaskOptions, compose::compose, inspect::ClusterNode, options::DEFAULT_MAX_MESSAGE_BYTES,
+    TaskOptions, broker::EnqueueRequest, compose::compose, inspect::ClusterNode, options::DEFAULT_MAX_MESSAGE_BYTES,
 };
 use chrono::{DateTime, Utc};
 
@@ -166,8 +166,49 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
         let original = id;
         let task = change(copy_of(&self.get_task_info(queue, original).await?)?)?;
         let request = compose(&task, &TaskOptions::new(), &Env::default())?;
+        let (id, of) = (&request.message.id, &request.message.queue);
+        let target = Target::task(queue, original).detail(format!("as {id} of {of}"));
+        self.enqueue_recorded("enqueue_copy", request, target).await
+    }
+
+    /// Enqueues a task, as [`Client::enqueue`](crate::Client::enqueue) does, and records it in the audit trail. For programs
+    /// of operators; an application uses a client, which is faster.
+    ///
+    /// ```
+    /// use asynq::{Inspector, Task, inspect::Cursor, memory::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asynq::Result<()> {
+    /// let inspector = Inspector::connect(MemoryStore::new()).await?;
+    /// let task = inspector.enqueue(Task::new("report", b"{}")?.with_queue("low")).await?;
+    /// let trail = inspector.audit_trail(Cursor::default(), 1).await?;
+    /// assert_eq!(trail.items[0].task.as_deref(), Some(task.id.as_str()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cost: those of an enqueue.
+    ///
+    /// # Errors
+    /// [`Error::Enqueue`] if the task is refused. If the answer is lost, the error is [`EnqueueError::Unknown`] with the id of
+    /// the task.
+    ///
+    /// # Cancel safety
+    /// The task was enqueued, or was not. A call that is dropped may still enqueue it.
+    pub async fn enqueue(&self, task: Task) -> Result<TaskInfo> {
+        let request = compose(&task, &TaskOptions::new(), &Env::default())?;
+        let (queue, id) = (request.message.queue.clone(), request.message.id.clone());
+        let target = Target::task(&queue, &id).detail(format!("type {}", request.message.r#type));
+        self.enqueue_recorded("enqueue_task", request, target).await
+    }
+
+    pub(super) async fn enqueue_recorded(
+        &self,
+        name: &str,
+        request: EnqueueRequest,
+        target: Target<'_>,
+    ) -> Result<TaskInfo> {
         let id = TaskId::from_storage(&request.message.id);
-        let target = Target::task(queue, original).detail(format!("as {id} of {}", request.message.queue));
         let enqueue = async {
             match self.0.enqueue(&[Arc::new(request)]).await.pop() {
                 Some(Ok(info)) => Ok(info),
@@ -177,7 +218,7 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
                 Some(Err(error)) => Err(error.into()),
             }
         };
-        self.recorded("enqueue_copy", target, enqueue, |_| None).await
+        self.recorded(name, target, enqueue, |_| None).await
     }
 }
 

@@ -21,6 +21,7 @@ pub mod excerpt;
 pub mod extract;
 pub mod failure;
 pub mod findings;
+pub mod go;
 pub mod handler;
 mod identity;
 pub mod info;

@@ -1,7 +1,6 @@
 //! The options of a task: all optional, chained, merged, checked when the task is enqueued.
 
 mod go;
-mod printable;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -5,6 +5,7 @@ pub(crate) mod core;
 mod unpublished;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -60,6 +61,37 @@ impl RedisBroker {
         Self {
             core: Arc::new(Core::new(link)),
         }
+    }
+
+    /// Returns whether this is a Redis Cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        !self.core.link.has_one_slot()
+    }
+
+    /// Returns what each server tells about itself: the lines of `INFO`, by their names. One entry for a single server, whose
+    /// name is `None`; in a cluster one for each master, by its address.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](asynq_core::Error::Broker) for a server that does not answer or refuses the command; the others
+    /// are returned.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn server_infos(&self) -> Vec<(Option<String>, asynq_core::Result<BTreeMap<String, String>>)> {
+        ops::facts::server_infos(&self.core).await
+    }
+
+    /// Returns what a node of the cluster tells about it: the lines of `CLUSTER INFO`, by their names (Go:
+    /// `asynq.RedisClusterClient`).
+    ///
+    /// # Errors
+    /// [`Error::Broker`](asynq_core::Error::Broker): no node answers, or the server is not part of a cluster.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn cluster_info(&self) -> asynq_core::Result<BTreeMap<String, String>> {
+        Ok(ops::facts::cluster_info(&self.core).await?)
     }
 }
 

@@ -317,6 +317,11 @@ impl RedisConnectionType {
         self.with(|settings| change(settings.tls.get_or_insert_default()))
     }
 
+    /// Uses TLS with the certificates that the system trusts, as `rediss://` does.
+    pub fn tls(self) -> Self {
+        self.with_tls_setting(|_| ())
+    }
+
     /// Trusts the certificates in this PEM text, and those of earlier calls, instead of those that the system
     /// trusts.
     ///

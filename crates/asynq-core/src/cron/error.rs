@@ -186,14 +186,14 @@ pub enum FieldFault {
     ZeroStep,
 }
 
-/// A fault in the duration of an `@every`.
+/// A fault in a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurationFault {
     /// No number where one is expected, or more than 2^63 - 1 ns in all.
     #[error("not a duration, or above 2^63 - 1 ns")]
     Invalid,
-    /// Below zero; Go takes it as one second.
+    /// Below zero; Go takes an `@every` like that as one second.
     #[error("negative, the limit is 1s")]
     Negative,
     /// A number without a unit.

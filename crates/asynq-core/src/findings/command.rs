@@ -66,7 +66,7 @@ pub(super) fn suggest(queue: Option<&QueueName>, kind: &FindingKind) -> String {
     let name = queue.map_or("", QueueName::as_str);
     let on = || flag("queue", name);
     match kind {
-        FindingKind::Unreadable { .. } if queue.is_some() => format!("asynq doctor {}", on()),
+        FindingKind::Unreadable { .. } if queue.is_some() => format!("asynq doctor {}", argument(name)),
         FindingKind::Unreadable { .. } => "asynq stats".to_owned(),
         FindingKind::NoConsumer { .. } => "asynq server list".to_owned(),
         FindingKind::UnhandledTypes { types, .. } => {
@@ -96,9 +96,9 @@ pub(super) fn suggest(queue: Option<&QueueName>, kind: &FindingKind) -> String {
             flag("group", group.as_str())
         ),
         FindingKind::Orphans { .. } | FindingKind::ActiveWithoutLease { .. } | FindingKind::StaleLeases { .. } => {
-            format!("asynq doctor --fix {}", on())
+            format!("asynq doctor --fix {}", argument(name))
         }
-        FindingKind::Quarantine { .. } => format!("asynq doctor {}", on()),
+        FindingKind::Quarantine { .. } => format!("asynq doctor {}", argument(name)),
         FindingKind::RepeatedEntry { .. } => "asynq cron list".to_owned(),
         FindingKind::ClockSkew { .. } => "timedatectl status".to_owned(),
         FindingKind::ArchiveNearLimit { .. } => format!("asynq task list {} --state=archived", on()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::{
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo},
@@ -103,7 +104,7 @@ pub struct Pause {
 }
 
 /// The runs of a queue in one UTC day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DayRuns {
     /// Tasks processed, failures included.
     pub processed: u64,

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Serialize, Serializer};
 
 use super::facts::DayRuns;
 use crate::{
@@ -11,7 +12,8 @@ use crate::{
 };
 
 /// The seriousness of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
     /// Worth knowing; nothing waits for it.
@@ -33,7 +35,8 @@ impl fmt::Display for Severity {
 }
 
 /// The servers of a queue that aggregate groups, as far as is known. Servers of Go do not publish it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Aggregators {
     /// A server of ours that takes from the queue aggregates groups.
     Running,
@@ -44,7 +47,7 @@ pub enum Aggregators {
 }
 
 /// Tasks of one type in a sample.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TypeCount {
     /// The type.
     pub task_type: String,
@@ -54,8 +57,10 @@ pub struct TypeCount {
     pub example: TaskId,
 }
 
-/// The kind of a finding, with the numbers, times and ids that it is based on.
-#[derive(Clone, Debug, PartialEq)]
+/// The kind of a finding, with the numbers, times and ids that it is based on. In JSON, its [name](Self::name) is the field
+/// `kind`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FindingKind {
     /// A part of the facts could not be read, so there may be more findings.
@@ -120,6 +125,7 @@ pub enum FindingKind {
         /// Time since which it is pending.
         since: DateTime<Utc>,
         /// Duration of its wait.
+        #[serde(rename = "waited_seconds", serialize_with = "seconds")]
         waited: Duration,
         /// Number of pending tasks.
         pending: u64,
@@ -200,8 +206,10 @@ pub enum FindingKind {
         /// The node of a cluster.
         node: Option<String>,
         /// Time by which Redis is ahead of this host.
+        #[serde(rename = "ahead_seconds", serialize_with = "signed_seconds")]
         ahead: TimeDelta,
         /// Uncertainty of that.
+        #[serde(rename = "within_seconds", serialize_with = "seconds")]
         within: Duration,
     },
     /// The archive is nearly full, or its first tasks are nearly too old. Servers delete what is beyond: all but the last
@@ -263,4 +271,12 @@ impl FindingKind {
             Self::Unreadable { .. } => 16,
         }
     }
+}
+
+fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
+}
+
+fn signed_seconds<S: Serializer>(span: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_seconds_f64())
 }

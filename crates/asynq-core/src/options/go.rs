@@ -1,11 +1,11 @@
 //! Options as the texts in which Go schedulers publish them (layout.md#option-texts).
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 
-use super::{ProcessAt, TaskOptions, printable::is_print};
-use crate::cron::duration;
+use super::{ProcessAt, TaskOptions};
+use crate::go::{is_printable, parse_duration, write_duration};
 
 impl TaskOptions {
     /// Returns the options that are set, in the form that Go writes into a
@@ -96,12 +96,12 @@ fn read_option(options: TaskOptions, text: &str) -> Option<TaskOptions> {
         }
         "Queue" => options.queue(unquote(argument)?),
         "TaskID" => options.task_id(unquote(argument)?),
-        "Timeout" => options.timeout(read_duration(argument)?),
+        "Timeout" => options.timeout(parse_duration(argument).ok()?),
         "Deadline" => options.deadline(read_time(argument)?),
-        "Unique" => options.unique_ttl(read_duration(argument)?),
+        "Unique" => options.unique_ttl(parse_duration(argument).ok()?),
         "ProcessAt" => options.process_at(read_time(argument)?),
-        "ProcessIn" => options.process_in(read_duration(argument)?),
-        "Retention" => options.retention(read_duration(argument)?),
+        "ProcessIn" => options.process_in(parse_duration(argument).ok()?),
+        "Retention" => options.retention(parse_duration(argument).ok()?),
         "Group" => options.group(unquote(argument)?),
         "Header" => {
             let (name, value): (String, String) = serde_json::from_str(argument).ok()?;
@@ -119,7 +119,7 @@ fn quote(text: &str) -> String {
         // Writing to a String cannot fail.
         let _ = match c {
             '"' | '\\' => write!(quoted, "\\{c}"),
-            c if is_print(c) => write!(quoted, "{c}"),
+            c if is_printable(c) => write!(quoted, "{c}"),
             '\x07' => write!(quoted, "\\a"),
             '\x08' => write!(quoted, "\\b"),
             '\x0c' => write!(quoted, "\\f"),
@@ -204,41 +204,6 @@ fn number(text: &str, digits: usize, radix: u32) -> Option<(u32, &str)> {
     let (number, rest) = text.split_at_checked(digits)?;
     let valid = number.chars().all(|c| c.is_digit(radix));
     valid.then(|| Some((u32::from_str_radix(number, radix).ok()?, rest)))?
-}
-
-/// Go: `time.Duration.String`. A duration above Go's maximum (292 years) is written as that maximum.
-fn write_duration(span: Duration) -> String {
-    let nanos = span.as_nanos().min(i64::MAX.unsigned_abs().into());
-    let decimal = |value: u128, unit: u128, name: &str| {
-        let (whole, fraction) = (value / unit, value % unit);
-        if fraction == 0 {
-            return format!("{whole}{name}");
-        }
-        let digits = unit.ilog10() as usize;
-        let fraction = format!("{fraction:0digits$}");
-        format!("{whole}.{}{name}", fraction.trim_end_matches('0'))
-    };
-    match nanos {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{nanos}ns"),
-        1_000..1_000_000 => decimal(nanos, 1_000, "\u{b5}s"),
-        1_000_000..1_000_000_000 => decimal(nanos, 1_000_000, "ms"),
-        _ => {
-            let minute = 60_000_000_000;
-            let (minutes, seconds) = (nanos / minute, decimal(nanos % minute, 1_000_000_000, "s"));
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => seconds,
-                (0, minutes) => format!("{minutes}m{seconds}"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-            }
-        }
-    }
-}
-
-/// Go: `time.ParseDuration`, without negative ones.
-fn read_duration(text: &str) -> Option<Duration> {
-    let nanos = duration::parse(text).ok()?;
-    Some(Duration::from_nanos(u64::try_from(nanos).ok()?))
 }
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];

@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::signature;
 use crate::{excerpt::Excerpt, info::TaskInfo, names::TaskId};
@@ -14,7 +15,7 @@ use crate::{excerpt::Excerpt, info::TaskInfo, names::TaskId};
 pub const MAX_TOP: usize = 20;
 
 /// The tasks of a sample whose last error has one signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SignatureCount {
     /// The [signature](signature()) of their last error.

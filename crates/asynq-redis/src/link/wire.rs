@@ -3,7 +3,7 @@
 //! The redis crate frames, matches answers to calls and nothing else: no retry, no reconnect, no
 //! reply timeout. A call ends with its answer or with its connection, over which a [`Liveness`] watches.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use asynq_core::error::BrokerError;
 use redis::{
@@ -424,14 +424,28 @@ pub(crate) enum ClientId {
 
 /// A field of an INFO answer.
 pub(crate) fn field_of_info(info: &Value, field: &str) -> Option<String> {
+    fields_of_info(info)
+        .find(|(name, _)| *name == field)
+        .map(|(_, value)| value.to_owned())
+}
+
+/// All fields of an INFO answer.
+pub(crate) fn lines_of_info(info: &Value) -> BTreeMap<String, String> {
+    fields_of_info(info)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn fields_of_info(info: &Value) -> impl Iterator<Item = (&str, &str)> {
     let text = match info {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
         Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
-        _ => return None,
+        _ => "",
     };
     text.lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-        .map(|value| value.trim().to_owned())
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name, value.trim()))
 }
 
 struct TellEnd(watch::Sender<bool>);

@@ -1,8 +1,9 @@
 //! The facts that findings are made of.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use asynq_core::{
+    Result,
     clock::from_unix_secs,
     error::BrokerError,
     findings::{ClockFacts, DayRuns, FACT_GROUPS, FACT_IDS, GroupFacts, Pause, QueueFacts, StorageFacts},
@@ -17,7 +18,7 @@ use crate::{
     args::{Args, keys_of},
     broker::core::Core,
     clock_sync::server_time,
-    link::wire::field_of_info,
+    link::wire::{field_of_info, lines_of_info},
     links::Master,
     reply::Reply,
     scripts,
@@ -164,6 +165,26 @@ fn read_memory(info: &Value, facts: &mut StorageFacts) {
     facts.eviction_policy = field_of_info(info, "maxmemory_policy").filter(|policy| !policy.is_empty());
     facts.used_memory = number("used_memory");
     facts.max_memory = number("maxmemory").filter(|bytes| *bytes > 0);
+}
+
+/// Asks each master about itself.
+pub(crate) async fn server_infos(core: &Core) -> Vec<(Option<String>, Result<BTreeMap<String, String>>)> {
+    let masters = match core.link.masters() {
+        Ok(masters) => masters,
+        Err(error) => return vec![(None, Err(error.into()))],
+    };
+    let infos = masters.iter().map(|master| async {
+        let info = master.command(&redis::cmd("INFO")).await;
+        (master.name(), info.map(|info| lines_of_info(&info)).map_err(Into::into))
+    });
+    join_all(infos).await
+}
+
+/// Asks a node about its cluster.
+pub(crate) async fn cluster_info(core: &Core) -> Result<BTreeMap<String, String>, BrokerError> {
+    let mut info = redis::cmd("CLUSTER");
+    info.arg("INFO");
+    Ok(lines_of_info(&core.link.command(&info).await?))
 }
 
 #[cfg(test)]

@@ -85,6 +85,43 @@ async fn a_queue_tells_its_slot_and_its_nodes() {
     assert!(matches!(answer, Err(BrokerError::Unsupported { .. })), "{answer:?}");
 }
 
+/// Each master tells about itself, under its address, and any node about the cluster. A single server has no address.
+#[tokio::test]
+async fn servers_tell_about_themselves() {
+    let cluster = RedisCluster::start().await;
+    let broker = RedisBroker::new(to(&cluster)).await.unwrap();
+    assert!(broker.is_cluster());
+    let mut ports = Vec::new();
+    for (node, info) in broker.server_infos().await {
+        let info = info.unwrap();
+        let node = node.unwrap();
+        assert!(node.ends_with(&format!(":{}", info["tcp_port"])), "{node}");
+        ports.push(info["tcp_port"].clone());
+    }
+    ports.sort();
+    ports.dedup();
+    assert_eq!(ports.len(), 3);
+    let info = broker.cluster_info().await.unwrap();
+    assert_eq!(
+        (info["cluster_state"].as_str(), info["cluster_size"].as_str()),
+        ("ok", "3")
+    );
+
+    let server = RedisServer::start().await;
+    let broker = RedisBroker::new(RedisConnectionType::single(server.url()).unwrap());
+    let broker = broker.await.unwrap();
+    assert!(!broker.is_cluster());
+    let infos = broker.server_infos().await;
+    let [(None, Ok(info))] = infos.as_slice() else {
+        panic!("{infos:?}");
+    };
+    assert_eq!(info["tcp_port"], server.port().to_string());
+    assert!(matches!(
+        broker.cluster_info().await,
+        Err(Error::Broker(BrokerError::Refused { .. }))
+    ));
+}
+
 #[tokio::test]
 async fn tasks_of_queues_on_all_nodes_go_their_way() {
     let cluster = RedisCluster::start().await;

@@ -74,10 +74,10 @@ fn forms_of_our_own() {
 #[test]
 fn tls_shows_in_the_scheme() {
     assert_eq!(understood("rediss://:pw@host:6380/1"), "rediss://host:6380/1");
-    assert_eq!(
-        RedisConnectionType::single("host:1").unwrap().tls_insecure().describe(),
-        "rediss://host:1/0"
-    );
+    let single = || RedisConnectionType::single("host:1").unwrap();
+    for connection in [single().tls(), single().tls_insecure()] {
+        assert_eq!(connection.describe(), "rediss://host:1/0");
+    }
 }
 
 #[cfg(not(feature = "tls"))]
