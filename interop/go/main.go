@@ -23,6 +23,7 @@ type command struct {
 var commands = []command{
 	{"enqueue", "enqueue the tasks read from stdin", runEnqueue},
 	{"inspect", "answer inspector commands read from stdin", runInspect},
+	{"listing", "answer the words of the command line program of asynq", runListing},
 	{"serve", "run a server whose handler obeys the payload", runServe},
 	{"schedule", "run a scheduler with the entries read from stdin", runSchedule},
 	{"options", "write the options read from stdin as texts", runOptions},

@@ -12,7 +12,9 @@ use rustix::fs::{FlockOperation, flock};
 
 /// The environment variable that names another `go` program.
 const GO_ENV: &str = "ASYNQ_GO";
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go");
+
+/// The name of the program that is built.
+const NAME: &str = "asynq-interop";
 
 /// The path of the program, which is built at the first call. Go's own cache makes that quick if nothing
 /// has changed; several test programs wait for each other.
@@ -53,12 +55,12 @@ fn build(go: &OsStr, target: &Path) -> Result<PathBuf, String> {
     // Held until the file is closed.
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| format!("cannot lock the build: {error}"))?;
 
-    let program = folder.join("asynq-interop");
+    let program = folder.join(NAME);
     let output = Command::new(go)
         .args(["build", "-trimpath", "-o"])
         .arg(&program)
         .arg(".")
-        .current_dir(SOURCES)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("go"))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| {
