@@ -125,16 +125,23 @@ fn render(form: Form, record: &impl Serialize) -> Result<String> {
         Form::Yaml => {
             // Through JSON, so that payloads that are JSON look the same in both.
             let json = serde_json::to_string(record).map_err(|error| failed(&error))?;
+            if !json.chars().all(is_harmless) {
+                // In JSON, which is YAML too, such characters have escapes wherever they stand.
+                return Ok(harmless(json) + "\n");
+            }
             let value: yaml_serde::Value = serde_json::from_str(&json).map_err(|error| failed(&error))?;
-            harmless(yaml_serde::to_string(&value).map_err(|error| failed(&error))?)
+            yaml_serde::to_string(&value).map_err(|error| failed(&error))?
         }
     })
 }
 
-/// Escapes, in the strings of JSON or the quoted ones of YAML, the characters that control a terminal. Outside strings there
-/// are none but blanks.
+/// Returns whether a character of JSON does nothing to a terminal but shows or moves on.
+fn is_harmless(char: char) -> bool {
+    is_shown(char) || matches!(char, '\n' | '\r' | '\t')
+}
+
+/// Escapes, in the strings of JSON, the characters that control a terminal. Outside strings there are none but blanks.
 fn harmless(text: String) -> String {
-    let is_harmless = |char: char| is_shown(char) || matches!(char, '\n' | '\r' | '\t');
     if text.chars().all(is_harmless) {
         return text;
     }
@@ -207,7 +214,11 @@ impl Listing {
                 stdout.write_all(if first { b"[\n" } else { b",\n" })?;
                 stdout.write_all(render(Form::Json, record)?.trim_end().as_bytes())?;
             }
-            Form::Yaml => stdout.write_all(render(Form::Yaml, &[record])?.as_bytes())?,
+            Form::Yaml => {
+                // An item is laid out below its dash.
+                let item = render(Form::Yaml, record)?.trim_end().replace('\n', "\n  ");
+                stdout.write_all(format!("- {item}\n").as_bytes())?;
+            }
         }
         Ok(())
     }
@@ -308,6 +319,15 @@ mod tests {
         let json = render(Form::Ndjson, &text).unwrap();
         assert_eq!(json, "\"a\\u009b31m\\u202eb\\u007f\\tü\\udb40\\udc41\"\n");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn yaml_of_odd_characters_is_json() {
+        let yaml = render(Form::Yaml, &["a\u{202e}b"]).unwrap();
+        assert_eq!(yaml, "[\"a\\u202eb\"]\n");
+        let read: Vec<String> = yaml_serde::from_str(&yaml).unwrap();
+        assert_eq!(read, ["a\u{202e}b"]);
+        assert_eq!(render(Form::Yaml, &["a b"]).unwrap(), "- a b\n");
     }
 
     #[test]

@@ -20,9 +20,6 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::{Value, value::RawValue};
 
-/// Levels that an answer may have around a value.
-const AROUND: usize = 32;
-
 /// Task types whose payloads and results are not shown, and the length to which others are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Redaction {
@@ -154,7 +151,7 @@ impl Data {
     fn with_usual_values(self) -> Self {
         // A reader that bounds the depth, as most do, also finds it in an answer.
         let is_usual = |json: &str| {
-            let nested = format!("{}{json}{}", "[".repeat(AROUND), "]".repeat(AROUND));
+            let nested = format!("{}{json}{}", "[".repeat(json::AROUND), "]".repeat(json::AROUND));
             serde_json::from_str::<Value>(&nested).is_ok()
         };
         match self {

@@ -65,7 +65,12 @@ impl Context {
             }
             (password, None) => password.clone(),
             (None, Some(variable)) => Some(env::var(variable).map_err(|error| {
-                CliError::usage(format!("environment variable {variable} (`password_env`): {error}"))
+                // The text of the error would show the value.
+                let fault = match error {
+                    env::VarError::NotPresent => "is not set",
+                    env::VarError::NotUnicode(_) => "is not UTF-8",
+                };
+                CliError::usage(format!("environment variable {variable} (`password_env`) {fault}"))
             })?),
         };
         Ok(Redis {

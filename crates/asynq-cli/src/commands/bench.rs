@@ -123,10 +123,17 @@ impl Bench {
                 measured = &mut work => measured,
             }
         };
-        client.close().await;
-        let removed = match self.keep {
-            true => Ok(false),
-            false => self.remove(&session.inspector).await.map(|()| true),
+        let clean = async {
+            client.close().await;
+            match self.keep {
+                true => Ok(false),
+                false => self.remove(&session.inspector).await.map(|()| true),
+            }
+        };
+        let removed = tokio::select! {
+            // Redis may not answer, and many tasks take their time.
+            () = interrupt::any() => Err(CliError::failure("stopped while it was removed")),
+            removed = clean => removed,
         };
         match (measured, removed) {
             (Ok(mut record), Ok(removed)) => {

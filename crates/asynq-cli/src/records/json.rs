@@ -114,11 +114,18 @@ pub(super) fn has_usual_numbers(json: &str) -> bool {
     true
 }
 
+/// Levels that may stand around a value in a record.
+pub(super) const AROUND: usize = 32;
+
 /// Returns whether YAML holds the same value.
 pub(super) fn is_exact_in_yaml(json: &str) -> bool {
+    // The depth of a record around it counts, too.
+    let nested = format!("{}{json}{}", "[".repeat(AROUND), "]".repeat(AROUND));
+    let is_too_deep = serde_json::from_str::<yaml_serde::Value>(&nested).is_err();
     let value: Result<yaml_serde::Value, _> = serde_json::from_str(json);
     value
         .ok()
+        .filter(|_| !is_too_deep)
         .and_then(|value| serde_json::to_string(&value).ok())
         .is_some_and(|again| again == compact(json))
 }
@@ -156,7 +163,14 @@ mod tests {
         for json in [r#"{"b":1,"a":"x y","n":null,"f":1.5}"#, "[]", "true"] {
             assert!(is_exact_in_yaml(json), "{json}");
         }
-        for json in [r#"{"a":1,"a":2}"#, "1e999", "123456789012345678901", r#""\ud800""#] {
+        let deep = "[".repeat(125) + &"]".repeat(125);
+        for json in [
+            deep.as_str(),
+            r#"{"a":1,"a":2}"#,
+            "1e999",
+            "123456789012345678901",
+            r#""\ud800""#,
+        ] {
             assert!(!is_exact_in_yaml(json), "{json}");
         }
     }

@@ -52,6 +52,15 @@ async fn a_context_comes_with_its_own_login_and_is_chosen_by_flag_or_environment
     assert_eq!(by_env.ok().await, "");
     let unset = named().fails(2).await;
     assert!(unset.contains("LOCKED") && unset.contains("password_env"), "{unset}");
+    // A value that is no text is not shown either.
+    let odd = std::ffi::OsStr::new("LOCKED");
+    let bytes: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"s3cret\xff");
+    let odd = locked
+        .bare(["--context", "locked", "queue", "ls"])
+        .env_os(odd, bytes)
+        .fails(2)
+        .await;
+    assert!(odd.contains("is not UTF-8") && !odd.contains("s3cret"), "{odd}");
     // The environment's address does not get the context's password, and the other way round.
     let elsewhere = named()
         .env("LOCKED", "wrong")

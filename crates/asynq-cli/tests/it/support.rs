@@ -270,6 +270,12 @@ impl Asynq {
         self
     }
 
+    /// Sets a variable to what need not be text.
+    pub(crate) fn env_os(mut self, name: &OsStr, value: &OsStr) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Sets what the program reads from its standard input.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();

@@ -525,13 +525,28 @@ async fn an_id_forges_no_line_of_an_error() {
 #[tokio::test]
 async fn an_archive_that_is_full_is_told_of_before() {
     let fixture = Fixture::start().await;
-    fixture.enqueue_many("bulk", "t", 10_000).await;
-    for words in [
-        &["task", "archiveall", "-q", "bulk", "-s", "pending"][..],
-        &["task", "archive", "--query", "queue=bulk"],
+    fixture.enqueue_many("bulk", "t", 9_999).await;
+    let query = ["task", "archive", "--query", "queue=bulk"];
+    let refused = fixture.asynq(query).fails(4).await;
+    assert!(!refused.contains("9999 tasks;"), "there is room: {refused}");
+    fixture.inspector().archive_all_pending_tasks("bulk").await.unwrap();
+    fixture.enqueue_many("bulk", "u", 3).await;
+    for (words, says) in [
+        (
+            &["task", "archiveall", "-q", "bulk", "-s", "pending"][..],
+            "so the 3 oldest are deleted",
+        ),
+        (
+            &["task", "archive", "-q", "bulk", "-i", "u000001"],
+            "so the 1 oldest are deleted",
+        ),
+        (
+            &query,
+            "An archive keeps 9999 tasks; beyond that its oldest are deleted",
+        ),
     ] {
         let refused = fixture.asynq(words).fails(4).await;
-        assert!(refused.contains("An archive keeps 9999 tasks"), "{refused}");
+        assert!(refused.contains(says), "{refused}");
     }
 }
 

@@ -26,7 +26,9 @@ const PAGE: u32 = 1000;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ticks that a scheduler has enqueued, by the history of the entry, are left out. Each tick is remembered for \
+    after_help = "Ticks that a scheduler has enqueued, by the history of the entry, are left out. A history has the last 1000 \
+tasks, and a scheduler that ends deletes those of its entries. Ticks before the histories begin may have run, so they are left \
+out too, unless `--also-unknown` is given. Each tick is remembered for \
 seven days, so the same command again enqueues nothing twice. Without a fixed id, the task of a tick gets the id \
 `backfill:…:TIME`."
 )]
@@ -42,6 +44,9 @@ pub(crate) struct Backfill {
     /// Time zone of the spec, unless it names one: that of the scheduler.
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = zone_argument)]
     tz: Tz,
+    /// Also enqueue the ticks before the histories of the entry begin. Nobody knows whether their tasks have run.
+    #[arg(long)]
+    also_unknown: bool,
     /// Show the ticks, and enqueue nothing.
     #[arg(long)]
     dry_run: bool,
@@ -58,6 +63,10 @@ struct Record<'a> {
     enqueued: u64,
     /// Ticks that a scheduler enqueued.
     by_scheduler: u64,
+    /// Ticks before the histories begin, of which nobody knows whether their tasks ran.
+    unknown: u64,
+    /// These are left out.
+    is_unknown_left_out: bool,
     /// Ticks that an earlier backfill enqueued.
     decided_before: u64,
     /// Ticks whose task was refused, as its id or its unique lock was taken.
@@ -80,11 +89,14 @@ impl Backfill {
         }
         let (entry, entries) = self.entry.find(&session).await?;
         let all = self.ticks_of(&entry, to)?;
-        let by_scheduler = ticks_enqueued(&session, &entry, &entries, &all, self.tz).await?;
+        let (by_scheduler, known_since) = ticks_enqueued(&session, &entry, &entries, &all, self.tz).await?;
+        let is_unknown =
+            |tick: &DateTime<Utc>| !by_scheduler.contains(tick) && known_since.is_none_or(|since| *tick < since);
+        let unknown = all.iter().filter(|tick| is_unknown(tick)).count() as u64;
         let ticks: Vec<_> = all
             .iter()
             .copied()
-            .filter(|tick| !by_scheduler.contains(tick))
+            .filter(|tick| !by_scheduler.contains(tick) && (self.also_unknown || !is_unknown(tick)))
             .collect();
         let mut record = Record {
             act: "backfill",
@@ -93,6 +105,8 @@ impl Backfill {
             ticks: &ticks,
             enqueued: 0,
             by_scheduler: by_scheduler.len() as u64,
+            unknown,
+            is_unknown_left_out: !self.also_unknown,
             decided_before: 0,
             refused: 0,
             is_stopped: false,
@@ -101,10 +115,14 @@ impl Backfill {
             return session.out.record(&record, || preview(&record));
         }
         let what = format!(
-            "Enqueue the tasks of {} past ticks of entry {} at {}",
+            "Enqueue the tasks of {} past ticks of entry {} at {}{}",
             ticks.len(),
             named(&entry),
-            session.place()
+            session.place(),
+            match unknown {
+                count if self.also_unknown && count > 0 => format!(". {count} of them may have run"),
+                _ => String::new(),
+            }
         );
         session.hands.confirm_tasks(&what, ticks.len() as u64, &entry.id)?;
         let stop = Stop::default();
@@ -182,17 +200,18 @@ impl Backfill {
     }
 }
 
-/// The ticks that schedulers enqueued, by the histories of the entry. An event counts for the last tick before it.
+/// The ticks that schedulers enqueued, by the histories of the entry, and the time at which these begin. An event counts for the
+/// last tick before it.
 async fn ticks_enqueued(
     session: &Session,
     entry: &SchedulerEntry,
     entries: &[SchedulerEntry],
     ticks: &[DateTime<Utc>],
     zone: Tz,
-) -> Result<BTreeSet<DateTime<Utc>>> {
-    let mut enqueued = BTreeSet::new();
+) -> Result<(BTreeSet<DateTime<Utc>>, Option<DateTime<Utc>>)> {
+    let (mut enqueued, mut since) = (BTreeSet::new(), None);
     let Some(&last) = ticks.last() else {
-        return Ok(enqueued);
+        return Ok((enqueued, since));
     };
     // An event after the tick that follows the last one is of a later tick.
     let end = parse(&entry.spec)
@@ -204,12 +223,15 @@ async fn ticks_enqueued(
             .inspector
             .list_scheduler_enqueue_events(&same.id, 1, PAGE)
             .await?;
+        let first = events.iter().map(|event| event.enqueued_at).min();
+        // The history that reaches back furthest counts.
+        since = [since, first].into_iter().flatten().min();
         for event in events.iter().filter(|event| event.enqueued_at < end) {
             let before = ticks.partition_point(|tick| *tick <= event.enqueued_at);
             enqueued.extend(before.checked_sub(1).map(|tick| ticks[tick]));
         }
     }
-    Ok(enqueued)
+    Ok((enqueued, since))
 }
 
 fn ticks(count: u64) -> String {
@@ -224,6 +246,7 @@ fn preview(record: &Record<'_>) -> String {
     if record.by_scheduler > 0 {
         text += &format!("; {} by the scheduler left out", ticks(record.by_scheduler));
     }
+    text += &unknown(record);
     for tick in record.ticks.iter().take(SHOWN) {
         text += &format!("\n  {}", tick.to_rfc3339_opts(SecondsFormat::Secs, true));
     }
@@ -244,5 +267,17 @@ fn result(record: &Record<'_>) -> String {
             text += &format!("; {} {what}", ticks(count));
         }
     }
-    text
+    text + &unknown(record)
+}
+
+/// Tells about ticks before the histories begin.
+fn unknown(record: &Record<'_>) -> String {
+    match (record.unknown, record.is_unknown_left_out) {
+        (0, _) => String::new(),
+        (count, true) => format!(
+            "; {} older than the history left out: their tasks may have run (`--also-unknown`)",
+            ticks(count)
+        ),
+        (count, false) => format!("; {} older than the history: their tasks may have run", ticks(count)),
+    }
 }

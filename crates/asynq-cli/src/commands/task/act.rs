@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use asynq::{
+    error::{BrokerError, Error},
     inspect::Cursor,
     inspector::{Act, ActLimits, ActProgress, Cancelled, SearchLimits, Then},
     query::Query,
@@ -108,11 +109,11 @@ pub(super) fn verb(act: Act) -> &'static str {
     }
 }
 
-/// Returns what a question says about tasks that an archive has no room for.
-pub(super) fn full_archive(tasks: u64) -> String {
-    match tasks > ARCHIVE {
-        true => format!(". An archive keeps {ARCHIVE} tasks; it deletes the oldest of the others"),
-        false => String::new(),
+/// Returns what a question says about tasks that an archive has no room for: `archived` are there, and `tasks` come.
+pub(super) fn full_archive(archived: u64, tasks: u64) -> String {
+    match (archived + tasks).checked_sub(ARCHIVE) {
+        None | Some(0) => String::new(),
+        Some(lost) => format!(". The archive keeps {ARCHIVE} tasks, so the {lost} oldest are deleted"),
     }
 }
 
@@ -132,12 +133,37 @@ impl Choice {
             (Some(text), _) => self.by_query(global, act, text).await,
             (None, Some(queue)) => {
                 let session = global.connect().await?;
-                let what = format!("{} {}", verb(act), named(&self.id, queue, &session));
+                session.hands.must_be_free()?;
+                let lost = match act {
+                    Act::Archive => {
+                        let archived = session.inspector.get_queue_stats(queue).await?.archived;
+                        full_archive(archived, self.id.len() as u64)
+                    }
+                    _ => String::new(),
+                };
+                let what = format!("{} {}{lost}", verb(act), named(&self.id, queue, &session));
                 session.hands.confirm(&what)?;
                 each(&self.id, async |id| single(&session, act, queue, id).await).await
             }
             (None, None) => Err(CliError::usage("which tasks? Give --queue and --id, or --query")),
         }
+    }
+
+    /// Says whether an archive would lose tasks, if all of `tasks` came into that which has the most.
+    async fn lost_by(&self, session: &Session, tasks: u64) -> Result<String> {
+        let mut most = 0;
+        for queue in session.inspector.queues().await? {
+            match session.inspector.get_queue_stats(queue.as_str()).await {
+                Ok(stats) => most = most.max(stats.archived),
+                // It was deleted meanwhile.
+                Err(Error::Broker(BrokerError::QueueNotFound { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(match most + tasks > ARCHIVE {
+            true => format!(". An archive keeps {ARCHIVE} tasks; beyond that its oldest are deleted"),
+            false => String::new(),
+        })
     }
 
     async fn by_query(&self, global: &Global, act: Act, text: &str) -> Result<()> {
@@ -163,10 +189,9 @@ impl Choice {
             } else {
                 String::new()
             };
-            let lost = if act == Act::Archive {
-                full_archive(tasks)
-            } else {
-                String::new()
+            let lost = match act {
+                Act::Archive => self.lost_by(&session, tasks).await?,
+                _ => String::new(),
             };
             let what = format!(
                 "{} the tasks that {text:?} finds ({count}{most}) at {place}{lost}",

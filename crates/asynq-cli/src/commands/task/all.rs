@@ -64,7 +64,7 @@ impl All {
         };
         let session = global.connect().await?;
         session.hands.must_be_free()?;
-        let tasks = self.size(&session, state, group).await?;
+        let (tasks, archived) = self.size(&session, state, group).await?;
         let of_group = group.map_or_else(String::new, |group| format!(" of group {group:?}"));
         let what = format!(
             "{} all {state} tasks{of_group} of queue {:?} ({tasks} now) at {}{}",
@@ -72,7 +72,7 @@ impl All {
             self.queue,
             session.place(),
             if act == Act::Archive {
-                full_archive(tasks)
+                full_archive(archived, tasks)
             } else {
                 String::new()
             }
@@ -106,24 +106,23 @@ impl All {
         }
     }
 
-    /// Number of tasks that there are now.
-    async fn size(&self, session: &Session, state: TaskState, group: Option<&str>) -> Result<u64> {
-        if let Some(group) = group {
-            let groups = session.inspector.list_groups(&self.queue).await?;
-            return Ok(groups
-                .iter()
-                .find(|info| info.group.as_str() == group)
-                .map_or(0, |info| info.size));
-        }
+    /// Returns the number of tasks that there are now, and of those that are archived.
+    async fn size(&self, session: &Session, state: TaskState, group: Option<&str>) -> Result<(u64, u64)> {
         let stats = session.inspector.get_queue_stats(&self.queue).await?;
-        Ok(match state {
-            TaskState::Pending => stats.pending,
-            TaskState::Scheduled => stats.scheduled,
-            TaskState::Retry => stats.retry,
-            TaskState::Archived => stats.archived,
-            TaskState::Completed => stats.completed,
-            TaskState::Active => stats.active,
+        let tasks = match (state, group) {
+            (_, Some(group)) => {
+                let groups = session.inspector.list_groups(&self.queue).await?;
+                let group = groups.iter().find(|info| info.group.as_str() == group);
+                group.map_or(0, |info| info.size)
+            }
+            (TaskState::Pending, _) => stats.pending,
+            (TaskState::Scheduled, _) => stats.scheduled,
+            (TaskState::Retry, _) => stats.retry,
+            (TaskState::Archived, _) => stats.archived,
+            (TaskState::Completed, _) => stats.completed,
+            (TaskState::Active, _) => stats.active,
             _ => stats.aggregating,
-        })
+        };
+        Ok((tasks, stats.archived))
     }
 }
