@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod cron;
 pub(crate) mod dash;
 pub(crate) mod doctor;
+mod each;
 pub(crate) mod findings;
 pub(crate) mod group;
 pub(crate) mod mcp;

@@ -4,12 +4,12 @@ use asynq::info::DailyStats;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::each::each;
 use crate::{
     cli::Global,
     error::{CliError, Result},
     output::{BOLD, one_line, plain_table},
     records::QueueRecord,
-    report,
     session::Session,
 };
 
@@ -91,7 +91,7 @@ impl Command {
             Self::History { queues, days } => history(&session, &queues.names, *days).await,
             Self::Pause(queues) => {
                 confirm(&session, "Pause", &queues.names)?;
-                for_each(&queues.names, async |queue| {
+                each(&queues.names, "queues", async |queue| {
                     session.inspector.pause_queue(queue).await?;
                     done(&session, "pause", queue, "Successfully paused queue")
                 })
@@ -99,14 +99,17 @@ impl Command {
             }
             Self::Resume(queues) => {
                 confirm(&session, "Resume", &queues.names)?;
-                for_each(&queues.names, async |queue| {
+                each(&queues.names, "queues", async |queue| {
                     session.inspector.unpause_queue(queue).await?;
                     done(&session, "resume", queue, "Successfully unpaused queue")
                 })
                 .await
             }
             Self::Remove { queues, force } => {
-                for_each(&queues.names, async |queue| remove(&session, queue, *force).await).await
+                each(&queues.names, "queues", async |queue| {
+                    remove(&session, queue, *force).await
+                })
+                .await
             }
         }
     }
@@ -120,29 +123,6 @@ fn confirm(session: &Session, act: &str, queues: &[String]) -> Result<()> {
     session
         .hands
         .confirm(&format!("{act} {what} {} at {place}", names.join(", ")))
-}
-
-/// Does something for each name. All are tried; the error is the first one, and the others are reported.
-async fn for_each(names: &[String], mut each: impl AsyncFnMut(&str) -> Result<()>) -> Result<()> {
-    let mut first = None;
-    for name in names {
-        match each(name).await {
-            Err(error) if first.is_none() && names.len() == 1 => return Err(error),
-            Err(error) if error.reader_gone => return Err(error),
-            Err(error) => {
-                report(&error);
-                first.get_or_insert(error.status);
-            }
-            Ok(()) => {}
-        }
-    }
-    match first {
-        None => Ok(()),
-        Some(status) => Err(CliError {
-            status,
-            ..CliError::failure("not all queues could be handled")
-        }),
-    }
 }
 
 fn done(session: &Session, act: &'static str, queue: &str, text: &str) -> Result<()> {
@@ -186,7 +166,7 @@ async fn list(session: &Session) -> Result<()> {
 async fn inspect(session: &Session, queues: &[String]) -> Result<()> {
     let mut listing = session.out.listing(&[]);
     let mut is_first = true;
-    let ended = for_each(queues, async |queue| {
+    let ended = each(queues, "queues", async |queue| {
         let info = session.inspector.get_queue_stats(queue).await;
         if !std::mem::take(&mut is_first) {
             session.out.text(format!("\n{SEPARATOR}\n\n"))?;
@@ -248,7 +228,7 @@ pub(crate) fn error_rate(processed: u64, failed: u64) -> String {
 async fn history(session: &Session, queues: &[String], days: u32) -> Result<()> {
     let mut listing = session.out.listing(&[]);
     let mut is_first = true;
-    let ended = for_each(queues, async |queue| {
+    let ended = each(queues, "queues", async |queue| {
         if !std::mem::take(&mut is_first) {
             session.out.text(format!("\n{SEPARATOR}\n\n"))?;
         }

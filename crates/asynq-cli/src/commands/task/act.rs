@@ -12,14 +12,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::query;
+use super::{super::each::each, query};
 use crate::{
     cli::Global,
     error::{CliError, Result},
     hands::MANY,
     interrupt::Stop,
     output::plain_table,
-    report,
     session::Session,
 };
 
@@ -143,7 +142,7 @@ impl Choice {
                 };
                 let what = format!("{} {}{lost}", verb(act), named(&self.id, queue, &session));
                 session.hands.confirm(&what)?;
-                each(&self.id, async |id| single(&session, act, queue, id).await).await
+                each(&self.id, "tasks", async |id| single(&session, act, queue, id).await).await
             }
             (None, None) => Err(CliError::usage("which tasks? Give --queue and --id, or --query")),
         }
@@ -342,28 +341,6 @@ fn named(ids: &[String], queue: &str, session: &Session) -> String {
     }
 }
 
-/// Does something for each id. All are tried; the first error counts.
-async fn each(ids: &[String], mut act: impl AsyncFnMut(&str) -> Result<()>) -> Result<()> {
-    let mut first = None;
-    for id in ids {
-        match act(id).await {
-            Err(error) if ids.len() == 1 || error.reader_gone => return Err(error),
-            Err(error) => {
-                report(&error);
-                first.get_or_insert(error.status);
-            }
-            Ok(()) => {}
-        }
-    }
-    match first {
-        None => Ok(()),
-        Some(status) => Err(CliError {
-            status,
-            ..CliError::failure("not all tasks could be handled")
-        }),
-    }
-}
-
 async fn single(session: &Session, act: Act, queue: &str, id: &str) -> Result<()> {
     let inspector = &session.inspector;
     match act {
@@ -393,7 +370,7 @@ impl Cancel {
             None => format!("all tasks with {} ids at {place}", self.ids.len()),
         };
         session.hands.confirm(&format!("Cancel {what}"))?;
-        each(&self.ids, async |id| self.cancel(&session, id).await).await
+        each(&self.ids, "tasks", async |id| self.cancel(&session, id).await).await
     }
 
     async fn cancel(&self, session: &Session, id: &str) -> Result<()> {
