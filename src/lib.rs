@@ -97,7 +97,9 @@
 //! | `macros` | yes | `#[derive(TaskPayload)]`, `#[task_handler]`, `#[task_handler_async]` |
 //! | `cluster` | yes | Redis Cluster |
 //! | `tls`, `sentinel` | | `rediss://`, Redis Sentinel |
+//! | `metrics` | | metrics of clients and servers, for the exporter of the application |
 //! | `query` | | queries that find tasks by their fields, errors and payloads |
+//! | `otel` | | spans of OpenTelemetry, and trace contexts in the headers of tasks; the guide is `docs/observability.md` |
 //! | `tower` | | tower layers around handlers, tower services as handlers |
 //! | `testing` | | the test kit, for `[dev-dependencies]` |
 //! | `ractor-async-trait`, `ractor-cluster` | | support for applications that build ractor with these features |
@@ -116,6 +118,7 @@
 //! | [`redis`], [`memory`] | the storages |
 //! | [`info`], [`names`] | the values that inspectors return; the names of queues, tasks and groups |
 //! | [`findings`] | what needs attention, and the facts that it is made of |
+//! | [`statistics`] | the outcomes and durations of runs, by queue, task type and minute |
 //! | [`broker`], [`inspect`] | the interface to a storage, for those who implement one |
 //! | [`handler`] | handlers, and the hooks around them |
 //! | [`clock`], [`entropy`] | sources of time and randomness, for tests |
@@ -164,7 +167,7 @@ pub use asynq_core::{__private, TaskPayload};
 pub use asynq_core::{
     Connector, Directive, Env, Error, ErrorHandler, GroupAggregator, GroupAggregatorFunc, Handler, HealthCheck, Hold,
     IntoTask, IsFailure, Progress, PublishedTree, Result, RetryDelay, ServerConfig, Task, TaskContext, TaskInfo,
-    TaskOptions, TaskState, clock, entropy, extract, findings, go, handler, info, inspect, names,
+    TaskOptions, TaskState, clock, entropy, extract, findings, go, handler, info, inspect, names, statistics,
 };
 #[cfg(all(feature = "macros", feature = "json"))]
 pub use macros::TaskPayload;
@@ -254,7 +257,22 @@ pub mod cron {
 /// ```
 #[cfg(feature = "query")]
 pub mod query {
-    pub use asynq_query::{MAX_CONDITIONS, MAX_DATA, MAX_DEPTH, MAX_TEXT, Query, QueryError, Verdict};
+    pub use asynq_query::{MAX_CONDITIONS, MAX_DATA, MAX_DEPTH, MAX_TEXT, Query, QueryError, Scope, Verdict};
+}
+
+/// Metrics of clients and servers, through the facade of the crate [`metrics`](https://docs.rs/metrics).
+///
+/// ```
+/// use asynq::metrics::{ALL, RUNS};
+///
+/// // An exporter is installed here, such as that of the crate metrics-exporter-prometheus.
+/// asynq::metrics::describe();
+/// let runs = ALL.iter().find(|metric| metric.name == RUNS).unwrap();
+/// assert_eq!(runs.labels, ["queue", "type", "outcome"]);
+/// ```
+#[cfg(feature = "metrics")]
+pub mod metrics {
+    pub use asynq_actors::metrics::*;
 }
 
 /// Redis as a storage.
@@ -342,3 +360,8 @@ pub struct OperatingDoctests;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/periodic-tasks.md")]
 pub struct PeriodicTasksDoctests;
+
+/// The examples of the guide to traces and metrics, run as doc tests.
+#[cfg(all(doctest, feature = "otel"))]
+#[doc = include_str!("../docs/observability.md")]
+pub struct ObservabilityDoctests;

@@ -23,7 +23,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::supervision::tree::Tree;
+use crate::{
+    metrics::{Meters, storage_failed},
+    supervision::tree::Tree,
+};
 
 /// Time between two checks of a storage that answers, and of one that does not.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -48,6 +51,7 @@ pub struct BrokerHandle {
     /// The reason why the storage cannot be opened now.
     outage: watch::Receiver<Option<Outage>>,
     closed: CancellationToken,
+    meters: Meters,
 }
 
 impl BrokerHandle {
@@ -96,6 +100,11 @@ impl BrokerHandle {
         Some(storage.ok_or(BrokerError::Closed))
     }
 
+    /// The metrics of the system.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     /// The handle of a system that has ended.
     pub(crate) fn ended() -> Self {
         let lending = Lending::new();
@@ -130,6 +139,7 @@ struct Inner {
     /// The reason why the storage cannot be opened now.
     outage: watch::Sender<Option<Outage>>,
     closed: CancellationToken,
+    meters: Meters,
     kept: Mutex<Kept>,
 }
 
@@ -147,6 +157,7 @@ impl Lending {
             lent: watch::Sender::new(None),
             outage: watch::Sender::new(None),
             closed: CancellationToken::new(),
+            meters: Meters::new(),
             kept: Mutex::default(),
         }))
     }
@@ -222,6 +233,7 @@ impl Lending {
             lent: self.0.lent.subscribe(),
             outage: self.0.outage.subscribe(),
             closed: self.0.closed.clone(),
+            meters: self.0.meters.clone(),
         }
     }
 }
@@ -343,6 +355,7 @@ impl Actor for Broker {
                 myself.send_after(CHECK_EVERY, || BrokerMsg::Check);
             }
             BrokerMsg::Opened(Err(error)) => {
+                storage_failed(&error);
                 let now = Instant::now();
                 let (due, pause) = state.tell.unwrap_or((now, FIRST_WORD));
                 if due <= now {
@@ -375,6 +388,9 @@ impl Actor for Broker {
                 state.open(&myself);
             }
             BrokerMsg::Checked(answer) => {
+                if let Err(error) = &answer {
+                    storage_failed(error);
+                }
                 if state.healthy != answer.is_ok() {
                     state.healthy = answer.is_ok();
                     match &answer {

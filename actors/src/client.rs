@@ -18,7 +18,7 @@ mod wait;
 
 use std::{sync::Arc, time::Duration};
 
-use asynq_core::{EnqueueError, Task, TaskOptions};
+use asynq_core::{Task, TaskOptions, trace_context::TraceContext, traces::Sending};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::{Instant, timeout_at};
 
@@ -77,8 +77,8 @@ impl EnqueueMsg {
 
 #[derive(Debug)]
 pub(crate) enum ClientMsg {
-    /// From user actors: to be composed and admitted first.
-    Raw(Box<EnqueueMsg>),
+    /// From user actors: to be composed and admitted first. With the trace context of the sender.
+    Raw(Box<EnqueueMsg>, TraceContext),
     /// From handles that have found no lines yet, composed and admitted.
     Composed(Box<Queued>),
     /// As `Composed`, in order.
@@ -90,7 +90,7 @@ crate::message!(ClientMsg);
 
 impl From<EnqueueMsg> for ClientMsg {
     fn from(message: EnqueueMsg) -> Self {
-        Self::Raw(Box::new(message))
+        Self::Raw(Box::new(message), TraceContext::current())
     }
 }
 
@@ -99,7 +99,7 @@ impl TryFrom<ClientMsg> for EnqueueMsg {
 
     fn try_from(message: ClientMsg) -> Result<Self, Self::Error> {
         match message {
-            ClientMsg::Raw(message) => Ok(*message),
+            ClientMsg::Raw(message, _) => Ok(*message),
             _ => Err("not an EnqueueMsg"),
         }
     }
@@ -125,15 +125,18 @@ impl Drop for ClientState {
 }
 
 impl ClientState {
-    fn compose(&self, message: EnqueueMsg) -> Option<Queued> {
+    fn compose(&self, message: EnqueueMsg, parent: &TraceContext) -> Option<Queued> {
         let EnqueueMsg { task, options, reply } = message;
-        let reply = reply.map_or(Reply::None, Reply::Port);
-        let admitted = (self.args.limits)
-            .compose(&task, &options, &self.args.env)
-            .map_err(EnqueueError::from)
-            .and_then(|request| Ok((self.args.limits.try_admit(&request)?, request)));
-        match admitted {
-            Ok((admission, request)) => Some(Queued {
+        let (request, sending) = match self.args.limits.compose(&task, &options, &self.args.env, parent) {
+            Ok(composed) => composed,
+            Err(error) => {
+                Reply::to(reply, Sending::default()).send("", Err(error.into()));
+                return None;
+            }
+        };
+        let reply = Reply::to(reply, sending);
+        match self.args.limits.try_admit(&request) {
+            Ok(admission) => Some(Queued {
                 request: Arc::new(request),
                 reply,
                 deadline: Instant::now() + self.args.limits.enqueue_within,
@@ -180,8 +183,8 @@ impl Actor for ClientActor {
     ) -> Result<(), ActorProcessingErr> {
         // The lines are open for as long as messages come.
         match message {
-            ClientMsg::Raw(message) => {
-                if let Some(queued) = state.compose(*message) {
+            ClientMsg::Raw(message, parent) => {
+                if let Some(queued) = state.compose(*message, &parent) {
                     let _ = state.lines.push(queued);
                 }
             }
@@ -205,7 +208,7 @@ impl Actor for ClientActor {
             tracing::warn!(items = left.len(), "enqueues were not stored before the end");
         }
         let broker = &state.args.broker;
-        left.into_iter().for_each(|item| item.fail(unavailable(broker)));
+        left.into_iter().for_each(|item| item.fail(unavailable(broker), broker));
         Ok(())
     }
 }

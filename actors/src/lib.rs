@@ -20,7 +20,12 @@ mod client;
 mod host;
 mod in_flight;
 mod maintenance;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+mod metrics;
 mod per_queue;
+mod statistics;
 mod supervision;
 mod system;
 mod work;

@@ -4,6 +4,8 @@ mod builder;
 mod exit;
 mod own_client;
 mod teardown;
+#[cfg(test)]
+mod untraced;
 mod watchdog;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -6,6 +6,7 @@ pub(crate) mod heartbeater;
 pub(crate) mod processor;
 pub(crate) mod router;
 pub(crate) mod run;
+pub(crate) mod statistician;
 pub(crate) mod syncer;
 
 use std::{any::Any, sync::Arc};
@@ -18,10 +19,12 @@ use self::{
     processor::ProcessorArgs,
     router::{HandlerRef, Router},
     run::Runner,
+    statistician::Statistician,
     syncer::Syncer,
 };
 use crate::{
     in_flight::exchange::Exchange,
+    statistics::Statistics,
     supervision::{
         branch::SupervisorSettings,
         chore::{STOP_WITHIN, chore},
@@ -44,6 +47,8 @@ pub(crate) struct Work<'s> {
     /// The handler of the tasks that no handler actor is for.
     pub(crate) plain: Option<HandlerRef>,
     pub(crate) exchange: &'s Exchange,
+    /// The runs that this server has counted; `None` if it counts none.
+    pub(crate) statistics: Option<Arc<Statistics>>,
     /// The identity of this server.
     pub(crate) server: &'s ServerIdentity,
     /// The [`Client`](crate::Client) that handlers find.
@@ -99,6 +104,10 @@ impl Work<'_> {
             chore("heartbeater", PATH, heartbeater, tree, entropy, STOP_WITHIN),
             chore("syncer", PATH, syncer, tree, entropy, STOP_WITHIN),
         ];
+        if let Some(statistics) = self.statistics {
+            let statistician = Statistician::new(statistics, self.exchange.broker.clone(), entropy.clone());
+            children.push(chore("statistician", PATH, statistician, tree, entropy, STOP_WITHIN));
+        }
         children.extend(handlers);
         children.push(processor::spec(processor));
         Ok(self.supervisors.branch(PATH, children))

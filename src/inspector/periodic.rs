@@ -71,7 +71,7 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
         let request = compose(&task_of(entry)?, &entry.task_options(), &Env::default())?;
         let (queue, id) = (request.message.queue.clone(), request.message.id.clone());
         let target = Target::task(&queue, &id).detail(format!("of entry {}", entry.id));
-        self.enqueue_recorded("run_entry", request, target).await
+        self.enqueue_recorded("run_entry", request, target, None).await
     }
 
     /// Enqueues the tasks of past ticks of a scheduler entry, each of them at most once, in the given order. Ticks are

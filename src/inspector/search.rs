@@ -13,6 +13,7 @@ use futures::stream::{self, Stream};
 use tokio::time::Instant;
 
 use super::Inspector;
+use walk::is_over;
 pub(super) use walk::{Container, Walk};
 
 /// The limits of one call of [`Inspector::search`]. Whichever is reached first ends the call.
@@ -162,7 +163,14 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         let mut walk = Walk::new(Arc::clone(&self.0), query.clone(), None, from).await?;
         let (mut found, mut bytes) = (Found::default(), 0);
         let wanted = limits.found.max(1);
-        while let Some(scanned) = walk.step(limits.bytes.saturating_sub(bytes)).await? {
+        loop {
+            if !walk.reach(end).await? {
+                found.next = walk.cursor(end).await?;
+                break;
+            }
+            let Some(scanned) = walk.step(limits.bytes.saturating_sub(bytes)).await? else {
+                break;
+            };
             let step = &scanned.step;
             let mut used = step.tasks.len();
             for (at, task) in step.tasks.iter().enumerate() {
@@ -181,7 +189,7 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             walk.went_on(&scanned, used);
             let is_enough = found.tasks.len() >= wanted || limits.are_reached(found.looked_at, bytes) || is_over(end);
             if is_enough {
-                found.next = walk.cursor().await?;
+                found.next = walk.cursor(end).await?;
                 break;
             }
         }
@@ -242,12 +250,16 @@ impl<B: Inspect + ?Sized> Inspector<B> {
         let mut walk = Walk::new(Arc::clone(&self.0), query.clone(), act, &Cursor::default()).await?;
         let (mut count, mut bytes, mut has_looked) = (Count::default(), 0, false);
         loop {
+            let is_late = has_looked && is_over(end);
+            if is_late && walk.cursor(end).await?.is_some() || !walk.reach(end).await? {
+                return Ok(count);
+            }
             if let Some(size) = walk.whole().await? {
                 count.tasks += size;
+                has_looked = true;
                 continue;
             }
-            let is_enough = has_looked && (limits.are_reached(count.looked_at, bytes) || is_over(end));
-            if is_enough && walk.cursor().await?.is_some() {
+            if limits.are_reached(count.looked_at, bytes) && walk.cursor(end).await?.is_some() {
                 return Ok(count);
             }
             let Some(scanned) = walk.step(limits.bytes.saturating_sub(bytes)).await? else {
@@ -267,9 +279,4 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             walk.went_on(&scanned, scanned.step.tasks.len());
         }
     }
-}
-
-/// Returns whether a time has come, if there is one.
-fn is_over(end: Option<Instant>) -> bool {
-    end.is_some_and(|end| Instant::now() >= end)
 }

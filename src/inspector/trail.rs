@@ -8,7 +8,10 @@ use asynq_core::{
     trail::{Actor, TrailEntry},
 };
 
-use super::{Inspector, operator::Operator};
+use super::{
+    Inspector,
+    operator::{Operator, Target},
+};
 
 impl<B: Inspect + ?Sized> Inspector<B> {
     /// Returns an inspector whose acts the [audit trail](Self::audit_trail) shows as those of an operator, with the
@@ -56,6 +59,36 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             ..(*self.1).clone()
         };
         Self(Arc::clone(&self.0), Arc::new(operator))
+    }
+
+    /// Adds an act of the operator to the audit trail that the program makes by other means than this inspector, such as the
+    /// end of work of its own. Call it before the act: it is refused where a reason is [required](Self::requiring_reason) and
+    /// not given. An act that cannot be recorded is logged as an error.
+    ///
+    /// ```
+    /// use asynq::{Inspector, inspect::Cursor, inspector::Actor, memory::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> asynq::Result<()> {
+    /// let inspector = Inspector::connect(MemoryStore::new()).await?.requiring_reason();
+    /// assert!(inspector.record_act("stop_export", "the export of July").await.is_err());
+    /// let ann = inspector.acting_as(Actor::new("ann").with_reason("it is too slow"))?;
+    /// ann.record_act("stop_export", "the export of July").await?;
+    /// assert_eq!(inspector.audit_trail(Cursor::default(), 10).await?.items[0].act, "stop_export");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cost: one script of constant time.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for the field `reason`.
+    ///
+    /// # Cancel safety
+    /// A call that is dropped may still record the act.
+    pub async fn record_act(&self, act: &str, detail: &str) -> Result<()> {
+        let target = Target::default().detail(detail);
+        self.recorded(act, target, std::future::ready(Ok(())), |()| None).await
     }
 
     /// Returns the acts that inspectors have recorded, newest first, at most `count` (1 to 10 000) from a cursor on. The

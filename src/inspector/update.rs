@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use asynq_core::{
-    Broker, BrokerError, EnqueueError, Env, Error, Inspect, QueueName, Result, Task, TaskError, TaskId, TaskInfo,
-    TaskOptions, broker::EnqueueRequest, compose::compose, inspect::ClusterNode, options::DEFAULT_MAX_MESSAGE_BYTES,
+    Broker, BrokerError, EnqueueError, Env, Error, Inspect, QueueName, Result, Task, TaskContext, TaskError, TaskId,
+    TaskInfo, TaskOptions, broker::EnqueueRequest, compose::compose, inspect::ClusterNode,
+    options::DEFAULT_MAX_MESSAGE_BYTES, trace_context::TraceContext, traces::Sending,
 };
 use chrono::{DateTime, Utc};
 
@@ -168,7 +169,7 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
         let request = compose(&task, &TaskOptions::new(), &Env::default())?;
         let (id, of) = (&request.message.id, &request.message.queue);
         let target = Target::task(queue, original).detail(format!("as {id} of {of}"));
-        self.enqueue_recorded("enqueue_copy", request, target).await
+        self.enqueue_recorded("enqueue_copy", request, target, None).await
     }
 
     /// Enqueues a task, as [`Client::enqueue`](crate::Client::enqueue) does, and records it in the audit trail. For programs
@@ -199,24 +200,29 @@ impl<B: Broker + Inspect + ?Sized> Inspector<B> {
         let request = compose(&task, &TaskOptions::new(), &Env::default())?;
         let (queue, id) = (request.message.queue.clone(), request.message.id.clone());
         let target = Target::task(&queue, &id).detail(format!("type {}", request.message.r#type));
-        self.enqueue_recorded("enqueue_task", request, target).await
+        self.enqueue_recorded("enqueue_task", request, target, task.context())
+            .await
     }
 
     pub(super) async fn enqueue_recorded(
         &self,
         name: &str,
-        request: EnqueueRequest,
+        mut request: EnqueueRequest,
         target: Target<'_>,
+        run: Option<&TaskContext>,
     ) -> Result<TaskInfo> {
         let id = TaskId::from_storage(&request.message.id);
+        let (parent, given) = (TraceContext::current(), run.map(TaskContext::given_headers));
+        let sending = Sending::begin(given, &mut request, DEFAULT_MAX_MESSAGE_BYTES, &parent);
         let enqueue = async {
-            match self.0.enqueue(&[Arc::new(request)]).await.pop() {
-                Some(Ok(info)) => Ok(info),
+            let answer = match self.0.enqueue(&[Arc::new(request)]).await.pop() {
                 Some(Err(EnqueueError::Broker(BrokerError::Ambiguous { .. }))) | None => {
-                    Err(EnqueueError::Unknown { id }.into())
+                    Err(EnqueueError::Unknown { id })
                 }
-                Some(Err(error)) => Err(error.into()),
-            }
+                Some(answer) => answer,
+            };
+            sending.end(answer.as_ref());
+            Ok(answer?)
         };
         self.recorded(name, target, enqueue, |_| None).await
     }

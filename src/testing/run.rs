@@ -21,6 +21,7 @@ use asynq_core::{
     error::Directive,
     failure::outcome_of,
     panics::panic_report,
+    traces::Running,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -135,6 +136,7 @@ pub(super) async fn run_one(
     // Code that cannot be aborted keeps the sender: the run is over when the sender is dropped.
     let (held, over) = oneshot::channel::<()>();
     let hold: Arc<dyn Any + Send + Sync> = Arc::new(held);
+    let traced = Running::begin(&message, &lease.queue, &lease.id, settings.trace_per_run);
     let parts = ContextParts {
         id: lease.id.clone(),
         queue: lease.queue.clone(),
@@ -151,6 +153,8 @@ pub(super) async fn run_one(
         states: settings.states.clone(),
         hold: Arc::downgrade(&hold),
         runtime: Some(client.for_runs()),
+        trace: traced.context(),
+        message: Arc::clone(&message),
     };
     let cancel = parts.cancel.clone();
     let task = Task::from_message(&message, Some(TaskContext::from(parts)));
@@ -158,7 +162,7 @@ pub(super) async fn run_one(
     let ended = if left.is_zero() {
         Err(Error::DeadlineExceeded)
     } else {
-        let run = caught(handler.process_task(task.clone()));
+        let run = traced.context().scope(caught(handler.process_task(task.clone())));
         let ended = tokio::time::timeout(left, run).await;
         ended.unwrap_or(Err(Error::DeadlineExceeded))
     };
@@ -168,6 +172,10 @@ pub(super) async fn run_one(
     let _ = over.await;
     let was_run = !is_given_back(settings, &ended);
     let (end, outcome) = outcome(shared, settings, &message, &task, ended).await;
+    if let End::Retried { error, .. } | End::Archived { error } | End::Revoked { error } = &end {
+        traced.failed(error, &outcome);
+    }
+    traced.end(Some(&outcome).into());
     let run = EndedRun {
         server: None,
         started: Some(started),

@@ -25,6 +25,7 @@ use asynq_core::{
         ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     periodic::{EntryKey, TickMark},
+    statistics::{QueueStatistics, StatisticsPart, TimeRange},
     trail::TrailEntry,
 };
 use asynq_memory::{MemoryBroker, MemoryStore};
@@ -306,6 +307,15 @@ impl Broker for KitStorage {
         self.inner.clear_tree(server).await
     }
 
+    async fn write_statistics(
+        &self,
+        queue: &QueueName,
+        server: &ServerIdentity,
+        parts: &[StatisticsPart],
+    ) -> Result<u64, BrokerError> {
+        self.inner.write_statistics(queue, server, parts).await
+    }
+
     async fn write_scheduler_entries(
         &self,
         scheduler_id: &str,
@@ -495,6 +505,10 @@ impl Inspect for KitStorage {
 
     async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
         self.inner.trail(cursor, count).await
+    }
+
+    async fn statistics(&self, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError> {
+        self.inner.statistics(queue, range).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {

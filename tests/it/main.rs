@@ -31,4 +31,6 @@ mod testing;
 mod topologies;
 mod tower;
 mod trail;
+#[cfg(feature = "otel")]
+mod untraced;
 mod wrapped;

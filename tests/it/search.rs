@@ -43,6 +43,7 @@ on_both_storages! {
     a_stream_gives_every_task_while_the_program_deletes_them
     a_search_goes_through_queues_states_and_groups
     a_search_is_bounded_and_goes_on
+    queues_without_such_tasks_cost_time_too
     a_cursor_of_something_else_is_refused
     tasks_are_counted_with_and_without_a_look
     the_tasks_that_a_query_finds_are_acted_on
@@ -221,6 +222,21 @@ async fn a_search_is_bounded_and_goes_on(storage: impl Connector + Clone) {
         .await
         .unwrap();
     assert_eq!((first.tasks.len(), first.looked_at, first.undecided), (0, 1000, 1000));
+}
+
+async fn queues_without_such_tasks_cost_time_too(storage: impl Connector + Clone) {
+    let (client, inspector) = open(storage).await;
+    for queue in ["a", "b", "c", "d"] {
+        mails(&client, queue, 2).await;
+    }
+    let no_time = SearchLimits::default().time(Duration::ZERO);
+    // A call asks one queue for its groups, and another one for the place where the next call goes on.
+    let (tasks, looked_at, calls) = found(&inspector, "state=aggregating", &no_time).await;
+    assert_eq!((tasks.len(), looked_at, calls), (0, 0, 2));
+    let count = inspector.count(&query("state=pending"), &no_time).await.unwrap();
+    assert_eq!((count.tasks, count.is_complete), (2, false));
+    let count = inspector.count(&query("state=aggregating"), &no_time).await.unwrap();
+    assert_eq!((count.tasks, count.is_complete), (0, false));
 }
 
 async fn a_cursor_of_something_else_is_refused(storage: impl Connector + Clone) {

@@ -15,6 +15,8 @@ const LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 const PACKAGE: &str = "asynq-bench";
 /// Asks for criterion's benchmarks instead.
 const MICRO: &str = "--micro";
+/// Asks for them with the feature `otel`. It is off without being asked, as in the library.
+const OTEL: &str = "--otel";
 
 /// Measures, with arguments for the program that does it; behind `--micro` they are criterion's.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
@@ -36,16 +38,27 @@ fn beside_peers(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     finished(Command::new(program).args(args))
 }
 
-/// Runs all benchmarks of criterion.
+/// Runs all benchmarks of criterion, each crate alone: another one would turn on features that are not to be measured.
 fn micro(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
-    let benches = workspace.targets(&TargetKind::Bench);
-    // By name: among all targets are test programs, which do not understand criterion's arguments.
-    let mut cargo = workspace.cargo();
-    cargo.arg("bench").args(workspace.selection());
-    for bench in benches {
-        cargo.args(["--bench", &bench.name]);
+    let (otel, args): (Vec<_>, Vec<_>) = args.iter().partition(|arg| *arg == OTEL);
+    for member in workspace.members() {
+        // By name: among all targets are test programs, which do not understand criterion's arguments.
+        let benches = member.targets.iter().filter(|target| target.is_kind(TargetKind::Bench));
+        let benches: Vec<_> = benches.flat_map(|bench| ["--bench", &bench.name]).collect();
+        if benches.is_empty() {
+            continue;
+        }
+        let mut cargo = workspace.cargo();
+        cargo.args(["bench", "--package", &member.name]).args(benches);
+        if otel.is_empty() {
+            cargo.arg("--no-default-features");
+        }
+        let end = finished(cargo.arg("--").args(&args))?;
+        if end != ExitCode::SUCCESS {
+            return Ok(end);
+        }
     }
-    finished(cargo.arg("--").args(args))
+    Ok(ExitCode::SUCCESS)
 }
 
 fn finished(command: &mut Command) -> Result<ExitCode> {

@@ -166,7 +166,8 @@ mod tests {
                 "asynq-memory",
                 "asynq-proto",
                 "asynq-query",
-                "asynq-redis"
+                "asynq-redis",
+                "asynq-web"
             ]
         );
     }

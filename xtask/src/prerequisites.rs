@@ -32,9 +32,15 @@ struct Prerequisite {
 /// The steps for which a program is needed.
 enum Needed {
     Always,
-    /// Only by the tests of this crate.
-    ByMember(&'static str),
+    /// Only by the tests in this folder.
+    ByFolder(&'static str),
 }
+
+/// The tests that drive a browser.
+const BROWSER_TESTS: &str = "crates/asynq-web/tests/browser";
+
+/// The tests that fuzz the web API.
+const FUZZER_TESTS: &str = "crates/asynq-web/tests/openapi";
 
 /// The source of a program.
 enum Source {
@@ -72,7 +78,7 @@ const ALL: &[Prerequisite] = &[
         version: &["--version"],
         minimum: Version(110, 0),
         variable: "ASYNQ_CHROMIUM",
-        needed: Needed::ByMember("asynq-web"),
+        needed: Needed::ByFolder(BROWSER_TESTS),
         source: Source::Apt(&["chromium"]),
     },
     Prerequisite {
@@ -80,8 +86,19 @@ const ALL: &[Prerequisite] = &[
         version: &["--version"],
         minimum: Version(110, 0),
         variable: "ASYNQ_CHROMEDRIVER",
-        needed: Needed::ByMember("asynq-web"),
+        needed: Needed::ByFolder(BROWSER_TESTS),
         source: Source::Apt(&["chromium-driver"]),
+    },
+    Prerequisite {
+        programs: &["schemathesis"],
+        version: &["--version"],
+        minimum: Version(4, 32),
+        variable: "ASYNQ_SCHEMATHESIS",
+        needed: Needed::ByFolder(FUZZER_TESTS),
+        source: Source::Wheel {
+            package: "schemathesis",
+            version: "4.32.5",
+        },
     },
 ];
 
@@ -157,7 +174,7 @@ pub(crate) fn provide(workspace: &Workspace) -> (Vec<Tool>, Vec<anyhow::Error>) 
 fn needed(workspace: &Workspace) -> impl Iterator<Item = &'static Prerequisite> {
     ALL.iter().filter(|prerequisite| match prerequisite.needed {
         Needed::Always => true,
-        Needed::ByMember(member) => workspace.has_member(member),
+        Needed::ByFolder(folder) => workspace.root.join(folder).is_dir(),
     })
 }
 
@@ -393,10 +410,10 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_needed_only_for_the_web_ui() {
+    fn a_browser_is_needed_only_for_its_tests() {
         let workspace = Workspace::load(crate::workspace::root()).unwrap();
         let browser = needed(&workspace).any(|prerequisite| prerequisite.name() == "chromium");
-        assert_eq!(browser, workspace.has_member("asynq-web"));
+        assert_eq!(browser, workspace.root.join(BROWSER_TESTS).is_dir());
         assert!(needed(&workspace).any(|prerequisite| prerequisite.name() == "redis-server"));
         assert!(needed(&workspace).any(|prerequisite| prerequisite.name() == "go"));
     }

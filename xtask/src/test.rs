@@ -22,13 +22,15 @@ const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The modes of ractor beside its plain one, which the tests of the runtime pass too. Without the long
-/// rows of crashes: those do not depend on the mode.
+/// rows of crashes: those do not depend on the mode. The runtime is built alone here, so without the feature `otel`.
 const RACTOR_MODES: [&str; 3] = [
     "ractor-async-trait",
     "ractor-cluster",
     "ractor-async-trait,ractor-cluster",
 ];
 const NOT_IN_MODES: [&str; 2] = ["crash::", "faults::"];
+/// The variable that tells the tests that the feature `otel` must be off.
+const UNTRACED: &str = "ASYNQ_TEST_UNTRACED";
 
 /// Number of tests of a program that run at once, for each processor. Most tests wait, for a server or for a time, rather than
 /// compute: on two processors the whole takes half the time that it takes with one test for each.
@@ -82,7 +84,7 @@ fn ractor_mode(workspace: &Workspace, mode: &str) -> (Outcome, Counts) {
         "--lib",
         "--tests",
     ]);
-    cargo.args(["--features", mode, "--"]);
+    cargo.args(["--features", mode, "--"]).env(UNTRACED, "1");
     cargo.args(NOT_IN_MODES.iter().flat_map(|name| ["--skip", name]));
     counted(&mut cargo)
 }
@@ -133,6 +135,9 @@ fn examples(workspace: &Workspace, tools: &[Tool], report: &mut Report) {
             command
                 .current_dir(&workspace.root)
                 .env_remove("REDIS_URL")
+                // The web server would run until Ctrl-C.
+                .env("WEB_ADDR", "127.0.0.1:0")
+                .env("WEB_SECONDS", "3")
                 .envs(variables(tools));
             match run::run(&mut command, EXAMPLE_LIMIT).into() {
                 Outcome::Passed => (Outcome::Passed, Counts::PASSED),

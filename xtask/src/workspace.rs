@@ -44,10 +44,6 @@ impl Workspace {
         self.metadata.workspace_packages()
     }
 
-    pub(crate) fn has_member(&self, name: &str) -> bool {
-        self.members().iter().any(|member| member.name == name)
-    }
-
     /// The targets of a kind in all members.
     pub(crate) fn targets(&self, kind: &TargetKind) -> Vec<&Target> {
         self.members()

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynq_core::{
     BrokerError, EnqueueError, TaskId, TaskInfo,
     broker::{EnqueueRequest, Env},
+    traces::Sending,
 };
 use ractor::RpcReplyPort;
 use tokio::{sync::oneshot, time::Instant};
@@ -12,6 +13,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::limits::{Admission, Limits};
 use crate::{
     broker::{BrokerHandle, CONNECTING},
+    metrics::storage_failed,
     per_queue::health::{PROMPT, unless_late},
     supervision::shutdown_budget::ShutdownBudget,
 };
@@ -25,17 +27,29 @@ pub(super) type Answer = Result<TaskInfo, EnqueueError>;
 #[derive(Debug)]
 pub(super) enum Reply {
     Handle(oneshot::Sender<Answer>),
-    Port(RpcReplyPort<Answer>),
-    None,
+    Port(RpcReplyPort<Answer>, Sending),
+    None(Sending),
 }
 
 impl Reply {
+    /// The receiver of the answer to a message, which ends its span too.
+    pub(super) fn to(port: Option<RpcReplyPort<Answer>>, sending: Sending) -> Self {
+        match port {
+            Some(port) => Self::Port(port, sending),
+            None => Self::None(sending),
+        }
+    }
+
     pub(super) fn send(self, id: &str, answer: Answer) {
         match self {
             // A caller that no longer listens has given up.
             Self::Handle(reply) => drop(reply.send(answer)),
-            Self::Port(port) => drop(port.send(answer)),
-            Self::None => {
+            Self::Port(port, sending) => {
+                sending.end(answer.as_ref());
+                drop(port.send(answer));
+            }
+            Self::None(sending) => {
+                sending.end(answer.as_ref());
                 if let Err(error) = answer {
                     tracing::error!(task = %id, %error, "a task sent by cast was not enqueued");
                 }
@@ -60,7 +74,7 @@ pub(crate) struct Queued {
 
 impl Queued {
     /// Gives up: the error, or that nobody knows.
-    pub(super) fn fail(self, error: EnqueueError) {
+    pub(super) fn fail(self, error: EnqueueError, broker: &BrokerHandle) {
         let error = if self.ambiguous {
             EnqueueError::Unknown {
                 id: TaskId::from_storage(&self.request.message.id),
@@ -68,7 +82,13 @@ impl Queued {
         } else {
             error
         };
-        self.reply.send(&self.request.message.id, Err(error));
+        self.answer(Err(error), broker);
+    }
+
+    fn answer(self, answer: Answer, broker: &BrokerHandle) {
+        let message = &self.request.message;
+        broker.meters().enqueued(&message.queue, &answer);
+        self.reply.send(&message.id, answer);
     }
 }
 
@@ -118,7 +138,7 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
     if live.iter().any(|item| item.deadline <= now) {
         let late;
         (late, live) = live.into_iter().partition(|item| item.deadline <= now);
-        late.into_iter().for_each(|item| item.fail(unavailable(broker)));
+        late.into_iter().for_each(|item| item.fail(unavailable(broker), broker));
     }
     let mut again = Vec::new();
     let mut answered = false;
@@ -129,7 +149,7 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
     match answers(broker, &requests, deadline).await {
         Some(answers) => {
             for (item, answer) in live.into_iter().zip(answers) {
-                again.extend(item.settle(answer, wait, &mut answered));
+                again.extend(item.settle(answer, wait, &mut answered, broker));
             }
         }
         None => live.into_iter().for_each(|item| item.unanswered(broker)),
@@ -140,14 +160,14 @@ async fn send(broker: &BrokerHandle, batch: Vec<Queued>, wait: Duration) -> (Vec
 /// [`send`] of one item.
 async fn send_one(broker: &BrokerHandle, item: Queued, wait: Duration) -> (Option<Queued>, bool) {
     if item.deadline <= Instant::now() {
-        item.fail(unavailable(broker));
+        item.fail(unavailable(broker), broker);
         return (None, false);
     }
     match answers(broker, std::slice::from_ref(&item.request), item.deadline).await {
         Some(answers) => {
             let mut answered = false;
             let answer = answers.into_iter().next();
-            let again = answer.and_then(|answer| item.settle(answer, wait, &mut answered));
+            let again = answer.and_then(|answer| item.settle(answer, wait, &mut answered, broker));
             (again, answered)
         }
         None => {
@@ -160,7 +180,7 @@ async fn send_one(broker: &BrokerHandle, item: Queued, wait: Duration) -> (Optio
 impl Queued {
     /// Gives the caller the answer to an attempt; returns the item if it is to be sent again after `wait`. Notes whether
     /// the storage has `answered`.
-    fn settle(mut self, answer: Answer, wait: Duration, answered: &mut bool) -> Option<Self> {
+    fn settle(mut self, answer: Answer, wait: Duration, answered: &mut bool, broker: &BrokerHandle) -> Option<Self> {
         match answer {
             Err(EnqueueError::Broker(error)) => {
                 self.ambiguous |= error.is_ambiguous();
@@ -169,12 +189,12 @@ impl Queued {
                 if !for_good && Instant::now() + wait < self.deadline {
                     return Some(self);
                 }
-                self.fail(error.into());
+                self.fail(error.into(), broker);
             }
-            Err(EnqueueError::Closed) => self.fail(EnqueueError::Closed),
+            Err(EnqueueError::Closed) => self.fail(EnqueueError::Closed, broker),
             answer => {
                 *answered = true;
-                self.reply.send(&self.request.message.id, answer);
+                self.answer(answer, broker);
             }
         }
         None
@@ -183,7 +203,7 @@ impl Queued {
     /// rules.md#ambiguous-is-a-state: no answer by the deadline.
     fn unanswered(mut self, broker: &BrokerHandle) {
         self.ambiguous = true;
-        self.fail(unavailable(broker));
+        self.fail(unavailable(broker), broker);
     }
 }
 
@@ -194,7 +214,19 @@ async fn answers(broker: &BrokerHandle, batch: &[Arc<EnqueueRequest>], deadline:
         Err(BrokerError::Closed) => return Some(batch.iter().map(|_| Err(EnqueueError::Closed)).collect()),
         Err(_) => return Some(batch.iter().map(|_| Err(unavailable(broker))).collect()),
     };
-    tokio::time::timeout_at(deadline, storage.enqueue(batch)).await.ok()
+    if let Some(first) = batch.first() {
+        broker.meters().batch(&first.message.queue, batch.len());
+    }
+    let answers = tokio::time::timeout_at(deadline, storage.enqueue(batch)).await.ok()?;
+    // They share their cause.
+    let failed = answers.iter().find_map(|answer| match answer {
+        Err(EnqueueError::Broker(error)) => Some(error),
+        _ => None,
+    });
+    if let Some(error) = failed {
+        storage_failed(error);
+    }
+    Some(answers)
 }
 
 pub(super) fn unavailable(broker: &BrokerHandle) -> EnqueueError {

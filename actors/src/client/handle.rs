@@ -13,6 +13,8 @@ use asynq_core::{
     EnqueueError, Task, TaskId, TaskInfo, TaskOptions,
     broker::{EnqueueRequest, Env},
     config::ClientSettings,
+    trace_context::TraceContext,
+    traces::Sending,
 };
 use futures::future::join_all;
 use ractor::{ActorId, DerivedActorRef};
@@ -104,9 +106,14 @@ impl ClientHandle {
 
     /// Enqueues a task. Waits while too many enqueues are waiting.
     pub(crate) async fn enqueue(&self, task: &Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
-        let request = self.limits.compose(task, options, &self.env)?;
-        let admission = self.limits.admit(&request).await?;
-        self.follow(self.item(request, admission), None).await
+        let (request, sending) = self.compose(task, options)?;
+        let enqueued = async {
+            let admission = self.limits.admit(&request).await?;
+            self.follow(self.item(request, admission), None).await
+        };
+        let answer = enqueued.await;
+        sending.end(answer.as_ref());
+        answer
     }
 
     /// Enqueues many tasks; an answer for each, in order. Those for which there is a place now are lined up together.
@@ -114,49 +121,69 @@ impl ClientHandle {
         let options = TaskOptions::new();
         let (mut batch, mut all, mut full) = (Vec::new(), Vec::with_capacity(tasks.len()), false);
         for task in tasks {
-            let composed = task.and_then(|task| Ok(self.limits.compose(&task, &options, &self.env)?));
-            let admitted = composed.map(|request| {
+            let composed = task.and_then(|task| Ok(self.compose(&task, &options)?));
+            let admitted = composed.map(|(request, sending)| {
                 // The first one that has to wait makes the rest wait behind it.
                 let admission = (!full).then(|| self.limits.try_admit(&request).ok()).flatten();
                 full |= admission.is_none();
-                (request, admission)
+                (request, sending, admission)
             });
-            all.push(admitted.map(|(request, admission)| match admission {
-                None => Way::Waits(Box::new(request)),
-                Some(admission) => {
-                    let item = self.item(request, admission);
-                    let (queued, answer) = item.queued(false);
-                    batch.push(queued);
-                    Way::Sent(item, answer)
-                }
+            all.push(admitted.map(|(request, sending, admission)| {
+                let way = match admission {
+                    None => Way::Waits(Box::new(request)),
+                    Some(admission) => {
+                        let item = self.item(request, admission);
+                        let (queued, answer) = item.queued(false);
+                        batch.push(queued);
+                        Way::Sent(item, answer)
+                    }
+                };
+                (way, sending)
             }));
         }
         let sent = self.send_many(batch);
         let answers = all.into_iter().map(|way| async move {
-            Ok(match way? {
-                Way::Sent(item, answer) => {
-                    let sent = sent.map(|(to, lined)| Sent {
-                        answer,
-                        to,
-                        lined,
-                        held: None,
-                    });
-                    self.follow(item, sent).await?
+            let (way, sending) = way?;
+            let enqueued = async {
+                match way {
+                    Way::Sent(item, answer) => {
+                        let sent = sent.map(|(to, lined)| Sent {
+                            answer,
+                            to,
+                            lined,
+                            held: None,
+                        });
+                        self.follow(item, sent).await
+                    }
+                    Way::Waits(request) => {
+                        let admission = self.limits.admit(&request).await?;
+                        self.follow(self.item(*request, admission), None).await
+                    }
                 }
-                Way::Waits(request) => {
-                    let admission = self.limits.admit(&request).await?;
-                    self.follow(self.item(*request, admission), None).await?
-                }
-            })
+            };
+            let answer = enqueued.await;
+            sending.end(answer.as_ref());
+            Ok(answer?)
         });
         join_all(answers).await
     }
 
     /// Enqueues a task, or says at once that too many are waiting.
     pub(crate) async fn try_enqueue(&self, task: &Task, options: &TaskOptions) -> Result<TaskInfo, EnqueueError> {
-        let request = self.limits.compose(task, options, &self.env)?;
-        let admission = self.limits.try_admit(&request)?;
-        self.follow(self.item(request, admission), None).await
+        let (request, sending) = self.compose(task, options)?;
+        let enqueued = async {
+            let admission = self.limits.try_admit(&request)?;
+            self.follow(self.item(request, admission), None).await
+        };
+        let answer = enqueued.await;
+        sending.end(answer.as_ref());
+        answer
+    }
+
+    /// Composes a request, and begins its span.
+    fn compose(&self, task: &Task, options: &TaskOptions) -> Result<(EnqueueRequest, Sending), EnqueueError> {
+        let parent = TraceContext::current();
+        Ok(self.limits.compose(task, options, &self.env, &parent)?)
     }
 
     fn item(&self, request: EnqueueRequest, admission: Admission) -> Item {

@@ -3,10 +3,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use asynq_core::{
-    EnqueueError, Task, TaskError, TaskOptions,
+    EnqueueError, Task, TaskContext, TaskError, TaskOptions,
     broker::{EnqueueRequest, Env},
     compose::compose_within,
     config::ClientSettings,
+    trace_context::TraceContext,
+    traces::Sending,
 };
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,8 +97,18 @@ impl Limits {
         }
     }
 
-    pub(super) fn compose(&self, task: &Task, options: &TaskOptions, env: &Env) -> Result<EnqueueRequest, TaskError> {
-        compose_within(task, options, env, self.max_message_bytes)
+    /// Composes a request, and begins its span, below the parent.
+    pub(super) fn compose(
+        &self,
+        task: &Task,
+        options: &TaskOptions,
+        env: &Env,
+        parent: &TraceContext,
+    ) -> Result<(EnqueueRequest, Sending), TaskError> {
+        let mut request = compose_within(task, options, env, self.max_message_bytes)?;
+        let given = task.context().map(TaskContext::given_headers);
+        let sending = Sending::begin(given, &mut request, self.max_message_bytes, parent);
+        Ok((request, sending))
     }
 
     /// Returns whether a call for this queue failed or was late, and none was answered since.

@@ -145,7 +145,8 @@ impl Lane {
             }
             (late, live)
         };
-        late.into_values().for_each(|item| item.fail(unavailable(broker)));
+        late.into_values()
+            .for_each(|item| item.fail(unavailable(broker), broker));
         (!batch.is_empty()).then(|| batch.into_values().collect())
     }
 

@@ -1,7 +1,8 @@
-use asynq_core::{ClientConfig, Clock, Entropy, Env};
+use asynq_core::{ClientConfig, Clock, EnqueueError, Entropy, Env};
 use futures::{FutureExt as _, poll};
 
 use super::*;
+use crate::broker::BrokerHandle;
 
 fn handle() -> ClientHandle {
     let env = Env {
@@ -147,7 +148,7 @@ async fn many_tasks_are_one_message_and_go_again_to_a_successor() {
     }
     assert_eq!(ids(&items), ["a", "b", "c"]);
     for item in items {
-        item.fail(EnqueueError::DuplicateTask);
+        item.fail(EnqueueError::DuplicateTask, &BrokerHandle::ended());
     }
     // Their places are free.
     let soon = tokio::time::timeout(Duration::from_secs(1), &mut enqueue).await;
@@ -157,7 +158,7 @@ async fn many_tasks_are_one_message_and_go_again_to_a_successor() {
         panic!("the fourth was not sent");
     };
     assert_eq!(last.request.message.id, "d");
-    last.fail(EnqueueError::TaskIdConflict);
+    last.fail(EnqueueError::TaskIdConflict, &BrokerHandle::ended());
     let answers = enqueue.await;
     assert!(answers.iter().all(Result::is_err) && answers.len() == 5, "{answers:?}");
     assert!(answers[1].as_ref().unwrap_err().to_string().contains("no task"));

@@ -24,6 +24,7 @@ use crate::{
         starter::Starter,
         table::{Claim, Permits, Report, Table},
     },
+    metrics::storage_failed,
     per_queue::health::{Ended, QueueHealth, RETRY, unless_late},
 };
 
@@ -218,6 +219,13 @@ async fn run(mut guard: CallGuard, want: u32, mut permits: Permits) {
             tracing::debug!(%queue, %error, "exchange failed again");
         }
     }
+    for (_, error) in &failed {
+        storage_failed(error);
+    }
+    if failed.is_empty() {
+        let meters = exchange.broker.meters();
+        meters.exchanged(queue.as_str(), settled.len(), leased.len());
+    }
     guard.report.leased = leased.len();
     guard.report.exhausted = exhausted;
     guard.ended = if failed.is_empty() {
@@ -357,10 +365,12 @@ impl Lost {
                 // The system has ended; other servers recover what was taken.
                 Err(BrokerError::Closed) => return true,
                 Err(error) if exchange.table.now() >= give_up => {
+                    storage_failed(&error);
                     tracing::error!(%queue, error = %report(&error), "gave up adopting the tasks of a lost call");
                     return true;
                 }
                 Err(error) => {
+                    storage_failed(&error);
                     tracing::debug!(%queue, error = %report(&error), "adoption failed, retrying");
                     Self::let_go(permits, &exchange.nudge);
                     tokio::time::sleep(RETRY.delay(failures)).await;

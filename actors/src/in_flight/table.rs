@@ -23,6 +23,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize},
     },
+    time::Duration,
 };
 
 use asynq_core::{
@@ -30,6 +31,7 @@ use asynq_core::{
     broker::{CallToken, LeasedTask, Outcome},
     clock::Reading,
     compose::{run_deadline, task_deadline},
+    statistics::RunEnd,
     tree::ServerIdentity,
 };
 use chrono::{DateTime, Utc};
@@ -50,6 +52,7 @@ use self::{
     entry::{Ahead, Entry, Phase},
     permits::{AHEAD, AheadLook},
 };
+use crate::{metrics::Meters, statistics::Statistics};
 
 /// Numbers of entries in each step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub(crate) struct Start {
     pub(crate) deadline: DateTime<Utc>,
     /// The deadline that the task itself has.
     pub(crate) by_task: Option<DateTime<Utc>>,
+    /// Time for which the task was pending, if it is known.
+    pub(crate) waited: Option<Duration>,
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -138,6 +143,9 @@ pub(crate) struct Table {
     clock: Clock,
     /// The server that the records of runs name.
     server: Option<Arc<ServerIdentity>>,
+    /// The place where runs are counted.
+    statistics: Option<Arc<Statistics>>,
+    meters: Meters,
 }
 
 impl Table {
@@ -155,6 +163,8 @@ impl Table {
             changed: Notify::new(),
             clock,
             server: None,
+            statistics: None,
+            meters: Meters::new(),
         }
     }
 
@@ -162,6 +172,20 @@ impl Table {
     #[must_use]
     pub(crate) fn of_server(mut self, server: Arc<ServerIdentity>) -> Self {
         self.server = Some(server);
+        self
+    }
+
+    /// Sets the place where runs are counted.
+    #[must_use]
+    pub(crate) fn counting(mut self, statistics: Option<Arc<Statistics>>) -> Self {
+        self.statistics = statistics;
+        self
+    }
+
+    /// Sets the metrics of runs.
+    #[must_use]
+    pub(crate) fn metered(mut self, meters: &Meters) -> Self {
+        self.meters = meters.clone();
         self
     }
 
@@ -186,6 +210,7 @@ impl Table {
             message,
             lease,
             deadline,
+            pending_since,
         } in tasks
         {
             let key = Key::of(&lease);
@@ -210,6 +235,8 @@ impl Table {
                 order: state.order,
                 started_at: read.now,
                 deadline: read.now,
+                pending_since,
+                began: read.steady,
                 ended_at: None,
                 exact: deadline,
                 poisoned: false,
@@ -230,10 +257,14 @@ impl Table {
                 Some(Entry {
                     phase: Phase::Running { .. },
                     cancel,
+                    message,
+                    began,
                     ..
                 }) => {
                     state.running -= 1;
                     cancel.cancel(CancelReason::LeaseLost);
+                    self.count_end(&key, &message, RunEnd::Lost, began, &read);
+                    self.meter_end(&key, &message, RunEnd::Lost, began, &read);
                 }
                 // Its place in line goes with it: those who wait stand in the order in which they came.
                 Some(Entry {
@@ -272,6 +303,12 @@ impl Table {
     /// that none starts late after the process stood still.
     pub(crate) fn start_ready(&self) -> Vec<Start> {
         let read = self.clock.read();
+        let starts = self.ready(&read);
+        self.count_starts(&starts, read.now);
+        starts
+    }
+
+    fn ready(&self, read: &Reading) -> Vec<Start> {
         let mut state = self.lock();
         if self.is_closing() {
             return Vec::new();
@@ -281,7 +318,7 @@ impl Table {
         let mut starts = Vec::with_capacity(state.ready.len());
         let mut late = Vec::new();
         while let Some(key) = state.waiting.pop_front() {
-            match self.start(&mut state.entries, key, &read) {
+            match self.start(&mut state.entries, key, read) {
                 Step::NoSlot(key) => {
                     state.waiting.push_front(key);
                     break;
@@ -296,7 +333,7 @@ impl Table {
             }
         }
         while let Some(key) = state.ready.pop_front() {
-            match self.start(&mut state.entries, key, &read) {
+            match self.start(&mut state.entries, key, read) {
                 Step::NoSlot(key) => state.waiting.push_back(key),
                 Step::Late(key) => late.push(key),
                 Step::Gone => {}
@@ -328,6 +365,7 @@ impl Table {
         let ahead = ahead.as_ref().is_some_and(Ahead::has_place);
         entry.phase = Phase::Running { abort: None };
         entry.started_at = read.now;
+        entry.began = read.steady;
         entry.deadline = run_deadline(&entry.message, entry.exact, read.now);
         let start = Start {
             key,
@@ -337,6 +375,9 @@ impl Table {
             valid: entry.valid.clone(),
             deadline: entry.deadline,
             by_task: task_deadline(&entry.message, entry.exact),
+            waited: entry
+                .pending_since
+                .map(|since| (read.now - since).to_std().unwrap_or_default()),
             permit,
         };
         Step::Started { start, ahead }

@@ -300,6 +300,7 @@ impl Actor for Scheduler {
             // The supervisor gave up. The next incarnation continues with entries and histories.
             return Ok(());
         }
+        state.args.handle.entries.leave_open();
         match timeout_at(tree.ending().last_act(path, LAST_WITHIN), state.worker.clear()).await {
             Ok(Ok(())) => {}
             // The published entries expire by themselves.

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::per_queue::health::LATE;
+use crate::{metrics::storage_failed, per_queue::health::LATE};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
@@ -209,6 +209,7 @@ impl<T: Send + 'static> Passes<T> {
                 Some((queue, Some(value)))
             }
             Err(error) => {
+                storage_failed(&error);
                 line.error = report(&error);
                 if line.failures == 0 {
                     tracing::warn!(%queue, what, error = line.error, "failed, retrying");

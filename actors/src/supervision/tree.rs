@@ -13,7 +13,10 @@ use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::supervision::{crash::Fuse, shutdown_budget::ShutdownBudget};
+use crate::{
+    metrics::restarted,
+    supervision::{crash::Fuse, shutdown_budget::ShutdownBudget},
+};
 
 /// A change of the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,7 +174,10 @@ impl Tree {
             return;
         }
         if state == ActorState::Running {
-            node.restarts += u64::from(node.ran);
+            if node.ran {
+                node.restarts += 1;
+                restarted(&node.path);
+            }
             node.ran = true;
         } else {
             node.note = None;

@@ -29,6 +29,7 @@ use crate::{
         scheduler::{SchedulerConfig, SchedulerHandle, Setup},
     },
     per_queue::health::QueueHealth,
+    statistics::Statistics,
     supervision::{
         branch::SupervisorSettings,
         chore::STOP_WITHIN,
@@ -281,9 +282,15 @@ impl AsynqSystemBuilder {
             pid: i32::try_from(std::process::id()).unwrap_or(0),
             server_id: env.entropy.uuid(),
         });
+        let statistics = settings.statistics.then(|| {
+            let statistics = Statistics::new(env.clock.clone(), Arc::clone(&server));
+            Arc::new(statistics)
+        });
         let table = Table::new(settings.concurrency, env.clock.clone())
             .taking_ahead(settings.prefetch)
-            .of_server(Arc::clone(&server));
+            .of_server(Arc::clone(&server))
+            .counting(statistics.clone())
+            .metered(lending.handle().meters());
         let table = Arc::new(table);
         let exit = ExitCell::default();
         let exchange = Exchange {
@@ -343,6 +350,7 @@ impl AsynqSystemBuilder {
                 handler_actors: &handler_actors,
                 plain: self.plain(),
                 exchange: &exchange,
+                statistics: statistics.clone(),
                 server: &server,
                 client: Client::of_system(client.clone(), lending.handle()).for_runs(),
                 env: &env,
@@ -397,6 +405,7 @@ impl AsynqSystemBuilder {
             exchange: exchange.clone(),
             client: client.clone(),
             lending: lending.clone(),
+            statistics,
             exit,
             watchdog,
             takes,

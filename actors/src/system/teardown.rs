@@ -17,6 +17,7 @@ use crate::{
     broker::Lending,
     client::ClientHandle,
     in_flight::{exchange::Exchange, table::CancelReason, wind_down::WindDown},
+    statistics::Statistics,
     supervision::{
         shutdown_budget::{CLOSE, GRACE, SETTLE, ShutdownBudget},
         supervisor::ExitCell,
@@ -36,6 +37,7 @@ pub(super) struct Teardown {
     pub(super) exchange: Exchange,
     pub(super) client: ClientHandle,
     pub(super) lending: Lending,
+    pub(super) statistics: Option<Arc<Statistics>>,
     pub(super) exit: ExitCell,
     /// Watches for as long as something may run.
     pub(super) watchdog: Option<Watchdog>,
@@ -73,6 +75,12 @@ impl Teardown {
         table.abort_running();
         let now = Instant::now();
         let until = self.ending.until().map_or(now, |until| until.max(now));
+        if let Some(statistics) = &self.statistics {
+            // What the statistician could not write, or was counted after its end.
+            let by = until.max(now + CLOSE).min(now + 2 * CLOSE);
+            statistics.write_all(&self.exchange.broker, by).await;
+        }
+        let now = Instant::now();
         self.lending.close(until.max(now + CLOSE).min(now + 5 * CLOSE)).await;
         drop(self.watchdog);
         if self.takes {

@@ -8,6 +8,7 @@ mod middleware;
 mod pool;
 mod rate_limit;
 mod suspension;
+mod traced;
 
 use std::{fmt, sync::Arc, time::Duration};
 

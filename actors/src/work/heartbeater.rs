@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::{
     broker::BrokerHandle,
     in_flight::table::Table,
+    metrics::unsettled,
     per_queue::passes::{Pace, Passes},
     supervision::{chore::Chore, tree::Tree},
 };
@@ -190,6 +191,8 @@ impl Chore for Heartbeater {
     }
 
     async fn pass(&self) -> Result<Duration, BrokerError> {
+        unsettled("processor", self.table.unsettled(false));
+        unsettled("syncer", self.table.unsettled(true));
         let storage = self.broker.storage().await?;
         // Side by side and each in its own time: what others see never holds up what they act on.
         let (extended, shown) = tokio::join!(self.extend(&storage), self.show(&*storage));

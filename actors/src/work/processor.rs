@@ -18,6 +18,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     in_flight::{exchange::Exchange, nudge::ProcessorMsg, table::Permits, wind_down::WindDown},
+    metrics::woken,
     per_queue::{
         health::Way,
         watches::{SAFETY_POLL, Watcher, Watches},
@@ -401,6 +402,7 @@ impl Actor for Processor {
                     return Ok(());
                 }
                 state.asleep = false;
+                woken(watched);
                 if watched {
                     state.fruitless = state.fruitless.saturating_add(1);
                 }

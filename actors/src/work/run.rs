@@ -21,6 +21,7 @@ use asynq_core::{
     error::{Directive, text::shown},
     failure::outcome_of,
     panics::{drop_quietly, panic_report, panic_text},
+    traces::{Ended, Running},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -204,11 +205,8 @@ impl Runner {
                 deadline,
                 by_task,
                 permit,
+                ..
             } = start;
-            // As events have its fields from it, it is there whatever is logged; and no actor runs it.
-            let span = tracing::error_span!(
-                parent: None, "task", id = %key.1, r#type = message.r#type, queue = %key.0
-            );
             // Made here, so that a run that is aborted before its first poll ends too.
             let ending = Arc::new(Ending {
                 runner: Arc::clone(self),
@@ -228,12 +226,29 @@ impl Runner {
                 clippy::disallowed_methods,
                 reason = "the run belongs to the in-flight table, which is told of its end"
             )]
-            let run = tokio::spawn(Arc::clone(self).run(work, ending).instrument(span));
+            let run = tokio::spawn(Arc::clone(self).run_traced(work, ending));
             self.table.set_abort(&key, &token, run.abort_handle());
         }
     }
 
-    async fn run(self: Arc<Self>, work: Work, ending: Arc<Ending>) {
+    /// Does the run in its spans: that of logs, and inside it the one of OpenTelemetry.
+    async fn run_traced(self: Arc<Self>, work: Work, ending: Arc<Ending>) {
+        let Key(queue, id) = &ending.key;
+        let traced = Running::begin(&work.message, queue, id, self.settings.trace_per_run);
+        let trace = traced.context();
+        // As events have its fields from it, it is there whatever is logged; and no actor runs it.
+        let span = if trace.is_none() || !tracing::Span::current().is_none() {
+            tracing::error_span!(parent: None, "task", id = %id, r#type = work.message.r#type, queue = %queue)
+        } else {
+            // No other span is around it, so that it is below none in the logs. For a layer for OpenTelemetry it is a
+            // child of the attached one; one that has no parent at all would begin a trace.
+            let _traced = trace.attach();
+            tracing::error_span!("task", id = %id, r#type = work.message.r#type, queue = %queue)
+        };
+        trace.scope(self.run(work, ending, traced)).instrument(span).await;
+    }
+
+    async fn run(self: Arc<Self>, work: Work, ending: Arc<Ending>, traced: Running) {
         let Work {
             message,
             cancel,
@@ -262,6 +277,8 @@ impl Runner {
             states: self.settings.states.clone(),
             hold: Arc::downgrade(&ending) as Weak<_>,
             runtime: Some(Arc::clone(&self.client)),
+            trace: traced.context(),
+            message: Arc::clone(&message),
         });
         let task = Task::from_message(&message, Some(context.clone()));
         let began = self.env.clock.read();
@@ -280,26 +297,40 @@ impl Runner {
         let end = match verdict {
             Verdict::Returned(Handled::Ended(Ok(()))) => End::Outcome(Outcome::Done { retain: true }),
             Verdict::Returned(Handled::Ended(Err(error))) => {
-                Box::pin(self.returned(&message, &task, error, cancelled)).await
+                Box::pin(self.returned(&message, &task, error, cancelled, &traced)).await
             }
             Verdict::Returned(Handled::PutBack(back)) => End::PutBack(self.put_back(back)),
-            Verdict::Deadline => End::Outcome(Box::pin(self.failure(&message, &task, Error::DeadlineExceeded)).await),
-            Verdict::Requested => End::Outcome(Box::pin(self.failure(&message, &task, Error::Canceled)).await),
+            Verdict::Deadline => {
+                End::Outcome(Box::pin(self.failure(&message, &task, Error::DeadlineExceeded, &traced)).await)
+            }
+            Verdict::Requested => End::Outcome(Box::pin(self.failure(&message, &task, Error::Canceled, &traced)).await),
             Verdict::LeaseLost => {
+                lost(&traced);
                 tracing::warn!("lease lost before the task ended, writing no outcome");
                 End::LeaseLost
             }
             Verdict::LeaseEnded => {
+                traced.broken("lease_expired", "the lease could not be extended in time");
                 tracing::warn!("lease ended before the task, giving it back unless another server has taken it over");
                 End::Outcome(Outcome::Requeue)
             }
         };
+        // Nothing that the end of the span calls can change it.
+        let ended = Ended::from(end.outcome());
         ending.set(end);
+        traced.end(ended);
     }
 
     /// Returns what a returned error comes to. A run that was cancelled ends as the cancel says, whatever error the
     /// handler made of it: after a shutdown's cancel the task goes back to its queue, and no retry is used.
-    async fn returned(&self, message: &TaskMessage, task: &Task, error: Error, cancelled: Option<CancelReason>) -> End {
+    async fn returned(
+        &self,
+        message: &TaskMessage,
+        task: &Task,
+        error: Error,
+        cancelled: Option<CancelReason>,
+        traced: &Running,
+    ) -> End {
         match cancelled {
             Some(CancelReason::Shutdown) => {
                 let text = shown(&error);
@@ -308,15 +339,16 @@ impl Runner {
                 End::Outcome(Outcome::Requeue)
             }
             Some(CancelReason::LeaseLost) => {
+                lost(traced);
                 drop_quietly(error);
                 End::LeaseLost
             }
             // Asked to end, it may still say how.
             Some(CancelReason::Requested) if directive(&error) == Directive::Fail => {
                 drop_quietly(error);
-                End::Outcome(self.failure(message, task, Error::Canceled).await)
+                End::Outcome(self.failure(message, task, Error::Canceled, traced).await)
             }
-            _ => End::Outcome(self.failure(message, task, error).await),
+            _ => End::Outcome(self.failure(message, task, error, traced).await),
         }
     }
 
@@ -375,13 +407,14 @@ impl Runner {
     }
 
     /// Returns what becomes of a task whose run ended with an error.
-    async fn failure(&self, message: &TaskMessage, task: &Task, error: Error) -> Outcome {
+    async fn failure(&self, message: &TaskMessage, task: &Task, error: Error, traced: &Running) -> Outcome {
         let snoozed = matches!(directive(&error), Directive::Snooze(_));
         if !snoozed {
             self.tell(task, &error).await;
         }
         let outcome = outcome_of(&self.settings, &self.env, message, task, &error);
         self.log(message, &outcome, snoozed, &error);
+        traced.failed(&error, &outcome);
         drop_quietly(error);
         outcome
     }
@@ -474,6 +507,11 @@ impl Limit {
             Self::Timeout(end) => end.saturating_sub(now.steady),
         }
     }
+}
+
+/// Records that the task is another's.
+fn lost(traced: &Running) {
+    traced.broken("lease_lost", "the task is another server's");
 }
 
 /// Returns what an error says about its task; a failure where its sources panic.

@@ -11,7 +11,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    trace_context::TraceContext,
+};
 
 /// Name of the threads in debuggers and lists of threads.
 pub(crate) const THREAD_NAME: &str = "asynq-blocking";
@@ -20,7 +23,7 @@ pub(crate) const THREAD_NAME: &str = "asynq-blocking";
 /// once.
 const MAX_THREADS: usize = 1 << 20;
 
-/// Runs code on a thread where it may block. On this thread, the caller's runtime and span are the current ones. A
+/// Runs code on a thread where it may block. On this thread, the caller's runtime, span and trace context are the current ones. A
 /// panic of the code is a panic of the caller.
 ///
 /// # Errors
@@ -47,11 +50,14 @@ async fn run_on<T: Send + 'static>(
     caller: Handle,
     code: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let span = tracing::Span::current();
+    let (span, trace) = (tracing::Span::current(), TraceContext::current());
     #[expect(clippy::disallowed_methods, reason = "this is the one place where it is right")]
     let call = threads.spawn_blocking(move || {
         let _current = caller.enter();
-        span.in_scope(code)
+        span.in_scope(|| {
+            let _traced = trace.attach();
+            code()
+        })
     });
     let mut call = Call(call);
     match (&mut call.0).await {

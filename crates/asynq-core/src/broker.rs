@@ -19,6 +19,7 @@ use crate::{
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
     progress::Progress,
+    statistics::StatisticsPart,
     tree::{ServerIdentity, TreeNode},
 };
 use async_trait::async_trait;
@@ -267,6 +268,26 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
 
     /// Removes the supervision tree of a server.
     async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError>;
+
+    /// Writes buckets of the [statistics](crate::statistics) of a server. Each replaces the bucket that this server wrote
+    /// for the same minute or hour, unless that one has more records: then it was written later, and stays. A write can
+    /// therefore be repeated, and one that arrives late does no harm. The queue need not exist.
+    ///
+    /// Returns the number of buckets that were not written because the storage has
+    /// [`MAX_BUCKETS`](crate::statistics::MAX_BUCKETS) of other servers or times for this hour or day.
+    ///
+    /// # Errors
+    /// [`BrokerError::WrongType`] when a key of the statistics holds something else; the other buckets of the call may be
+    /// written or not. [`BrokerError::OutOfMemory`] while the storage is full.
+    ///
+    /// # Cancel safety
+    /// Each bucket is written or not. A call that is dropped may still take effect.
+    async fn write_statistics(
+        &self,
+        queue: &QueueName,
+        server: &ServerIdentity,
+        parts: &[StatisticsPart],
+    ) -> Result<u64, BrokerError>;
 
     /// Publishes the entries of a scheduler for `ttl` (whole seconds, at least 1).
     async fn write_scheduler_entries(

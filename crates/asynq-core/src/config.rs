@@ -65,6 +65,8 @@ pub struct ServerConfig {
     pub(crate) states: States,
     pub(crate) unknown_task: UnknownTask,
     pub(crate) max_message_bytes: usize,
+    pub(crate) trace_per_run: bool,
+    pub(crate) statistics: bool,
 }
 
 impl Default for ServerConfig {
@@ -96,6 +98,8 @@ impl Default for ServerConfig {
             states: States::new(),
             unknown_task: UnknownTask::Fail,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            trace_per_run: false,
+            statistics: true,
         }
     }
 }
@@ -339,6 +343,32 @@ impl ServerConfig {
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
+        self
+    }
+
+    /// Sets whether the span of each run begins a trace of its own, with a link to the span that enqueued the task.
+    /// Default: off; the span of a run is then a child of the span that enqueued the task, and all runs of the task
+    /// are in that trace. Turn it on where tasks wait or are retried for longer than a trace may last.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn trace_per_run(mut self, apart: bool) -> Self {
+        self.trace_per_run = apart;
+        self
+    }
+
+    /// Sets whether the server keeps [statistics](crate::statistics) of its runs in the storage, for
+    /// [`Inspect::statistics`](crate::Inspect::statistics). Default: `true`. Go has no such statistics.
+    ///
+    /// # Costs
+    ///
+    /// A run costs a short lock and no command. Every 10 s, and at its end, the server sends one script for each queue in
+    /// which something ran since. It writes two values of about 100 bytes for each task type that ran in this minute and hour.
+    /// The storage keeps such values by server: 48 hours by minute, 90 days by hour. If tasks run in every minute, that comes
+    /// to about 1.2 MB for a server and queue with one task type, and 0.6 MB for each further type. The server itself keeps
+    /// the present minute and hour, and up to an hour by minute while the storage cannot be reached.
+    #[must_use]
+    pub fn statistics(mut self, keep: bool) -> Self {
+        self.statistics = keep;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Weak},
 };
@@ -13,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Result, SettleError, TaskError},
+    message::TaskMessage,
     names::{QueueName, TaskId},
     options::DEFAULT_MAX_MESSAGE_BYTES,
     progress,
     shared_state::States,
+    trace_context::TraceContext,
 };
 
 /// A destination for a handler's result. The runtime implements it over the broker.
@@ -56,6 +59,8 @@ struct Inner {
     states: States,
     hold: Weak<dyn Any + Send + Sync>,
     runtime: Option<Arc<dyn Any + Send + Sync>>,
+    trace: TraceContext,
+    message: Arc<TaskMessage>,
 }
 
 /// A guard that keeps a run from ending, for code that cannot be interrupted. Until all guards of the run are
@@ -93,6 +98,10 @@ pub struct ContextParts {
     pub hold: Weak<dyn Any + Send + Sync>,
     /// A value of the runtime, found again through [`TaskContext::of_runtime`].
     pub runtime: Option<Arc<dyn Any + Send + Sync>>,
+    /// The span of the run.
+    pub trace: TraceContext,
+    /// The task as it was taken.
+    pub message: Arc<TaskMessage>,
 }
 
 impl From<ContextParts> for TaskContext {
@@ -108,6 +117,8 @@ impl From<ContextParts> for TaskContext {
             states,
             hold,
             runtime,
+            trace,
+            message,
         } = parts;
         Self(Arc::new(Inner {
             id,
@@ -120,6 +131,8 @@ impl From<ContextParts> for TaskContext {
             states,
             hold,
             runtime,
+            trace,
+            message,
         }))
     }
 }
@@ -181,6 +194,29 @@ impl TaskContext {
     #[must_use]
     pub fn states(&self) -> &States {
         &self.0.states
+    }
+
+    /// Returns the context of OpenTelemetry that the run has, with the span of the run; an empty one if there is no
+    /// tracer provider. Code of the handler has it as its current context. It is for what the handler gives to other
+    /// tasks and threads, which attach it themselves.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn otel_context(&self) -> opentelemetry::Context {
+        self.0.trace.get().cloned().unwrap_or_default()
+    }
+
+    /// Returns the trace context of the run.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn trace(&self) -> &TraceContext {
+        &self.0.trace
+    }
+
+    /// Returns the headers that the task came with.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn given_headers(&self) -> &BTreeMap<String, String> {
+        &self.0.message.headers
     }
 
     /// Returns what the runtime gave to the run, if it is of this type.

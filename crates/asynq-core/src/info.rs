@@ -10,7 +10,7 @@ use crate::{
     error::PoisonKind,
     identity::ServerIdentity,
     message::TaskMessage,
-    names::{GroupKey, QueueName, TaskId},
+    names::{DEFAULT_QUEUE, GroupKey, QueueName, TaskId},
     options::TaskOptions,
     progress::Progress,
     runs::Runs,
@@ -345,6 +345,12 @@ impl SchedulerEntry {
     #[must_use]
     pub fn task_options(&self) -> TaskOptions {
         TaskOptions::from_go_strings(&self.options)
+    }
+
+    /// Returns the name of the queue of its tasks: that of the options, or `default`.
+    #[must_use]
+    pub fn queue(&self) -> String {
+        self.task_options().queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned())
     }
 }
 

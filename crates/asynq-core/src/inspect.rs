@@ -23,6 +23,7 @@ use crate::{
     findings::{QueueFacts, StorageFacts},
     info::{DailyStats, GroupInfo, QueueInfo, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskInfo, WorkerInfo},
     names::{GroupKey, QueueName, TaskId},
+    statistics::{QueueStatistics, TimeRange},
     task_state::TaskState,
     trail::TrailEntry,
     tree::PublishedTree,
@@ -538,6 +539,20 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::WrongType`] as for [`record_act`](Self::record_act). A cursor that no call has returned begins at
     /// the newest act.
     async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError>;
+
+    /// Returns the [statistics](crate::statistics) of a queue over a range of time, added up over all servers of this
+    /// library. What servers counted since their last write, at most 10 s ago, is missing. Values that cannot be read
+    /// are left out and counted.
+    ///
+    /// Cost: one `HSCAN` for each hour of minutes, or for each day of hours or days, more if there are more than about 100
+    /// values in it, and one `SISMEMBER`. A value has about 100 bytes for each task type.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`]. [`BrokerError::WrongType`] when a key of the statistics holds something else.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    async fn statistics(&self, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError>;
 
     /// Checks the invariants of a queue (layout.md#invariants), a bounded part in each call. Each finding was true at the
     /// moment of its own atomic check. Tasks that leave a container meanwhile hide no others.

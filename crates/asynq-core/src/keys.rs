@@ -174,6 +174,8 @@ pub mod field {
 
 /// Fields and keys of our own. Go neither lists nor clears them; all carry the prefix `x:`.
 pub mod own {
+    use chrono::{DateTime, Utc};
+
     use super::{GroupKey, QueueName, TaskId, of_queue};
     use crate::names::EntryKey;
 
@@ -201,6 +203,9 @@ pub mod own {
     pub const RUNS: &str = "x:runs";
     /// Task hash: the token of the request that enqueued the task (rules.md#ambiguous-is-a-state).
     pub const ENQ: &str = "x:enq";
+
+    /// The beginning of the suffixes of [`statistics_of_hour`] and [`statistics_of_day`].
+    pub const STATISTICS: &str = "x:stats:";
 
     /// ZSET of [`tree`] keys; score: the Unix second at which the tree ends.
     pub const TREES: &str = "asynq:x:trees";
@@ -261,6 +266,20 @@ pub mod own {
     #[must_use]
     pub fn tick_receipt(queue: &QueueName, entry: &EntryKey, scheduler: &str) -> String {
         format!("{}:{scheduler}", tick(queue, entry))
+    }
+
+    /// Returns the hash of the [statistics](crate::statistics) of an hour by minute, with a lifetime. A field is the
+    /// minute with two digits, a colon and the id of the server.
+    #[must_use]
+    pub fn statistics_of_hour(queue: &QueueName, at: DateTime<Utc>) -> String {
+        of_queue(queue, &format!("{STATISTICS}{}", at.format("%Y-%m-%dT%H")))
+    }
+
+    /// Returns the hash of the statistics of a day (UTC) by hour, with a lifetime. A field is the hour with two digits,
+    /// a colon and the id of the server.
+    #[must_use]
+    pub fn statistics_of_day(queue: &QueueName, at: DateTime<Utc>) -> String {
+        of_queue(queue, &format!("{STATISTICS}{}", at.format("%Y-%m-%d")))
     }
 
     /// The supervision tree of a server as JSON, with its identity.

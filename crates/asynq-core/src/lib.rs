@@ -42,8 +42,13 @@ pub mod raw;
 pub mod runs;
 pub mod shared_state;
 pub mod signature;
+pub mod statistics;
 pub mod task;
 pub mod task_state;
+#[doc(hidden)]
+pub mod trace_context;
+#[doc(hidden)]
+pub mod traces;
 pub mod trail;
 pub mod tree;
 

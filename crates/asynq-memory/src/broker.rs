@@ -23,6 +23,7 @@ use asynq_core::{
     periodic::{EntryKey, TickMark},
     progress::Progress,
     raw::RawState,
+    statistics::StatisticsPart,
     tree::{ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
@@ -32,7 +33,7 @@ use tokio::task::coop::consume_budget;
 use crate::{
     MemoryStore,
     model::{Data, Queue},
-    ops::{enqueue, exchange, forward, groups, heal, janitor, lease, publish, recover, ticks, watch},
+    ops::{enqueue, exchange, forward, groups, heal, janitor, lease, publish, recover, statistics, ticks, watch},
 };
 
 /// A connection to a [`MemoryStore`]. Cheap to clone; clones are one connection. It closes by
@@ -342,6 +343,15 @@ impl Broker for MemoryBroker {
 
     async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
         self.with(|data, _| publish::clear_tree(data, server))
+    }
+
+    async fn write_statistics(
+        &self,
+        queue: &QueueName,
+        server: &ServerIdentity,
+        parts: &[StatisticsPart],
+    ) -> Result<u64, BrokerError> {
+        self.with_queue(queue, |queue, now| statistics::write(queue, server, parts, now))
     }
 
     async fn write_scheduler_entries(

@@ -15,6 +15,7 @@ use asynq_core::{
         ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     names::{QueueName, TaskId},
+    statistics::{QueueStatistics, TimeRange},
     trail::TrailEntry,
     tree::PublishedTree,
 };
@@ -25,7 +26,7 @@ use crate::{
     MemoryBroker,
     ops::{
         archive_task, audit, bulk, cancel, delete_queue, delete_task, facts, groups, inspect, publish, repair,
-        run_task, scan, update,
+        run_task, scan, statistics, update,
     },
 };
 
@@ -178,6 +179,10 @@ impl Inspect for MemoryBroker {
 
     async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
         self.with(|data, _| publish::trail(data, &cursor, count))?
+    }
+
+    async fn statistics(&self, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError> {
+        self.with(|data, now| statistics::read(data, queue, range, now))?
     }
 
     async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<AuditPage, BrokerError> {

@@ -1,6 +1,6 @@
 //! A query, and its evaluation for a task.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use asynq_core::{QueueName, TaskInfo, TaskState};
 use bytes::Bytes;
@@ -55,6 +55,17 @@ pub struct Query {
     text: String,
     conditions: usize,
     expression: Expression,
+    scope: Option<Arc<dyn Scope>>,
+}
+
+/// The tasks that somebody may find with a query, and those whose data they may ask about. See [`Query::within`].
+pub trait Scope: fmt::Debug + Send + Sync + 'static {
+    /// Returns whether tasks of a queue may be found.
+    fn has_queue(&self, queue: &str) -> bool;
+
+    /// Returns whether the payload and the result of the tasks of this type are hidden. Conditions about them are then neither
+    /// true nor false, so that no query can find out what they hold.
+    fn hides_data(&self, queue: &str, task_type: &str) -> bool;
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +95,7 @@ impl Query {
             text: String::new(),
             conditions: 0,
             expression: Expression::All(Vec::new()),
+            scope: None,
         }
     }
 
@@ -101,7 +113,17 @@ impl Query {
             text: text.trim().to_owned(),
             conditions,
             expression,
+            scope: None,
         })
+    }
+
+    /// Returns the query for somebody who may not find all tasks, or may not know all their data. Its text does not change.
+    #[must_use]
+    pub fn within(self, scope: Arc<dyn Scope>) -> Self {
+        Self {
+            scope: Some(scope),
+            ..self
+        }
     }
 
     /// Returns the number of conditions.
@@ -113,19 +135,39 @@ impl Query {
     /// Evaluates the query for a task. `now` is the time for `age` and for times such as `now-1h`.
     #[must_use]
     pub fn evaluate(&self, task: &TaskInfo, now: DateTime<Utc>) -> Verdict {
-        verdict(evaluate(&self.expression, &|condition| holds(condition, task, now)))
+        if self.leaves_out(&task.queue) {
+            return Verdict::NoMatch;
+        }
+        let scope = self.scope.as_ref();
+        let hides = || scope.is_some_and(|scope| scope.hides_data(task.queue.as_str(), &task.task_type));
+        verdict(evaluate(
+            &self.expression,
+            &|condition| match condition.field.is_data() && hides() {
+                true => None,
+                false => holds(condition, task, now),
+            },
+        ))
     }
 
     /// Evaluates the query for all tasks of a queue and state at once: a search can leave them out if none can meet it, and
     /// need not look at them if all do.
     #[must_use]
     pub fn evaluate_all(&self, queue: &QueueName, state: TaskState) -> Verdict {
+        if self.leaves_out(queue) {
+            return Verdict::NoMatch;
+        }
         let known = |condition: &Condition| match (&condition.field, &condition.check) {
             (Field::Text(Text::Queue), Check::Text(check)) => Some(check.holds(queue.as_str())),
             (Field::State, Check::State { any, negated }) => Some(any.contains(&state) != *negated),
             _ => None,
         };
         verdict(evaluate(&self.expression, &known))
+    }
+
+    fn leaves_out(&self, queue: &QueueName) -> bool {
+        self.scope
+            .as_ref()
+            .is_some_and(|scope| !scope.has_queue(queue.as_str()))
     }
 }
 

@@ -70,6 +70,11 @@ pub(crate) const NAMES: &str = "id, queue, type, state, group, error, retried, m
                                 payload, result or header.NAME";
 
 impl Field {
+    /// Returns whether it is a payload or a result, or a value inside.
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(self, Self::Inside(..) | Self::Text(Text::Whole(_)))
+    }
+
     /// The field of this name with these steps behind it, or what was expected instead.
     pub(crate) fn named(name: &str, path: Vec<Step>) -> Result<Self, String> {
         let field = match (name, path.as_slice()) {

@@ -21,7 +21,7 @@ mod grammar;
 mod value;
 
 pub use error::QueryError;
-pub use evaluate::{Query, Verdict};
+pub use evaluate::{Query, Scope, Verdict};
 
 /// Largest number of bytes in a query.
 pub const MAX_TEXT: usize = 4096;

@@ -22,7 +22,7 @@ local TYPES = {
   failed = 'string', ['x:quarantine'] = 'zset', ['x:finished'] = 'zset',
   ['x:healer'] = 'string', ['x:heal'] = 'string',
 }
--- Keys of the repairs, which expire by themselves, as the marks of ticks do.
+-- Keys of the repairs, which expire by themselves, as the marks of ticks and statistics do.
 local PASSING = { ['x:healer'] = true, ['x:heal'] = true }
 local reply = {}
 
@@ -65,12 +65,12 @@ for _, key in ipairs(page[2]) do
     local is_task, is_group = string.sub(suffix, 1, 2) == 't:', string.sub(suffix, 1, 2) == 'g:'
     local is_lock = string.sub(suffix, 1, 7) == 'unique:'
     local is_count = string.match(suffix, '^processed') or string.match(suffix, '^failed')
-    local is_mark = string.sub(suffix, 1, 7) == 'x:tick:'
+    local is_mark, is_statistics = string.sub(suffix, 1, 7) == 'x:tick:', string.sub(suffix, 1, 8) == 'x:stats:'
     reply[2] = reply[2] + 1
-    if not PASSING[suffix] and not is_mark then
+    if not PASSING[suffix] and not is_mark and not is_statistics then
       reply[3] = key
     end
-    local want = (is_task and 'hash') or (is_group and 'zset') or (is_lock and 'string') or TYPES[suffix]
+    local want = ((is_task or is_statistics) and 'hash') or (is_group and 'zset') or (is_lock and 'string') or TYPES[suffix]
       or ((is_count or is_mark) and 'string')
     local found = redis.call('TYPE', key).ok
     if found == 'none' then

@@ -10,7 +10,8 @@
 --          then the ids of tasks that are done and have no lock, each once
 --       then, if there are other outcomes, what include/settle.lua calls more; an item's fence is the number of one, from 1
 -- returns {codes, 1 if pending had fewer than were wanted (or is paused) else 0, note on counters,
---       number of tasks taken, then their ids in starting order, then their messages
+--       number of tasks taken, and if there are any: their ids in starting order, their messages, and in
+--       one text, separated by spaces, the pending_since of the first four and of every eighth
 --       then, if there is something in one of them: put aside: id, kind ...,
 --       '' or, if nothing was taken since the clocks differ, the time here: seconds, microseconds,
 --       deadlines that are no whole seconds: number of the task among those taken from 1, ms ...}
@@ -97,13 +98,19 @@ end
 
 -- From the tail. Ids without a usable task make room for others, up to a bound.
 local most, bytes, full, looked_at, missing, exhausted = tonumber(ARGV[6]), 0, false, 0, want, false
-local ready, msgs, keys, leases, aside, deadlines = {}, {}, {}, {}, {}, {}
+local ready, msgs, since, keys, leases, aside, deadlines = {}, {}, {}, {}, {}, {}, {}
 while true do
   local looked = 0
   for i = #waiting, 1, -1 do
     local id = waiting[i]
     local key = prefix .. 't:' .. id
-    local task = try('HMGET', key, 'msg', 'x:deadline')
+    local n = #ready + 1
+    local task
+    if n <= 4 or n % 8 == 0 then
+      task = try('HMGET', key, 'msg', 'x:deadline', 'pending_since')
+    else
+      task = try('HMGET', key, 'msg', 'x:deadline')
+    end
     local msg = not task.err and task[1]
     if msg then
       bytes = bytes + #msg
@@ -111,8 +118,10 @@ while true do
         full = true
         break
       end
-      local n = #ready + 1
       ready[n], msgs[n], keys[n] = id, msg, key
+      if n <= 4 or n % 8 == 0 then
+        since[#since + 1] = task[3] or ''
+      end
       leases[2 * n - 1], leases[2 * n] = ARGV[8], id
       if task[2] then
         deadlines[#deadlines + 1] = n
@@ -161,7 +170,11 @@ local reply = { codes, exhausted and 1 or 0, note, n, unpack(ready) }
 for i = 1, n do
   reply[n + 4 + i] = msgs[i]
 end
+if n > 0 then
+  reply[2 * n + 5] = table.concat(since, ' ')
+end
 if #aside + #deadlines > 0 then
-  reply[2 * n + 5], reply[2 * n + 6], reply[2 * n + 7] = aside, '', deadlines
+  local place = #reply
+  reply[place + 1], reply[place + 2], reply[place + 3] = aside, '', deadlines
 end
 return reply

@@ -31,6 +31,7 @@ use asynq_core::{
     names::{GroupKey, QueueName, TaskId},
     periodic::{EntryKey, TickMark},
     progress::Progress,
+    statistics::{QueueStatistics, StatisticsPart, TimeRange},
     trail::TrailEntry,
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
@@ -92,6 +93,35 @@ impl RedisBroker {
     /// Safe.
     pub async fn cluster_info(&self) -> asynq_core::Result<BTreeMap<String, String>> {
         Ok(ops::facts::cluster_info(&self.core).await?)
+    }
+
+    /// Returns the text of `INFO`, and in a cluster that of `CLUSTER INFO`, which one of its nodes answers.
+    ///
+    /// # Errors
+    /// [`Error::Broker`](asynq_core::Error::Broker).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn info_text(&self) -> asynq_core::Result<String> {
+        Ok(ops::facts::info_text(&self.core).await?)
+    }
+
+    /// Returns the text of `CLUSTER NODES`, which one of the nodes answers.
+    ///
+    /// # Errors
+    /// As [`cluster_info`](Self::cluster_info).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn cluster_nodes_text(&self) -> asynq_core::Result<String> {
+        Ok(ops::facts::cluster_nodes_text(&self.core).await?)
+    }
+
+    /// Returns the URI of the server, without user and password, such as `redis://127.0.0.1:6379/0`. In a cluster those of the
+    /// nodes that were given, with commas.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.core.link.to_string()
     }
 }
 
@@ -215,6 +245,15 @@ impl Broker for RedisBroker {
 
     async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
         ops::tree::clear(&self.core, server).await
+    }
+
+    async fn write_statistics(
+        &self,
+        queue: &QueueName,
+        server: &ServerIdentity,
+        parts: &[StatisticsPart],
+    ) -> Result<u64, BrokerError> {
+        ops::statistics::write(&self.core, queue, server, parts).await
     }
 
     async fn write_scheduler_entries(
@@ -406,6 +445,10 @@ impl Inspect for RedisBroker {
 
     async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
         ops::trail::read(&self.core, cursor, count).await
+    }
+
+    async fn statistics(&self, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError> {
+        ops::statistics::read(&self.core, queue, range).await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {

@@ -68,6 +68,13 @@ impl fmt::Debug for Cluster {
     }
 }
 
+impl fmt::Display for Cluster {
+    /// Writes the addresses that the user named, without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.core.common, &self.core.seeds))
+    }
+}
+
 impl Cluster {
     /// Learns the nodes from the first one that answers, and waits for connections to the masters: to those that
     /// do not answer no longer than a call would. Warns of nodes that may evict keys, and corrects a system

@@ -1,5 +1,7 @@
 //! The links of a broker: one server, or the nodes of a cluster. Operations need not know which.
 
+use std::fmt;
+
 use asynq_core::{
     broker::{Env, Watch},
     error::BrokerError,
@@ -35,6 +37,13 @@ macro_rules! each {
             Links::Cluster($link) => $call,
         }
     };
+}
+
+impl fmt::Display for Links {
+    /// Writes the address or addresses, without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, link => link.fmt(f))
+    }
 }
 
 impl Timekeeper for Links {

@@ -86,6 +86,8 @@ scripts! {
     WRITE_ENTRIES = "write_entries" ["chunks"];
     /// The supervision tree of a server.
     WRITE_TREE = "write_tree" ["container" "index"];
+    /// Statistics of a server.
+    WRITE_STATISTICS = "write_statistics" ["container"];
     /// The history of a scheduler entry.
     RECORD_EVENT = "record_event" ["container"];
     /// An act of an operator.

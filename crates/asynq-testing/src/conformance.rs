@@ -48,6 +48,7 @@ mod schedule;
 mod scheduler_state;
 mod server_state;
 mod settle;
+mod statistics;
 mod tasks;
 mod ticks;
 mod trail;

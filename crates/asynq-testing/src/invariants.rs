@@ -51,8 +51,10 @@ pub fn check(state: &RawState) -> Vec<Violation> {
             None => found.push(Violation::UnknownKey(key.clone())),
         }
     }
-    // What repairs and ticks leave behind for a while makes no queue.
-    let passes = |suffix: &str| matches!(suffix, "x:healer" | "x:heal") || suffix.starts_with("x:tick:");
+    // What repairs, ticks and statistics leave behind for a while makes no queue.
+    let passes = |suffix: &str| {
+        matches!(suffix, "x:healer" | "x:heal") || suffix.starts_with("x:tick:") || suffix.starts_with("x:stats:")
+    };
     queues.retain(|_, keys| keys.keys().any(|suffix| !passes(suffix)));
     let listed = match state.get(keys::QUEUES) {
         Some(RawValue::Set(names)) => names.clone(),
@@ -137,6 +139,7 @@ fn layout_type(suffix: &str) -> Option<&'static str> {
             "g" => "zset",
             "unique" | "processed" | "failed" => "string",
             "x" if suffix.starts_with("x:tick:") || matches!(suffix, "x:healer" | "x:heal") => "string",
+            "x" if suffix.starts_with("x:stats:") => "hash",
             // What was put aside, and other keys of our own.
             "x" => "",
             _ => return None,

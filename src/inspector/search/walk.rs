@@ -7,6 +7,7 @@ use asynq_core::{
     inspect::{Cursor, ListFilter, ScanLimits, ScanPlace, ScanStep, SearchPlace},
 };
 use asynq_query::{Query, Verdict};
+use tokio::time::Instant;
 
 /// The states in the order of a search.
 const STATES: [TaskState; 7] = [
@@ -82,9 +83,16 @@ impl<B: Inspect + ?Sized> Walk<B> {
 
     /// The container that is read next; `None` at the end.
     async fn container(&mut self) -> Result<Option<&Container>> {
+        self.reach(None).await?;
+        Ok(self.containers.front())
+    }
+
+    /// Goes to the container that is read next, or to the end, through one queue at least if there is none in the current
+    /// one. Returns `false` if the time ends before.
+    pub(crate) async fn reach(&mut self, end: Option<Instant>) -> Result<bool> {
         while self.containers.is_empty() {
             let Some(queue) = self.queues.front().cloned() else {
-                return Ok(None);
+                return Ok(true);
             };
             // Nothing changes before all is known: the call may fail or be dropped, and is then repeated.
             let resumed = self.resumed.as_ref().filter(|resumed| resumed.queue == queue);
@@ -98,8 +106,11 @@ impl<B: Inspect + ?Sized> Walk<B> {
             self.info = None;
             self.containers = containers;
             self.place = place;
+            if self.containers.is_empty() && !self.queues.is_empty() && is_over(end) {
+                return Ok(false);
+            }
         }
-        Ok(self.containers.front())
+        Ok(true)
     }
 
     /// The containers of a queue whose tasks can meet the query, from the place of an earlier walk on.
@@ -219,21 +230,36 @@ impl<B: Inspect + ?Sized> Walk<B> {
         })))
     }
 
-    /// The place where another walk goes on; `None` at the end.
-    pub(crate) async fn cursor(&mut self) -> Result<Option<Cursor>> {
-        let place = self.place.clone();
-        Ok(self.container().await?.map(|container| {
-            let (state, group) = match &container.filter {
-                ListFilter::State(state) => (*state, None),
-                ListFilter::Group(group) => (TaskState::Aggregating, Some(group.clone())),
-            };
-            SearchPlace {
-                queue: container.queue.clone(),
-                state,
-                group,
-                place,
-            }
-            .encode()
-        }))
+    /// The place where another walk goes on; `None` at the end. Queues with nothing to read are left out while there is time.
+    pub(crate) async fn cursor(&mut self, end: Option<Instant>) -> Result<Option<Cursor>> {
+        self.reach(end).await?;
+        let Some(container) = self.containers.front() else {
+            // The beginning of a queue at which nobody has looked.
+            return Ok(self.queues.front().map(|queue| {
+                SearchPlace {
+                    queue: queue.clone(),
+                    state: STATES[0],
+                    group: None,
+                    place: None,
+                }
+                .encode()
+            }));
+        };
+        let (state, group) = match &container.filter {
+            ListFilter::State(state) => (*state, None),
+            ListFilter::Group(group) => (TaskState::Aggregating, Some(group.clone())),
+        };
+        let place = SearchPlace {
+            queue: container.queue.clone(),
+            state,
+            group,
+            place: self.place.clone(),
+        };
+        Ok(Some(place.encode()))
     }
+}
+
+/// Returns whether a time has come, if there is one.
+pub(crate) fn is_over(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() >= end)
 }

@@ -95,6 +95,10 @@ pub(super) struct Entry {
     pub(super) order: u64,
     pub(super) started_at: DateTime<Utc>,
     pub(super) deadline: DateTime<Utc>,
+    /// Time from which on the task was pending, if it is known.
+    pub(super) pending_since: Option<DateTime<Utc>>,
+    /// Start of the run, as the clock's steady time.
+    pub(super) began: Duration,
     /// End of the run, where it is recorded.
     pub(super) ended_at: Option<DateTime<Utc>>,
     /// The task's own deadline, where that of its message is floored.

@@ -1,15 +1,18 @@
 //! Runs: started, cancelled, and ended; and the results that their handlers write meanwhile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use asynq_core::{
     QueueName, TaskId, TaskMessage,
     broker::{CallToken, LeaseRef, Outcome},
+    clock::Reading,
+    statistics::RunEnd,
 };
 use chrono::{DateTime, Utc};
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{CancelReason, Entry, Key, Phase, Table};
+use super::{CancelReason, Entry, Key, Phase, Start, Table};
+use crate::metrics::Meters;
 
 /// The end of a run, as reported to the table.
 #[derive(Debug)]
@@ -20,6 +23,21 @@ pub(crate) enum End {
     PutBack(Outcome),
     /// The task is no longer ours: nothing is written.
     LeaseLost,
+}
+
+impl End {
+    /// Returns the outcome; `None` if nothing is written.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Self::Outcome(outcome) | Self::PutBack(outcome) => Some(outcome),
+            Self::LeaseLost => None,
+        }
+    }
+
+    /// The end as statistics count it.
+    fn counted(&self) -> RunEnd {
+        self.outcome().map_or(RunEnd::Lost, RunEnd::of)
+    }
 }
 
 /// A task that is running, for the server's info.
@@ -47,6 +65,7 @@ impl Table {
 
     /// A run ended.
     pub(crate) fn finish(&self, key: &Key, token: &CallToken, end: End) {
+        let ended;
         {
             let mut state = self.lock();
             let Some(entry) = state.entries.get_mut(key) else {
@@ -55,11 +74,15 @@ impl Table {
             if entry.lease.token != *token || !matches!(entry.phase, Phase::Running { .. }) {
                 return;
             }
+            let read = self.clock.read();
+            // Before anybody can see that it has ended, so that who waits for the end finds it counted.
+            self.count_end(key, &entry.message, end.counted(), entry.began, &read);
+            ended = Meters::ENABLED.then(|| (Arc::clone(&entry.message), end.counted(), entry.began, read));
             let was_run = matches!(end, End::Outcome(_));
             match end {
                 End::Outcome(outcome) | End::PutBack(outcome) => {
                     let is_recorded = was_run && outcome.keeps(&entry.message);
-                    entry.ended_at = is_recorded.then(|| self.clock.now());
+                    entry.ended_at = is_recorded.then_some(read.now);
                     entry.phase = Phase::Finished {
                         outcome,
                         at: Instant::now(),
@@ -74,6 +97,39 @@ impl Table {
             state.running -= 1;
         }
         self.changed.notify_waiters();
+        if let Some((message, end, began, read)) = ended {
+            self.meter_end(key, &message, end, began, &read);
+        }
+    }
+
+    /// Counts runs that have just been started.
+    pub(super) fn count_starts(&self, starts: &[Start], now: DateTime<Utc>) {
+        for start in starts {
+            self.meters
+                .started(start.key.0.as_str(), &start.message.r#type, start.waited);
+        }
+        if let Some(statistics) = &self.statistics
+            && !starts.is_empty()
+        {
+            let known = starts
+                .iter()
+                .filter_map(|start| Some((&start.key.0, start.message.r#type.as_str(), start.waited?)));
+            statistics.started(known, now);
+        }
+    }
+
+    /// Counts the end of a run.
+    pub(super) fn count_end(&self, key: &Key, message: &TaskMessage, end: RunEnd, began: Duration, now: &Reading) {
+        if let Some(statistics) = &self.statistics {
+            let took = now.steady.saturating_sub(began);
+            statistics.ended(&key.0, &message.r#type, end, took, now.now);
+        }
+    }
+
+    /// Tells the metrics of the end of a run.
+    pub(super) fn meter_end(&self, key: &Key, message: &TaskMessage, end: RunEnd, began: Duration, now: &Reading) {
+        let took = now.steady.saturating_sub(began);
+        self.meters.ended(key.0.as_str(), &message.r#type, end, took);
     }
 
     /// The claim of a running task, for what a handler writes.

@@ -70,6 +70,7 @@ mod tests {
                 message,
                 lease,
                 deadline: None,
+                pending_since: None,
             }],
             table.try_slots(1),
         );

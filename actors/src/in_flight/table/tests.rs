@@ -74,6 +74,7 @@ fn leased(table: &Table, queue: &str, id: &str, take: u64) -> LeasedTask {
         message: Arc::new(message),
         lease,
         deadline: None,
+        pending_since: None,
     }
 }
 

@@ -10,10 +10,11 @@ use std::{
 
 use asynq_core::{
     BrokerError, EnqueueError, Error, GroupAggregator, QueueName, Task, TaskError, TaskOptions,
-    broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, Env, GroupLimits, LeaseUntil},
+    broker::{AGGREGATION_SET_LIFETIME, AggregationSet, EnqueueRequest, Env, GroupLimits, LeaseUntil, Outcome},
     compose::compose_within,
     error::text::{report, shown},
     panics::{drop_quietly, panic_text},
+    traces::Running,
 };
 use futures::{FutureExt as _, future::join_all};
 use tokio::time::{Instant, sleep, timeout};
@@ -85,6 +86,18 @@ enum RunError {
 }
 
 impl RunError {
+    /// Returns its kind, for a span.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "aggregator",
+            Self::Panicked(_) => "panic",
+            Self::TimedOut(_) => "timeout",
+            Self::Invalid(_) => "invalid",
+            Self::Lost(_) => "lease_lost",
+            Self::NotEnqueued(_) => "enqueue",
+        }
+    }
+
     /// Reports that the set is no longer ours.
     fn is_loss(&self) -> bool {
         matches!(
@@ -180,11 +193,26 @@ impl Job {
     }
 
     async fn aggregate(&self, set: &AggregationSet, seat: &mut Seat) -> Result<(), RunError> {
+        let traced = Running::of_set(set);
+        let trace = traced.context();
+        let done = trace.scope(self.aggregate_traced(set, seat, &traced)).await;
+        match &done {
+            Ok(()) => traced.end(Some(&Outcome::Done { retain: true }).into()),
+            Err(error) => {
+                traced.broken(error.kind(), &shown(error));
+                traced.end(Some(&Outcome::Requeue).into());
+            }
+        }
+        done
+    }
+
+    async fn aggregate_traced(&self, set: &AggregationSet, seat: &mut Seat, traced: &Running) -> Result<(), RunError> {
         let ours = Validity::until(set.until.instant(), &self.env.clock);
         let task = self.call(set, &ours).await?;
         // As in Go, also if the task names another queue.
         let queue = TaskOptions::new().queue(set.queue.as_str());
-        let result = compose_within(&task, &queue, &self.env, self.max_message_bytes).map_err(RunError::Invalid)?;
+        let mut result = compose_within(&task, &queue, &self.env, self.max_message_bytes).map_err(RunError::Invalid)?;
+        traced.carry(set, &mut result, self.max_message_bytes);
         timeout(ours.left(), self.finish(set, result, seat))
             .await
             .unwrap_or_else(|_| Err(RunError::Lost(gone(set))))

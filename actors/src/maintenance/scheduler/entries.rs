@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -169,9 +169,10 @@ impl Entries {
             .filter(|(_, e)| e.removed)
             .map(|(n, _)| *n)
             .collect();
-        for number in ended {
-            state.forget(number);
-        }
+        let ended: Vec<_> = ended.into_iter().map(|number| state.forget(number)).collect();
+        // The end of a span calls code of the application.
+        drop(state);
+        drop(ended);
     }
 
     /// Entries whose stored tick was not read yet.
@@ -231,13 +232,13 @@ impl Entries {
         };
         let subject = Arc::clone(&entry.subject);
         let following = entry.timetable.after(at);
-        let request = match compose_within(
+        let composed = match compose_within(
             &subject.task,
             &subject.options,
             &self.env,
             self.config.max_message_bytes,
         ) {
-            Ok(request) => request,
+            Ok(composed) => composed,
             Err(error) => {
                 entry.pass(at, following, now);
                 return Work::Invalid(subject, error);
@@ -254,7 +255,9 @@ impl Entries {
             decide: true,
         };
         let run = Arc::new(Run {
-            request,
+            composed,
+            max_message_bytes: self.config.max_message_bytes,
+            traced: OnceLock::new(),
             tick,
             following,
             subject,
@@ -346,6 +349,20 @@ impl Entries {
         }
         self.recorded(number, event);
         false
+    }
+
+    /// Called when the system has ended. The ticks in progress stay where the application keeps the entries; their spans
+    /// end now.
+    pub(super) fn leave_open(&self) {
+        let open: Vec<_> = self
+            .lock()
+            .entries
+            .values()
+            .filter_map(|entry| entry.running.clone())
+            .collect();
+        for run in open {
+            run.leave_open();
+        }
     }
 
     /// Entries whose history is to be deleted.
@@ -442,10 +459,10 @@ impl State {
         }
     }
 
-    fn forget(&mut self, number: u64) {
-        if let Some(entry) = self.entries.remove(&number) {
-            self.obsolete.insert(entry.subject.id.clone());
-        }
+    fn forget(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.obsolete.insert(entry.subject.id.clone());
+        Some(entry)
     }
 
     /// Detects that the clock was set back. Otherwise the scheduler would wait for ticks in the far future.

@@ -3,15 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use asynq_core::{
-    ConfigError, EntryKey, Env, Error, MissedTicks, OnConflict, PeriodicTaskConfig, QueueName, Result, Task, TaskError,
-    TaskOptions,
+    ConfigError, EnqueueError, EntryKey, Env, Error, MissedTicks, OnConflict, PeriodicTaskConfig, QueueName, Result,
+    Task, TaskError, TaskId, TaskOptions,
     broker::{EnqueueRequest, Tick, TickStart},
     compose::compose_within,
     cron::CronSpec,
@@ -20,6 +20,8 @@ use asynq_core::{
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     options::MAX_DURATION,
     periodic::{TickMark, TickOutcome},
+    trace_context::TraceContext,
+    traces::Sending,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -76,7 +78,12 @@ pub(super) struct Subject {
 /// A tick in progress. All its attempts send the same request (rules.md#ambiguous-is-a-state).
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) request: EnqueueRequest,
+    /// As it was composed. The request that is sent carries the context of the span.
+    pub(super) composed: EnqueueRequest,
+    pub(super) max_message_bytes: usize,
+    /// The request and its span. Made at the first attempt: a span calls code of the application, which must not run
+    /// while the entries are locked.
+    pub(super) traced: OnceLock<(EnqueueRequest, Sending)>,
     pub(super) tick: Tick,
     pub(super) following: Option<Time>,
     pub(super) subject: Arc<Subject>,
@@ -87,6 +94,41 @@ pub(super) struct Run {
 }
 
 impl Run {
+    fn traced(&self) -> &(EnqueueRequest, Sending) {
+        self.traced.get_or_init(|| {
+            let mut request = self.composed.clone();
+            // A tick begins a trace.
+            let root = TraceContext::default();
+            let sending = Sending::begin(None, &mut request, self.max_message_bytes, &root);
+            (request, sending)
+        })
+    }
+
+    /// Returns the request of all attempts.
+    pub(super) fn request(&self) -> &EnqueueRequest {
+        &self.traced().0
+    }
+
+    /// Returns its span.
+    pub(super) fn sending(&self) -> &Sending {
+        &self.traced().1
+    }
+
+    /// Ends the span of a tick that is open at the end of its system.
+    pub(super) fn leave_open(&self) {
+        if let Some((request, sending)) = self.traced.get() {
+            let unknown = || EnqueueError::Unknown {
+                id: TaskId::from_storage(&request.message.id),
+            };
+            let open = if self.is_unsure() {
+                unknown()
+            } else {
+                EnqueueError::Closed
+            };
+            sending.end::<()>(Err(&open));
+        }
+    }
+
     /// Returns whether this is the first who asks.
     pub(super) fn announce(&self) -> bool {
         !self.announced.swap(true, Ordering::Relaxed)

@@ -203,6 +203,7 @@ impl Worker {
         if run.announce() {
             hooks.pre(&subject.task, &subject.options);
         }
+        let sending = run.sending();
         let (mut wait, mut failures) = (Wait::new(), 0_u32);
         let (mut tick, mut late) = (run.tick.clone(), None);
         loop {
@@ -217,6 +218,7 @@ impl Worker {
                         enqueued_at: self.entries.env.clock.now(),
                     };
                     if self.entries.end(number, run, Ended::Enqueued(event)) {
+                        sending.end(Ok(&info));
                         tracing::debug!(entry = %subject.id, task = %info.id, tick = %run.tick.at, "tick enqueued");
                         hooks.post(Ok(&info));
                     }
@@ -229,7 +231,9 @@ impl Worker {
                 }
                 (Ok(Ticked::Taken { last }), None) => {
                     tracing::debug!(entry = %subject.id, tick = %run.tick.at, %last, "tick decided elsewhere");
-                    self.entries.end(number, run, Ended::Taken(last));
+                    if self.entries.end(number, run, Ended::Taken(last)) {
+                        sending.taken();
+                    }
                     return;
                 }
                 (Err(error), _) => {
@@ -278,6 +282,7 @@ impl Worker {
                 }
             };
             if self.entries.end(number, run, ended) {
+                sending.end::<()>(Err(&error));
                 self.tell_failed(run, &error);
                 hooks.post(Err(&error));
             }
@@ -289,8 +294,8 @@ impl Worker {
         let subject = &run.subject;
         if matches!(error, EnqueueError::TaskIdConflict) {
             tracing::warn!(
-                spec = subject.spec, entry = %subject.id, tick = %run.tick.at, task = %run.request.message.id,
-                queue = %run.request.message.queue,
+                spec = subject.spec, entry = %subject.id, tick = %run.tick.at, task = %run.request().message.id,
+                queue = %run.request().message.queue,
                 "the tick enqueued nothing: another task has its fixed id; if that one is archived or completed, delete \
                  it, or give the entry on_conflict(ReplaceFinished)"
             );
@@ -305,7 +310,7 @@ impl Worker {
     async fn send(&self, run: &Run, tick: &Tick) -> Result<Ticked, EnqueueError> {
         let storage = self.broker.storage().await?;
         let _place = self.places.acquire().await;
-        within(storage.enqueue_tick(run.request.clone(), tick)).await
+        within(storage.enqueue_tick(run.request().clone(), tick)).await
     }
 
     /// Adds what was enqueued to the history. What cannot be added now is added later, for as long as the

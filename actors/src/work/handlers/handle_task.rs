@@ -12,7 +12,7 @@ use asynq_core::{Hold, QueueName, Result, Task, TaskContext, TaskId};
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use super::{incarnation::Incarnation, pool::Credit};
+use super::{incarnation::Incarnation, pool::Credit, traced};
 
 /// No one has the task yet.
 const OPEN: u8 = 0;
@@ -137,6 +137,9 @@ impl HandleTask {
     /// its lease was lost, while it waited in the mailbox.
     ///
     /// [`Task::context`] of the task is there: it tells of a cancel, and stores a result.
+    ///
+    /// With the feature `otel`, the trace context of the run is the current one for the rest of the message that the
+    /// actor handles. What the actor does later, or elsewhere, attaches it itself (`TaskContext::otel_context`).
     #[must_use]
     pub fn start(mut self) -> Option<(Task, TaskReply)> {
         // Its run is about to say so.
@@ -148,6 +151,7 @@ impl HandleTask {
             return None;
         }
         self.credit.started();
+        traced::started(self.context.trace());
         let reply = TaskReply {
             answer: Some(self.answer),
             ticket: self.ticket,

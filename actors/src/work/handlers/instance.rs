@@ -5,7 +5,7 @@ use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{handle_task::HandleTask, incarnation::Incarnation, pool::Pool};
+use super::{handle_task::HandleTask, incarnation::Incarnation, pool::Pool, traced};
 use asynq_core::{error::text::shown, panics::panic_report};
 
 pub(super) struct Instance<A> {
@@ -99,7 +99,7 @@ where
     ) -> Result<(), ActorProcessingErr> {
         let user = &mut state.user;
         let act = async move { self.actor.handle(myself, message, user).await };
-        told(state.presence.as_ref(), act).await
+        told(state.presence.as_ref(), traced::message(act)).await
     }
 
     #[cfg(feature = "ractor-cluster")]
@@ -111,7 +111,7 @@ where
     ) -> Result<(), ActorProcessingErr> {
         let user = &mut state.user;
         let act = async move { self.actor.handle_serialized(myself, message, user).await };
-        told(state.presence.as_ref(), act).await
+        told(state.presence.as_ref(), traced::message(act)).await
     }
 
     async fn handle_supervisor_evt(

@@ -176,6 +176,9 @@ async fn handlers_stand_in_the_tree_only_where_there_are_some() {
         .iter()
         .map(|c| c.name.clone())
         .collect();
-    assert_eq!(names, ["heartbeater", "syncer", "handlers", "processor"]);
+    assert_eq!(
+        names,
+        ["heartbeater", "syncer", "statistician", "handlers", "processor"]
+    );
     system.shutdown().await;
 }

@@ -108,6 +108,9 @@ pub struct LeasedTask {
     pub lease: LeaseRef,
     /// The deadline to the millisecond, if the message has it rounded down to seconds.
     pub deadline: Option<DateTime<Utc>>,
+    /// Time from which on it was pending, if the storage says so: not after an adoption. If many tasks are taken at
+    /// once, that of some is estimated from those before and behind them.
+    pub pending_since: Option<DateTime<Utc>>,
 }
 
 /// The end of a run.

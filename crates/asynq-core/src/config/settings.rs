@@ -48,6 +48,8 @@ pub struct Settings {
     pub states: States,
     pub unknown_task: UnknownTask,
     pub max_message_bytes: usize,
+    pub trace_per_run: bool,
+    pub statistics: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -186,6 +188,8 @@ impl ServerConfig {
             states: self.states.clone(),
             unknown_task: self.unknown_task,
             max_message_bytes: self.max_message_bytes,
+            trace_per_run: self.trace_per_run,
+            statistics: self.statistics,
         })
     }
 }

@@ -119,17 +119,18 @@ async fn read_storage<B: Inspect + ?Sized>(storage: &B, options: &FindingsOption
     }
 }
 
+/// The beginning of our own cause, which names nobody.
+const LATE: &str = "no answer within";
+
 fn unread(queue: Option<QueueName>, part: &'static str, error: &BrokerError) -> Unread {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
+    // The causes name hosts and users of the storage, and a finding is shown to many.
+    let (name, cause) = (queue.as_ref().map(QueueName::as_str), error.source());
+    tracing::warn!(queue = name, part, %error, cause, "a part of the storage cannot be read");
+    let late = cause.map(ToString::to_string).filter(|cause| cause.starts_with(LATE));
     Unread {
         queue,
         part,
-        error: text,
+        error: late.unwrap_or_else(|| error.to_string()),
     }
 }
 
@@ -137,6 +138,6 @@ fn unread(queue: Option<QueueName>, part: &'static str, error: &BrokerError) -> 
 async fn within<T>(limit: Duration, read: impl Future<Output = Read<T>>) -> Read<T> {
     match timeout(limit, read).await {
         Ok(answer) => answer,
-        Err(_) => Err(BrokerError::unavailable(format!("no answer within {limit:?}"))),
+        Err(_) => Err(BrokerError::unavailable(format!("{LATE} {limit:?}"))),
     }
 }

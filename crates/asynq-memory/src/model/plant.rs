@@ -99,6 +99,7 @@ impl Queue {
         if let Some(entry) = suffix.strip_prefix(TICK_PREFIX) {
             self.ticks.remove(entry);
         }
+        self.statistics.remove(suffix);
         if let Some(id) = suffix.strip_prefix("t:") {
             self.tasks.remove(id);
         }
@@ -144,6 +145,9 @@ impl Queue {
             }
             (_, RawValue::String(mark)) if suffix.starts_with(TICK_PREFIX) => {
                 self.ticks.put(suffix[TICK_PREFIX.len()..].to_owned(), mark, None);
+            }
+            (_, RawValue::Hash(fields)) if suffix.starts_with(own::STATISTICS) => {
+                self.statistics.put(suffix.to_owned(), fields);
             }
             ("paused", RawValue::String(since)) => self.paused = Some(since),
             (_, RawValue::String(text)) if is_counter(suffix) && number(&text).is_some() => {

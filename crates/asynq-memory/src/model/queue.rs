@@ -7,14 +7,14 @@ use asynq_core::{
     broker::Poison,
     clock::{exact_millis, unix_nanos},
     error::{BrokerError, PoisonKind},
-    keys,
+    keys::{self, own},
     names::{QueueName, TaskId},
     raw::{RawState, RawValue},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Counters, Locks, Signals, TICK_PREFIX, TaskHash, Ticks, ZSet};
+use super::{Counters, Locks, Signals, Statistics, TICK_PREFIX, TaskHash, Ticks, ZSet};
 
 /// The keys under `asynq:{Q}:`.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(crate) struct Queue {
     pub locks: Locks,
     /// `x:tick:<entry>`.
     pub ticks: Ticks,
+    /// `x:stats:<hour or day>`.
+    pub statistics: Statistics,
     /// `x:healer`: which connection repairs the queue, and until when.
     pub healer: Option<(u64, DateTime<Utc>)>,
     /// `x:quarantine`; score: when.
@@ -127,6 +129,7 @@ impl Queue {
             counters: Counters::default(),
             locks: Locks::default(),
             ticks: Ticks::default(),
+            statistics: Statistics::default(),
             healer: None,
             quarantine: ZSet::default(),
             quarantined: BTreeMap::new(),
@@ -302,16 +305,20 @@ impl Queue {
         if let Some(entry) = suffix.strip_prefix(TICK_PREFIX) {
             return self.ticks.expiry(entry);
         }
+        if suffix.starts_with(own::STATISTICS) {
+            return self.statistics.expiry(suffix);
+        }
         self.locks.expiry(key).or_else(|| self.counters.expiry(suffix))
     }
 
-    /// Returns whether Redis would hold any key of this queue, apart from the marks of ticks, which expire by
-    /// themselves.
+    /// Returns whether Redis would hold any key of this queue, apart from the marks of ticks and statistics, which
+    /// expire by themselves.
     pub(crate) fn has_keys(&self, now: DateTime<Utc>) -> bool {
         let mut keys = RawState::new();
         self.render(now, &mut keys);
-        let marks = self.key(TICK_PREFIX);
-        keys.keys().any(|key| !key.starts_with(&marks))
+        let passing = [self.key(TICK_PREFIX), self.key(own::STATISTICS)];
+        keys.keys()
+            .any(|key| !passing.iter().any(|start| key.starts_with(start)))
     }
 
     /// The name of a group or set from its full key.

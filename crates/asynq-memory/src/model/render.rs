@@ -84,6 +84,9 @@ impl Queue {
         for (entry, mark) in self.ticks.iter(now) {
             add(&format!("{TICK_PREFIX}{entry}"), RawValue::String(mark.clone()));
         }
+        for (suffix, fields) in self.statistics.iter(now) {
+            add(suffix, RawValue::Hash(fields.clone()));
+        }
         for (id, found) in &self.quarantined {
             let value = match found {
                 Quarantined::Task(task) => RawValue::Hash(task.raw()),

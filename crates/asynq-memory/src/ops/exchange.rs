@@ -162,6 +162,7 @@ fn take(queue: &mut Queue, call: &CallRecord, max: u32, now: DateTime<Utc>) -> T
             break;
         }
         queue.pending.pop_back();
+        let since = queue.task(&id).ok().and_then(|task| task.pending_since);
         lease(queue, &id, &token, call.lease_until.0);
         (count, bytes) = (count + 1, bytes + length);
         let read = queue.task(&id).and_then(|task| {
@@ -171,6 +172,7 @@ fn take(queue: &mut Queue, call: &CallRecord, max: u32, now: DateTime<Utc>) -> T
         match read {
             Ok((deadline, message)) => taken.leased.push(LeasedTask {
                 deadline,
+                pending_since: since.map(DateTime::from_timestamp_nanos),
                 message: Arc::new(message),
                 lease: LeaseRef {
                     queue: queue.name.clone(),

@@ -11,6 +11,7 @@ pub(crate) fn delete_expired(queue: &mut Queue, limit: u32, now: DateTime<Utc>) 
     queue.locks.sweep(now);
     queue.counters.sweep(now);
     queue.ticks.sweep(now);
+    queue.statistics.sweep(now);
     queue.check(&["completed"])?;
     let over = queue.completed.up_to(now.timestamp(), limit as usize);
     for (id, _) in &over {

@@ -88,6 +88,7 @@ pub(crate) fn adopt(
                 };
                 adopted.push(LeasedTask {
                     deadline,
+                    pending_since: None,
                     message: Arc::new(message),
                     lease,
                 });

@@ -22,6 +22,7 @@ pub(crate) mod repair;
 pub(crate) mod run_task;
 pub(crate) mod scan;
 pub(crate) mod settle;
+pub(crate) mod statistics;
 pub(crate) mod ticks;
 pub(crate) mod update;
 pub(crate) mod watch;

@@ -286,3 +286,45 @@ proptest! {
         }
     }
 }
+
+#[derive(Debug)]
+struct Only {
+    queue: &'static str,
+    hidden: &'static str,
+}
+
+impl Scope for Only {
+    fn has_queue(&self, queue: &str) -> bool {
+        queue == self.queue
+    }
+
+    fn hides_data(&self, queue: &str, task_type: &str) -> bool {
+        assert_eq!(queue, self.queue);
+        task_type == self.hidden
+    }
+}
+
+#[test]
+fn a_scope_bounds_queues_and_data() {
+    let within = |text: &str, queue, hidden| {
+        let query = Query::parse(text).unwrap().within(Arc::new(Only { queue, hidden }));
+        assert_eq!(query.to_string(), text);
+        query
+    };
+    let task = task();
+    for (text, queue, hidden, expected) in [
+        ("payload.user_id=1002", "critical", "", Verdict::Match),
+        ("payload.user_id=1002", "default", "", Verdict::NoMatch),
+        ("state=retry", "default", "", Verdict::NoMatch),
+        ("payload.user_id=1002", "critical", "email:send", Verdict::Undecided),
+        ("not payload.user_id=1002", "critical", "email:send", Verdict::Undecided),
+        ("payload~1002", "critical", "email:send", Verdict::Undecided),
+        ("result!~1002", "critical", "email:send", Verdict::Undecided),
+        ("payload~1002 or state=retry", "critical", "email:send", Verdict::Match),
+        ("state=retry", "critical", "email:send", Verdict::Match),
+    ] {
+        assert_eq!(within(text, queue, hidden).evaluate(&task, now()), expected, "{text}");
+    }
+    let all = |name: &str| within("state=retry", "critical", "").evaluate_all(&queue(name), TaskState::Retry);
+    assert_eq!((all("critical"), all("default")), (Verdict::Match, Verdict::NoMatch));
+}

@@ -153,9 +153,16 @@ do
       end
       local find = string.find
       local of, msgs, deadlines, most, bytes = { unpack(waiting) }, { unpack(waiting) }, nil, tonumber(ARGV[6]), 0
+      local since = {}
       for i = 1, taken do
         local key = task_of .. waiting[i]
-        local msg = try('HGET', key, 'msg')
+        local msg
+        if i <= 4 or i % 8 == 0 then
+          local task = try('HMGET', key, 'msg', 'pending_since')
+          msg, since[#since + 1] = task[1], task[2] or ''
+        else
+          msg = try('HGET', key, 'msg')
+        end
         if not msg or msg.err then
           -- Damaged.
           taken = 0
@@ -206,8 +213,9 @@ do
         if long then
           call('ZREM', lease, long)
         end
+        local place = 5 + 2 * taken
+        reply[place] = table.concat(since, ' ')
         if deadlines then
-          local place = 4 + 2 * taken
           reply[place + 1], reply[place + 2], reply[place + 3] = {}, '', deadlines
         end
         return reply

@@ -110,6 +110,7 @@ pub(crate) async fn adopt(core: &Core, queue: &QueueName, lost: &CallRecord) -> 
                 };
                 adopted.push(LeasedTask {
                     deadline: deadline.and_then(|millis| from_exact_millis(message.deadline, millis)),
+                    pending_since: None,
                     message: Arc::new(message),
                     lease,
                 });

@@ -45,7 +45,7 @@ struct Found {
 pub(crate) async fn audit(core: &Core, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {
     let mut steps = match cursor.0 {
         None => step::all(queue),
-        Some(text) => step::read(&text).ok_or_else(|| BrokerError::Refused {
+        Some(text) => step::read(queue, &text).ok_or_else(|| BrokerError::Refused {
             source: "this cursor is not of an audit".into(),
         })?,
     };

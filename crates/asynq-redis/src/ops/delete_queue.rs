@@ -23,6 +23,8 @@ const OPERATION: &str = "delete_queue";
 const TASKS: i64 = 250;
 /// Number of days whose counters are deleted: those that can exist, and one on either side.
 const DAYS: i64 = 92;
+/// Number of hours and days whose statistics are deleted: those that can exist, and one on either side.
+const STATISTICS_HOURS: i64 = 51;
 /// Number of calls for new tasks, beyond two for each part that the queue had at first.
 const MORE_CALLS: i64 = 1000;
 
@@ -82,11 +84,15 @@ fn all_keys(core: &Core, queue: &QueueName) -> Args {
     ] {
         keys.push(key);
     }
+    for back in -1..STATISTICS_HOURS {
+        keys.push(own::statistics_of_hour(queue, core.now() - TimeDelta::hours(back)));
+    }
     for back in -1..DAYS {
         let day = keys::day(core.now() - TimeDelta::days(back));
         for counter in ["processed", "failed"] {
             keys.push(keys::of_queue(queue, &format!("{counter}:{day}")));
         }
+        keys.push(own::statistics_of_day(queue, core.now() - TimeDelta::days(back)));
     }
     keys
 }

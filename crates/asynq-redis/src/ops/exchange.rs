@@ -254,8 +254,16 @@ fn has_twice<'i>(mut ids: impl ExactSizeIterator<Item = &'i TaskId>) -> bool {
     !ids.all(|id| seen.insert(id))
 }
 
-/// A task as it was taken: its id, its message, and its deadline in ms where that is no whole second.
-type Found = (Vec<u8>, Vec<u8>, Option<i64>);
+/// A task as it was taken.
+#[derive(Default)]
+struct Found {
+    id: Vec<u8>,
+    message: Vec<u8>,
+    /// Nanoseconds since when it was pending; `None` if its hash does not say.
+    since: Option<i64>,
+    /// Its deadline in ms where that is no whole second.
+    deadline: Option<i64>,
+}
 
 /// The answer to one call.
 struct Answered {
@@ -277,10 +285,16 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
     let count = usize::try_from(count).unwrap_or(0).min(reply.len());
     let mut taken = Vec::with_capacity(count);
     for _ in 0..count {
-        taken.push((reply.bytes()?, Vec::new(), None));
+        taken.push(Found {
+            id: reply.bytes()?,
+            ..Found::default()
+        });
     }
     for task in &mut taken {
-        task.1 = reply.bytes()?;
+        task.message = reply.bytes()?;
+    }
+    if count > 0 {
+        tell_since(&mut taken, &reply.text()?);
     }
     let (mut aside, mut time) = (Vec::new(), None);
     if !reply.is_empty() {
@@ -296,7 +310,7 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
             let number = usize::try_from(deadlines.int()?).unwrap_or(0);
             let millis = deadlines.millis()?;
             if let Some(task) = number.checked_sub(1).and_then(|index| taken.get_mut(index)) {
-                task.2 = millis;
+                task.deadline = millis;
             }
         }
     }
@@ -310,12 +324,45 @@ fn read(value: Value, queue: &QueueName, items: usize) -> Result<Answered, Broke
     })
 }
 
+/// The number of tasks at the front of a take that come with their `pending_since`, and the distance of those behind them
+/// that do: a look at all would cost Redis more than it is worth.
+const TOLD: (usize, usize) = (4, 8);
+
+/// Reads since when tasks were pending. Those between two that tell it lie between them too, since tasks are taken in the
+/// order in which they became pending.
+fn tell_since(taken: &mut [Found], text: &str) {
+    let mut told = text.split(' ').map(|word| word.parse().ok());
+    let mut last: Option<(usize, Option<i64>)> = None;
+    for place in 0..taken.len() {
+        if place >= TOLD.0 && (place + 1) % TOLD.1 != 0 {
+            taken[place].since = last.and_then(|(_, since)| since);
+            continue;
+        }
+        let since: Option<i64> = told.next().flatten();
+        taken[place].since = since;
+        if let (Some((before, Some(first))), Some(since)) = (last, since) {
+            let (gap, steps) = (since.saturating_sub(first), (place - before) as i64);
+            for (step, between) in (1..).zip(&mut taken[before + 1..place]) {
+                between.since = Some(first.saturating_add(gap / steps * step));
+            }
+        }
+        last = Some((place, since));
+    }
+}
+
 /// Decodes what was taken. What cannot be decoded is put aside; it is ours, so nobody else does.
 async fn accept(core: &Core, call: &CallRecord, queue: &QueueName, tasks: Vec<Found>, taken: &mut Taken) {
-    for (raw_id, msg, deadline) in tasks {
-        match decode(queue, &raw_id, msg) {
+    for Found {
+        id: raw_id,
+        message,
+        since,
+        deadline,
+    } in tasks
+    {
+        match decode(queue, &raw_id, message) {
             Ok((id, message)) => taken.leased.push(LeasedTask {
                 deadline: deadline.and_then(|millis| from_exact_millis(message.deadline, millis)),
+                pending_since: since.map(DateTime::from_timestamp_nanos),
                 message: Arc::new(message),
                 lease: LeaseRef {
                     queue: queue.clone(),

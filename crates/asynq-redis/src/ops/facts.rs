@@ -187,6 +187,33 @@ pub(crate) async fn cluster_info(core: &Core) -> Result<BTreeMap<String, String>
     Ok(lines_of_info(&core.link.command(&info).await?))
 }
 
+/// The text that [`server_infos`] or [`cluster_info`] splits.
+pub(crate) async fn info_text(core: &Core) -> Result<String, BrokerError> {
+    let words: &[&str] = match core.link.has_one_slot() {
+        true => &["INFO"],
+        false => &["CLUSTER", "INFO"],
+    };
+    text_of(core, words).await
+}
+
+/// Asks a node for all nodes of its cluster.
+pub(crate) async fn cluster_nodes_text(core: &Core) -> Result<String, BrokerError> {
+    text_of(core, &["CLUSTER", "NODES"]).await
+}
+
+async fn text_of(core: &Core, words: &[&str]) -> Result<String, BrokerError> {
+    let mut cmd = redis::cmd(words[0]);
+    cmd.arg(&words[1..]);
+    match core.link.command(&cmd).await? {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Ok(text),
+        _ => Err(BrokerError::Protocol {
+            operation: "INFO",
+            source: None,
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

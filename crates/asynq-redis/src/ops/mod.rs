@@ -30,6 +30,7 @@ pub(crate) mod scan;
 pub(crate) mod scheduler_state;
 pub(crate) mod server_state;
 pub(crate) mod settle;
+pub(crate) mod statistics;
 pub(crate) mod ticks;
 pub(crate) mod trail;
 pub(crate) mod tree;

@@ -106,6 +106,18 @@ async fn servers_tell_about_themselves() {
         (info["cluster_state"].as_str(), info["cluster_size"].as_str()),
         ("ok", "3")
     );
+    assert!(broker.info_text().await.unwrap().contains("cluster_state:ok\r\n"));
+    let nodes = broker.cluster_nodes_text().await.unwrap();
+    assert_eq!(
+        nodes.lines().filter(|line| line.contains("master")).count(),
+        3,
+        "{nodes}"
+    );
+    assert!(
+        broker.describe().starts_with("redis://127.0.0.1:"),
+        "{}",
+        broker.describe()
+    );
 
     let server = RedisServer::start().await;
     let broker = RedisBroker::new(RedisConnectionType::single(server.url()).unwrap());
@@ -116,6 +128,9 @@ async fn servers_tell_about_themselves() {
         panic!("{infos:?}");
     };
     assert_eq!(info["tcp_port"], server.port().to_string());
+    let port = format!("tcp_port:{}\r\n", server.port());
+    assert!(broker.info_text().await.unwrap().contains(&port));
+    assert!(broker.cluster_nodes_text().await.is_err());
     assert!(matches!(
         broker.cluster_info().await,
         Err(Error::Broker(BrokerError::Refused { .. }))

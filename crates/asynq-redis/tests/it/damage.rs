@@ -160,6 +160,7 @@ pub(crate) async fn active(bench: &Bench) -> asynq_core::broker::LeasedTask {
     };
     asynq_core::broker::LeasedTask {
         deadline: None,
+        pending_since: None,
         message: expired.message,
         lease: asynq_core::broker::LeaseRef {
             queue: q(),

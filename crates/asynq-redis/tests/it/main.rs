@@ -21,5 +21,6 @@ mod pieces;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod slow;
+mod statistics;
 mod support;
 mod uri;

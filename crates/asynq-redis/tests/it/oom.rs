@@ -9,6 +9,7 @@ use asynq_core::{
     doctor::{Repair, RepairMode},
     info::{SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, ServerStatus},
     inspect::{Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace, TaskMark},
+    statistics::{Bucket, RunEnd, Span, StatisticsPart, Step, TimeRange},
     trail::TrailEntry,
     tree::{ActorState, ServerIdentity, TreeNode},
 };
@@ -22,6 +23,7 @@ const PINNED: &[(&str, &str)] = &[
     ("enqueue", "an_enqueue_is_refused_whole"),
     ("enqueue_tick", "a_tick_is_refused_whole_and_stays_open"),
     ("write_result", "an_enqueue_is_refused_whole"),
+    ("write_statistics", "statistics_are_refused_whole"),
     ("exchange", "outcomes_are_written_and_tasks_taken"),
     ("quarantine", "outcomes_are_written_and_tasks_taken"),
     ("adopt", "leases_are_kept"),
@@ -627,6 +629,36 @@ async fn servers_and_schedulers_are_seen() {
     let act = TrailEntry::new("delete_task", now, "h", 7);
     bench.storage.record_act(&act).await.unwrap();
     assert_eq!(bench.storage.trail(Cursor::default(), 5).await.unwrap().items, [act]);
+}
+
+#[tokio::test]
+async fn statistics_are_refused_whole() {
+    let mut bench = Bench::start().await;
+    bench.enqueue_ids(&["a"]).await;
+    let now = bench.after(0);
+    let server = ServerIdentity {
+        host: "h".into(),
+        pid: 7,
+        server_id: "s".into(),
+    };
+    let mut bucket = Bucket::new();
+    bucket.ended("t", RunEnd::Done, Duration::from_secs(1));
+    let parts = [Span::Minute(now), Span::Hour(now)].map(|span| StatisticsPart {
+        span,
+        bucket: bucket.clone(),
+    });
+    fill(&mut bench).await;
+    let before = keys_of(&mut bench).await;
+    let refused = bench.storage.write_statistics(&q(), &server, &parts).await;
+    assert!(matches!(refused, Err(BrokerError::OutOfMemory)), "{refused:?}");
+    assert_eq!(keys_of(&mut bench).await, before);
+    let range = TimeRange::last(60, Step::Minute, now).unwrap();
+    assert!(bench.storage.statistics(&q(), &range).await.unwrap().points.is_empty());
+    // Nothing is lost: the same call works once there is room.
+    bench.raw(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    bench.storage.write_statistics(&q(), &server, &parts).await.unwrap();
+    let found = bench.storage.statistics(&q(), &range).await.unwrap();
+    assert_eq!(found.total(), bucket);
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@ use asynq_core::{
     Act, TaskState, Then,
     broker::{GroupLimits, Outcome, RECOVER_GRACE, Recovery, WatchKind},
     inspect::{BulkEntry, Cursor, ListFilter, PageRequest, ScanLimits, ScanPlace},
+    statistics::{Bucket, RunEnd, Span, StatisticsPart},
+    tree::ServerIdentity,
 };
 use asynq_testing::request::{group, id, request};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::support::{Bench, DONE, archive, key, q, retry, settlement};
 
@@ -17,6 +20,23 @@ fn entry(id: &str) -> BulkEntry {
         score: "7".into(),
         id: id.to_owned().into(),
     }
+}
+
+/// Two hours by minute, each with all the types that a bucket tells apart.
+fn full_buckets(now: DateTime<Utc>) -> Vec<StatisticsPart> {
+    let mut bucket = Bucket::new();
+    for number in 0..500 {
+        let task_type = format!("task-type-{number}");
+        for millis in [1, 7, 50, 400, 3000] {
+            bucket.started(&task_type, Duration::from_millis(millis));
+            bucket.ended(&task_type, RunEnd::Done, Duration::from_millis(millis));
+        }
+    }
+    let minutes = (0..120).map(|back| StatisticsPart {
+        span: Span::Minute(now - TimeDelta::minutes(back)),
+        bucket: bucket.clone(),
+    });
+    minutes.collect()
 }
 
 const CEILING: &str = "5000";
@@ -190,6 +210,15 @@ async fn no_operation_on_a_large_queue_holds_the_server() {
             assert!(answer.settled.iter().all(Result::is_ok), "{name}");
         });
     }
+    let buckets = full_buckets(bench.after(0));
+    holds!(bench, "write_statistics", {
+        let server = ServerIdentity {
+            host: "h".into(),
+            pid: 7,
+            server_id: "s".into(),
+        };
+        storage.write_statistics(&q(), &server, &buckets).await.unwrap()
+    });
     holds!(bench, "adopt", storage.adopt(&q(), &storage.begin()).await.unwrap());
     holds!(bench, "watch", {
         storage.watch(&[q()], WatchKind::Pending).await.unwrap();

@@ -98,6 +98,8 @@ macro_rules! __conformance_cases {
                 a_task_key_that_is_no_hash_is_put_aside
                 a_container_of_the_wrong_type_fails_its_queue_alone
                 tasks_come_in_the_order_of_the_wants
+                a_taken_task_comes_with_the_time_since_which_it_was_pending
+                many_taken_tasks_tell_about_since_when_they_were_pending
             }
             settle {
                 done_deletes_the_task
@@ -303,6 +305,16 @@ macro_rules! __conformance_cases {
                 progress_is_written_only_while_the_task_is_ours
                 progress_beyond_the_limits_is_refused
                 a_progress_that_cannot_be_read_is_none
+            }
+            statistics {
+                servers_are_added_up_by_minute
+                a_write_can_be_repeated_and_be_late
+                hours_and_days_have_their_own_buckets
+                statistics_go_by_themselves
+                a_damaged_bucket_harms_only_itself
+                a_damaged_hash_is_refused
+                the_number_of_buckets_is_bounded
+                statistics_go_with_their_queue
             }
             trail {
                 acts_are_read_newest_first_in_parts

@@ -5,6 +5,8 @@ use asynq_core::{
     error::PoisonKind,
 };
 
+use chrono::TimeDelta;
+
 use super::kit::*;
 
 /// transitions.md#take: from the tail of `pending` to the head of `active`, with a lease of 30 s, without
@@ -367,4 +369,42 @@ pub(super) async fn tasks_come_in_the_order_of_the_wants(fx: &Fixture) {
     let answer = fx.storage.exchange(&fx.storage.begin(), &settle, &wants).await;
     assert_eq!(ids(&answer.leased), ["c1", "a2", "a3", "b1", "b2"]);
     assert_eq!(answer.exhausted, [queue("c")]);
+}
+
+/// A task that is given back waits anew.
+pub(super) async fn a_taken_task_comes_with_the_time_since_which_it_was_pending(fx: &Fixture) {
+    let began = fx.now();
+    fx.enqueue_ids(&["a", "b", "damaged"]).await;
+    fx.advance(5);
+    fx.enqueue(request(Q, "later")).await;
+    fx.enqueue(request(Q, "exact").exact_deadline(fx.after(600))).await;
+    fx.edit(|state| set_field(state, "damaged", "pending_since", None))
+        .await;
+    fx.advance(7);
+    let taken = fx.take(10).await;
+    let since: Vec<_> = taken.iter().map(|task| task.pending_since).collect();
+    let later = Some(began + TimeDelta::seconds(5));
+    assert_eq!(since, [Some(began), Some(began), None, later, later]);
+    fx.settled(&taken[0], Outcome::Requeue).await;
+    fx.advance(1);
+    let again = fx.take_one().await;
+    assert_eq!(again.pending_since, Some(began + TimeDelta::seconds(12)));
+}
+
+/// Of many tasks that are taken at once it may be estimated. The others say between which times it lies.
+pub(super) async fn many_taken_tasks_tell_about_since_when_they_were_pending(fx: &Fixture) {
+    let began = fx.now();
+    for number in 0..60 {
+        fx.enqueue(request(Q, &format!("t{number}"))).await;
+        fx.advance(1);
+    }
+    for task in fx.take(60).await {
+        let exact = began + TimeDelta::seconds(task.message.id[1..].parse().unwrap());
+        let since = task.pending_since.unwrap();
+        assert!(
+            (since - exact).abs() < TimeDelta::seconds(8),
+            "{}: {since} for {exact}",
+            task.message.id
+        );
+    }
 }

@@ -13,6 +13,7 @@ use asynq_core::{
         ActedOn, AuditPage, Breach, BulkPlace, BulkStep, ClusterNode, Cursor, ListFilter, Page, PageRequest,
         ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
+    statistics::{QueueStatistics, TimeRange},
     trail::TrailEntry,
 };
 use bytes::Bytes;
@@ -219,6 +220,12 @@ impl<B: Storage + ?Sized + 'static> Inspect for FaultyBroker<B> {
 
     async fn trail(&self, cursor: Cursor, count: u32) -> Result<Page<TrailEntry>, BrokerError> {
         self.faults.guard(Op::Trail, self.inner.trail(cursor, count)).await
+    }
+
+    async fn statistics(&self, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError> {
+        self.faults
+            .guard_queue(Op::Statistics, queue, self.inner.statistics(queue, range))
+            .await
     }
 
     async fn audit(&self, queue: &QueueName, cursor: Cursor) -> Result<AuditPage, BrokerError> {

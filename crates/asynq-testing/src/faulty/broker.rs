@@ -13,6 +13,7 @@ use asynq_core::{
     },
     info::{SchedulerEnqueueEvent, SchedulerEntry},
     periodic::{EntryKey, TickMark},
+    statistics::StatisticsPart,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -378,6 +379,16 @@ impl<B: Storage + ?Sized + 'static> Broker for FaultyBroker<B> {
 
     async fn clear_tree(&self, server: &ServerIdentity) -> Result<(), BrokerError> {
         self.faults.guard(Op::ClearTree, self.inner.clear_tree(server)).await
+    }
+
+    async fn write_statistics(
+        &self,
+        queue: &QueueName,
+        server: &ServerIdentity,
+        parts: &[StatisticsPart],
+    ) -> Result<u64, BrokerError> {
+        let call = self.inner.write_statistics(queue, server, parts);
+        self.faults.guard_queue(Op::WriteStatistics, queue, call).await
     }
 
     async fn write_scheduler_entries(

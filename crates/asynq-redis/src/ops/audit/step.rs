@@ -102,7 +102,27 @@ pub(super) fn write(steps: &[Step]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn read(text: &str) -> Option<Vec<Step>> {
+/// Reads the steps of a cursor. `None` if it was not written by an audit of this queue: whoever sent it could name any key of Redis.
+pub(super) fn read(queue: &QueueName, text: &str) -> Option<Vec<Step>> {
+    let steps = parse(text)?;
+    let groups = keys::group_prefix(queue);
+    let is_of_queue = |step: &Step| match step {
+        Step::Container { key, state, .. } => match state {
+            TaskState::Aggregating => key.starts_with(&groups),
+            state => *key == keys::container(queue, *state),
+        },
+        Step::Doubt(doubt) => {
+            let states = TaskState::ALL.map(|state| keys::container(queue, state));
+            let container = &doubt.container;
+            (container.is_empty() || container.starts_with(&groups) || states.contains(container))
+                && doubt.groups.iter().all(|key| key.starts_with(groups.as_bytes()))
+        }
+        Step::Leases { .. } | Step::Groups { .. } | Step::Keys { .. } => true,
+    };
+    steps.iter().all(is_of_queue).then_some(steps)
+}
+
+fn parse(text: &str) -> Option<Vec<Step>> {
     let step = |line: &str| {
         let fields: Vec<_> = line.split('\t').collect();
         Some(match fields.as_slice() {
@@ -249,7 +269,7 @@ mod tests {
             },
         );
         let mut doubt = Doubt {
-            container: "a\tb".to_owned(),
+            container: keys::group_prefix(&queue) + "a\tb",
             tasks: vec![
                 Doubtful {
                     id: b"\xff\n".to_vec(),
@@ -266,12 +286,14 @@ mod tests {
             pending: [b"a".to_vec()].into(),
             is_searched: true,
             cursor: "3".to_owned(),
-            groups: [b"g:1".to_vec(), b"g:2".to_vec()].into(),
+            groups: ["1", "2"]
+                .map(|name| (keys::group_prefix(&queue) + name).into_bytes())
+                .into(),
         };
         steps.push(Step::Doubt(doubt.clone()));
         doubt.search = None;
         steps.push(Step::Doubt(doubt));
-        assert_eq!(read(&write(&steps)), Some(steps));
+        assert_eq!(read(&queue, &write(&steps)), Some(steps));
         for bad in [
             "",
             "c\tk",
@@ -282,7 +304,53 @@ mod tests {
             "d\t\t00",
             "d\t\t00\t\t\t\t\t0\t\t",
         ] {
-            assert_eq!(read(bad), None, "{bad:?}");
+            assert_eq!(read(&queue, bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_names_no_key_of_others() {
+        let (own, other) = (QueueName::new("mail").unwrap(), QueueName::new("secret").unwrap());
+        let container = |key: String, state| {
+            vec![Step::Container {
+                key,
+                state,
+                place: Place::default(),
+            }]
+        };
+        for (steps, is_taken) in [
+            (
+                container(keys::container(&own, TaskState::Scheduled), TaskState::Scheduled),
+                true,
+            ),
+            (container(keys::group_prefix(&own) + "g", TaskState::Aggregating), true),
+            (
+                container(keys::container(&other, TaskState::Scheduled), TaskState::Scheduled),
+                false,
+            ),
+            (
+                container(keys::container(&own, TaskState::Scheduled), TaskState::Pending),
+                false,
+            ),
+            (
+                container(keys::group_prefix(&other) + "g", TaskState::Aggregating),
+                false,
+            ),
+            (container("sessions".to_owned(), TaskState::Aggregating), false),
+        ] {
+            assert_eq!(read(&own, &write(&steps)).is_some(), is_taken, "{steps:?}");
+        }
+        for doubt in [
+            Doubt {
+                container: "sessions".to_owned(),
+                ..Doubt::default()
+            },
+            Doubt {
+                groups: [b"asynq:{secret}:g:1".to_vec()].into(),
+                ..Doubt::default()
+            },
+        ] {
+            assert_eq!(read(&own, &write(&[Step::Doubt(doubt)])), None);
         }
     }
 }
