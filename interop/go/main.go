@@ -25,6 +25,8 @@ var commands = []command{
 	{"inspect", "answer inspector commands read from stdin", runInspect},
 	{"listing", "answer the words of the command line program of asynq", runListing},
 	{"serve", "run a server whose handler obeys the payload", runServe},
+	{"asynqmon", "serve the web server of asynqmon", runAsynqmon},
+	{"metrics", "write one scrape of the collector for Prometheus", runMetrics},
 	{"schedule", "run a scheduler with the entries read from stdin", runSchedule},
 	{"options", "write the options read from stdin as texts", runOptions},
 	{"dump", "print every key of the database", runDump},

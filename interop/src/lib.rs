@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod asynqmon;
 mod base64_bytes;
 mod bench;
 mod client;
@@ -25,6 +26,7 @@ mod cron;
 mod dump;
 mod events;
 mod inspector;
+mod metrics;
 mod obedient;
 mod options;
 mod process;
@@ -34,6 +36,7 @@ mod scheduler_process;
 mod server;
 mod task;
 
+pub use asynqmon::Asynqmon;
 pub use bench::{GoDrain, GoFill, bench_drain, bench_enqueue};
 pub use client::GoClient;
 pub use cron::cron_cases;
@@ -42,6 +45,7 @@ pub use events::{Events, GoAggregation, GoEvent, GoRun};
 pub use inspector::{
     GoDailyStats, GoEnqueueEvent, GoGroup, GoInspector, GoQueueInfo, GoSchedulerEntry, GoServerInfo, GoWorker,
 };
+pub use metrics::go_metrics;
 pub use obedient::{is_failure, obey};
 pub use options::{GoOptionValues, GoOptions};
 pub use process::{GoError, GoErrorKind, PATIENCE};

@@ -9,13 +9,12 @@ use crate::{
     address::{Addresses, Redis},
     commands::{
         audit, bench, complete, context, cron, dash, doctor, findings, group, mcp, pages, queue, server, stats, task,
-        top, tree,
+        top, tree, web,
     },
     error::{CliError, Result},
     go::duration_argument,
     hands::Hands,
     output::{Form, Output},
-    records::for_yaml,
     session::Session,
     settings::{File, Target},
     watch,
@@ -169,6 +168,8 @@ pub(crate) enum Command {
     Dash(dash::Dash),
     /// Serve the inspector to language models, on stdin and stdout (Model Context Protocol).
     Mcp(mcp::Mcp),
+    /// Serve the web server: a JSON API, metrics and health checks.
+    Web(Box<web::Web>),
     /// Load a queue with tasks, drain it, and report the throughput.
     Bench(bench::Bench),
     /// Show the contexts of the configuration file.
@@ -241,9 +242,6 @@ pub(crate) struct Settings {
 impl Command {
     /// Carries out the command, again and again if it is watched.
     pub(crate) async fn run(self, global: Global) -> Result<()> {
-        if global.output == Form::Yaml {
-            for_yaml();
-        }
         match global.watch {
             None => self.run_once(&global).await,
             Some(interval) if self.is_listing() => {
@@ -272,6 +270,7 @@ impl Command {
             Self::Doctor(_)
             | Self::Dash(_)
             | Self::Mcp(_)
+            | Self::Web(_)
             | Self::Bench(_)
             | Self::Completions(_)
             | Self::Man(_)
@@ -303,6 +302,7 @@ impl Command {
             Self::Tree(command) => command.run(global).await,
             Self::Dash(command) => command.run(global).await,
             Self::Mcp(command) => command.run(global).await,
+            Self::Web(command) => command.run(global).await,
             Self::Bench(command) => command.run(global).await,
             Self::Context(command) => command.run(global),
             Self::Completions(command) => command.run(global),

@@ -18,3 +18,4 @@ pub(crate) mod stats;
 pub(crate) mod task;
 pub(crate) mod top;
 pub(crate) mod tree;
+pub(crate) mod web;

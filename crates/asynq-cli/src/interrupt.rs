@@ -33,24 +33,26 @@ impl Stop {
     }
 }
 
-/// Waits for Ctrl-C, or where there are such signals for one that a terminal that closes or a service manager sends.
+/// Waits for Ctrl-C, or where there are such signals for one that a terminal that closes or a service manager sends. From this call on
+/// they do not end the program by themselves.
 #[cfg(unix)]
-pub(crate) async fn any() {
+pub(crate) fn any() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let next = async |kind| match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = next(SignalKind::terminate()) => {}
-        () = next(SignalKind::hangup()) => {}
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    async move {
+        let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+        // Without a signal there is nothing to wait for.
+        match received.len() {
+            0 => std::future::pending().await,
+            _ => drop(futures::future::select_all(received).await),
+        }
     }
 }
 
 /// Waits for Ctrl-C.
 #[cfg(not(unix))]
-pub(crate) async fn any() {
-    let _ = tokio::signal::ctrl_c().await;
+pub(crate) fn any() -> impl Future<Output = ()> {
+    async { drop(tokio::signal::ctrl_c().await) }
 }

@@ -10,7 +10,7 @@ mod hands;
 mod interrupt;
 mod mcp;
 mod output;
-mod records;
+mod redact;
 mod session;
 mod settings;
 mod shown;

@@ -12,15 +12,15 @@ use asynq::{
     findings::quote,
     redis::{RedisBroker, RedisConnectionType},
 };
-
+use asynq_web::records::Redaction;
 use serde::Serialize;
 
 use crate::{
     address::connector,
     error::{CliError, Result},
     hands::Hands,
-    output::{Output, one_line},
-    records::Redaction,
+    output::{Form, Output, one_line},
+    redact,
     settings::Target,
 };
 
@@ -93,7 +93,11 @@ impl Session {
 
     /// The task types whose data are hidden here.
     pub(crate) fn redaction(&self) -> Redaction {
-        Redaction::of(&self.target.redact)
+        let redaction = redact::types(&self.target.redact);
+        match self.out.form {
+            Form::Yaml => redaction.with_values_if(redact::is_exact_in_yaml),
+            _ => redaction,
+        }
     }
 
     /// Answers an act: `text` for people, with the place on stderr, since the text of Go's program does not say it; or the

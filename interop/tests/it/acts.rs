@@ -26,7 +26,7 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Puts a task into a state; to run for that it must be the only pending one. Returns the task that became active.
-async fn put(pair: &Pair, queue: &str, id: &str, state: TaskState) -> Option<LeasedTask> {
+pub(crate) async fn put(pair: &Pair, queue: &str, id: &str, state: TaskState) -> Option<LeasedTask> {
     let new: RequestBuilder = request(queue, id).payload(id.to_owned()).retention(3600).unique(HOUR);
     let (new, outcome) = match state {
         TaskState::Scheduled => (new.at(Utc::now() + HOUR), None),

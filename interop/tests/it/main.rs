@@ -6,6 +6,7 @@
 
 mod acts;
 mod aggregation;
+mod asynqmon;
 mod cancel;
 mod connections;
 mod cron;

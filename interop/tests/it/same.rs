@@ -23,6 +23,8 @@ pub(crate) enum Difference {
     ErrorText,
     /// We write this field and Go does not.
     OursAlone(&'static str),
+    /// Go leaves this field and we do not.
+    GosAlone(&'static str),
 }
 
 /// Known differences by task id, and why they are.
@@ -48,6 +50,13 @@ impl Database {
         )
     }
 
+    /// Leaves out the keys with this beginning, and returns how many there were.
+    pub(crate) fn forget(&mut self, beginning: &str) -> usize {
+        let before = self.0.len();
+        self.0.retain(|key, _| !key.starts_with(beginning));
+        before - self.0.len()
+    }
+
     /// Returns how many tasks there are.
     pub(crate) fn tasks(&self) -> usize {
         let hashes = self
@@ -64,8 +73,16 @@ impl Database {
 /// If they differ in anything that is not known.
 #[track_caller]
 pub(crate) fn assert_same(ours: &Database, gos: &Database, known: &Known) {
-    let names = |database: &Database| database.0.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(ours), names(gos), "our (left) and Go's (right) keys differ");
+    let missing = |from: &Database, of: &Database| {
+        let names = of.0.keys().filter(|key| !from.0.contains_key(*key));
+        names.cloned().collect::<Vec<_>>()
+    };
+    let apart = (missing(gos, ours), missing(ours, gos));
+    assert_eq!(
+        apart,
+        Default::default(),
+        "keys that only we (left) and only Go (right) have"
+    );
     for (key, go) in &gos.0 {
         let ours = &ours.0[key];
         assert_same_time(
@@ -117,11 +134,14 @@ struct Comparison<'c> {
 }
 
 impl Comparison<'_> {
+    fn known(&self) -> impl Iterator<Item = Difference> {
+        let of_key = self.key.split_once("}:t:").map(|(_, id)| id);
+        let known = self.known.iter().filter(move |(id, ..)| Some(*id) == of_key);
+        known.map(|(_, difference, _)| *difference)
+    }
+
     fn knows(&self, difference: Difference) -> bool {
-        let of_task = |id: &str| self.key.split_once("}:t:").is_some_and(|(_, of)| of == id);
-        self.known
-            .iter()
-            .any(|(id, known, _)| *known == difference && of_task(id))
+        self.known().any(|known| known == difference)
     }
 
     fn hashes(&self, ours: &BTreeMap<String, Vec<u8>>, go: &BTreeMap<String, Vec<u8>>) {
@@ -132,13 +152,14 @@ impl Comparison<'_> {
             fields.retain(|name, _| !name.starts_with("x:"));
             fields
         };
-        let (mut ours, go) = (gos_own(ours), gos_own(go));
-        for (_, difference, _) in self.known {
-            if let Difference::OursAlone(name) = difference
-                && self.knows(*difference)
-            {
-                assert!(ours.remove(*name).is_some(), "{key}: {name}");
-            }
+        let (mut ours, mut go) = (gos_own(ours), gos_own(go));
+        for difference in self.known() {
+            let (fields, name) = match difference {
+                Difference::OursAlone(name) => (&mut ours, name),
+                Difference::GosAlone(name) => (&mut go, name),
+                _ => continue,
+            };
+            assert!(fields.remove(name).is_some(), "{key}: {name}");
         }
         let names = |fields: &BTreeMap<String, Vec<u8>>| fields.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&ours), names(&go), "our (left) and Go's (right) fields of {key}");

@@ -5,13 +5,13 @@ mod list;
 mod spec;
 
 use asynq::info::SchedulerEntry;
+use asynq_web::records::TaskRecord;
 use clap::{Args, Subcommand};
 
 use crate::{
     cli::Global,
     error::{CliError, Result},
     output::one_line,
-    records::TaskRecord,
     session::Session,
 };
 

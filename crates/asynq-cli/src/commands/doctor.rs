@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, pin::pin};
 
 use anstyle::AnsiColor;
 use asynq::inspector::{Diagnosis, Doctor as Run, DoctorStep, Repair};
+use asynq_web::records::DiagnosisRecord;
 use clap::Args;
 use indicatif::ProgressBar;
 
@@ -11,7 +12,6 @@ use crate::{
     cli::Global,
     error::{CliError, Result},
     output::{BOLD, Listing, Output, one_line},
-    records::DiagnosisRecord,
     session::Session,
 };
 

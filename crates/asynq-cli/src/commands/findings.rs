@@ -8,6 +8,7 @@ use asynq::{
     findings::{Finding, Severity},
     inspector::{ErrorSignatures, MAX_SIGNATURE_TASKS},
 };
+use asynq_web::records::{FindingRecord, SignaturesRecord};
 use clap::{Args, ValueEnum};
 
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     error::{CliError, Result},
     go,
     output::{BOLD, Output, one_line, plain_table},
-    records::{FindingRecord, SignaturesRecord},
 };
 
 /// The states of tasks that have failed.

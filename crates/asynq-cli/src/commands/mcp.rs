@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::{cli::Global, error::Result, mcp, records::Redaction};
+use crate::{cli::Global, error::Result, mcp, redact};
 
 #[derive(Debug, Args)]
 #[command(
@@ -34,7 +34,7 @@ impl Mcp {
         hidden.extend(self.redact.iter().cloned());
         mcp::serve(mcp::Access {
             writes: self.allow_writes,
-            redaction: Redaction::of(&hidden),
+            redaction: redact::types(&hidden),
             hidden,
             session,
         })

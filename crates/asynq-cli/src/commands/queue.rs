@@ -1,6 +1,7 @@
 //! `asynq queue`: looks at queues, pauses and deletes them.
 
 use asynq::info::DailyStats;
+use asynq_web::records::QueueRecord;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -9,7 +10,6 @@ use crate::{
     cli::Global,
     error::{CliError, Result},
     output::{BOLD, one_line, plain_table},
-    records::QueueRecord,
     session::Session,
 };
 

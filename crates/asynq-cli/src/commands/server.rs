@@ -3,10 +3,11 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use asynq::info::ServerInfo;
+use asynq_web::records::ServerRecord;
 use chrono::Utc;
 use clap::Subcommand;
 
-use crate::{cli::Global, error::Result, go, records::ServerRecord};
+use crate::{cli::Global, error::Result, go};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

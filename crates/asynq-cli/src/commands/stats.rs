@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use asynq::info::QueueInfo;
+use asynq_web::records::QueueRecord;
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +13,6 @@ use crate::{
     commands::queue::error_rate,
     error::{CliError, Result},
     output::{BOLD, lined_up, plain_table},
-    records::QueueRecord,
     session::Session,
 };
 

@@ -1,6 +1,7 @@
 //! `asynq top`.
 
 mod sample;
+mod statistics;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,10 @@ use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
-use self::sample::{AT_ONCE, Sample, TypeRuns};
+use self::{
+    sample::{AT_ONCE, Sample, TypeRuns},
+    statistics::Recent,
+};
 use crate::{
     cli::Global,
     error::{CliError, Result},
@@ -33,7 +37,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
     after_help = "Rates of queues come from two looks at their counters. What is told about types comes from the tasks that \
                         run, and from the recorded runs of the last tasks that were completed with a retention, wait for a \
                         retry or are archived. A task that succeeds without a retention leaves no record, and neither does a \
-                        run of a Go server. What is not known is shown as `-`."
+                        run of a Go server. Servers of Asynq for Rust also keep statistics of all their runs, which are added \
+                        up over the last ten minutes. What is not known is shown as `-`."
 )]
 pub(crate) struct Top {
     /// Only these queues.
@@ -65,6 +70,8 @@ struct TopRecord {
     tasks: u64,
     queues: Vec<QueueRate>,
     types: Vec<TypeRecord>,
+    /// The statistics of the last minutes. `None` if no server keeps any.
+    statistics: Option<Recent>,
 }
 
 /// A queue between the two looks.
@@ -131,6 +138,7 @@ impl Top {
                 .map(|info| rate(first.get(info.queue.as_str()), info, window))
                 .collect(),
             types: types(sample, workers.iter().filter(is_asked), window, now),
+            statistics: statistics::read(inspector, second.keys(), now).await?,
         };
         session.out.record(&record, || text(&record))
     }
@@ -297,6 +305,9 @@ fn text(record: &TopRecord) -> String {
             &types,
         ),
     };
+    if let Some(statistics) = &record.statistics {
+        text += &statistics.text();
+    }
     text
 }
 

@@ -8,10 +8,11 @@ use asynq::{
     info::{GroupInfo, QueueInfo, SchedulerEntry, ServerInfo, WorkerInfo},
     inspect::Cursor,
 };
+use asynq_web::records::Redaction;
 use chrono::{DateTime, Utc};
 use ratatui::crossterm::event::KeyEvent;
 
-use crate::{hands::Hands, output::one_line, records::Redaction, session::Session};
+use crate::{hands::Hands, output::one_line, redact, session::Session};
 
 pub(crate) type Time = DateTime<Utc>;
 
@@ -28,7 +29,7 @@ impl Place {
         Self {
             name: one_line(&session.place()),
             hands: session.hands.clone(),
-            redaction: Redaction::of(&session.target.redact),
+            redaction: redact::types(&session.target.redact),
         }
     }
 }

@@ -5,6 +5,7 @@ use asynq::{
     inspect::Cursor,
     inspector::SearchLimits,
 };
+use asynq_web::records::{QueueRecord, TaskRecord};
 use rmcp::{handler::server::wrapper::Parameters, model::CallToolResult, tool, tool_router};
 use serde_json::{Value, json};
 
@@ -13,10 +14,7 @@ use super::{
     args::{CountTasks, History, ListTasks, OneTask, Queue, Queues, Search, State, within},
     server::Server,
 };
-use crate::{
-    error::{CliError, Result},
-    records::{QueueRecord, TaskRecord},
-};
+use crate::error::{CliError, Result};
 
 #[tool_router(router = read_router, vis = "pub(super)")]
 impl Server {

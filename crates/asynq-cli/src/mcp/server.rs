@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use asynq::{Inspector, inspector::Actor, query::Query};
+use asynq_web::records::Redaction;
 use rmcp::{handler::server::router::tool::ToolRouter, model::CallToolResult};
 use serde_json::Value;
 use tokio::sync::RwLock;
@@ -12,7 +13,6 @@ use crate::{
     commands::task::query,
     error::{CliError, Result},
     output::one_line,
-    records::Redaction,
     session::Session,
 };
 

@@ -12,6 +12,7 @@ use asynq::{
     inspect::Cursor,
     inspector::{DoctorPlace, TrailEntry},
 };
+use asynq_web::records::{DiagnosisRecord, EntryRecord, FindingRecord, ServerRecord, SignaturesRecord, WorkerRecord};
 use chrono::Utc;
 use rmcp::{handler::server::wrapper::Parameters, model::CallToolResult, tool, tool_router};
 use serde_json::{Value, json};
@@ -21,10 +22,7 @@ use super::{
     args::{Check, CronRuns, Errors, Events, Findings, Nothing, RedisInfo, State, Trail, Workers, within},
     server::Server,
 };
-use crate::{
-    error::CliError,
-    records::{DiagnosisRecord, EntryRecord, FindingRecord, ServerRecord, SignaturesRecord, WorkerRecord},
-};
+use crate::error::CliError;
 
 /// Time after which a check of the doctor goes on in another call.
 const CHECK_TIME: Duration = Duration::from_secs(10);

@@ -99,6 +99,8 @@ async fn every_command_either_looks_or_is_known_to_act() {
         "task search",
         "top",
         "tree",
+        "web password",
+        "web token",
     ];
     let fixture = Fixture::on(RedisServer::start().await).await;
     let reference = fixture.bare(["markdown"]).ok().await;

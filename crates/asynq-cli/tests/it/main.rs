@@ -22,3 +22,4 @@ mod tasks;
 mod terminal;
 mod top;
 mod tree;
+mod web;

@@ -99,6 +99,41 @@ async fn types_are_told_as_far_as_they_are_known() {
     system.shutdown().await;
 }
 
+/// Servers write them every 10 s, and at their end.
+#[tokio::test]
+async fn statistics_tell_of_all_runs() {
+    let fixture = Fixture::start().await;
+    let system = work(&fixture).await;
+    system.shutdown().await;
+    let json = fixture.asynq(["top", "--for", "0s"]).json().await;
+    let types = json["statistics"]["types"].as_array().unwrap();
+    let one = |name: &str| types.iter().find(|one| one["type"] == name).unwrap();
+    // Even those that leave no record.
+    assert_eq!(one("forgotten")["runs"]["done"], 1);
+    assert_eq!(
+        (&one("mail")["runs"]["total"], &one("fax")["runs"]["failed"]),
+        (&4.into(), &1.into())
+    );
+    assert_eq!(one("export")["runs"]["given_back"], 1);
+    assert!(one("mail")["run_seconds"]["p95"].as_f64().is_some(), "{json}");
+    assert!(one("mail")["runs_per_second"].as_f64().unwrap() > 0.0, "{json}");
+    assert_eq!(one("mail")["queues"][0], "default");
+    let text = fixture.asynq(["top", "--for", "0s"]).ok().await;
+    let table = text.split_once("Statistics of the last 10 minutes").unwrap().1;
+    let row = table.lines().find(|line| line.starts_with("fax ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>()[2..4], ["1", "1"], "{text}");
+}
+
+/// Servers of Go keep none.
+#[tokio::test]
+async fn without_statistics_none_are_shown() {
+    let fixture = Fixture::filled().await;
+    let json = fixture.asynq(["top", "--for", "0s"]).json().await;
+    assert!(json["statistics"].is_null(), "{json}");
+    let text = fixture.asynq(["top", "--for", "0s"]).ok().await;
+    assert!(!text.contains("Statistics"), "{text}");
+}
+
 #[tokio::test]
 async fn rates_come_from_two_looks() {
     let fixture = Fixture::start().await;

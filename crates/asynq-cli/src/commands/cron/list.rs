@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use asynq::info::SchedulerEntry;
+use asynq_web::records::{EntryRecord, Redaction};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::{
     error::Result,
     go,
     output::{one_line, plain_table},
-    records::{EntryRecord, Redaction},
+    redact,
     session::Session,
 };
 
@@ -69,7 +70,7 @@ fn row(entry: &SchedulerEntry, now: DateTime<Utc>, redaction: &Redaction) -> Vec
         entry.id.clone(),
         entry.spec.clone(),
         entry.task_type.clone(),
-        redaction.text(&entry.task_type, &entry.payload),
+        redact::text(redaction.hides(&entry.queue(), &entry.task_type), &entry.payload),
         format!("[{}]", entry.options.join(" ")),
         next,
         prev,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asynq::Task;
+use asynq_web::records::TaskRecord;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +14,6 @@ use crate::{
     error::{CliError, Result},
     go::{date, duration_argument, time_argument},
     output::one_line,
-    records::TaskRecord,
 };
 
 #[derive(Debug, Args)]

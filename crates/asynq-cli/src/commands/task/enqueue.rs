@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asynq::{Task, TaskOptions};
+use asynq_web::records::TaskRecord;
 use chrono::{DateTime, Utc};
 use clap::Args;
 
@@ -12,7 +13,6 @@ use crate::{
     error::{CliError, Result},
     go::{duration_argument, time_argument},
     output::one_line,
-    records::TaskRecord,
 };
 
 #[derive(Debug, Args)]

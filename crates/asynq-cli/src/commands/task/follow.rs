@@ -6,6 +6,7 @@ use asynq::{
     TaskInfo, TaskState,
     error::{BrokerError, Error},
 };
+use asynq_web::records::{Redaction, TaskRecord};
 use chrono::Utc;
 use clap::Args;
 
@@ -15,7 +16,6 @@ use crate::{
     error::{CliError, Result},
     go::{self, duration_argument},
     output::{Form, one_line},
-    records::{Redaction, TaskRecord},
     session::Session,
 };
 

@@ -7,6 +7,7 @@ use asynq::{
     inspect::ListFilter,
     names::{GroupKey, QueueName},
 };
+use asynq_web::records::{Data, Redaction, TaskRecord, outcome};
 use chrono::Utc;
 use clap::Args;
 
@@ -16,7 +17,7 @@ use crate::{
     error::{CliError, Result},
     go,
     output::{BOLD, lines, one_line},
-    records::{Data, Redaction, TaskRecord, outcome},
+    redact,
     session::Session,
 };
 
@@ -120,7 +121,8 @@ fn columns(state: TaskState) -> &'static [&'static str] {
 }
 
 fn row(task: &TaskInfo, state: TaskState, redaction: &Redaction) -> Vec<String> {
-    let text = |bytes: &[u8]| redaction.text(&task.task_type, bytes);
+    let is_hidden = redaction.hides(task.queue.as_str(), &task.task_type);
+    let text = |bytes: &[u8]| redact::text(is_hidden, bytes);
     let payload = match &task.damage {
         Some(damage) => format!("(damaged: {damage})"),
         None => text(&task.payload),
@@ -237,7 +239,7 @@ fn more(text: &mut String, task: &TaskInfo, redaction: &Redaction) -> std::fmt::
     for (name, value) in &task.headers {
         writeln!(text, "Header:      {}: {}", one_line(name), one_line(value))?;
     }
-    let hidden = redaction.hides(&task.task_type);
+    let hidden = redaction.hides(task.queue.as_str(), &task.task_type);
     data(text, "Payload", &task.payload, hidden)?;
     if let Some(result) = &task.result {
         data(text, "Result", result, hidden)?;
@@ -278,7 +280,7 @@ fn more(text: &mut String, task: &TaskInfo, redaction: &Redaction) -> std::fmt::
 fn data(text: &mut String, title: &str, bytes: &[u8], hidden: bool) -> std::fmt::Result {
     let data = Data::of(bytes, hidden);
     let kind = match &data {
-        Data::Json(_) => "JSON",
+        Data::Json(_) | Data::JsonText(_) => "JSON",
         Data::Msgpack(_) => "MessagePack",
         Data::Text(_) => "text",
         Data::Base64(_) => "Base64",

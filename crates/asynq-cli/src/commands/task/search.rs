@@ -3,6 +3,7 @@
 use std::{io::Write as _, time::Duration};
 
 use asynq::{TaskInfo, inspect::Cursor, inspector::SearchLimits};
+use asynq_web::records::{Redaction, TaskRecord};
 use clap::Args;
 use futures::TryStreamExt as _;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use crate::{
     error::{CliError, Result},
     go::duration_argument,
     output::Listing,
-    records::{Redaction, TaskRecord},
+    redact,
     session::Session,
 };
 
@@ -96,7 +97,7 @@ fn push(listing: &mut Listing, task: &TaskInfo, redaction: &Redaction) -> Result
         task.queue.to_string(),
         task.state.to_string(),
         task.task_type.clone(),
-        redaction.text(&task.task_type, &task.payload),
+        redact::text(redaction.hides(task.queue.as_str(), &task.task_type), &task.payload),
         task.last_error.clone(),
     ];
     listing.push(cells, &TaskRecord::of(task, redaction))

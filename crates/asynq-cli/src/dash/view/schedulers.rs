@@ -63,12 +63,8 @@ pub(crate) fn draw(app: &App, page: &Page, entries: &[SchedulerEntry], frame: &m
 
 /// Returns more about the entry under the cursor: its next times and its payload.
 fn detail(app: &App, entry: &SchedulerEntry, width: usize) -> Vec<Line<'static>> {
-    let payload = short(
-        &app.place.redaction,
-        &entry.task_type,
-        &entry.payload,
-        entry.payload.len(),
-    );
+    let is_hidden = app.place.redaction.hides(&entry.queue(), &entry.task_type);
+    let payload = short(is_hidden, &entry.payload, entry.payload.len());
     let mut lines = vec![
         Line::raw(""),
         Line::styled(fit(&format!("entry {}", one_line(&entry.id)), width), style::TITLE),

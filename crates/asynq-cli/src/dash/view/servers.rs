@@ -68,13 +68,16 @@ fn cells(app: &App, servers: &[ServerInfo], row: &ServerRow) -> Vec<String> {
                 server.server_id.clone(),
             ]
         }
-        ServerRow::Worker(worker, size) => vec![
-            format!("  {}", worker.task_id),
-            worker.task_type.clone(),
-            text::relative(worker.start_time, app.now),
-            text::relative(worker.deadline, app.now),
-            worker.queue.to_string(),
-            short(&app.place.redaction, &worker.task_type, &worker.payload, *size),
-        ],
+        ServerRow::Worker(worker, size) => {
+            let is_hidden = app.place.redaction.hides(worker.queue.as_str(), &worker.task_type);
+            vec![
+                format!("  {}", worker.task_id),
+                worker.task_type.clone(),
+                text::relative(worker.start_time, app.now),
+                text::relative(worker.deadline, app.now),
+                worker.queue.to_string(),
+                short(is_hidden, &worker.payload, *size),
+            ]
+        }
     }
 }

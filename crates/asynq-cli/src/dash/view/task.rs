@@ -1,6 +1,7 @@
 //! The page of one task.
 
 use asynq::TaskInfo;
+use asynq_web::records::{Data, RunRecord};
 use ratatui::{Frame, layout::Rect, text::Line};
 
 use super::{
@@ -15,7 +16,6 @@ use crate::{
         text,
     },
     output::one_line,
-    records::{Data, RunRecord},
 };
 
 /// Most bytes of a payload or a result that are shown.
@@ -31,7 +31,7 @@ pub(crate) fn draw(app: &App, page: &Page, task: &TaskPage, frame: &mut Frame<'_
         return scrolled(app, page.cursor, &[&[Line::raw(text)]], frame, area);
     };
     // Large data take long to lay out, and stay the same from one drawing to the next.
-    let hidden = app.place.redaction.hides(&info.task_type);
+    let hidden = app.place.redaction.hides(info.queue.as_str(), &info.task_type);
     let kind = (width, task.raw, hidden);
     let mut laid_out = task.laid_out.borrow_mut();
     if laid_out.as_ref().is_none_or(|(former, _)| *former != kind) {
@@ -189,7 +189,7 @@ fn data(out: &mut Text, name: &str, (kept, size): (&[u8], usize), hidden: bool, 
         }
         (false, data) => {
             let kind = match &data {
-                Data::Json(_) => "JSON",
+                Data::Json(_) | Data::JsonText(_) => "JSON",
                 Data::Msgpack(_) => "MessagePack",
                 Data::Text(_) => "text",
                 Data::Base64(_) | Data::Redacted => "bytes",

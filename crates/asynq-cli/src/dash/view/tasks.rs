@@ -1,6 +1,7 @@
 //! The page of tasks by their state, or of groups.
 
 use asynq::{TaskInfo, TaskState, findings::Finding, info::QueueInfo};
+use asynq_web::records::Data;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -21,7 +22,6 @@ use crate::{
         text,
     },
     output::one_line,
-    records::{Data, Redaction},
 };
 
 /// Payloads above this many bytes are not read for a row, only shown.
@@ -189,7 +189,7 @@ fn row(app: &App, tasks: &Tasks, task: &TaskInfo, (payload_size, result_size): (
     };
     let relative = |at: Option<_>| at.map_or("-".to_owned(), |at| text::relative(at, app.now));
     let retried = || format!("{}/{}", task.retried, task.max_retry);
-    let redaction = &app.place.redaction;
+    let is_hidden = app.place.redaction.hides(task.queue.as_str(), &task.task_type);
     let mut cells = vec![format!("{mark}{}", task.id)];
     if tasks.scope.state.is_none() {
         cells.extend([task.queue.to_string(), task.state.to_string()]);
@@ -202,7 +202,7 @@ fn row(app: &App, tasks: &Tasks, task: &TaskInfo, (payload_size, result_size): (
         Some(TaskState::Archived) => cells.extend([relative(task.last_failed_at), retried(), task.last_error.clone()]),
         Some(TaskState::Completed) => {
             let result = task.result.as_ref();
-            let result = result.map(|result| short(redaction, &task.task_type, result, result_size));
+            let result = result.map(|result| short(is_hidden, result, result_size));
             cells.extend([relative(task.completed_at), result.unwrap_or_default()]);
         }
         Some(TaskState::Aggregating) => {
@@ -214,7 +214,7 @@ fn row(app: &App, tasks: &Tasks, task: &TaskInfo, (payload_size, result_size): (
     }
     cells.push(match &task.damage {
         Some(damage) => format!("! cannot be read: {damage}"),
-        None => short(redaction, &task.task_type, &task.payload, payload_size),
+        None => short(is_hidden, &task.payload, payload_size),
     });
     cells
 }
@@ -231,8 +231,8 @@ fn note(task: &TaskInfo) -> String {
 }
 
 /// Returns a payload or a result of `size` bytes in one line, by the part of it that is kept.
-pub(crate) fn short(redaction: &Redaction, task_type: &str, bytes: &[u8], size: usize) -> String {
-    if size > LARGE && !redaction.hides(task_type) {
+pub(crate) fn short(is_hidden: bool, bytes: &[u8], size: usize) -> String {
+    if size > LARGE && !is_hidden {
         let (beginning, is_text) = match str::from_utf8(bytes) {
             Ok(text) => (text, true),
             // The part may end inside a character.
@@ -246,10 +246,10 @@ pub(crate) fn short(redaction: &Redaction, task_type: &str, bytes: &[u8], size: 
             false => format!("({} of bytes)", text::bytes(size as u64)),
         };
     }
-    match Data::of(bytes, redaction.hides(task_type)) {
+    match Data::of(bytes, is_hidden) {
         Data::Json(raw) => raw.get().to_owned(),
         Data::Msgpack(value) => value.to_string(),
-        Data::Text(text) => text,
+        Data::Text(text) | Data::JsonText(text) => text,
         Data::Base64(_) => format!("({} of bytes)", text::bytes(bytes.len() as u64)),
         Data::Redacted => "(redacted)".to_owned(),
     }

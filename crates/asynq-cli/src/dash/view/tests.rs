@@ -16,7 +16,7 @@ use crate::{
             tasks, type_text,
         },
     },
-    records::Redaction,
+    redact,
 };
 
 /// Draws the state on a screen of a size, and returns its lines.
@@ -227,7 +227,7 @@ async fn a_task_shows_its_data_laid_out_or_raw() {
     assert_has(&lines, "{\"user_id\":1}");
     assert_has(&lines, "\\x81\\xa2id\\xcd\\x03\\xea");
 
-    app.place.redaction = Redaction::of(&["email:*".to_owned()]);
+    app.place.redaction = redact::types(&["email:*".to_owned()]);
     let lines = screen(&mut app, 80, 40);
     assert_has(&lines, "Payload (redacted)");
     assert!(!has(&lines, "user_id") && !has(&lines, "x81"), "{lines:#?}");
