@@ -17,7 +17,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 pub use self::{
     doctor::{Diagnosis, Doctor, DoctorPlace, DoctorReport, DoctorStep},
-    findings::MAX_SIGNATURE_TASKS,
+    findings::{MAX_SIGNATURE_TASKS, SignatureLimits},
     periodic::{Backfilled, MAX_BACKFILL},
 };
 pub use asynq_core::{

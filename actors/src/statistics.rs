@@ -119,6 +119,11 @@ impl Statistics {
         bucket_of(&mut self.recent(), queue, now).ended(task_type, end, took);
     }
 
+    /// Counts a task that is put back now before its run began.
+    pub(crate) fn put_back(&self, queue: &QueueName, task_type: &str, now: DateTime<Utc>) {
+        bucket_of(&mut self.recent(), queue, now).put_back(task_type);
+    }
+
     /// Adds what was counted since the last look to the buckets that are to be written.
     fn gather(&self) -> MutexGuard<'_, BTreeMap<QueueName, Kept>> {
         let mut kept = self.kept();

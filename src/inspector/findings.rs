@@ -1,6 +1,6 @@
 //! Findings, and the errors of tasks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asynq_core::{
     BrokerError, Inspect, QueueName, Result, TaskState,
@@ -13,6 +13,51 @@ use super::Inspector;
 
 /// Largest number of tasks that [`Inspector::error_signatures`] looks at.
 pub const MAX_SIGNATURE_TASKS: u32 = 100_000;
+
+/// The limits of [`Inspector::error_signatures_within`]. Whichever is reached first ends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignatureLimits {
+    /// Number of tasks to look at, 1 to 100,000; 10,000 by default.
+    pub tasks: u32,
+    /// Bytes of messages, results and progress to look at; 64 MiB by default. At least one step of up to 200 tasks or 1 MiB is made.
+    pub bytes: u64,
+    /// Time after which no further step begins; 2 s by default.
+    pub time: Duration,
+}
+
+impl Default for SignatureLimits {
+    fn default() -> Self {
+        Self {
+            tasks: 10_000,
+            bytes: 64 << 20,
+            time: Duration::from_secs(2),
+        }
+    }
+}
+
+impl SignatureLimits {
+    /// Sets the number of tasks to look at.
+    #[must_use]
+    pub fn tasks(mut self, tasks: u32) -> Self {
+        self.tasks = tasks;
+        self
+    }
+
+    /// Sets the number of bytes to look at.
+    #[must_use]
+    pub fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Sets the time after which no further step begins.
+    #[must_use]
+    pub fn time(mut self, time: Duration) -> Self {
+        self.time = time;
+        self
+    }
+}
 
 impl<B: Inspect + ?Sized> Inspector<B> {
     /// Returns what needs attention, most serious first, each with a sentence, evidence and a suggested command. With the
@@ -52,11 +97,11 @@ impl<B: Inspect + ?Sized> Inspector<B> {
 
     /// As [`findings`](Self::findings), with thresholds of your own.
     ///
-    /// Cost, in commands of Redis: for each queue one script of about half a millisecond; one script and a `SISMEMBER` more
-    /// if it has pending tasks, and the same if it has retry tasks, of up to 200 tasks and 1 MiB each. The size of the queue
-    /// does not matter. 16 queues are read at once. For all queues together six commands; one for each server, each
+    /// Cost, in commands of Redis: for each queue one script of about half a millisecond. If all its servers tell the task
+    /// types that they handle, one script and a `SISMEMBER` more for its pending tasks, and the same for its retry tasks, of up to
+    /// 200 tasks and 1 MiB each; otherwise only for retry tasks that are enough for a storm. The size of the queue does not matter. 16 queues are read at once. For all queues together six commands; one for each server, each
     /// tree and each scheduler; and at most 80 for scheduler entries that are registered several times. In a cluster two
-    /// of the six go to each master. A thousand queues that are all busy need 3,000 scripts.
+    /// of the six go to each master. A thousand queues that are all busy need up to 3,000 scripts.
     ///
     /// A queue that does not answer occupies one of the 16 places for 5 s, and is then marked.
     ///
@@ -116,12 +161,37 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// # Cancel safety
     /// Safe.
     pub async fn error_signatures(&self, queue: &str, states: &[TaskState], budget: u32) -> Result<ErrorSignatures> {
+        let limits = SignatureLimits {
+            tasks: budget,
+            bytes: u64::MAX,
+            time: Duration::MAX,
+        };
+        self.error_signatures_within(queue, states, &limits).await
+    }
+
+    /// As [`error_signatures`](Self::error_signatures), within limits of tasks, bytes and time. The answer says how many of how many
+    /// tasks were looked at.
+    ///
+    /// # Errors
+    /// As [`error_signatures`](Self::error_signatures).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn error_signatures_within(
+        &self,
+        queue: &str,
+        states: &[TaskState],
+        limits: &SignatureLimits,
+    ) -> Result<ErrorSignatures> {
+        let began = Instant::now();
         let queue = QueueName::new(queue)?;
         let facts = self.0.queue_facts(&queue, Duration::ZERO).await?;
         if !self.0.queues().await?.contains(&queue) {
             return Err(BrokerError::QueueNotFound { queue }.into());
         }
-        let mut left = budget.clamp(1, MAX_SIGNATURE_TASKS);
+        let (mut left, mut read) = (limits.tasks.clamp(1, MAX_SIGNATURE_TASKS), None::<u64>);
+        let is_over =
+            |read: Option<u64>| read.is_some_and(|bytes| bytes >= limits.bytes || began.elapsed() >= limits.time);
         let (mut tally, mut total) = (Tally::default(), 0);
         for (nth, state) in states.iter().enumerate() {
             if states[..nth].contains(state) {
@@ -138,12 +208,14 @@ impl<B: Inspect + ?Sized> Inspector<B> {
             };
             total += size;
             let (filter, mut place) = (ListFilter::State(*state), None);
-            while left > 0 {
-                let limits = ScanLimits {
+            while left > 0 && !is_over(read) {
+                let step = ScanLimits {
                     tasks: left.min(SCAN_STEP),
                     ..ScanLimits::default()
                 };
-                let step = self.0.scan_tasks(&queue, &filter, place.as_ref(), limits).await?;
+                let step = self.0.scan_tasks(&queue, &filter, place.as_ref(), step).await?;
+                let bytes: u64 = step.tasks.iter().map(|task| task.size).sum();
+                read = Some(read.unwrap_or(0).saturating_add(bytes));
                 step.tasks.iter().for_each(|task| tally.add(&task.info));
                 left = left.saturating_sub(u32::try_from(step.tasks.len()).unwrap_or(u32::MAX));
                 place = step.next;

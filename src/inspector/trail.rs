@@ -95,11 +95,12 @@ impl<B: Inspect + ?Sized> Inspector<B> {
     /// next part begins at [`Page::next`].
     ///
     /// Each act that changed something is recorded by the inspector that made it, with its operator
-    /// ([`acting_as`](Self::acting_as)), time, host and process. The trail keeps the last 10 000 acts or a few more. Acts
-    /// that were refused, acts of Go programs, and acts through the trait [`Inspect`] are not in it. An act that cannot be
-    /// recorded is logged as an error; it has taken effect all the same.
+    /// ([`acting_as`](Self::acting_as)), time, host and process. The trail keeps 10 000 acts or up to 500 more. Of more,
+    /// the oldest acts of the operator with most of them go. Acts that were refused, acts of Go programs, and acts through the
+    /// trait [`Inspect`] are not in it. An act that cannot be recorded is logged as an error; it has taken effect all the same.
     ///
-    /// Cost: one `XREVRANGE`. Recording an act costs one script of constant time.
+    /// Cost: one `XREVRANGE`. Recording an act costs one script of constant time, and every 500th of a full
+    /// trail 22 commands more, which read it in parts.
     ///
     /// # Errors
     /// [`Error::Broker`](crate::Error::Broker).

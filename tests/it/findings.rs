@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynq::{
     AsynqSystem, Client, Inspector, ServeMux, ServerConfig, Task, TaskState,
     error::{BrokerError, Error},
-    inspector::{Aggregators, FindingKind, Findings, FindingsOptions, Severity},
+    inspector::{Aggregators, FindingKind, Findings, FindingsOptions, Severity, SignatureLimits},
     memory::MemoryStore,
     redis::RedisConnectionType,
     scheduler::{PeriodicTaskConfig, SchedulerConfig},
@@ -151,6 +151,61 @@ async fn a_server_publishes_the_types_it_handles_if_they_are_known() {
     assert_eq!(start(Box::new(|b| b.handler(long))).await, None);
 }
 
+/// Samples of tasks are read only where a rule needs them: if all servers of the queue tell the types that they handle, or if
+/// there may be a storm of retries.
+#[tokio::test]
+async fn samples_are_read_only_where_they_can_tell_something() {
+    let store = MemoryStore::new();
+    let storage = store.connect(Env::default()).await.unwrap();
+    let faults = Faults::new();
+    let client = Client::new(store.clone()).await.unwrap();
+    let task = |queue: &str| Task::new("t", b"1").unwrap().with_queue(queue);
+    // The first two are served, the second by a server that does not tell its types. One task each fails.
+    for name in ["told", "untold", "unserved"] {
+        client.enqueue(task(name)).await.unwrap();
+    }
+    let mut failing = ServeMux::new();
+    failing.handle_async_func("t", |_| async { Err(Error::other("no")) });
+    let config = |name: &str| ServerConfig::new().queues([(name.to_owned(), 1)]);
+    let told = AsynqSystem::builder(store.clone())
+        .config(config("told"))
+        .handler(failing)
+        .spawn()
+        .await
+        .unwrap();
+    let untold = AsynqSystem::builder(store.clone())
+        .config(config("untold"))
+        .handler(|_: Task| async { Err(Error::other("no")) })
+        .spawn()
+        .await
+        .unwrap();
+    let plain = Inspector::connect(store.clone()).await.unwrap();
+    let inspector = Inspector::new(Arc::new(faults.around(storage)) as Arc<dyn Storage>);
+    let both_failed = async {
+        loop {
+            let (told, untold) = (
+                plain.get_queue_stats("told").await,
+                plain.get_queue_stats("untold").await,
+            );
+            if told.unwrap().retry == 1 && untold.unwrap().retry == 1 && plain.trees().await.unwrap().len() == 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, both_failed).await.unwrap();
+    let reads = async |options: FindingsOptions| {
+        let before = ["told", "untold", "unserved"].map(|name| faults.for_queue(&queue(name)).calls(Op::ScanTasks));
+        inspector.findings_with(&options).await.unwrap();
+        let after = ["told", "untold", "unserved"].map(|name| faults.for_queue(&queue(name)).calls(Op::ScanTasks));
+        [0, 1, 2].map(|nth| after[nth] - before[nth])
+    };
+    assert_eq!(reads(FindingsOptions::new()).await, [1, 0, 0]);
+    assert_eq!(reads(FindingsOptions::new().retry_storm(1)).await, [1, 1, 0]);
+    told.shutdown().await;
+    untold.shutdown().await;
+}
+
 /// One queue that hangs, one that fails and a list of servers that cannot be read are marked; the rest is judged.
 #[tokio::test(start_paused = true)]
 async fn a_part_that_cannot_be_read_is_marked_and_the_rest_is_judged() {
@@ -169,7 +224,7 @@ async fn a_part_that_cannot_be_read_is_marked_and_the_rest_is_judged() {
     faults.for_queue(&queue("hangs")).always(Op::QueueFacts, Fault::Hang);
     faults
         .for_queue(&queue("refuses"))
-        .always(Op::ScanTasks, Fault::unavailable());
+        .always(Op::QueueFacts, Fault::unavailable());
     let options = FindingsOptions::new().unserved_after(Duration::ZERO).at_once(2);
     let found = inspector.findings_with(&options).await.unwrap();
     let told = |found: &Findings| {
@@ -310,4 +365,32 @@ async fn errors_are_grouped_by_their_signature() {
     }
     assert!(inspector.error_signatures(" ", &both, 10).await.is_err());
     system.shutdown().await;
+}
+
+/// Errors are counted within limits, and the answer tells how far it came.
+#[tokio::test]
+async fn errors_of_large_tasks_are_counted_within_limits() {
+    let store = MemoryStore::new();
+    let client = Client::new(store.clone()).await.unwrap();
+    let inspector = Inspector::connect(store).await.unwrap();
+    for nth in 0..20 {
+        let task = Task::new("t", &vec![b'x'; 300 << 10]).unwrap().with_process_in(SOON);
+        let task = task.with_task_id(format!("{nth:02}"));
+        client.enqueue(task).await.unwrap();
+        inspector.archive_task("default", &format!("{nth:02}")).await.unwrap();
+    }
+    let looked_at = async |limits: SignatureLimits| {
+        let errors = inspector
+            .error_signatures_within("default", &[TaskState::Archived], &limits)
+            .await
+            .unwrap();
+        assert_eq!((errors.total, errors.is_complete()), (20, errors.looked_at == 20));
+        errors.looked_at
+    };
+    assert_eq!(looked_at(SignatureLimits::default()).await, 20);
+    let few = looked_at(SignatureLimits::default().bytes(2 << 20)).await;
+    assert!((6..12).contains(&few), "{few}");
+    let step = looked_at(SignatureLimits::default().time(Duration::ZERO)).await;
+    assert!((3..5).contains(&step), "{step}");
+    assert_eq!(looked_at(SignatureLimits::default().tasks(3)).await, 3);
 }

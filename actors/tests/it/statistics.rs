@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use asynq_actors::{AsynqSystem, Crash, Exit};
 use asynq_core::{
     BrokerError, Clock, Connector, Entropy, Env, Error, RetryDelay, ServerConfig, Storage, Task, TaskOptions,
+    UnknownTask,
     statistics::{Bucket, QueueStatistics, RunEnd, Step, TimeRange},
 };
 use asynq_memory::MemoryStore;
@@ -73,6 +74,9 @@ async fn spawn(
                 match task.get_payload() {
                     b"fail" => Err(Error::other("failed")),
                     b"skip" => Err(Error::skip_retry("never")),
+                    b"unknown" => Err(Error::HandlerNotFound {
+                        task_type: task.get_type().to_owned(),
+                    }),
                     b"snooze" => Err(Error::snooze(Duration::from_secs(3600))),
                     b"forever" => std::future::pending().await,
                     secs => {
@@ -387,4 +391,18 @@ async fn statistics_can_be_switched_off() {
     bench.system.shutdown().await;
     assert_eq!(bench.faults.calls(Op::WriteStatistics), 0);
     assert_eq!(bench.total_runs().await, 0);
+}
+
+/// A task that is put back has not run: it is neither a run that was delayed, nor has it a time.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_put_back_counts_as_given_back_and_has_no_time() {
+    let mut bench = Bench::start(config().unknown_task(UnknownTask::GiveBack)).await;
+    bench.run(&[("t", "unknown")]).await;
+    tokio::time::sleep(SOON).await;
+    let total = bench.total().await;
+    let of_type = total.get("t").unwrap();
+    let back = of_type.runs.of(RunEnd::GivenBack);
+    assert!(back > 0 && of_type.runs.total() == back, "{of_type:?}");
+    assert!(of_type.run_time.is_empty(), "{of_type:?}");
+    bench.system.shutdown().await;
 }

@@ -6,6 +6,7 @@ mod fields;
 mod search;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{
     fmt,
@@ -151,6 +152,24 @@ impl CronSpec {
         match self.plan {
             Plan::Every(period) => Some(period),
             Plan::Fields(_) => None,
+        }
+    }
+
+    /// Returns the spec in words, for people. The words may change with a version.
+    ///
+    /// ```
+    /// use asynq::cron::CronSpec;
+    ///
+    /// let spec = CronSpec::parse("CRON_TZ=Europe/Berlin 30 8 * * mon-fri")?;
+    /// assert_eq!(spec.in_words(), "at 08:30 from Monday to Friday, in the time zone Europe/Berlin");
+    /// # Ok::<(), asynq::cron::CronError>(())
+    /// ```
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match (&self.plan, self.timezone) {
+            (Plan::Every(period), _) => words::period(*period),
+            (Plan::Fields(fields), None) => words::fields(fields),
+            (Plan::Fields(fields), Some(zone)) => format!("{}, in the time zone {zone}", words::fields(fields)),
         }
     }
 

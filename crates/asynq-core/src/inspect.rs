@@ -522,8 +522,9 @@ pub trait Inspect: Send + Sync + fmt::Debug + 'static {
         page: PageRequest,
     ) -> Result<Vec<SchedulerEnqueueEvent>, BrokerError>;
 
-    /// Adds an act of an operator to the audit trail, a stream of our own that keeps the last
-    /// [`MAX_TRAIL`](crate::trail::MAX_TRAIL) acts or a few more (Go has none). Also possible while Redis is full.
+    /// Adds an act of an operator to the audit trail, a stream of our own that keeps
+    /// [`MAX_TRAIL`](crate::trail::MAX_TRAIL) acts, or up to [`TRAIL_SLACK`](crate::trail::TRAIL_SLACK) more (Go has none). Of more,
+    /// the oldest acts of the operator with most of them [go](crate::trail::surplus). Also possible while Redis is full.
     ///
     /// # Errors
     /// [`BrokerError::WrongType`] when the key of the trail holds something else.

@@ -23,7 +23,7 @@ pub use self::{
     bucket::{Bucket, TypeStatistics, kept_type},
     counts::{RunCounts, RunEnd},
     histogram::Histogram,
-    range::{MAX_POINTS, Point, QueueStatistics, RangeError, Span, StatisticsPart, Step, TimeRange},
+    range::{Adding, MAX_POINTS, Point, QueueStatistics, RangeError, Span, StatisticsPart, Step, TimeRange},
     stored::MAX_BUCKET_BYTES,
 };
 
@@ -40,6 +40,9 @@ pub const MAX_TYPES: usize = 500;
 pub const MAX_TYPE_BYTES: usize = 128;
 /// The name under which a bucket counts the types beyond [`MAX_TYPES`]. A task type of this name is counted with them.
 pub const OTHER: &str = "other";
+/// Largest number of task types, of all points together, that an answer tells apart. Those beyond it are counted under [`OTHER`] of
+/// their point.
+pub const MAX_READ_TYPES: usize = 100_000;
 /// Largest number of buckets of all servers that the storage keeps for an hour by minute, or for a day by hour, of a
 /// queue. Buckets beyond that are not kept.
 pub const MAX_BUCKETS: usize = 10_000;

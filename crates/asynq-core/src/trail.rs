@@ -1,5 +1,11 @@
 //! The audit trail: what operators changed, who did it, and why.
 
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    hash::Hash,
+};
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,8 +15,10 @@ use crate::{
     names::{NameError, NameFault},
 };
 
-/// Largest number of entries that the trail keeps, about; older ones go.
+/// Number of entries that the trail keeps. It can have up to [`TRAIL_SLACK`] more, before some go: see [`surplus`].
 pub const MAX_TRAIL: u32 = 10_000;
+/// Number of entries above [`MAX_TRAIL`] from which on some go.
+pub const TRAIL_SLACK: u32 = 500;
 /// Longest name of an operator, in bytes.
 pub const MAX_ACTOR_NAME: usize = 256;
 /// Longest reason for an act, in bytes.
@@ -135,6 +143,12 @@ impl TrailEntry {
         self
     }
 
+    /// Returns the name of the operator, if the program named one.
+    #[must_use]
+    pub fn operator(&self) -> Option<&str> {
+        self.actor.as_ref().map(|actor| actor.name.as_str())
+    }
+
     /// The JSON that is stored.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -149,9 +163,56 @@ impl TrailEntry {
     }
 }
 
+/// Returns the places of the entries that go, so that `most` stay. `actors` has the operators of all entries, the oldest entry
+/// first.
+///
+/// It is always the oldest entry of the operator who has most of them. So nobody can push out the acts of others, until they
+/// themselves have no more entries than these. Acts without an operator count as those of one.
+#[must_use]
+pub fn surplus<A: Eq + Hash>(actors: &[A], most: usize) -> Vec<usize> {
+    let mut places: HashMap<&A, VecDeque<usize>> = HashMap::new();
+    for (place, actor) in actors.iter().enumerate() {
+        places.entry(actor).or_default().push_back(place);
+    }
+    // Of two with equally many, the one with the older entry.
+    let mut queue: BinaryHeap<_> = places
+        .into_values()
+        .map(|places| (places.len(), Reverse(places)))
+        .collect();
+    let mut gone = Vec::new();
+    while gone.len() < actors.len().saturating_sub(most) {
+        let Some((count, Reverse(mut places))) = queue.pop() else {
+            break;
+        };
+        gone.extend(places.pop_front());
+        queue.push((count - 1, Reverse(places)));
+    }
+    gone
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_acts_of_who_has_most_go_first() {
+        let gone = |actors: &str, most: usize| {
+            let actors: Vec<char> = actors.chars().collect();
+            let gone = surplus(&actors, most);
+            assert!(gone.len() == actors.len().saturating_sub(most), "{gone:?}");
+            let rest = actors.iter().enumerate().filter(|(place, _)| !gone.contains(place));
+            rest.map(|(_, actor)| *actor).collect::<String>()
+        };
+        assert_eq!(gone("abc", 3), "abc");
+        assert_eq!(gone("aaa", 2), "aa");
+        assert_eq!(surplus(&['a', 'a', 'a'], 2), [0]);
+        assert_eq!(gone("bbccaaaaaaaaaa", 6), "bbccaa");
+        assert_eq!(gone("aaaabb", 4), "aabb");
+        // Among equals the oldest.
+        assert_eq!(surplus(&['a', 'b', 'a', 'b'], 2), [0, 1]);
+        assert_eq!(gone("", 0), "");
+        assert_eq!(gone("abc", 0), "");
+    }
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_unknown_fields_are_left_out() {

@@ -15,7 +15,7 @@ use asynq_core::{
         ScanLimits, ScanPlace, ScanStep, TaskMark, TaskPage,
     },
     names::{QueueName, TaskId},
-    statistics::{QueueStatistics, TimeRange},
+    statistics::{Adding, QueueStatistics, TimeRange},
     trail::TrailEntry,
     tree::PublishedTree,
 };
@@ -182,7 +182,13 @@ impl Inspect for MemoryBroker {
     }
 
     async fn statistics(&self, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError> {
-        self.with(|data, now| statistics::read(data, queue, range, now))?
+        // They are decoded and added up outside of the lock.
+        let values = self.with(|data, now| statistics::read(data, queue, range, now))??;
+        let mut adding = Adding::new(range);
+        for (span, field, value) in values {
+            adding.add(span, field.as_bytes(), &value);
+        }
+        Ok(adding.finish(queue.clone()))
     }
 
     async fn audit(&self, queue: &QueueName, _cursor: Cursor) -> Result<AuditPage, BrokerError> {

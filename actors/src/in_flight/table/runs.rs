@@ -36,7 +36,11 @@ impl End {
 
     /// The end as statistics count it.
     fn counted(&self) -> RunEnd {
-        self.outcome().map_or(RunEnd::Lost, RunEnd::of)
+        match self {
+            Self::Outcome(outcome) => RunEnd::of(outcome),
+            Self::PutBack(_) => RunEnd::GivenBack,
+            Self::LeaseLost => RunEnd::Lost,
+        }
     }
 }
 
@@ -76,7 +80,10 @@ impl Table {
             }
             let read = self.clock.read();
             // Before anybody can see that it has ended, so that who waits for the end finds it counted.
-            self.count_end(key, &entry.message, end.counted(), entry.began, &read);
+            match end {
+                End::PutBack(_) => self.count_put_back(key, &entry.message, read.now),
+                _ => self.count_end(key, &entry.message, end.counted(), entry.began, &read),
+            }
             ended = Meters::ENABLED.then(|| (Arc::clone(&entry.message), end.counted(), entry.began, read));
             let was_run = matches!(end, End::Outcome(_));
             match end {
@@ -123,6 +130,13 @@ impl Table {
         if let Some(statistics) = &self.statistics {
             let took = now.steady.saturating_sub(began);
             statistics.ended(&key.0, &message.r#type, end, took, now.now);
+        }
+    }
+
+    /// Counts a task whose run never began.
+    fn count_put_back(&self, key: &Key, message: &TaskMessage, now: DateTime<Utc>) {
+        if let Some(statistics) = &self.statistics {
+            statistics.put_back(&key.0, &message.r#type, now);
         }
     }
 

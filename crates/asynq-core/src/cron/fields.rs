@@ -16,7 +16,7 @@ pub(super) struct Fields {
 
 /// The combination of the two fields for days.
 #[derive(Clone, Copy)]
-enum DayRule {
+pub(super) enum DayRule {
     /// One of them has an unrestricted star.
     Both,
     Either,
@@ -73,6 +73,20 @@ impl Fields {
 
     pub(super) fn month(&self, month: u32) -> bool {
         self.schedule.months().includes(month)
+    }
+
+    /// Returns whether the field for days of the month has a day. An empty field has all.
+    pub(super) fn day_of_month(&self, day: u32) -> bool {
+        self.schedule.days_of_month().includes(day)
+    }
+
+    /// Returns whether the field for days of the week has a day, from Sunday, which is 0. An empty field has all.
+    pub(super) fn day_of_week(&self, day: u32) -> bool {
+        self.schedule.days_of_week().includes(day + 1)
+    }
+
+    pub(super) fn rule(&self) -> DayRule {
+        self.days
     }
 
     pub(super) fn day(&self, date: NaiveDate) -> bool {

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{
     facts::{EntryReading, Facts, QueueReading, Unread},
     options::FindingsOptions,
-    rules::repeated_entries,
+    rules::{Consumers, repeated_entries},
 };
 use crate::{
     error::BrokerError,
@@ -39,7 +39,12 @@ pub async fn read_facts<B: Inspect + ?Sized>(storage: &B, options: &FindingsOpti
     read_servers(storage, options, &mut facts).await;
     read_entries(storage, options, &mut facts).await;
     read_storage(storage, options, &mut facts).await;
-    let readings = names.into_iter().map(|queue| read_queue(storage, queue, options));
+    let servers = facts.servers.as_deref();
+    let consumers = servers.map(|servers| Consumers::of(servers, &facts.trees));
+    let readings = names.into_iter().map(|queue| {
+        let tell_types = consumers.as_ref().is_some_and(|all| all.tell_their_types(&queue));
+        read_queue(storage, queue, tell_types, options)
+    });
     let mut readings = stream::iter(readings).buffered(options.at_once);
     while let Some(reading) = readings.next().await {
         match reading {
@@ -47,6 +52,7 @@ pub async fn read_facts<B: Inspect + ?Sized>(storage: &B, options: &FindingsOpti
             Err((queue, error)) => facts.unread.push(unread(Some(queue), "it", &error)),
         }
     }
+    drop(readings);
     // The times in the facts are those of the storage.
     let times = facts.queues.iter().map(|reading| reading.facts.timestamp);
     facts.now = times.max().unwrap_or_else(Utc::now);
@@ -56,6 +62,7 @@ pub async fn read_facts<B: Inspect + ?Sized>(storage: &B, options: &FindingsOpti
 async fn read_queue<B: Inspect + ?Sized>(
     storage: &B,
     queue: QueueName,
+    tell_types: bool,
     options: &FindingsOptions,
 ) -> Result<QueueReading, (QueueName, BrokerError)> {
     let read = async {
@@ -74,8 +81,13 @@ async fn read_queue<B: Inspect + ?Sized>(
                 .await?;
             Ok::<_, BrokerError>(step.tasks.into_iter().map(|task| task.info).collect())
         };
-        reading.pending = sample(TaskState::Pending, reading.facts.pending).await?;
-        reading.retry = sample(TaskState::Retry, reading.facts.retry).await?;
+        // Samples are only for types that nobody handles, if all servers tell theirs, and for storms.
+        if tell_types {
+            reading.pending = sample(TaskState::Pending, reading.facts.pending).await?;
+        }
+        if tell_types || reading.facts.retry >= options.retry_storm {
+            reading.retry = sample(TaskState::Retry, reading.facts.retry).await?;
+        }
         Ok(reading)
     };
     let read = within(options.queue_timeout, read).await;

@@ -1,6 +1,6 @@
 //! The rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,7 +16,7 @@ use crate::{
     info::{ServerInfo, ServerStatus, TaskInfo},
     names::{QueueName, TaskId},
     signature::Tally,
-    tree::{PublishedTree, ServerIdentity},
+    tree::PublishedTree,
 };
 
 /// Number of ids and types that a finding has as examples.
@@ -32,14 +32,15 @@ const GRAVE_SHARE: f64 = 0.95;
 #[must_use]
 pub fn judge(facts: &Facts, options: &FindingsOptions) -> Vec<Finding> {
     let mut found = Vec::new();
+    let consumers = facts
+        .servers
+        .as_deref()
+        .map(|servers| Consumers::of(servers, &facts.trees));
     for reading in &facts.queues {
         let queue = Queue {
             reading,
             facts: &reading.facts,
-            consumers: facts
-                .servers
-                .as_deref()
-                .map(|servers| consumers(servers, &facts.trees, &reading.facts.queue)),
+            consumers: consumers.as_ref().map(|all| all.of_queue(&reading.facts.queue)),
             options,
             now: facts.now,
         };
@@ -65,17 +66,45 @@ struct Consumer<'f> {
     tree: Option<&'f PublishedTree>,
 }
 
-fn consumers<'f>(servers: &[ServerInfo], trees: &'f [PublishedTree], queue: &QueueName) -> Vec<Consumer<'f>> {
-    let takes =
-        |server: &&ServerInfo| server.status == ServerStatus::Active && server.queues.contains_key(queue.as_str());
-    let tree_of = |server: &ServerInfo| {
-        let ServerIdentity { host, pid, server_id } = server.into();
-        trees
-            .iter()
-            .find(|tree| tree.host == host && tree.pid == pid && tree.server_id == server_id)
-    };
-    let takes = servers.iter().filter(takes);
-    takes.map(|server| Consumer { tree: tree_of(server) }).collect()
+/// The consumers of all queues.
+pub(super) struct Consumers<'f>(HashMap<&'f str, Vec<Consumer<'f>>>);
+
+impl<'f> Consumers<'f> {
+    pub(super) fn of(servers: &'f [ServerInfo], trees: &'f [PublishedTree]) -> Self {
+        let mut tree_of = HashMap::new();
+        for tree in trees {
+            let identity = (tree.host.as_str(), tree.pid, tree.server_id.as_str());
+            tree_of.entry(identity).or_insert(tree);
+        }
+        let mut all: HashMap<&str, Vec<Consumer<'_>>> = HashMap::new();
+        for server in servers.iter().filter(|server| server.status == ServerStatus::Active) {
+            let identity = (server.host.as_str(), server.pid, server.server_id.as_str());
+            let tree = tree_of.get(&identity).copied();
+            for queue in server.queues.keys() {
+                all.entry(queue).or_default().push(Consumer { tree });
+            }
+        }
+        Self(all)
+    }
+
+    fn of_queue(&self, queue: &QueueName) -> &[Consumer<'f>] {
+        self.0.get(queue.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns whether there are consumers, and the task types that each of them handles are known.
+    pub(super) fn tell_their_types(&self, queue: &QueueName) -> bool {
+        patterns(self.of_queue(queue)).is_some()
+    }
+}
+
+/// Returns the patterns of the task types that these consumers handle; `None` if there is none, or one does not tell.
+fn patterns<'f>(consumers: &[Consumer<'f>]) -> Option<BTreeSet<&'f str>> {
+    let mut patterns = BTreeSet::new();
+    for consumer in consumers {
+        let handles = consumer.tree?.tree.handles.as_ref()?;
+        patterns.extend(handles.iter().map(String::as_str));
+    }
+    (!consumers.is_empty()).then_some(patterns)
 }
 
 /// A queue, with what is needed to judge it.
@@ -83,7 +112,7 @@ struct Queue<'f> {
     reading: &'f QueueReading,
     facts: &'f QueueFacts,
     /// `None`: not known.
-    consumers: Option<Vec<Consumer<'f>>>,
+    consumers: Option<&'f [Consumer<'f>]>,
     options: &'f FindingsOptions,
     now: DateTime<Utc>,
 }
@@ -114,7 +143,7 @@ impl Queue<'_> {
     }
 
     fn is_unserved(&self) -> bool {
-        self.consumers.as_ref().is_some_and(Vec::is_empty)
+        self.consumers.is_some_and(<[_]>::is_empty)
     }
 
     fn no_consumer(&self) -> Option<(Severity, FindingKind)> {
@@ -131,16 +160,8 @@ impl Queue<'_> {
     }
 
     fn unhandled_types(&self) -> Option<(Severity, FindingKind)> {
-        let consumers = self.consumers.as_ref().filter(|consumers| !consumers.is_empty())?;
-        let mut patterns = Vec::new();
-        for consumer in consumers {
-            patterns.extend(consumer.tree?.tree.handles.as_ref()?);
-        }
-        let is_handled = |task: &TaskInfo| {
-            patterns
-                .iter()
-                .any(|pattern| task.task_type.starts_with(pattern.as_str()))
-        };
+        let patterns = patterns(self.consumers?)?;
+        let is_handled = |task: &TaskInfo| patterns.iter().any(|pattern| task.task_type.starts_with(pattern));
         let sample = self.reading.pending.iter().chain(&self.reading.retry);
         let sample: Vec<_> = sample.filter(|task| task.damage.is_none()).collect();
         let mut types: BTreeMap<&str, TypeCount> = BTreeMap::new();
@@ -220,7 +241,7 @@ impl Queue<'_> {
     }
 
     fn aggregators(&self) -> Aggregators {
-        let Some(consumers) = &self.consumers else {
+        let Some(consumers) = self.consumers else {
             return Aggregators::Unknown;
         };
         let runs = |consumer: &Consumer<'_>| {

@@ -16,7 +16,7 @@ use super::{
 pub struct TypeStatistics {
     /// Runs that ended in this time, by their end.
     pub runs: RunCounts,
-    /// Time from the start of each of these runs to its end.
+    /// Time from the start of each of these runs to its end. Tasks that were given back before their run began have none.
     pub run_time: Histogram,
     /// Time from which each task was pending to the start of its run, of runs that began in this time. A task that was
     /// delayed is pending once it is due and a forwarder has moved it. Runs are missing whose server does not know
@@ -70,6 +70,11 @@ impl Bucket {
         of_type.run_time.record(took);
     }
 
+    /// Counts a task that was given back before its run began: it has no time.
+    pub fn put_back(&mut self, task_type: &str) {
+        self.of_mut(task_type).runs.add(RunEnd::GivenBack);
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (task_type, statistics) in &other.types {
@@ -112,7 +117,7 @@ impl Bucket {
     }
 
     /// Returns the statistics of all types, sorted by type.
-    pub fn types(&self) -> impl Iterator<Item = (&str, &TypeStatistics)> {
+    pub fn types(&self) -> impl ExactSizeIterator<Item = (&str, &TypeStatistics)> {
         self.types.iter().map(|(name, statistics)| (name.as_str(), statistics))
     }
 
@@ -189,6 +194,16 @@ mod tests {
         assert!(name.len() <= MAX_TYPE_BYTES && name.ends_with("ü…"), "{name}");
         assert_eq!((of_type.wait_time.count(), bucket.records()), (3, 3));
         assert_eq!(bucket.types().count(), 1);
+    }
+
+    #[test]
+    fn a_task_that_is_put_back_has_no_time() {
+        let mut bucket = Bucket::new();
+        bucket.put_back("t");
+        let of_type = bucket.get("t").unwrap();
+        assert_eq!((of_type.runs.of(RunEnd::GivenBack), of_type.runs.total()), (1, 1));
+        assert!(of_type.run_time.is_empty());
+        assert_eq!(bucket.records(), 1);
     }
 
     #[test]

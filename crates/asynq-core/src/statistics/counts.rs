@@ -17,7 +17,8 @@ pub enum RunEnd {
     Deferred,
     /// The run failed, and the task is to be archived.
     Archived,
-    /// The task was given back to its queue, for example because its server was shut down.
+    /// The task was given back to its queue, for example because its server was shut down, or because no handler had room for it or
+    /// knew its type.
     GivenBack,
     /// The server lost the lease of the task, and another server may have recovered it. Nothing is written.
     Lost,

@@ -44,7 +44,8 @@ fn class_of(nanos: u64) -> usize {
 pub struct Histogram {
     /// Classes that are not empty, ascending.
     counts: Vec<(u8, u64)>,
-    sum_nanos: u64,
+    /// Above `u64`: that is 584 years, which the waiting times of a long backlog reach together.
+    sum_nanos: u128,
 }
 
 impl Histogram {
@@ -52,7 +53,7 @@ impl Histogram {
     pub fn record(&mut self, value: Duration) {
         let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
         self.add(class_of(nanos), 1);
-        self.sum_nanos = self.sum_nanos.saturating_add(nanos);
+        self.sum_nanos = self.sum_nanos.saturating_add(u128::from(nanos));
     }
 
     fn add(&mut self, class: usize, count: u64) {
@@ -90,13 +91,13 @@ impl Histogram {
     /// Returns the sum of the durations, which is exact.
     #[must_use]
     pub fn sum(&self) -> Duration {
-        Duration::from_nanos(self.sum_nanos)
+        duration(self.sum_nanos)
     }
 
     /// Returns the mean of the durations, which is exact; `None` if there are none.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
-        self.sum_nanos.checked_div(self.count()).map(Duration::from_nanos)
+        self.sum_nanos.checked_div(u128::from(self.count())).map(duration)
     }
 
     /// Returns the duration that a part of all durations does not exceed, for example 0.95 of them; `None` if there are
@@ -133,12 +134,12 @@ impl Histogram {
     }
 
     /// The numbers of the classes, their counts, and the sum in nanoseconds.
-    pub(super) fn parts(&self) -> (&[(u8, u64)], u64) {
+    pub(super) fn parts(&self) -> (&[(u8, u64)], u128) {
         (&self.counts, self.sum_nanos)
     }
 
     /// The histogram of these parts; `None` if there is no such class.
-    pub(super) fn from_parts(counts: impl Iterator<Item = (u32, u64)>, sum_nanos: u64) -> Option<Self> {
+    pub(super) fn from_parts(counts: impl Iterator<Item = (u32, u64)>, sum_nanos: u128) -> Option<Self> {
         let mut histogram = Self {
             counts: Vec::new(),
             sum_nanos,
@@ -151,6 +152,14 @@ impl Histogram {
         }
         Some(histogram)
     }
+}
+
+/// The duration of nanoseconds, or the longest one.
+fn duration(nanos: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    // Fits: it is less than a second.
+    let below = (nanos % SECOND) as u32;
+    u64::try_from(nanos / SECOND).map_or(Duration::MAX, |seconds| Duration::new(seconds, below))
 }
 
 /// The middle of a class: the geometric mean of its bounds.
@@ -208,6 +217,20 @@ mod tests {
         let empty = Histogram::default();
         assert_eq!((empty.percentile(0.5), empty.mean()), (None, None));
         assert_eq!(serde_json::to_string(&empty).unwrap(), r#"{"count":0,"sum":0.0}"#);
+    }
+
+    #[test]
+    fn the_sum_of_a_long_backlog_is_exact() {
+        let day = Duration::from_secs(24 * 3600);
+        let mut histogram = Histogram::default();
+        histogram.record(day);
+        for _ in 0..20 {
+            histogram.merge(&histogram.clone());
+        }
+        // A million tasks that waited a day: 2,871 years.
+        assert_eq!(histogram.sum(), day * (1 << 20));
+        assert_eq!(histogram.mean(), Some(day));
+        assert_eq!(duration(u128::MAX), Duration::MAX);
     }
 
     #[test]

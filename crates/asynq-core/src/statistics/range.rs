@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 
-use super::{HOURS_KEPT, MINUTES_KEPT, bucket::Bucket};
+use super::{HOURS_KEPT, MAX_READ_TYPES, MINUTES_KEPT, OTHER, bucket::Bucket};
 use crate::{
     error::{ConfigError, ConfigFault, Error},
     keys::own,
@@ -271,44 +271,71 @@ fn as_text<S: Serializer>(queue: &QueueName, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_str(queue.as_str())
 }
 
-impl QueueStatistics {
-    /// Adds up stored values: each with the span that names its hash, its field and its bytes. Fields of other steps are
-    /// left out. A field that comes twice counts once.
+/// Adds stored values up, in parts: nothing else than the sum is kept.
+#[derive(Debug)]
+pub struct Adding {
+    range: TimeRange,
+    points: BTreeMap<DateTime<Utc>, Bucket>,
+    /// Number of types of all points.
+    types: usize,
+    most_types: usize,
+    unreadable: u64,
+}
+
+impl Adding {
+    /// Begins with nothing.
     #[must_use]
-    pub fn add_up<F: AsRef<[u8]> + Ord>(
-        queue: QueueName,
-        range: &TimeRange,
-        values: impl IntoIterator<Item = (Span, F, impl AsRef<[u8]>)>,
-    ) -> Self {
-        let mut unreadable = 0;
-        let mut seen = BTreeMap::new();
-        for (span, field, value) in values {
-            seen.insert((span, field), value);
-        }
-        let mut points: BTreeMap<DateTime<Utc>, Bucket> = BTreeMap::new();
-        for ((span, field), value) in seen {
-            let Some(at) = span.of_field(field.as_ref()) else {
-                unreadable += 1;
-                continue;
-            };
-            if at < range.from || at >= range.to {
-                continue;
-            }
-            match Bucket::decode(value.as_ref()) {
-                Some(bucket) => points.entry(range.step.start_of(at)).or_default().merge(&bucket),
-                None => unreadable += 1,
-            }
-        }
+    pub fn new(range: &TimeRange) -> Self {
         Self {
-            queue,
-            from: range.from,
-            to: range.to,
-            step: range.step,
-            unreadable,
-            points: points.into_iter().map(|(at, types)| Point { at, types }).collect(),
+            range: *range,
+            points: BTreeMap::new(),
+            types: 0,
+            most_types: MAX_READ_TYPES,
+            unreadable: 0,
         }
     }
 
+    /// Adds a stored value: the span that names its hash, its field and its bytes. A field of another step is left out. No field may
+    /// come twice.
+    pub fn add(&mut self, span: Span, field: &[u8], value: &[u8]) {
+        let Some(at) = span.of_field(field) else {
+            self.unreadable += 1;
+            return;
+        };
+        if at < self.range.from || at >= self.range.to {
+            return;
+        }
+        let Some(bucket) = Bucket::decode(value) else {
+            self.unreadable += 1;
+            return;
+        };
+        let sum = self.points.entry(self.range.step.start_of(at)).or_default();
+        for (task_type, statistics) in bucket.types() {
+            let before = sum.types().len();
+            let name = match self.types < self.most_types || sum.get(task_type).is_some() {
+                true => task_type,
+                false => OTHER,
+            };
+            sum.of_mut(name).merge(statistics);
+            self.types += sum.types().len() - before;
+        }
+    }
+
+    /// Returns the sum.
+    #[must_use]
+    pub fn finish(self, queue: QueueName) -> QueueStatistics {
+        QueueStatistics {
+            queue,
+            from: self.range.from,
+            to: self.range.to,
+            step: self.range.step,
+            unreadable: self.unreadable,
+            points: self.points.into_iter().map(|(at, types)| Point { at, types }).collect(),
+        }
+    }
+}
+
+impl QueueStatistics {
     /// Returns the statistics of the whole range, by task type.
     #[must_use]
     pub fn total(&self) -> Bucket {
@@ -392,13 +419,16 @@ mod tests {
         let values: Vec<(Span, &[u8], Vec<u8>)> = vec![
             (span, b"07:a", one.encode().to_vec()),
             (span, b"07:b", one.encode().to_vec()),
-            (span, b"07:b", one.encode().to_vec()), // twice
             (span, b"08:a", one.encode().to_vec()),
             (span, b"03:a", one.encode().to_vec()), // before the range
             (span, b"06:a", b"garbage".to_vec()),
             (span, b"no field", one.encode().to_vec()),
         ];
-        let found = QueueStatistics::add_up(QueueName::default(), &range, values);
+        let mut adding = Adding::new(&range);
+        for (span, field, value) in values {
+            adding.add(span, field, &value);
+        }
+        let found = adding.finish(QueueName::default());
         let runs: Vec<_> = found
             .points
             .iter()
@@ -410,5 +440,26 @@ mod tests {
         assert_eq!((&json["queue"], &json["step"]), (&"default".into(), &"minute".into()));
         assert_eq!(json["points"][0]["types"]["t"]["runs"]["done"], 2);
         assert_eq!(json["points"][0]["at"], "2026-11-29T10:07:00Z");
+    }
+
+    #[test]
+    fn an_answer_tells_a_bounded_number_of_types_apart() {
+        let mut adding = Adding::new(&TimeRange::last(3, Step::Minute, at("2026-11-29T10:08:30Z")).unwrap());
+        adding.most_types = 5;
+        let span = Span::Minute(at("2026-11-29T10:00:00Z"));
+        for minute in ["06", "07", "08"] {
+            let mut bucket = Bucket::new();
+            for number in 0..4 {
+                bucket.ended(&format!("t{number}"), RunEnd::Done, Duration::from_secs(1));
+            }
+            for server in ["a", "b"] {
+                adding.add(span, format!("{minute}:{server}").as_bytes(), &bucket.encode());
+            }
+        }
+        let found = adding.finish(QueueName::default());
+        let types: Vec<_> = found.points.iter().map(|point| point.types.types().len()).collect();
+        // The second has one, and the rest together.
+        assert_eq!(types, [4, 2, 1]);
+        assert!(found.points.iter().all(|point| point.types.total().runs.total() == 8));
     }
 }

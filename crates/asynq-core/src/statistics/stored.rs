@@ -44,8 +44,12 @@ struct StoredHistogram {
     /// Their counts.
     #[prost(uint64, repeated, tag = "2")]
     counts: Vec<u64>,
+    /// The lower half of the sum.
     #[prost(uint64, tag = "3")]
     sum_nanos: u64,
+    /// The upper half, mostly 0.
+    #[prost(uint64, tag = "4")]
+    sum_high: u64,
 }
 
 impl From<&Histogram> for StoredHistogram {
@@ -55,7 +59,9 @@ impl From<&Histogram> for StoredHistogram {
         Self {
             classes,
             counts,
-            sum_nanos,
+            // The halves.
+            sum_nanos: sum_nanos as u64,
+            sum_high: (sum_nanos >> 64) as u64,
         }
     }
 }
@@ -65,7 +71,8 @@ impl StoredHistogram {
         if self.classes.len() != self.counts.len() {
             return None;
         }
-        Histogram::from_parts(self.classes.into_iter().zip(self.counts), self.sum_nanos)
+        let sum = u128::from(self.sum_high) << 64 | u128::from(self.sum_nanos);
+        Histogram::from_parts(self.classes.into_iter().zip(self.counts), sum)
     }
 }
 
@@ -224,12 +231,26 @@ mod tests {
                     classes: vec![122],
                     counts: vec![1],
                     sum_nanos: 0,
+                    sum_high: 0,
                 }),
                 ..StoredType::default()
             }],
         };
         let value = [b"1 1 ".as_slice(), &no_such_class.encode_to_vec()].concat();
         assert_eq!(Bucket::decode(&value), None);
+    }
+
+    #[test]
+    fn a_sum_above_584_years_is_read_as_it_was_written() {
+        let mut bucket = Bucket::new();
+        for _ in 0..3 {
+            bucket.started("t", Duration::from_nanos(u64::MAX));
+        }
+        let read = Bucket::decode(&bucket.encode()).unwrap();
+        assert_eq!(
+            read.get("t").unwrap().wait_time.sum(),
+            Duration::from_nanos(u64::MAX) * 3
+        );
     }
 
     /// A later version may count more ends, and have more fields.

@@ -1,6 +1,9 @@
 //! Records that servers and schedulers publish about themselves, and cancel requests.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use asynq_core::{
     broker::{CancelRequest, LeaseRef, MAX_SCHEDULER_EVENTS},
@@ -11,7 +14,7 @@ use asynq_core::{
     names::TaskId,
     published,
     raw::RawValue,
-    trail::{MAX_TRAIL, TrailEntry},
+    trail::{MAX_TRAIL, TRAIL_SLACK, TrailEntry, surplus},
     tree::{PublishedTree, ServerIdentity, TreeNode},
 };
 use bytes::Bytes;
@@ -218,14 +221,18 @@ pub(crate) fn clear_history(data: &mut Data, entry_id: &str) {
     data.history.remove(entry_id);
 }
 
-/// Adds an act to the trail, and makes room for it first.
+/// Adds an act to the trail, and makes room for the next ones if it has too many.
 pub(crate) fn record_act(data: &mut Data, act: &TrailEntry) -> Result<(), BrokerError> {
     data.check(own::TRAIL)?;
     let number = data.trail.back().map_or(0, |(number, _)| number + 1);
-    while data.trail.len() >= MAX_TRAIL as usize {
-        data.trail.pop_front();
-    }
     data.trail.push_back((number, act.clone()));
+    if data.trail.len() > (MAX_TRAIL + TRAIL_SLACK) as usize {
+        let actors: Vec<_> = data.trail.iter().map(|(_, act)| act.operator()).collect();
+        let gone: HashSet<usize> = surplus(&actors, MAX_TRAIL as usize).into_iter().collect();
+        let mut place = 0..;
+        data.trail
+            .retain(|_| place.next().is_none_or(|place| !gone.contains(&place)));
+    }
     Ok(())
 }
 

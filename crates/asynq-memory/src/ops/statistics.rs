@@ -4,9 +4,10 @@ use asynq_core::{
     error::BrokerError,
     keys,
     names::QueueName,
-    statistics::{Bucket, MAX_BUCKETS, QueueStatistics, StatisticsPart, TimeRange},
+    statistics::{Bucket, MAX_BUCKETS, Span, StatisticsPart, TimeRange},
     tree::ServerIdentity,
 };
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::inspect;
@@ -46,13 +47,13 @@ fn suffix_of<'k>(queue: &Queue, key: &'k str) -> &'k str {
     key.strip_prefix(&keys::queue_prefix(&queue.name)).unwrap_or(key)
 }
 
-/// Adds the statistics of a range up.
+/// Returns the stored values of a range: each with the span that names its hash, and its field.
 pub(crate) fn read(
     data: &mut Data,
     name: &QueueName,
     range: &TimeRange,
     now: DateTime<Utc>,
-) -> Result<QueueStatistics, BrokerError> {
+) -> Result<Vec<(Span, String, Bytes)>, BrokerError> {
     let queue = inspect::known(data, name)?;
     let mut values = Vec::new();
     for span in range.hashes() {
@@ -60,7 +61,7 @@ pub(crate) fn read(
         let suffix = suffix_of(queue, &key);
         queue.check(&[suffix])?;
         let fields = queue.statistics.get(suffix, now).into_iter().flatten();
-        values.extend(fields.map(|(field, value)| (span, field.as_str(), value)));
+        values.extend(fields.map(|(field, value)| (span, field.clone(), value.clone())));
     }
-    Ok(QueueStatistics::add_up(name.clone(), range, values))
+    Ok(values)
 }

@@ -1,12 +1,15 @@
 //! The statistics that servers write.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
 use asynq_core::{
     broker::MAX_BATCH_BYTES,
     error::BrokerError,
     names::QueueName,
-    statistics::{MAX_BUCKETS, QueueStatistics, Span, StatisticsPart, TimeRange},
+    statistics::{Adding, MAX_BUCKETS, QueueStatistics, Span, StatisticsPart, TimeRange},
     tree::ServerIdentity,
 };
 use futures::{StreamExt as _, TryStreamExt as _, future::join, stream};
@@ -22,8 +25,8 @@ use crate::{
 const OPERATION: &str = "write_statistics";
 /// Number of buckets that one call writes.
 const BUCKETS: usize = 60;
-/// Number of fields that one call reads, about.
-const FIELDS: u32 = 100;
+/// Number of fields that one call reads, about. A full one has 94 KB.
+const FIELDS: u32 = 50;
 /// Number of hashes that are read at the same time.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -60,19 +63,22 @@ pub(crate) async fn write(
     Ok(full)
 }
 
-/// Adds the statistics of a range up.
+/// Adds the statistics of a range up. Only parts of the hashes are there as they are stored.
 pub(crate) async fn read(core: &Core, queue: &QueueName, range: &TimeRange) -> Result<QueueStatistics, BrokerError> {
-    let hashes = stream::iter(range.hashes().into_iter().map(|span| fields(core, queue, span)));
-    let values = hashes.buffered(SIDE_BY_SIDE).try_concat();
-    let (known, values) = join(inspect::must_be_known(core, queue), values).await;
+    let adding = Mutex::new(Adding::new(range));
+    let hashes = stream::iter(range.hashes().into_iter().map(|span| add(core, queue, span, &adding)));
+    let added = hashes.buffer_unordered(SIDE_BY_SIDE).try_collect::<()>();
+    let (known, added) = join(inspect::must_be_known(core, queue), added).await;
     known?;
-    Ok(QueueStatistics::add_up(queue.clone(), range, values?))
+    added?;
+    let adding = adding.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(adding.finish(queue.clone()))
 }
 
-/// The fields of one hash, some of them twice perhaps.
-async fn fields(core: &Core, queue: &QueueName, span: Span) -> Result<Vec<(Span, Vec<u8>, Vec<u8>)>, BrokerError> {
+/// Adds the fields of one hash. A scan may tell some of them twice.
+async fn add(core: &Core, queue: &QueueName, span: Span, adding: &Mutex<Adding>) -> Result<(), BrokerError> {
     let key = span.key(queue);
-    let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
+    let (mut seen, mut cursor) = (HashSet::new(), "0".to_owned());
     loop {
         let mut cmd = redis::cmd("HSCAN");
         cmd.arg(&key).arg(&cursor).arg("COUNT").arg(FIELDS);
@@ -85,10 +91,14 @@ async fn fields(core: &Core, queue: &QueueName, span: Span) -> Result<Vec<(Span,
         cursor = reply.text()?;
         let mut part = reply.list()?;
         while !part.is_empty() {
-            found.push((span, part.bytes()?, part.bytes()?));
+            let (field, value) = (part.bytes()?, part.bytes()?);
+            if seen.len() <= 2 * MAX_BUCKETS && seen.insert(field.clone()) {
+                let mut adding = adding.lock().unwrap_or_else(PoisonError::into_inner);
+                adding.add(span, &field, &value);
+            }
         }
-        if cursor == "0" || found.len() > 2 * MAX_BUCKETS {
-            return Ok(found);
+        if cursor == "0" || seen.len() > 2 * MAX_BUCKETS {
+            return Ok(());
         }
     }
 }

@@ -173,10 +173,11 @@ async fn findings_cost_the_same_over_any_queue() {
         bench.raw(&["CONFIG", "RESETSTAT"]).await;
         findings(&*bench.storage).await;
         let spent = commands(&mut bench).await;
-        assert_eq!(spent["evalsha"], 3, "{spent:?}");
+        // The numbers, and a sample of what waits for a retry.
+        assert_eq!(spent["evalsha"], 2, "{spent:?}");
         // The queues, the servers, the trees, the schedulers, and the server itself.
         let outside = ["smembers", "zrangebyscore", "time", "sismember"].map(|name| spent[name]);
-        assert_eq!(outside, [1, 3, 1, 2], "{spent:?}");
+        assert_eq!(outside, [1, 3, 1, 1], "{spent:?}");
         let all: u64 = spent.values().sum();
         assert!(all < 1200, "{all}: {spent:?}");
         costs.push(all);
@@ -236,7 +237,7 @@ async fn looks_cost_the_same_over_any_queue() {
     assert!(costs[1][4] < costs[1][3] + 10, "{costs:?}");
 }
 
-/// A thousand busy queues: three scripts for each. One that cannot be read is marked, and the others are judged.
+/// A thousand queues: one script for each, as no sample could tell more. One that cannot be read is marked, and the others are judged.
 #[tokio::test]
 async fn findings_over_a_thousand_queues() {
     const FILL: &str = "
@@ -263,7 +264,7 @@ async fn findings_over_a_thousand_queues() {
     let last = found.findings.last().unwrap();
     let of = last.queue.as_ref().unwrap().as_str();
     assert_eq!((last.kind.name(), of), ("unreadable", "q0500"));
-    assert_eq!(spent["evalsha"], 2 * 999 + 999 + 1, "{spent:?}");
+    assert_eq!(spent["evalsha"], 999 + 1, "{spent:?}");
 
     let some = FindingsOptions::new().max_queues(10).sample(0);
     bench.raw(&["CONFIG", "RESETSTAT"]).await;

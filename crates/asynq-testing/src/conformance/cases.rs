@@ -320,6 +320,7 @@ macro_rules! __conformance_cases {
                 acts_are_read_newest_first_in_parts
                 a_trail_that_fits_has_no_next_part
                 a_damaged_trail_is_refused
+                many_acts_of_one_push_out_no_others
             }
             trees {
                 a_tree_is_stored_as_json_with_an_end

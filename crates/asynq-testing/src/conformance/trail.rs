@@ -3,8 +3,9 @@
 use asynq_core::{
     inspect::Cursor,
     keys::own,
-    trail::{Actor, TrailEntry},
+    trail::{Actor, MAX_TRAIL, TRAIL_SLACK, TrailEntry},
 };
+use futures::{StreamExt as _, stream};
 
 use super::kit::*;
 
@@ -48,6 +49,42 @@ pub(super) async fn a_trail_that_fits_has_no_next_part(fx: &Fixture) {
     assert_eq!((whole.items.len(), whole.next), (3, None));
     let unknown = fx.storage.trail(Cursor(Some("no cursor".into())), 100).await.unwrap();
     assert_eq!(unknown.items, whole.items, "begins at the newest");
+}
+
+/// Whoever makes more acts than the trail keeps pushes out their own, and not those of others.
+pub(super) async fn many_acts_of_one_push_out_no_others(fx: &Fixture) {
+    let of = |name: &str, number: usize| {
+        let mut act = act(fx, number);
+        act.actor = Some(Actor::new(name));
+        act
+    };
+    for number in 0..20 {
+        fx.storage.record_act(&of("bob", number)).await.unwrap();
+    }
+    let most = (MAX_TRAIL + TRAIL_SLACK) as usize;
+    let many = (0..most + 1).map(|number| of("ann", number));
+    let mut many = stream::iter(many)
+        .map(async |act| fx.storage.record_act(&act).await)
+        .buffered(64);
+    while let Some(recorded) = many.next().await {
+        recorded.unwrap();
+    }
+    let (mut cursor, mut acts) = (Cursor::default(), Vec::new());
+    loop {
+        let part = fx.storage.trail(cursor, 1000).await.unwrap();
+        acts.extend(part.items);
+        match part.next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    assert!(((MAX_TRAIL as usize)..=most).contains(&acts.len()), "{}", acts.len());
+    let (bob, ann): (Vec<_>, Vec<_>) = acts.into_iter().partition(|act| act.operator() == Some("bob"));
+    assert_eq!(bob.len(), 20);
+    // The newest of the others are there.
+    let newest = |nth: usize| ann.get(nth).and_then(|act| act.task.clone());
+    assert_eq!(newest(0), Some(format!("t-{most}")));
+    assert_eq!(newest(100), Some(format!("t-{}", most - 100)));
 }
 
 /// A key of another type is refused, and keeps its value.
