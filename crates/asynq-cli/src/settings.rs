@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use asynq_web::Environment;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -53,11 +54,38 @@ pub(crate) struct Context {
     pub(crate) read_only: bool,
     /// Acts need a reason.
     pub(crate) require_reason: bool,
+    /// The environment that web pages show.
+    pub(crate) environment: Option<EnvironmentName>,
     /// Task types whose payloads and results are not shown; one that ends in `*` means all that begin alike.
     pub(crate) redact: Vec<String>,
 }
 
+/// The environment of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EnvironmentName {
+    Production,
+    Staging,
+    Development,
+}
+
+impl From<EnvironmentName> for Environment {
+    fn from(name: EnvironmentName) -> Self {
+        match name {
+            EnvironmentName::Production => Self::Production,
+            EnvironmentName::Staging => Self::Staging,
+            EnvironmentName::Development => Self::Development,
+        }
+    }
+}
+
 impl Context {
+    /// Returns the environment that web pages show. A context that is protected is one of production if nothing else is said.
+    pub(crate) fn environment(&self) -> Option<Environment> {
+        let of_protected = self.protected.then_some(Environment::Production);
+        self.environment.map(Environment::from).or(of_protected)
+    }
+
     fn redis(&self) -> Result<Redis> {
         let password = match (&self.password, &self.password_env) {
             (Some(_), Some(_)) => {
@@ -200,6 +228,14 @@ fn checked_context(name: &str, context: Value) -> Result<Value, String> {
     let entries = entries.map(|(key, value)| {
         let kind = match key.as_str() {
             "password_env" => Kind::Text,
+            "environment" => match value.as_str() {
+                Some("production" | "staging" | "development") => Kind::Text,
+                _ => {
+                    return Err(format!(
+                        "contexts.{name}.environment: must be production, staging or development"
+                    ));
+                }
+            },
             "protected" | "read_only" | "require_reason" => Kind::Flag,
             "redact" => Kind::Texts,
             other => kind_of(other).ok_or_else(|| format!("contexts.{name}: unknown key {key:?}"))?,

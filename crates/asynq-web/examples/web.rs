@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --example web                                      # embedded broker, no server
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example web     # the same on Redis
-//! curl http://127.0.0.1:8080/api/v1/queues
+//! # then open http://127.0.0.1:8080
 //! ```
 //!
 //! `WEB_ADDR` sets another address, `WEB_SECONDS` the time after which the example ends; without it it runs until Ctrl-C. Some tasks fail, some are slow, a periodic one comes
@@ -56,7 +56,7 @@ async fn run(storage: impl Connector, web: Web) -> Result<()> {
     let address = env::var("WEB_ADDR").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
     let server = WebServer::bind(web, Listen::on(address.parse()?)).await?;
     println!(
-        "the API is at {}/api/v1/queues, the metrics at {0}/metrics",
+        "the pages are at {0}, the API at {0}/api/v1/queues, the metrics at {0}/metrics",
         server.url()
     );
     server.run(end()).await?;

@@ -13,6 +13,7 @@ use asynq::{
     Inspector,
     inspector::{Act, ActByQuery, ActProgress},
 };
+use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,11 @@ use crate::{
 
 /// Acts that run at a time. Others wait.
 const AT_ONCE: usize = 4;
-/// Acts that are kept, those that have ended included.
+/// Acts of one user that run at a time.
+const AT_ONCE_OF_USER: usize = 2;
+/// Acts that are kept, those that have ended included, of all users and of one.
 const MOST: usize = 100;
+const MOST_OF_USER: usize = 20;
 /// Time for which an act is kept after its end.
 const KEPT: Duration = Duration::from_secs(60 * 60);
 /// Attempts of a step that fails because the storage does not answer.
@@ -79,11 +83,11 @@ pub(crate) struct TaskName {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct TaskFault {
     /// Name of the queue.
-    queue: String,
+    pub(crate) queue: String,
     /// Id of the task.
-    id: String,
+    pub(crate) id: String,
     /// The error in words.
-    error: String,
+    pub(crate) error: String,
 }
 
 /// An act on many tasks, with its numbers so far.
@@ -94,41 +98,41 @@ pub(crate) struct ActRecord {
     /// Name of the user who has started it.
     pub(crate) user: String,
     /// Reason for it, as it stands in the audit trail.
-    reason: String,
+    pub(crate) reason: String,
     /// `run`, `archive` or `delete`.
-    act: &'static str,
+    pub(crate) act: &'static str,
     /// The query that finds the tasks. `null` if they are a list.
-    query: Option<String>,
+    pub(crate) query: Option<String>,
     /// Number of tasks of the list. `null` if a query finds them.
-    listed: Option<usize>,
-    state: ActState,
+    pub(crate) listed: Option<usize>,
+    pub(crate) state: ActState,
     /// Number of tasks that were looked at.
-    looked_at: u64,
+    pub(crate) looked_at: u64,
     /// Number of tasks that met the query.
-    found: u64,
+    pub(crate) found: u64,
     /// Number of tasks that were acted on.
-    done: u64,
+    pub(crate) done: u64,
     /// Number of tasks that were left alone, as they had moved or changed.
-    moved: u64,
+    pub(crate) moved: u64,
     /// Number of tasks that were left alone, as the query could not decide about them.
-    undecided: u64,
+    pub(crate) undecided: u64,
     /// Number of ids without a task that were removed.
-    dropped: u64,
+    pub(crate) dropped: u64,
     /// Number of tasks that were quarantined, as their data cannot be used.
-    poisoned: u64,
+    pub(crate) poisoned: u64,
     /// Number of tasks of the list that could not be acted on.
-    refused: u64,
+    pub(crate) refused: u64,
     /// The first of them.
-    refusals: Vec<TaskFault>,
+    pub(crate) refusals: Vec<TaskFault>,
     /// Largest number of tasks to act on.
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// Tasks to act on in a second.
-    rate: Option<u32>,
-    created: DateTime<Utc>,
-    started: Option<DateTime<Utc>>,
-    ended: Option<DateTime<Utc>>,
+    pub(crate) rate: Option<u32>,
+    pub(crate) created: DateTime<Utc>,
+    pub(crate) started: Option<DateTime<Utc>>,
+    pub(crate) ended: Option<DateTime<Utc>>,
     /// The error that ended it.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl ActRecord {
@@ -156,6 +160,14 @@ pub(crate) struct NewAct {
     pub(crate) rate: Option<u32>,
     pub(crate) work: Work,
     pub(crate) rights: Rights,
+    pub(crate) key: Option<Key>,
+}
+
+/// The key by which a request that comes again is recognized, with a hash of what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) text: String,
+    pub(crate) asks: u64,
 }
 
 /// Tells whether the user of an act may still act.
@@ -197,6 +209,9 @@ struct Entry {
     record: Mutex<ActRecord>,
     ended: Mutex<Option<Instant>>,
     stop: watch::Sender<bool>,
+    key: Option<Key>,
+    /// The slots of its user.
+    own_slots: Arc<Semaphore>,
 }
 
 impl Entry {
@@ -233,29 +248,50 @@ impl Acts {
         }
     }
 
-    /// Starts an act in the background.
-    pub(crate) fn start(&self, new: NewAct) -> Result<ActRecord> {
+    /// Starts an act in the background. One that its user has started with the same key before is returned instead.
+    pub(crate) fn start(&self, mut new: NewAct) -> Result<ActRecord> {
         if self.background.is_stopping() {
             return Err(Problem::unavailable("the server is about to end"));
         }
-        let entry = Arc::new(Entry {
-            record: Mutex::new(self.record(&new)),
-            ended: Mutex::new(None),
-            stop: watch::Sender::new(false),
-        });
-        {
+        let entry = {
             let mut list = self.lock();
             list.retain(|entry| !entry.is_old());
-            if list.len() >= MOST {
-                // The one that ended first makes room.
-                let oldest = list.iter().position(|entry| entry.lock().state.has_ended());
-                let Some(oldest) = oldest else {
-                    return Err(Problem::too_many(format!("{MOST} acts run or wait already"), 10));
-                };
-                list.remove(oldest);
+            let is_own = |entry: &Arc<Entry>| entry.lock().user == new.user;
+            if let Some(key) = &new.key {
+                let has_key = |entry: &&Arc<Entry>| entry.key.as_ref().is_some_and(|known| known.text == key.text);
+                if let Some(known) = list.iter().filter(|entry| is_own(entry)).find(has_key) {
+                    return match known.key.as_ref() == Some(key) {
+                        true => Ok(known.lock().clone()),
+                        false => Err(Problem::new(
+                            StatusCode::CONFLICT,
+                            "key_reused",
+                            "idempotency_key: another act was started with this key",
+                        )),
+                    };
+                }
             }
+            let own = list.iter().filter(|entry| is_own(entry)).count();
+            if own >= MOST_OF_USER && !make_room(&mut list, is_own) {
+                let detail = format!("{MOST_OF_USER} acts of this user run or wait already");
+                return Err(Problem::too_many(detail, 10));
+            }
+            if list.len() >= MOST && !make_room(&mut list, |_| true) {
+                return Err(Problem::too_many(format!("{MOST} acts run or wait already"), 10));
+            }
+            let own_slots = list
+                .iter()
+                .find(|entry| is_own(entry))
+                .map(|entry| Arc::clone(&entry.own_slots));
+            let entry = Arc::new(Entry {
+                record: Mutex::new(self.record(&new)),
+                ended: Mutex::new(None),
+                stop: watch::Sender::new(false),
+                key: new.key.take(),
+                own_slots: own_slots.unwrap_or_else(|| Arc::new(Semaphore::new(AT_ONCE_OF_USER))),
+            });
             list.push_back(Arc::clone(&entry));
-        }
+            entry
+        };
         let record = entry.lock().clone();
         let work = run(entry, new, self.background.clone(), Arc::clone(&self.slots));
         self.background.spawn(work);
@@ -314,6 +350,14 @@ impl Acts {
     }
 }
 
+/// Removes the act that ended first, of those that may go, and returns whether there is one.
+fn make_room(list: &mut VecDeque<Arc<Entry>>, may_go: impl Fn(&Arc<Entry>) -> bool) -> bool {
+    let oldest = list
+        .iter()
+        .position(|entry| may_go(entry) && entry.lock().state.has_ended());
+    oldest.and_then(|oldest| list.remove(oldest)).is_some()
+}
+
 impl Drop for Acts {
     fn drop(&mut self) {
         // Nobody could ask about them any more.
@@ -332,11 +376,13 @@ async fn run(entry: Arc<Entry>, new: NewAct, background: Background, slots: Arc<
         }
     };
     let mut stopped = std::pin::pin!(stopped);
-    let _slot = tokio::select! {
+    // A slot of the user first: one who waits for it holds no other. The semaphores are never closed.
+    let own_slots = Arc::clone(&entry.own_slots);
+    let both = async { (own_slots.acquire_owned().await, slots.acquire_owned().await) };
+    let _slots = tokio::select! {
         biased;
         () = &mut stopped => return entry.end(ActState::Stopped, None),
-        // The semaphore is never closed.
-        slot = slots.acquire_owned() => slot,
+        slots = both => slots,
     };
     {
         let mut record = entry.lock();

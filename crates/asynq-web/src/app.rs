@@ -9,9 +9,12 @@ use crate::{
     acts::Acts,
     background::Background,
     budget::Budgets,
+    context::{Context, Environment},
     live::Live,
     metrics::Metrics,
+    pulse::Pulses,
     range_queries::Prometheus,
+    readings::Readings,
 };
 
 /// The state that all routes share. Cheap to clone.
@@ -24,11 +27,17 @@ pub(crate) struct Shared {
     pub(crate) redis: Option<Arc<RedisBroker>>,
     /// Acts through it need an actor: see `Caller::inspector`.
     pub(crate) inspector: Inspector,
-    pub(crate) auth: Ways,
+    pub(crate) readings: Arc<Readings>,
+    pub(crate) pulses: Pulses,
+    pub(crate) auth: Arc<Ways>,
     /// Whoever sends a request may do everything.
     pub(crate) is_open: bool,
-    pub(crate) sessions: Sessions,
-    pub(crate) throttle: Throttle,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) throttle: Arc<Throttle>,
+    /// All contexts of the server, the one at the root of the router first.
+    pub(crate) contexts: Arc<[Place]>,
+    /// The place of this one among them.
+    pub(crate) context: usize,
     pub(crate) metrics: Metrics,
     pub(crate) redactions: Vec<RedactionRule>,
     pub(crate) budgets: Arc<Budgets>,
@@ -51,6 +60,23 @@ pub(crate) struct Shared {
     pub(crate) result_length: usize,
     /// The server that the API of asynqmon asks for the past of its metrics.
     pub(crate) prometheus: Option<Prometheus>,
+}
+
+/// The name of a context and its environment, as pages show them.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Empty if the only storage has no name.
+    pub(crate) name: String,
+    pub(crate) environment: Option<Environment>,
+}
+
+impl Place {
+    pub(crate) fn of(context: &Context) -> Self {
+        Self {
+            name: context.name.clone(),
+            environment: context.environment,
+        }
+    }
 }
 
 /// The host names that a server answers for.

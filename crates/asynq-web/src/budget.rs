@@ -56,14 +56,21 @@ impl Budgets {
         })
     }
 
-    /// Returns the number of tasks that a search of the user may look at now, or refuses it if there are fewer than `least`.
-    pub(crate) fn tasks_left(&self, user: &str, least: u64) -> Result<u64> {
+    /// Takes tasks that a search of the user may look at: `most`, or as many as are left, or refuses it if these are fewer than `least`.
+    pub(crate) fn take(self: &Arc<Self>, user: &str, most: u64, least: u64) -> Result<Taken> {
         let mut by_user = self.lock();
-        let left = self.of(&mut by_user, user, Instant::now()).tasks;
+        let spending = self.of(&mut by_user, user, Instant::now());
+        let left = spending.tasks;
         // A fraction of a task is none.
         let whole = left.max(0.0) as u64;
         if whole >= least.min(self.tasks_per_minute) {
-            return Ok(whole);
+            let tasks = whole.min(most);
+            spending.tasks -= tasks as f64;
+            return Ok(Taken {
+                budgets: Arc::clone(self),
+                user: user.to_owned(),
+                tasks,
+            });
         }
         let missing = least.min(self.tasks_per_minute) as f64 - left;
         let seconds = (missing * 60.0 / self.tasks_per_minute.max(1) as f64).ceil();
@@ -74,12 +81,6 @@ impl Budgets {
             ),
             (seconds as u64).clamp(1, 60),
         ))
-    }
-
-    /// Counts tasks that a search has looked at.
-    pub(crate) fn looked_at(&self, user: &str, tasks: u64) {
-        let mut by_user = self.lock();
-        self.of(&mut by_user, user, Instant::now()).tasks -= tasks as f64;
     }
 
     fn of<'a>(&self, by_user: &'a mut HashMap<String, Spending>, user: &str, now: Instant) -> &'a mut Spending {
@@ -122,6 +123,33 @@ impl Drop for Read {
     }
 }
 
+/// Tasks that a search may look at. All of them count, unless it tells how many it has looked at: one that is given up may have
+/// looked at all.
+#[derive(Debug)]
+#[must_use = "a search has to tell what it has looked at"]
+pub(crate) struct Taken {
+    budgets: Arc<Budgets>,
+    user: String,
+    pub(crate) tasks: u64,
+}
+
+impl Taken {
+    /// Gives back what a search has not looked at. It may have looked at a few more than it could. One that was refused has looked
+    /// at none.
+    pub(crate) fn end<T>(self, ended: asynq::Result<T>, looked_at: impl Fn(&T) -> u64) -> Result<T> {
+        let ended = ended.map_err(Problem::from);
+        let spent = match &ended {
+            Ok(found) => looked_at(found),
+            Err(problem) if problem.status.is_client_error() => 0,
+            Err(_) => return ended,
+        };
+        let mut by_user = self.budgets.lock();
+        let spending = self.budgets.of(&mut by_user, &self.user, Instant::now());
+        spending.tasks += self.tasks as f64 - spent as f64;
+        ended
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -141,34 +169,56 @@ mod tests {
 
     #[test]
     fn a_budget_of_tasks_fills_up_with_time() {
-        let budgets = Budgets::new(600, 1);
-        assert_eq!(budgets.tasks_left("ann", 200).unwrap(), 600);
-        budgets.looked_at("ann", 700);
-        let refused = budgets.tasks_left("ann", 200).unwrap_err();
+        let budgets = Arc::new(Budgets::new(600, 1));
+        let taken = budgets.take("ann", 1000, 200).unwrap();
+        assert_eq!(taken.tasks, 600);
+        taken.end(Ok(700), |looked_at| *looked_at).unwrap();
+        let refused = budgets.take("ann", 1000, 200).unwrap_err();
         let wait = refused.retry_after.unwrap();
         assert!((29..=30).contains(&wait), "{wait}");
-        assert_eq!(budgets.tasks_left("bob", 200).unwrap(), 600);
+        assert_eq!(budgets.take("bob", 1000, 200).unwrap().tasks, 600);
         // Half a minute later there are 300 more.
         if let Some(spending) = budgets.lock().get_mut("ann") {
             spending.at = spending.at.checked_sub(Duration::from_secs(30)).unwrap();
         }
-        let left = budgets.tasks_left("ann", 200).unwrap();
+        let left = budgets.take("ann", 1000, 200).unwrap().tasks;
         assert!((200..260).contains(&left), "{left}");
     }
 
     #[test]
+    fn searches_at_the_same_time_share_a_budget_and_give_back_what_they_do_not_need() {
+        let budgets = Arc::new(Budgets::new(1000, 9));
+        let (first, second) = (
+            budgets.take("ann", 700, 200).unwrap(),
+            budgets.take("ann", 700, 200).unwrap(),
+        );
+        assert_eq!((first.tasks, second.tasks), (700, 300));
+        assert!(budgets.take("ann", 700, 200).is_err());
+        first.end(Ok(()), |()| 100).unwrap();
+        let third = budgets.take("ann", 9000, 200).unwrap();
+        assert!((600..=610).contains(&third.tasks), "{third:?}");
+        // One that is refused has looked at none, and one that is given up may have looked at all.
+        let refused = asynq::inspector::Actor::new(" ").check().unwrap_err();
+        second.end(Err::<(), _>(refused.into()), |()| 0).unwrap_err();
+        let fourth = budgets.take("ann", 9000, 200).unwrap();
+        assert!((300..=310).contains(&fourth.tasks), "{fourth:?}");
+        drop((third, fourth));
+        assert!(budgets.take("ann", 9000, 200).is_err());
+    }
+
+    #[test]
     fn a_small_budget_is_given_out_whole() {
-        let budgets = Budgets::new(50, 1);
-        assert_eq!(budgets.tasks_left("ann", 200).unwrap(), 50);
-        budgets.looked_at("ann", 50);
-        budgets.tasks_left("ann", 200).unwrap_err();
+        let budgets = Arc::new(Budgets::new(50, 1));
+        assert_eq!(budgets.take("ann", 1000, 200).unwrap().tasks, 50);
+        budgets.take("ann", 1000, 200).unwrap_err();
     }
 
     #[test]
     fn the_memory_of_users_is_bounded() {
-        let budgets = Budgets::new(100, 1);
+        let budgets = Arc::new(Budgets::new(100, 1));
         for user in 0..MOST_USERS + 10 {
-            budgets.tasks_left(&user.to_string(), 1).unwrap();
+            let taken = budgets.take(&user.to_string(), 1, 1).unwrap();
+            taken.end(Ok(()), |()| 0).unwrap();
         }
         assert!(budgets.lock().len() <= MOST_USERS);
     }

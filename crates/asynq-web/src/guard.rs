@@ -34,6 +34,9 @@ pub(crate) const REASON: &str = "asynq-reason";
 /// The header with the token of the session, which each change by a session must carry.
 pub(crate) const CSRF: &str = "x-csrf-token";
 
+/// The header of requests that a page makes by itself. They do not keep a session alive.
+pub(crate) const LIVE: &str = "asynq-live";
+
 /// The right that a route needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
@@ -153,10 +156,13 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     }
     // A client that hangs up does not stop a change in the middle, before it is in the audit trail.
     let (tell, answer) = oneshot::channel();
+    let readings = Arc::clone(&gate.app.readings);
     gate.app.background.spawn(async move {
         // A client that sends its body too slowly is not waited for.
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-        if let Ok(answer) = tokio::time::timeout(LONGEST_CHANGE, answer).await {
+        let answer = tokio::time::timeout(LONGEST_CHANGE, answer).await;
+        readings.changed();
+        if let Ok(answer) = answer {
             let _ = tell.send(answer);
         }
     });
@@ -169,7 +175,11 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 
 async fn check(gate: &Gate, request: Request) -> Result<Request> {
     let (mut parts, body) = request.into_parts();
-    let caller = recognize(&gate.app, &parts).await?;
+    // A page that is open asks for its changes without anybody's doing.
+    let caller = match parts.headers.contains_key(LIVE) && !gate.writes {
+        true => recognize_again(&gate.app, &parts).await?,
+        false => recognize(&gate.app, &parts).await?,
+    };
     if gate.writes {
         same_site(&gate.app, &parts)?;
         if let Some(session) = caller.session() {

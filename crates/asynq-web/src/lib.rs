@@ -1,4 +1,4 @@
-//! The web server for the queues of Asynq: a JSON API, sign-in, metrics and health checks, as an axum [`Router`](axum::Router) to
+//! The web server for the queues of Asynq: pages, a JSON API, sign-in, metrics and health checks, as an axum [`Router`](axum::Router) to
 //! mount in an application, or served by the program `asynq web`. It works on Redis of every kind and on the embedded broker, for
 //! queues of Go and of Rust.
 //!
@@ -21,11 +21,13 @@
 //!
 //! | path | |
 //! | --- | --- |
+//! | `/` | the pages, for people |
 //! | `/api/v1/…` | the API; `/api/v1/openapi.json` describes it |
 //! | `/api/…` | the API of asynqmon, for its scripts |
 //! | `/metrics` | metrics for Prometheus |
 //! | `/healthz`, `/readyz` | the process answers; the storage answers |
 //! | `/login` | the sign-in, if users have passwords |
+//! | `/contexts/{name}/…` | the same for another storage: see [`Web::beside`] |
 
 pub mod access;
 pub mod records;
@@ -35,6 +37,8 @@ mod acts;
 mod app;
 mod background;
 mod budget;
+mod cluster;
+mod context;
 mod extract;
 mod guard;
 mod health;
@@ -42,8 +46,12 @@ mod http_client;
 mod live;
 mod metrics;
 mod mon;
+mod pages;
 mod problem;
+mod pulse;
+mod queue_reads;
 mod range_queries;
+mod readings;
 #[cfg(test)]
 mod rights;
 mod routes;
@@ -55,4 +63,9 @@ mod webhook;
 
 #[cfg(feature = "webhook")]
 pub use self::webhook::{Webhook, WebhookError};
-pub use self::{background::Background, problem::Problem, web::Web};
+pub use self::{
+    background::Background,
+    context::{Context, Environment},
+    problem::Problem,
+    web::Web,
+};

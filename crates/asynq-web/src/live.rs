@@ -8,16 +8,19 @@ use std::{
 
 use asynq::{
     Inspector, PublishedTree,
-    error::{BrokerError, Error},
     findings::Findings,
-    info::{QueueInfo, ServerInfo, WorkerInfo},
+    info::{QueueInfo, WorkerInfo},
 };
-use futures::{StreamExt as _, stream};
+use bytes::Bytes;
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
+    access::Grant,
     background::Background,
     problem::{Problem, Result},
+    queue_reads,
+    readings::{Readings, Servers},
+    records::UnreadableQueue,
 };
 
 /// Time between two looks.
@@ -26,29 +29,72 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const FINDINGS: Duration = Duration::from_secs(15);
 /// Queues that are read in one look. With more, they take turns.
 const QUEUES: usize = 400;
-/// Queues that are read at the same time.
-const AT_ONCE: usize = 16;
+/// Time within which they are read.
+const WITHIN: Duration = Duration::from_secs(10);
 /// Changes that a listener may be behind.
 const BEHIND: usize = 64;
+/// Views for which the events of a change are kept.
+const VIEWS: usize = 8;
 /// Listeners at a time, of all users and of one.
 const MOST: usize = 200;
 const MOST_OF_USER: usize = 10;
 
-/// A change. Its number is larger than those before it.
-#[derive(Clone, Debug)]
+/// A change, or all that is known.
+#[derive(Debug)]
 pub(crate) struct Change {
+    /// It is larger than those of the changes before. All that is known has that of the last change.
     pub(crate) number: u64,
-    pub(crate) what: What,
+    pub(crate) is_snapshot: bool,
+    pub(crate) what: Vec<What>,
+    /// The events as they were written for some views.
+    written: Mutex<Vec<(View, Events)>>,
+}
+
+/// Events of a stream, as bytes.
+pub(crate) type Events = Arc<[Bytes]>;
+
+/// The queues that a user sees. Users with the same ones get the same events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    All,
+    Of(Vec<Grant>),
+}
+
+impl Change {
+    fn new(number: u64, is_snapshot: bool, what: Vec<What>) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            is_snapshot,
+            what,
+            written: Mutex::default(),
+        })
+    }
+
+    /// Returns the events for a view. Those for the first few views are written once for all who have them.
+    pub(crate) fn events(&self, view: &View, write: impl FnOnce(&Self) -> Events) -> Events {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, events)) = written.iter().find(|(of, _)| of == view) {
+            return Arc::clone(events);
+        }
+        if written.len() == VIEWS {
+            drop(written);
+            return write(self);
+        }
+        let events = write(self);
+        written.push((view.clone(), Arc::clone(&events)));
+        events
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// Queues that are new, or have other numbers.
-    Queues(Arc<Vec<QueueInfo>>),
+    /// Queues that are new, or have other numbers, and those that cannot be read any more.
+    Queues(Arc<(Vec<QueueInfo>, Vec<UnreadableQueue>)>),
     /// Queues that are gone.
     Gone(Arc<Vec<String>>),
     Findings(Arc<Findings>),
-    Servers(Arc<(Vec<ServerInfo>, Vec<WorkerInfo>)>),
+    /// Without the payloads of the tasks that run.
+    Servers(Arc<Servers>),
     Trees(Arc<Vec<PublishedTree>>),
     /// The storage does not answer (`false`), or answers again.
     Storage(bool),
@@ -59,10 +105,14 @@ pub(crate) enum What {
 struct Known {
     number: u64,
     queues: BTreeMap<String, QueueInfo>,
+    /// Queues that could not be read at the last look. Their last numbers are gone.
+    unreadable: BTreeMap<String, UnreadableQueue>,
     findings: Option<Arc<Findings>>,
-    servers: Option<Arc<(Vec<ServerInfo>, Vec<WorkerInfo>)>>,
+    servers: Option<Arc<Servers>>,
     trees: Option<Arc<Vec<PublishedTree>>>,
     is_down: bool,
+    /// All of it, for those who begin to listen before the next change.
+    snapshot: Option<Arc<Change>>,
     listeners: HashMap<String, usize>,
     /// The reader runs.
     is_read: bool,
@@ -78,9 +128,10 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Live {
     inspector: Inspector,
+    readings: Arc<Readings>,
     background: Background,
     known: Mutex<Known>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<Arc<Change>>,
 }
 
 /// A listener. It counts until it is dropped.
@@ -88,22 +139,22 @@ pub(crate) struct Live {
 pub(crate) struct Listener {
     live: Arc<Live>,
     user: String,
-    changes: broadcast::Receiver<Change>,
+    changes: broadcast::Receiver<Arc<Change>>,
 }
 
 impl Live {
-    pub(crate) fn new(inspector: Inspector, background: Background) -> Self {
+    pub(crate) fn new(inspector: Inspector, readings: Arc<Readings>, background: Background) -> Self {
         Self {
             inspector,
+            readings,
             background,
             known: Mutex::default(),
             changes: broadcast::Sender::new(BEHIND),
         }
     }
 
-    /// Begins to listen. Returns all that is known too, as changes of the same number, unless that is the one that the listener
-    /// has seen before.
-    pub(crate) fn listen(self: &Arc<Self>, user: &str, seen: Option<u64>) -> Result<(Listener, Vec<Change>)> {
+    /// Begins to listen. Returns all that is known too, unless its number is the one that the listener has seen before.
+    pub(crate) fn listen(self: &Arc<Self>, user: &str, seen: Option<u64>) -> Result<(Listener, Option<Arc<Change>>)> {
         if self.background.is_stopping() {
             return Err(Problem::unavailable("the server is about to end"));
         }
@@ -123,8 +174,8 @@ impl Live {
         }
         *own += 1;
         let snapshot = match seen == Some(known.number) && known.is_read {
-            true => Vec::new(),
-            false => known.snapshot(),
+            true => None,
+            false => Some(known.snapshot()),
         };
         let listener = Listener {
             live: Arc::clone(self),
@@ -149,8 +200,8 @@ impl Live {
                 }
                 let is_down = match looked {
                     Ok(()) => false,
-                    Err(error) => {
-                        tracing::warn!(%error, "live updates cannot be read");
+                    Err(problem) => {
+                        tracing::warn!(error = problem.detail, "live updates cannot be read");
                         true
                     }
                 };
@@ -174,7 +225,7 @@ impl Live {
         }
     }
 
-    async fn look(&self, after: &mut Option<String>, with_findings: bool) -> asynq::Result<()> {
+    async fn look(&self, after: &mut Option<String>, with_findings: bool) -> Result<()> {
         let names: Vec<String> = self.inspector.queues().await?.iter().map(ToString::to_string).collect();
         // Those whose turn it is, from the one after the last look on.
         let from = after
@@ -188,51 +239,54 @@ impl Live {
             .cloned()
             .collect();
         *after = turn.last().cloned();
-        let read = stream::iter(turn)
-            .map(async |name| match self.inspector.get_queue_stats(&name).await {
-                Ok(info) => Ok(Some(info)),
-                // It was deleted meanwhile.
-                Err(Error::Broker(BrokerError::QueueNotFound { .. })) => Ok(None),
-                Err(error) => Err(error),
-            })
-            .buffer_unordered(AT_ONCE);
-        let mut read = std::pin::pin!(read);
-        let mut queues = Vec::new();
-        while let Some(info) = read.next().await {
-            queues.extend(info?);
-        }
-        let servers = Arc::new((self.inspector.servers().await?, self.inspector.workers().await?));
-        let trees = Arc::new(self.inspector.trees().await?);
+        let read = queue_reads::read(&self.inspector, turn, WITHIN).await?;
+        let servers = readable(self.readings.servers().await)?.map(|both| Arc::new(without_payloads(&both)));
+        let trees = readable(self.readings.trees().await)?;
         let findings = match with_findings {
-            true => Some(Arc::new(self.inspector.findings().await?)),
+            true => Some(self.readings.findings().await?),
             false => None,
         };
 
         let mut known = self.lock();
+        let mut queues = read.queues;
         queues.retain(|info| {
-            let before = known.queues.insert(info.queue.to_string(), info.clone());
-            before.is_none_or(|before| !is_same(&before, info))
+            let name = info.queue.to_string();
+            let was_unreadable = known.unreadable.remove(&name).is_some();
+            let before = known.queues.insert(name, info.clone());
+            was_unreadable || before.is_none_or(|before| !is_same(&before, info))
         });
-        let gone: Vec<String> = known
-            .queues
-            .keys()
-            .filter(|name| names.binary_search(name).is_err())
-            .cloned()
-            .collect();
+        let mut unreadable = Vec::new();
+        // One that was only late, or whose node does not answer, keeps its last numbers.
+        for unread in read.unreadable.iter().filter(|unread| !unread.is_passing()) {
+            let record = unread.record();
+            known.queues.remove(&record.queue);
+            if known.unreadable.insert(record.queue.clone(), record.clone()).as_ref() != Some(&record) {
+                tracing::warn!(queue = record.queue, error = record.error, "a queue cannot be read");
+                unreadable.push(record);
+            }
+        }
+        let is_gone = |name: &String| names.binary_search(name).is_err();
+        let mut gone: Vec<String> = known.queues.keys().filter(|name| is_gone(name)).cloned().collect();
+        gone.extend(known.unreadable.keys().filter(|name| is_gone(name)).cloned());
         for name in &gone {
             known.queues.remove(name);
+            known.unreadable.remove(name);
         }
-        if !queues.is_empty() {
-            self.send(&mut known, What::Queues(Arc::new(queues)));
+        if !queues.is_empty() || !unreadable.is_empty() {
+            self.send(&mut known, What::Queues(Arc::new((queues, unreadable))));
         }
         if !gone.is_empty() {
             self.send(&mut known, What::Gone(Arc::new(gone)));
         }
-        if known.servers.as_ref() != Some(&servers) {
+        if let Some(servers) = servers
+            && known.servers.as_ref() != Some(&servers)
+        {
             known.servers = Some(Arc::clone(&servers));
             self.send(&mut known, What::Servers(servers));
         }
-        if known.trees.as_ref() != Some(&trees) {
+        if let Some(trees) = trees
+            && known.trees.as_ref() != Some(&trees)
+        {
             known.trees = Some(Arc::clone(&trees));
             self.send(&mut known, What::Trees(trees));
         }
@@ -257,11 +311,9 @@ impl Live {
 
     fn send(&self, known: &mut Known, what: What) {
         known.number += 1;
+        known.snapshot = None;
         // Nobody may listen.
-        let _ = self.changes.send(Change {
-            number: known.number,
-            what,
-        });
+        let _ = self.changes.send(Change::new(known.number, false, vec![what]));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -270,11 +322,14 @@ impl Live {
 }
 
 impl Known {
-    fn snapshot(&self) -> Vec<Change> {
-        if !self.is_read {
-            return Vec::new();
+    fn snapshot(&mut self) -> Arc<Change> {
+        if let Some(snapshot) = &self.snapshot {
+            return Arc::clone(snapshot);
         }
-        let queues = (!self.queues.is_empty()).then(|| What::Queues(Arc::new(self.queues.values().cloned().collect())));
+        let queues = (!self.queues.is_empty() || !self.unreadable.is_empty()).then(|| {
+            let queues = self.queues.values().cloned().collect();
+            What::Queues(Arc::new((queues, self.unreadable.values().cloned().collect())))
+        });
         let known = [
             self.is_down.then_some(What::Storage(false)),
             queues,
@@ -282,18 +337,15 @@ impl Known {
             self.trees.clone().map(What::Trees),
             self.findings.clone().map(What::Findings),
         ];
-        let number = self.number;
-        known
-            .into_iter()
-            .flatten()
-            .map(|what| Change { number, what })
-            .collect()
+        let snapshot = Change::new(self.number, true, known.into_iter().flatten().collect());
+        self.snapshot = Some(Arc::clone(&snapshot));
+        snapshot
     }
 }
 
 impl Listener {
     /// Returns the next change; `None` if the listener is too far behind, or the server ends.
-    pub(crate) async fn next(&mut self) -> Option<Change> {
+    pub(crate) async fn next(&mut self) -> Option<Arc<Change>> {
         tokio::select! {
             biased;
             () = self.live.background.stopping() => None,
@@ -310,6 +362,27 @@ impl Drop for Listener {
             if *own == 0 {
                 known.listeners.remove(&self.user);
             }
+        }
+    }
+}
+
+/// Returns the servers and their workers, which are as small as they can be.
+fn without_payloads((servers, workers): &Servers) -> Servers {
+    let workers = workers.iter().map(|worker| WorkerInfo {
+        payload: Bytes::new(),
+        ..worker.clone()
+    });
+    (servers.clone(), workers.collect())
+}
+
+/// Returns a part, or `None` in place of one that cannot be read while the storage answers.
+fn readable<T>(part: Result<T>) -> Result<Option<T>> {
+    match part {
+        Ok(part) => Ok(Some(part)),
+        Err(problem) if problem.is_outage() => Err(problem),
+        Err(problem) => {
+            tracing::warn!(error = problem.detail, "a part of the live updates cannot be read");
+            Ok(None)
         }
     }
 }

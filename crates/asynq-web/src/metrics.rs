@@ -16,7 +16,6 @@ use std::{
     },
 };
 
-use asynq::error::Error;
 use axum::{
     extract::State,
     http::header,
@@ -80,14 +79,14 @@ impl Errors {
     }
 
     /// Takes a part that was read, and counts an error in place of one that was not.
-    fn take<T>(&self, part: std::result::Result<T, Error>) -> Option<T> {
-        let error = match part {
+    fn take<T>(&self, part: Result<T>) -> Option<T> {
+        let problem = match part {
             Ok(part) => return Some(part),
-            Err(error) => error,
+            Err(problem) => problem,
         };
-        tracing::warn!(%error, "a part of the metrics could not be read");
+        tracing::warn!(error = problem.detail, "a part of the metrics could not be read");
         self.now.store(true, Ordering::Relaxed);
-        let code = Problem::from(error).code;
+        let code = problem.code;
         *self.lock().entry(code).or_default() += 1;
         None
     }
@@ -126,18 +125,21 @@ async fn scrape(State(app): State<App>, caller: Caller) -> Result<Response> {
     metrics.errors.begin();
     let read = metrics.queues.read(&app.inspector).await;
     let mut families = Vec::new();
-    if let Some(mut readings) = metrics.errors.take(read) {
+    if let Some(mut readings) = metrics.errors.take(read.map_err(Problem::from)) {
+        if !readings.is_whole {
+            metrics.errors.now.store(true, Ordering::Relaxed);
+        }
         for error in std::mem::take(&mut readings.errors) {
-            metrics.errors.take(Err::<(), _>(error));
+            metrics.errors.take(Err::<(), _>(error.into()));
         }
         families.extend(readings.families(|queue| caller.sees(queue)));
     }
     let sees_all = caller.need_everywhere(Role::Viewer).is_ok();
     if sees_all {
-        if let Some(servers) = metrics.errors.take(servers::families(&app.inspector).await) {
+        if let Some(servers) = metrics.errors.take(servers::families(&app.readings).await) {
             families.extend(servers);
         }
-        if let Some(attention) = metrics.errors.take(metrics.attention.families(&app.inspector).await) {
+        if let Some(attention) = metrics.errors.take(metrics.attention.families(&app.readings).await) {
             families.extend(attention);
         }
         families.extend(metrics.errors.families());

@@ -140,40 +140,66 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// Returns whether another attempt may succeed without a change.
+pub(crate) fn is_outage(error: &Error) -> bool {
+    match error {
+        Error::Broker(error) | Error::Enqueue(EnqueueError::Broker(error)) => {
+            error.is_retryable() || matches!(error, BrokerError::Closed)
+        }
+        _ => false,
+    }
+}
+
+/// Returns the code and the text of an error as users may see them. Nothing is logged.
+pub(crate) fn told(error: &Error) -> (&'static str, String) {
+    match error {
+        Error::Broker(error) | Error::Enqueue(EnqueueError::Broker(error)) => {
+            let (_, code, detail) = told_of_storage(error);
+            (code, detail)
+        }
+        Error::Invalid(error) => ("invalid", error.to_string()),
+        _ => ("internal", "the log of the server has more".to_owned()),
+    }
+}
+
+fn told_of_storage(error: &BrokerError) -> (StatusCode, &'static str, String) {
+    use BrokerError as E;
+    let (status, code) = match error {
+        E::QueueNotFound { .. } => (StatusCode::NOT_FOUND, "queue_not_found"),
+        E::TaskNotFound { .. } => (StatusCode::NOT_FOUND, "task_not_found"),
+        E::Poison { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "damaged_task"),
+        E::WrongState { .. } => (StatusCode::CONFLICT, "wrong_state"),
+        E::AlreadyPaused { .. } => (StatusCode::CONFLICT, "already_paused"),
+        E::NotPaused { .. } => (StatusCode::CONFLICT, "not_paused"),
+        E::QueueNotEmpty { .. } => (StatusCode::CONFLICT, "queue_not_empty"),
+        E::QueueHasActiveTasks { .. } => (StatusCode::CONFLICT, "queue_has_active_tasks"),
+        E::WrongAct { .. } => (StatusCode::BAD_REQUEST, "wrong_act"),
+        E::GroupRequired { .. } => (StatusCode::BAD_REQUEST, "group_required"),
+        E::Unsupported { .. } => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
+        E::Unavailable { .. } | E::Busy { .. } | E::Closed => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
+        E::Ambiguous { .. } => (StatusCode::SERVICE_UNAVAILABLE, "answer_lost"),
+        E::OutOfMemory => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
+        E::ReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "storage_read_only"),
+        _ => (StatusCode::BAD_GATEWAY, "storage_error"),
+    };
+    let detail = match code {
+        _ if !status.is_server_error() => with_causes(error),
+        // The cause names hosts and users of the storage.
+        "storage_unavailable" => "the storage does not answer".to_owned(),
+        "answer_lost" => "the answer of the storage was lost; the change may have been made or not".to_owned(),
+        _ => error.to_string(),
+    };
+    (status, code, detail)
+}
+
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
-        use BrokerError as E;
-        let (status, code) = match &error {
-            E::QueueNotFound { .. } => (StatusCode::NOT_FOUND, "queue_not_found"),
-            E::TaskNotFound { .. } => (StatusCode::NOT_FOUND, "task_not_found"),
-            E::Poison { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "damaged_task"),
-            E::WrongState { .. } => (StatusCode::CONFLICT, "wrong_state"),
-            E::AlreadyPaused { .. } => (StatusCode::CONFLICT, "already_paused"),
-            E::NotPaused { .. } => (StatusCode::CONFLICT, "not_paused"),
-            E::QueueNotEmpty { .. } => (StatusCode::CONFLICT, "queue_not_empty"),
-            E::QueueHasActiveTasks { .. } => (StatusCode::CONFLICT, "queue_has_active_tasks"),
-            E::WrongAct { .. } => (StatusCode::BAD_REQUEST, "wrong_act"),
-            E::GroupRequired { .. } => (StatusCode::BAD_REQUEST, "group_required"),
-            E::Unsupported { .. } => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
-            E::Unavailable { .. } | E::Busy { .. } | E::Closed => {
-                (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable")
-            }
-            E::Ambiguous { .. } => (StatusCode::SERVICE_UNAVAILABLE, "answer_lost"),
-            E::OutOfMemory => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
-            E::ReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "storage_read_only"),
-            _ => (StatusCode::BAD_GATEWAY, "storage_error"),
-        };
+        let (status, code, detail) = told_of_storage(&error);
         if !status.is_server_error() {
-            return Self::new(status, code, with_causes(&error));
+            return Self::new(status, code, detail);
         }
-        // The cause names hosts and users of the storage.
         tracing::warn!(error = with_causes(&error), "the storage failed a request");
         let is_outage = status == StatusCode::SERVICE_UNAVAILABLE;
-        let detail = match code {
-            "storage_unavailable" => "the storage does not answer".to_owned(),
-            "answer_lost" => "the answer of the storage was lost; the change may have been made or not".to_owned(),
-            _ => error.to_string(),
-        };
         Self {
             retry_after: is_outage.then_some(1),
             ..Self::new(status, code, detail)

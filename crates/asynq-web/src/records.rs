@@ -12,7 +12,7 @@ pub(crate) use self::{data::DataSchema, server::queue_of};
 pub use self::{
     data::{Data, Shown},
     finding::{DiagnosisRecord, FindingRecord},
-    queue::{QueueRecord, SignatureRecord, SignaturesRecord},
+    queue::{QueueRecord, SignatureRecord, SignaturesRecord, UnreadableQueue},
     redaction::Redaction,
     server::{EntryRecord, ServerRecord, WorkerRecord},
     task::{ProgressRecord, RunRecord, TaskRecord, outcome},

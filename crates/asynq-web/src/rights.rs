@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 use crate::{
     Web,
     access::{Role, Users, hash_token},
-    metrics, mon,
+    metrics, mon, pages,
     routes::{Reach, Route},
     v1,
 };
@@ -37,6 +37,7 @@ fn table() -> Vec<Row> {
     of("/api/v1", v1::routes())
         .chain(of("/api", mon::routes()))
         .chain(of("", metrics::routes()))
+        .chain(of("", pages::routes()))
         .collect()
 }
 

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, OriginalUri, State},
-    http::{StatusCode, Uri, header, request::Parts},
-    response::{Html, IntoResponse, Redirect, Response},
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use axum_extra::extract::cookie::{Cookie, SameSite};
@@ -16,13 +16,17 @@ use utoipa::ToSchema;
 use crate::{
     access::{Role, User},
     app::App,
-    extract::{Form, Json},
+    extract::{Form, Json, Query},
     guard::{self, Caller},
+    pages::{self, paths::Paths, settings::Settings, view},
     problem::{Problem, Result},
 };
 
 /// Largest body. Anybody may send one.
 const MAX_BODY: usize = 8 * 1024;
+
+/// Longest way to the page after the sign-in that is kept, in characters.
+const MAX_NEXT: usize = 2048;
 
 /// Longest name that is looked up.
 const MAX_NAME: usize = asynq::inspector::MAX_ACTOR_NAME;
@@ -95,87 +99,52 @@ pub(crate) async fn sign_in(State(app): State<App>, parts: Parts, Json(given): J
     Ok(([(header::SET_COOKIE, cookie.to_string())], axum::Json(record)).into_response())
 }
 
-const PAGE: &str = include_str!("../assets/login.html");
+/// The page to go to after the sign-in.
+#[derive(Debug, Default, Deserialize)]
+struct Next {
+    /// Its path and query, relative to the first page.
+    #[serde(default)]
+    next: String,
+}
 
-async fn form(State(app): State<App>) -> Result<Html<String>> {
-    match offers_form(&app) {
-        true => Ok(page("")),
+impl Next {
+    /// Returns the way to the page, always within this router.
+    fn way(&self, paths: &Paths) -> String {
+        match self.next.as_str() {
+            "" => paths.home.clone(),
+            // The first page itself.
+            next if next.starts_with('?') => format!("{}{}", paths.home, kept(next)),
+            next => {
+                format!("{}{}", paths.base, kept(next).trim_start_matches(['/', '\\']))
+            }
+        }
+    }
+}
+
+fn kept(next: &str) -> String {
+    next.chars().filter(|char| !char.is_control()).take(MAX_NEXT).collect()
+}
+
+async fn form(State(app): State<App>, Query(next): Query<Next>, parts: Parts) -> Result<Response> {
+    match app.auth.has_passwords() {
+        true => Ok(page(&parts, "", &next)),
         false => Err(Problem::not_found("there is no sign-in with a password")),
     }
 }
 
-const INDEX: &str = include_str!("../assets/index.html");
-
-/// The way out, for users who have come in with a password.
-const SIGN_OUT: &str = r#"<form method="post" action="{{base}}logout"><button>Sign out</button></form>"#;
-
-/// Shows the ways into the API, or sends the user to the sign-in.
-pub(crate) async fn index(State(app): State<App>, OriginalUri(uri): OriginalUri, parts: Parts) -> Response {
-    // All links are relative, since a proxy may serve the page under a path of which nothing is known here. A router that is
-    // nested at `/asynq` has its first page there, without a slash at the end.
-    let base = match last_segment(uri.path()) {
-        "" => String::new(),
-        name => format!("{name}/"),
-    };
-    match guard::recognize(&app, &parts).await {
-        Ok(caller) => {
-            let sign_out = caller.session().map_or("", |_| SIGN_OUT);
-            let page = INDEX.replace("{{sign_out}}", sign_out);
-            let page = page.replace("{{base}}", &escaped(&base));
-            Html(page.replace("{{user}}", &escaped(&caller.user().name))).into_response()
-        }
-        Err(problem) if problem.status == StatusCode::UNAUTHORIZED && offers_form(&app) => {
-            Redirect::to(&format!("{base}login")).into_response()
-        }
-        Err(problem) => problem.into_response(),
-    }
-}
-
-fn last_segment(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-/// Returns the way from a page such as `/asynq/login` to the first page.
-fn home(uri: &Uri) -> String {
-    let folder = uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-    match last_segment(folder) {
-        "" => "./".to_owned(),
-        name => format!("../{name}"),
-    }
-}
-
-fn offers_form(app: &App) -> bool {
-    app.auth.has_passwords()
-}
-
-/// Returns a text of a stranger for a page.
-fn escaped(text: &str) -> String {
-    text.chars().fold(String::new(), |mut safe, char| {
-        match char {
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '&' => safe.push_str("&amp;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            char => safe.push(char),
-        }
-        safe
-    })
-}
-
 /// The page with a text of ours.
-fn page(fault: &str) -> Html<String> {
-    Html(PAGE.replace("{{fault}}", fault))
+fn page(parts: &Parts, fault: &str, next: &Next) -> Response {
+    let (paths, settings) = (view::paths(parts), Settings::of(&parts.headers));
+    pages::sign_in::document(&paths, &settings, fault, &next.next).into_response()
 }
 
-async fn submit(
-    State(app): State<App>,
-    OriginalUri(uri): OriginalUri,
-    parts: Parts,
-    Form(given): Form<SignIn>,
-) -> Response {
+async fn submit(State(app): State<App>, Query(next): Query<Next>, parts: Parts, Form(given): Form<SignIn>) -> Response {
     match check(&app, &parts, &given).await {
-        Ok((_, cookie)) => ([(header::SET_COOKIE, cookie.to_string())], Redirect::to(&home(&uri))).into_response(),
+        Ok((_, cookie)) => (
+            [(header::SET_COOKIE, cookie.to_string())],
+            Redirect::to(&next.way(&view::paths(&parts))),
+        )
+            .into_response(),
         Err(problem) => {
             let fault = match problem.status {
                 StatusCode::UNAUTHORIZED => "The name or the password is wrong.".to_owned(),
@@ -186,7 +155,7 @@ async fn submit(
                 StatusCode::FORBIDDEN => "The form was sent by another site.".to_owned(),
                 _ => "The sign-in failed. Try again.".to_owned(),
             };
-            (problem.status, page(&fault)).into_response()
+            (problem.status, page(&parts, &fault, &next)).into_response()
         }
     }
 }

@@ -1,20 +1,20 @@
 //! The API under `/api/v1`.
 
-mod act;
-mod acts;
-mod common;
-mod enqueue;
-mod events;
-mod openapi;
-mod payload;
-mod queues;
-mod schedulers;
-mod search;
-mod servers;
-mod session;
-mod statistics;
-mod tasks;
-mod upkeep;
+pub(crate) mod act;
+pub(crate) mod acts;
+pub(crate) mod common;
+pub(crate) mod enqueue;
+pub(crate) mod events;
+pub(crate) mod openapi;
+pub(crate) mod payload;
+pub(crate) mod queues;
+pub(crate) mod schedulers;
+pub(crate) mod search;
+pub(crate) mod servers;
+pub(crate) mod session;
+pub(crate) mod statistics;
+pub(crate) mod tasks;
+pub(crate) mod upkeep;
 
 use axum::{Router, routing::get};
 

@@ -15,26 +15,29 @@ use asynq::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
 use futures::FutureExt as _;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    access::{Authenticate, RedactionRule, Sessions, Ways},
+    access::{Authenticate, RedactionRule, Sessions, Throttle, Ways},
     acts::Acts,
-    app::{App, Hosts, Shared},
+    app::{App, Hosts, Place, Shared},
     background::Background,
     budget::Budgets,
+    context::{Context, Environment, checked_name},
     health,
     live::Live,
     metrics::{self, Exporter, Metrics},
-    mon,
+    mon, pages,
     problem::Problem,
+    pulse::Pulses,
     range_queries::Prometheus,
+    readings::Readings,
     routes, sign_in, v1,
 };
 
@@ -53,8 +56,9 @@ const MAX_LENGTH: usize = 200;
 /// Settings of the web server's router. The [crate's page](crate) has an example.
 #[must_use = "the settings do nothing until `router` is called"]
 pub struct Web {
-    storage: Arc<dyn Storage>,
-    redis: Option<Arc<RedisBroker>>,
+    /// The storage at the root of the router.
+    own: Context,
+    others: Vec<Context>,
     auth: Ways,
     redactions: Vec<RedactionRule>,
     exporter: Option<Arc<Exporter>>,
@@ -83,8 +87,8 @@ impl Web {
     /// such as its `INFO`, is missing; see [`of_redis`](Self::of_redis).
     pub fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
-            storage,
-            redis: None,
+            own: Context::new("", storage),
+            others: Vec::new(),
             auth: Ways(Vec::new()),
             redactions: Vec::new(),
             exporter: None,
@@ -104,7 +108,7 @@ impl Web {
             result_length: MAX_LENGTH,
             prometheus: None,
             tasks_per_minute: 2_000_000,
-            reads_at_once: 8,
+            reads_at_once: 24,
             background: Background::new(),
         }
     }
@@ -135,10 +139,51 @@ impl Web {
     /// Returns the settings for an open connection to Redis.
     pub fn of_redis(redis: Arc<RedisBroker>) -> Self {
         let storage = Arc::clone(&redis) as Arc<dyn Storage>;
+        let web = Self::new(storage);
         Self {
-            redis: Some(redis),
-            ..Self::new(storage)
+            own: Context::of_redis("", redis),
+            ..web
         }
+    }
+
+    /// Returns the settings for a context, whose rules count for it alone if there are others [beside](Self::beside) it. Its name may be
+    /// empty.
+    pub fn of_context(context: Context) -> Self {
+        let web = Self::new(Arc::clone(&context.storage));
+        Self { own: context, ..web }
+    }
+
+    /// Names the storage, and says what it is for. Pages show both, which matters once there are several.
+    ///
+    /// # Errors
+    /// A text, if the name is empty, has more than 40 characters or control characters, consists of dots, or is taken.
+    pub fn named(mut self, name: &str, environment: Option<Environment>) -> Result<Self, String> {
+        checked_name(name)?;
+        if self.others.iter().any(|known| known.name == name) {
+            return Err(format!("context: the name {name:?} is given twice"));
+        }
+        self.own.name = name.to_owned();
+        self.own.environment = environment;
+        Ok(self)
+    }
+
+    /// Shows another storage too, with everything that there is for the first one, under `/contexts/{name}`. Users, roles, sessions and the
+    /// other settings are the same for all.
+    ///
+    /// # Errors
+    /// A text, if the name is taken, or not one as for [`named`](Self::named).
+    pub fn beside(mut self, context: Context) -> Result<Self, String> {
+        checked_name(&context.name)?;
+        if self
+            .others
+            .iter()
+            .chain([&self.own])
+            .any(|known| known.name == context.name)
+        {
+            return Err(format!("context: the name {:?} is given twice", context.name));
+        }
+        self.others.push(context);
+        Ok(self)
     }
 
     /// Recognizes users in this way. Several ways are tried in the order in which they were added.
@@ -316,7 +361,7 @@ impl Web {
     }
 
     /// Sets the number of expensive reads of one user at a time, such as searches. One more is answered with 429. At least 1.
-    /// Default: 8.
+    /// Default: 24, as a page makes up to five.
     pub fn reads_at_once(mut self, reads: usize) -> Self {
         self.reads_at_once = reads.max(1);
         self
@@ -339,52 +384,37 @@ impl Web {
 
     /// Returns the router. It can be mounted under any path without parameters with [`Router::nest`]. Serve it with
     /// [`into_make_service_with_connect_info`](Router::into_make_service_with_connect_info), so that it knows the addresses of its clients.
-    pub fn router(self) -> Router {
-        let inspector = match self.require_reason {
-            true => Inspector::new(Arc::clone(&self.storage)).requiring_reason(),
-            false => Inspector::new(Arc::clone(&self.storage)),
-        };
-        // Reads only: acts have the inspector of their user.
-        let live = Live::new(inspector.clone(), self.background.clone());
-        let app = App(Arc::new(Shared {
-            budgets: Arc::new(Budgets::new(self.tasks_per_minute, self.reads_at_once)),
-            acts: Acts::new(self.background.clone()),
-            background: self.background,
-            live: Arc::new(live),
-            storage: self.storage,
-            redis: self.redis,
-            inspector,
-            auth: self.auth,
-            is_open: self.is_open,
-            sessions: Sessions::new(self.idle, self.longest_session),
-            throttle: Default::default(),
-            metrics: Metrics::new(self.exporter),
-            redactions: self.redactions,
-            read_only: self.read_only,
-            require_reason: self.require_reason,
-            hosts: self.hosts,
-            proxies: self.proxies,
-            cookie: self.cookie.unwrap_or_else(|| {
+    pub fn router(mut self) -> Router {
+        let common = Common {
+            auth: Arc::new(std::mem::take(&mut self.auth)),
+            sessions: Arc::new(Sessions::new(self.idle, self.longest_session)),
+            throttle: Arc::default(),
+            contexts: [&self.own].into_iter().chain(&self.others).map(Place::of).collect(),
+            cookie: self.cookie.clone().unwrap_or_else(|| {
                 // A browser takes a cookie with this beginning only over HTTPS, from this very host.
                 let name = if self.https { "__Host-asynq" } else { COOKIE };
                 name.to_owned()
             }),
-            origins: self.origins,
-            https: self.https,
-            payload_length: self.payload_length,
-            result_length: self.result_length,
-            prometheus: self.prometheus,
-        }));
-        let requests = app.metrics.requests.clone();
-        let router = Router::new()
-            .route("/", get(sign_in::index))
+        };
+        let app = self.app(&self.own, 0, &common);
+        let mut router = everything(&app)
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
-            .merge(sign_in::router())
-            .merge(routes::mount(metrics::routes(), &app))
-            .nest("/api/v1", v1::router(&app).fallback(nothing_here))
-            .nest("/api", mon::router(&app))
-            .fallback(nothing_here)
+            .with_state(app.clone());
+        for (index, context) in self.others.iter().enumerate() {
+            let app = self.app(context, index + 1, &common);
+            let path = format!("/contexts/{}", pages::paths::segment(&context.name));
+            // A router that is nested has no path with a slash at the end.
+            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+            router = router.route(
+                &format!("{path}/"),
+                get(async move || Redirect::to(&format!("../{name}"))),
+            );
+            router = router.nest(&path, everything(&app).with_state(app));
+        }
+        let requests = app.metrics.requests.clone();
+        let router = router
+            .fallback(no_page)
             .method_not_allowed_fallback(async || {
                 Problem::new(
                     StatusCode::METHOD_NOT_ALLOWED,
@@ -392,8 +422,6 @@ impl Web {
                     "this path does not know this method",
                 )
             })
-            .with_state(app);
-        let router = router
             .layer(DefaultBodyLimit::max(self.max_body))
             .layer(middleware::from_fn(bounded))
             .layer(middleware::from_fn_with_state(requests, metrics::count));
@@ -419,6 +447,70 @@ impl Web {
     }
 }
 
+/// The state that the contexts of a server share.
+struct Common {
+    auth: Arc<Ways>,
+    sessions: Arc<Sessions>,
+    throttle: Arc<Throttle>,
+    contexts: Arc<[Place]>,
+    cookie: String,
+}
+
+impl Web {
+    /// Returns the state of the routes of one context, the one with this index among all.
+    fn app(&self, context: &Context, index: usize, common: &Common) -> App {
+        let require_reason = self.require_reason || context.require_reason;
+        let inspector = match require_reason {
+            true => Inspector::new(Arc::clone(&context.storage)).requiring_reason(),
+            false => Inspector::new(Arc::clone(&context.storage)),
+        };
+        // Reads only: acts have the inspector of their user.
+        let readings = Arc::new(Readings::new(inspector.clone()));
+        let live = Live::new(inspector.clone(), Arc::clone(&readings), self.background.clone());
+        App(Arc::new(Shared {
+            budgets: Arc::new(Budgets::new(self.tasks_per_minute, self.reads_at_once)),
+            acts: Acts::new(self.background.clone()),
+            background: self.background.clone(),
+            live: Arc::new(live),
+            storage: Arc::clone(&context.storage),
+            redis: context.redis.clone(),
+            inspector,
+            readings,
+            pulses: Pulses::default(),
+            auth: Arc::clone(&common.auth),
+            is_open: self.is_open,
+            sessions: Arc::clone(&common.sessions),
+            throttle: Arc::clone(&common.throttle),
+            contexts: Arc::clone(&common.contexts),
+            context: index,
+            // The exporter tells of the process, so once is enough.
+            metrics: Metrics::new(self.exporter.clone().filter(|_| index == 0)),
+            redactions: self.redactions.iter().chain(&context.redactions).cloned().collect(),
+            read_only: self.read_only || context.read_only,
+            require_reason,
+            hosts: self.hosts.clone(),
+            proxies: self.proxies.clone(),
+            cookie: common.cookie.clone(),
+            origins: self.origins.clone(),
+            https: self.https,
+            payload_length: self.payload_length,
+            result_length: self.result_length,
+            prometheus: self.prometheus.clone(),
+        }))
+    }
+}
+
+/// Returns the routes that each context has.
+fn everything(app: &App) -> Router<App> {
+    Router::new()
+        .merge(pages::router(app))
+        .merge(sign_in::router())
+        .merge(routes::mount(metrics::routes(), app))
+        .nest("/api/v1", v1::router(app).fallback(nothing_here))
+        .nest("/api", mon::router(app))
+        .fallback(no_page)
+}
+
 /// Bounds the time of a request, and answers for one that panics.
 async fn bounded(request: Request, next: Next) -> Response {
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -439,4 +531,17 @@ async fn bounded(request: Request, next: Next) -> Response {
 /// Answers at a path that no route has.
 async fn nothing_here() -> Problem {
     Problem::not_found("there is nothing at this path")
+}
+
+/// [`nothing_here`], with a page for a browser.
+async fn no_page(parts: Parts) -> Response {
+    let problem = nothing_here().await;
+    let accepts = parts
+        .headers
+        .get(header::ACCEPT)
+        .and_then(|accepts| accepts.to_str().ok());
+    match parts.method == Method::GET && accepts.is_some_and(|accepts| accepts.contains("text/html")) {
+        true => pages::problem(&parts, &problem),
+        false => problem.into_response(),
+    }
 }

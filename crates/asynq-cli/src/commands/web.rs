@@ -9,17 +9,20 @@ use std::{
 
 use asynq::{broker::Storage, findings::Severity};
 use asynq_web::{
-    Web as Site, Webhook,
+    Context, Web as Site, Webhook,
     access::{RedactionRule, Role, TrustedProxy, Users, hash_password, hash_token, new_token},
     serve::{Listen, ServeError, WebServer},
 };
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
-    cli::Global,
+    address::Redis,
+    cli::{Global, Settings},
+    commands::complete,
     error::{CliError, Result, with_causes},
     interrupt,
     session::Session,
+    settings::Target,
 };
 
 const DEFAULT_PORT: u16 = 8080;
@@ -48,8 +51,11 @@ pub(crate) struct Web {
     /// Show what `--redact` hides to users with this role.
     #[arg(long, value_name = "ROLE", requires = "redact", help_heading = "Users")]
     redact_below: Option<RoleName>,
+    /// Show this context of the configuration file too, under `/contexts/NAME`. May be given several times.
+    #[arg(long, value_name = "CONTEXT", add = complete::contexts())]
+    beside: Vec<String>,
     #[command(flatten)]
-    beside: BesideFlags,
+    programs: ProgramFlags,
     /// Refuse changes for which no reason is given.
     #[arg(long, env = "ASYNQ_WEB_REQUIRE_REASON", hide_env = true, value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Users")]
     require_reason: bool,
@@ -105,7 +111,7 @@ struct ListenFlags {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Other programs")]
-struct BesideFlags {
+struct ProgramFlags {
     /// URL to which new findings are posted, signed as in Standard Webhooks.
     #[arg(
         long,
@@ -222,9 +228,16 @@ impl Web {
         // Wrong flags are found before anything is connected.
         let users = self.users.users()?;
         let proxy = self.users.proxy()?;
-        let webhook = self.beside.webhook()?;
+        let webhook = self.programs.webhook()?;
         let session = global.connect().await?;
-        let web = self.site(&session, users, proxy)?;
+        let settings = global.settings()?;
+        let mut web = self.site(context(&session, &settings)?, users, proxy)?;
+        for name in &self.beside {
+            // As with `--context`, a context that is named decides alone about acts.
+            let target = Target::choose(Redis::default(), Some(name), Redis::from_env()?, &settings.file)?;
+            let beside = global.connect_to(target).await?;
+            web = web.beside(context(&beside, &settings)?).map_err(CliError::usage)?;
+        }
         let server = WebServer::bind(web, self.listen.listen()?).await.map_err(refused)?;
         // Before the address is told, as whoever reads it may end the program at once.
         let told_to_end = interrupt::any();
@@ -256,30 +269,26 @@ impl Web {
         .map_err(refused)
     }
 
-    fn site(&self, session: &Session, users: Option<Users>, proxy: Option<TrustedProxy>) -> Result<Site> {
-        let mut web = Site::of_redis(Arc::clone(&session.redis));
+    fn site(&self, context: Context, users: Option<Users>, proxy: Option<TrustedProxy>) -> Result<Site> {
+        let mut web = Site::of_context(context);
         if let Some(users) = users {
             web = web.authenticate(users);
         }
         if let Some(proxy) = proxy {
             web = web.authenticate(proxy);
         }
-        if session.hands.read_only || session.hands.protected.is_some() {
-            web = web.read_only();
-        }
-        if session.hands.require_reason || self.require_reason {
+        if self.require_reason {
             web = web.require_reason();
         }
-        web = web.redact(RedactionRule::from_everybody(session.target.redact.clone()));
         let patterns = self.redact.clone();
         web = web.redact(match self.redact_below {
             Some(role) => RedactionRule::new(patterns, role.into()),
             None => RedactionRule::from_everybody(patterns),
         });
         web = web
-            .max_payload_length(self.beside.max_payload_length)
-            .max_result_length(self.beside.max_result_length);
-        if let Some(url) = &self.beside.prometheus {
+            .max_payload_length(self.programs.max_payload_length)
+            .max_result_length(self.programs.max_result_length);
+        if let Some(url) = &self.programs.prometheus {
             web = web.prometheus(url).map_err(CliError::usage)?;
         }
         web = web.trusted_proxies(self.listen.trusted_proxy.iter().chain(&self.users.proxy_from).copied());
@@ -297,6 +306,27 @@ impl Web {
             None => Ok(web),
         }
     }
+}
+
+/// The Redis of a session, with the rules that count for it.
+fn context(session: &Session, settings: &Settings) -> Result<Context> {
+    let name = session.target.context.as_deref();
+    let mut context = Context::of_redis(name.unwrap_or_default(), Arc::clone(&session.redis))
+        .redact(RedactionRule::from_everybody(session.target.redact.clone()));
+    if let Some(environment) = name
+        .map(|name| settings.file.context(name))
+        .transpose()?
+        .and_then(|known| known.environment())
+    {
+        context = context.environment(environment);
+    }
+    if session.hands.read_only || session.hands.protected.is_some() {
+        context = context.read_only();
+    }
+    if session.hands.require_reason {
+        context = context.require_reason();
+    }
+    Ok(context)
 }
 
 impl ListenFlags {
@@ -320,7 +350,7 @@ impl ListenFlags {
     }
 }
 
-impl BesideFlags {
+impl ProgramFlags {
     fn webhook(&self) -> Result<Option<Webhook>> {
         let (Some(url), Some(path)) = (&self.webhook, &self.webhook_secret) else {
             return Ok(None);

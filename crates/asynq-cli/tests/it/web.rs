@@ -80,6 +80,37 @@ async fn it_serves_the_queues_of_its_redis_until_it_is_told_to_end() {
 }
 
 #[tokio::test]
+async fn contexts_of_the_file_stand_beside_each_other() {
+    let fixture = Fixture::start().await;
+    let uri = fixture.redis.url();
+    fixture.write_home(
+        ".asynq.yaml",
+        &format!(
+            "contexts:\n  live:\n    uri: {uri}\n    protected: true\n  look:\n    uri: {uri}\n    db: 1\n    environment: staging\n    read_only: true\n"
+        ),
+    );
+    let served = Served::start(fixture.bare(["--context", "live", "web", "--port", "0", "--beside", "look"])).await;
+    let (status, page) = served.get("/contexts/look", "").await;
+    assert_eq!(status, 200);
+    assert!(page.contains(">live<") && page.contains(">look<"), "{page}");
+    assert!(
+        page.contains(r#"data-environment="staging""#) && page.contains("read-only"),
+        "{page}"
+    );
+    let (_, page) = served.get("/", "").await;
+    assert!(page.contains(r#"data-environment="production""#), "{page}");
+    assert_eq!(served.end().await, Some(0));
+
+    for (name, says) in [("nowhere", "no context \"nowhere\""), ("live", "given twice")] {
+        let refused = fixture
+            .bare(["--context", "live", "web", "--port", "0", "--beside", name])
+            .run()
+            .await;
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test]
 async fn users_come_in_with_a_password_or_a_token_of_the_program() {
     let fixture = Fixture::start().await;
     let password = fixture.bare(["web", "password"]).stdin("secret\n").ok().await;

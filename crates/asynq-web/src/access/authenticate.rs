@@ -121,6 +121,7 @@ impl AuthError {
 
 /// The ways of an application, tried one after the other. A way that fails does not hide one that recognizes the user: a token for
 /// another server, or a directory that does not answer.
+#[derive(Default)]
 pub(crate) struct Ways(pub(crate) Vec<Box<dyn Authenticate>>);
 
 impl fmt::Debug for Ways {

@@ -1,6 +1,6 @@
 //! Patterns of names.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt};
 
 use serde::Deserialize;
 
@@ -43,6 +43,12 @@ impl Pattern {
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.0.len() > 1 && self.0.iter().all(String::is_empty)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("*"))
     }
 }
 

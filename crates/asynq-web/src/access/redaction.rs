@@ -42,4 +42,14 @@ impl RedactionRule {
     pub fn hides(&self, task_type: &str, role: Role) -> bool {
         self.shown_to.is_none_or(|shown_to| role < shown_to) && self.types.iter().any(|types| types.fits(task_type))
     }
+
+    /// Returns the rule in words, such as `card:* (shown to admin)`.
+    pub(crate) fn words(&self) -> String {
+        let types: Vec<String> = self.types.iter().map(ToString::to_string).collect();
+        let types = types.join(", ");
+        match self.shown_to {
+            Some(role) => format!("{types} (shown to the role {})", role.as_str()),
+            None => format!("{types} (hidden from everybody)"),
+        }
+    }
 }

@@ -2,15 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use asynq::{
-    Inspector,
-    error::{Error, Result},
-    findings::Findings,
-};
+use asynq::findings::Findings;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -18,6 +14,10 @@ use tokio::{
 };
 
 use super::family::{Family, number};
+use crate::{
+    problem::{Problem, Result},
+    readings::Readings,
+};
 
 /// Age at which findings are read again.
 const FRESH: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub(super) type Counts = BTreeMap<(&'static str, String), u64>;
 #[derive(Debug, Default)]
 pub(super) struct Attention {
     latest: watch::Sender<Option<(Instant, Counts)>>,
-    failure: std::sync::Arc<Mutex<Option<Error>>>,
+    failure: Arc<Mutex<Option<Problem>>>,
     reading: Mutex<Reading>,
 }
 
@@ -47,8 +47,8 @@ struct Reading {
 
 impl Attention {
     /// Returns the numbers of findings, and sees to it that they are read again when they are old.
-    pub(super) async fn families(&self, inspector: &Inspector) -> Result<Vec<Family>> {
-        self.refresh(inspector);
+    pub(super) async fn families(&self, readings: &Arc<Readings>) -> Result<Vec<Family>> {
+        self.refresh(readings);
         let mut latest = self.latest.subscribe();
         if latest.borrow().is_none() {
             let _ = timeout(FIRST, latest.wait_for(Option::is_some)).await;
@@ -63,16 +63,16 @@ impl Attention {
         Ok(of(counts, at.elapsed()))
     }
 
-    fn refresh(&self, inspector: &Inspector) {
+    fn refresh(&self, readings: &Arc<Readings>) {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         while reading.task.try_join_next().is_some() {}
         if !reading.task.is_empty() || reading.began.is_some_and(|began| began.elapsed() < FRESH) {
             return;
         }
         reading.began = Some(Instant::now());
-        let (inspector, latest, failure) = (inspector.clone(), self.latest.clone(), self.failure.clone());
+        let (readings, latest, failure) = (Arc::clone(readings), self.latest.clone(), self.failure.clone());
         reading.task.spawn(async move {
-            match timeout(WITHIN, inspector.findings()).await {
+            match timeout(WITHIN, readings.findings()).await {
                 Ok(Ok(findings)) => {
                     latest.send_replace(Some((Instant::now(), counts(&findings))));
                 }

@@ -10,36 +10,41 @@ use std::{
 
 use asynq::{
     Inspector,
-    error::{BrokerError, Error, Result},
+    error::{Error, Result},
     info::QueueInfo,
     names::QueueName,
 };
-use futures::{StreamExt as _, stream};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Mutex, time::Instant};
 
 use super::family::{Family, number};
+use crate::queue_reads;
 
 /// Largest number of queues that have metrics.
 const MOST: usize = 10_000;
 /// Number of queues that one scrape reads.
 const PER_SCRAPE: usize = 1000;
-/// Number of queues that are read at once.
-const AT_ONCE: usize = 16;
+/// Time for which a read is fresh.
+const FRESH: Duration = Duration::from_secs(1);
 /// Time after which a scrape reads no further queue.
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// The readings of queues.
 #[derive(Debug, Default)]
-pub(super) struct Queues(Mutex<HashMap<QueueName, Reading>>);
+pub(super) struct Queues(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    readings: HashMap<QueueName, Reading>,
+    /// The end of the last read, and the number of queues that there were.
+    read: Option<(Instant, usize)>,
+    is_whole: bool,
+}
 
 #[derive(Clone, Debug)]
 struct Reading {
-    at: Instant,
-    /// `None` if the queue could not be read.
-    info: Option<QueueInfo>,
+    tried: Instant,
+    /// The last numbers with their time; `None` if the queue cannot be read.
+    last: Option<(Instant, QueueInfo)>,
 }
 
 /// The queues as one scrape shows them.
@@ -48,71 +53,82 @@ pub(super) struct Readings {
     /// Queues without a reading.
     pub(super) unread: usize,
     pub(super) oldest: Option<Duration>,
-    /// The errors of queues that could not be read, while others could.
+    /// The errors of queues that could not be read, while others could. Only the read that met them has them.
     pub(super) errors: Vec<Error>,
+    /// There was no such error.
+    pub(super) is_whole: bool,
 }
 
 impl Queues {
-    /// Reads the queues whose turn it is. Scrapes that come at the same time wait for each other.
+    /// Reads the queues whose turn it is. Scrapes that come at the same time wait for each other, and share what is fresh.
     pub(super) async fn read(&self, inspector: &Inspector) -> Result<Readings> {
         let mut known = self.0.lock().await;
+        if known.read.is_some_and(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(known.shown(Vec::new()));
+        }
+        let errors = known.read(inspector).await?;
+        Ok(known.shown(errors))
+    }
+}
+
+impl Known {
+    /// Returns the errors of queues that cannot be read.
+    async fn read(&mut self, inspector: &Inspector) -> Result<Vec<Error>> {
+        let known = &mut self.readings;
         let names = inspector.queues().await?;
         let all: HashSet<&QueueName> = names.iter().take(MOST).collect();
         known.retain(|name, _| all.contains(name));
         let mut turn: Vec<&QueueName> = all.into_iter().collect();
-        turn.sort_by_key(|name| (known.get(*name).map(|reading| reading.at), *name));
+        turn.sort_by_key(|name| (known.get(*name).map(|reading| reading.tried), *name));
         turn.truncate(PER_SCRAPE);
 
-        let deadline = Instant::now() + WITHIN;
-        let turn: Vec<QueueName> = turn.into_iter().cloned().collect();
-        let reads = turn.into_iter().map(|name| async move {
-            let info = inspector.get_queue_stats(name.as_str()).await;
-            (name, info)
-        });
-        let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
-        let (mut failure, mut errors) = (None, Vec::new());
-        while let Ok(Some((name, read))) = timeout_at(deadline, reads.next()).await {
-            match read {
-                Ok(info) => {
-                    let at = Instant::now();
-                    known.insert(name, Reading { at, info: Some(info) });
-                }
-                // It was deleted meanwhile.
-                Err(Error::Broker(BrokerError::QueueNotFound { .. })) => {
-                    known.remove(&name);
-                }
-                // No other queue would be read either.
-                Err(error) if is_outage(&error) => {
-                    failure = Some(error);
-                    break;
-                }
-                Err(error) => {
-                    let at = Instant::now();
-                    known.insert(name, Reading { at, info: None });
-                    errors.push(error);
-                }
-            }
+        let turn = turn.into_iter().map(ToString::to_string).collect();
+        let read = queue_reads::read(inspector, turn, WITHIN).await?;
+        let (tried, mut errors) = (Instant::now(), Vec::new());
+        for info in read.queues {
+            let (name, last) = (info.queue.clone(), Some((tried, info)));
+            known.insert(name, Reading { tried, last });
         }
-        drop(reads);
-        if let Some(error) = failure {
-            return Err(error);
+        for name in read.gone {
+            known.remove(name.as_str());
         }
-        let oldest = known.values().map(|reading| reading.at).min();
-        let mut queues: Vec<_> = known.values().filter_map(|reading| reading.info.clone()).collect();
+        for unread in read.unreadable {
+            let is_passing = unread.is_passing();
+            // One that was late is first in the next scrape.
+            let place = names.binary_search_by(|name| name.as_str().cmp(&unread.queue));
+            let (Some(error), Some(name)) = (unread.error, place.ok().map(|place| &names[place])) else {
+                continue;
+            };
+            let reading = known.entry(name.clone()).or_insert(Reading { tried, last: None });
+            reading.tried = tried;
+            // The numbers of a queue whose node does not answer may still be right.
+            reading.last.take_if(|_| !is_passing);
+            errors.push(error);
+        }
+        self.read = Some((Instant::now(), names.len()));
+        self.is_whole = errors.is_empty();
+        Ok(errors)
+    }
+
+    fn shown(&self, errors: Vec<Error>) -> Readings {
+        let (known, names) = (&self.readings, self.read.map_or(0, |(_, queues)| queues));
+        let oldest = known
+            .values()
+            .filter_map(|reading| reading.last.as_ref().map(|(at, _)| *at))
+            .min();
+        let mut queues: Vec<_> = known
+            .values()
+            .filter_map(|reading| reading.last.clone())
+            .map(|(_, info)| info)
+            .collect();
         queues.sort_by(|one, other| one.queue.cmp(&other.queue));
-        Ok(Readings {
-            unread: names.len() - queues.len().min(names.len()),
+        Readings {
+            unread: names - queues.len().min(names),
             oldest: oldest.map(|at| at.elapsed()),
             queues,
             errors,
-        })
-    }
-}
-
-fn is_outage(error: &Error) -> bool {
-    match error {
-        Error::Broker(error) => error.is_retryable() || matches!(error, BrokerError::Closed),
-        _ => true,
+            is_whole: self.is_whole,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Metrics of servers, from what they publish: of all that run, and of the actors of those of this library.
 
-use asynq::{Inspector, PublishedTree, TreeNode, error::Result, info::ServerInfo};
+use asynq::{PublishedTree, TreeNode, info::ServerInfo};
 
 use super::family::{Family, number};
+use crate::{problem::Result, readings::Readings};
 
 /// Largest number of servers that have metrics.
 const SERVERS: usize = 500;
@@ -12,16 +13,16 @@ const ACTORS: usize = 100;
 const DEPTH: usize = 16;
 
 /// Returns the metrics of all servers.
-pub(super) async fn families(inspector: &Inspector) -> Result<Vec<Family>> {
-    let mut servers = inspector.servers().await?;
-    let mut trees = inspector.trees().await?;
+pub(super) async fn families(readings: &Readings) -> Result<Vec<Family>> {
+    let (both, trees) = (readings.servers().await?, readings.trees().await?);
+    let (mut servers, mut trees) = (both.0.iter().collect::<Vec<_>>(), trees.iter().collect::<Vec<_>>());
     servers.sort_by(|one, other| one.server_id.cmp(&other.server_id));
     trees.sort_by(|one, other| one.server_id.cmp(&other.server_id));
     Ok(of(&servers, &trees))
 }
 
 /// Returns the metrics of these servers and trees.
-pub(super) fn of(servers: &[ServerInfo], trees: &[PublishedTree]) -> Vec<Family> {
+pub(super) fn of(servers: &[&ServerInfo], trees: &[&PublishedTree]) -> Vec<Family> {
     let mut families = of_servers(servers);
 
     let mut restarts = Family::counter(
@@ -50,7 +51,7 @@ pub(super) fn of(servers: &[ServerInfo], trees: &[PublishedTree]) -> Vec<Family>
     families
 }
 
-fn of_servers(servers: &[ServerInfo]) -> Vec<Family> {
+fn of_servers(servers: &[&ServerInfo]) -> Vec<Family> {
     let mut all = Family::gauge("asynq_servers", "Number of servers, of Go and of Rust.");
     all.add(&[], number(servers.len() as u64));
     let mut info = Family::gauge(

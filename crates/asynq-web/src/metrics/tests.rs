@@ -29,6 +29,7 @@ fn exported() -> Exported {
         unread: 0,
         oldest: None,
         errors: Vec::new(),
+        is_whole: true,
     };
     let server = ServerInfo {
         host: "h".to_owned(),
@@ -57,7 +58,7 @@ fn exported() -> Exported {
 
     let families = [
         readings.families(|_| true),
-        servers::of(&[server], &[tree]),
+        servers::of(&[&server], &[&tree]),
         attention::of(&counts, std::time::Duration::ZERO),
         metrics.errors.families(),
     ];

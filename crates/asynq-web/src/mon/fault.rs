@@ -103,6 +103,15 @@ impl Fault {
             }
             error => Problem::from(error),
         };
+        Self::told(origin, problem)
+    }
+
+    /// A look at something that is shared between requests has failed.
+    pub(super) fn of_problem(problem: Problem) -> Self {
+        Self::told("", problem)
+    }
+
+    fn told(origin: &str, problem: Problem) -> Self {
         match problem.status.is_client_error() {
             true => Self::from(problem),
             false => Self::internal(format!("{origin}{}", problem.detail)),

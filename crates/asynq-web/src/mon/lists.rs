@@ -74,6 +74,7 @@ impl Page {
 
 /// Reads a page of tasks.
 async fn read(app: &App, queue: &str, tasks: &ListFilter, page: Page, shown: Shown<'_>) -> Result<Vec<ListedTask>> {
+    let _read = app.budgets.read(&shown.caller.user().name)?;
     let mut records = Vec::new();
     for (part, range) in page.parts() {
         let listed = match tasks {
@@ -113,15 +114,15 @@ pub(super) async fn active(
         caller: &caller,
     };
     let filter = ListFilter::State(TaskState::Active);
-    let (tasks, stats, workers) = join3(
+    let (tasks, stats, servers) = join3(
         read(&app, &queue, &filter, Page::of(&uri), shown),
         app.inspector.get_queue_stats(&queue),
-        app.inspector.workers(),
+        app.readings.servers(),
     )
     .await;
     let (mut tasks, stats) = (tasks?, stats.map_err(Fault::of_queue)?);
-    let workers = workers.map_err(Fault::of_queue)?;
-    let of_queue = workers.iter().filter(|worker| worker.queue.as_str() == queue);
+    let servers = servers.map_err(Fault::of_problem)?;
+    let of_queue = servers.1.iter().filter(|worker| worker.queue.as_str() == queue);
     let runs: HashMap<&str, &WorkerInfo> = of_queue.map(|worker| (worker.task_id.as_str(), worker)).collect();
     for task in &mut tasks {
         if let Some(run) = runs.get(task.id.as_str()) {

@@ -37,39 +37,51 @@ pub(super) async fn seen(app: &App, caller: &Caller) -> Result<Vec<QueueName>> {
 }
 
 /// Asks about each queue, some of them at a time. Queues that have been deleted meanwhile are left out.
-fn each<F, W>(app: &App, queues: Vec<QueueName>, ask: F) -> impl Stream<Item = Result<Vec<u8>>> + Send + use<F, W>
+///
+/// # Errors
+/// The user reads too much already.
+fn each<F, W>(
+    app: &App,
+    caller: &Caller,
+    queues: Vec<QueueName>,
+    ask: F,
+) -> Result<impl Stream<Item = Result<Vec<u8>>> + Send + use<F, W>>
 where
     F: Fn(Inspector, QueueName) -> W + Send + 'static,
     W: Future<Output = asynq::Result<Result<Vec<u8>>>> + Send,
 {
     let inspector = app.inspector.clone();
-    stream::iter(queues)
+    let read = app.budgets.read(&caller.user().name)?;
+    let asked = stream::iter(queues)
         .map(move |queue| ask(inspector.clone(), queue))
         .buffered(AT_ONCE)
-        .filter_map(|asked| {
+        .filter_map(move |asked| {
+            // It ends with the stream.
+            let _ = &read;
             future::ready(match asked {
                 Ok(item) => Some(item),
                 Err(Error::Broker(BrokerError::QueueNotFound { .. })) => None,
                 Err(error) => Some(Err(Fault::of_queue(error))),
             })
-        })
+        });
+    Ok(asked)
 }
 
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Response> {
     let queues = seen(&app, &caller).await?;
-    let snapshots = each(&app, queues, async |inspector: Inspector, queue: QueueName| {
+    let snapshots = each(&app, &caller, queues, async |inspector: Inspector, queue: QueueName| {
         let info = inspector.get_queue_stats(queue.as_str()).await?;
         Ok(to_json(&Snapshot::from(info)))
-    });
+    })?;
     answer::list("{\"queues\":[", snapshots, "]}\n").await
 }
 
 pub(super) async fn stats(State(app): State<App>, caller: Caller) -> Result<Response> {
     let queues = seen(&app, &caller).await?;
-    let histories = each(&app, queues, async |inspector: Inspector, queue: QueueName| {
+    let histories = each(&app, &caller, queues, async |inspector: Inspector, queue: QueueName| {
         let days = inspector.history(queue.as_str(), ALL_DAYS).await?;
         Ok(field(queue.as_str(), &Day::all(queue.as_str(), &days)))
-    });
+    })?;
     answer::list("{\"stats\":{", histories, "}}\n").await
 }
 

@@ -11,7 +11,7 @@ use super::{
     fault::{Fault, Result},
     queues,
 };
-use crate::{app::App, guard::Caller};
+use crate::{app::App, cluster::Nodes, guard::Caller};
 
 #[derive(Serialize)]
 struct RedisAnswer {
@@ -45,7 +45,9 @@ pub(super) async fn show(State(app): State<App>, caller: Caller) -> Result<Respo
         for queue in queues::seen(&app, &caller).await? {
             let slot = app.storage.cluster_key_slot(&queue).await;
             let keyslot = slot.map_err(|error| failed(error.into()))?;
-            let nodes = nodes.of(keyslot);
+            let nodes = nodes
+                .of(keyslot)
+                .map(|shard| shard.nodes.iter().map(|node| node.address.clone()).collect());
             locations.push(Location { queue, keyslot, nodes });
         }
         queue_locations = Some(locations).filter(|locations| !locations.is_empty());
@@ -81,70 +83,9 @@ fn lines(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The nodes of a cluster, by their slots.
-#[derive(Debug, Default)]
-struct Nodes(Vec<Shard>);
-
-/// A master with its replicas.
-#[derive(Debug)]
-struct Shard {
-    /// Ranges of slots.
-    slots: Vec<(u16, u16)>,
-    /// Their addresses, that of the master first.
-    nodes: Vec<String>,
-}
-
-impl Nodes {
-    /// Reads the answer to `CLUSTER NODES`: `id host:port@bus flags master … slots…`.
-    fn parse(text: &str) -> Self {
-        let rows = || text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let address = |row: &[&str]| {
-            row.get(1)
-                .and_then(|at| at.split(['@', ',']).next())
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let masters = rows().filter(|row| row.len() > 8);
-        let shards = masters.map(|master| {
-            let slots = master[8..].iter().filter_map(|range| {
-                let (first, last) = range.split_once('-').unwrap_or((range, range));
-                Some((first.parse().ok()?, last.parse().ok()?))
-            });
-            let replicas = rows().filter(|row| row.get(3) == master.first());
-            let mut nodes = vec![address(&master)];
-            nodes.extend(replicas.map(|replica| address(&replica)));
-            Shard {
-                slots: slots.collect(),
-                nodes,
-            }
-        });
-        Self(shards.collect())
-    }
-
-    /// The master of a slot, and its replicas.
-    fn of(&self, slot: u16) -> Option<Vec<String>> {
-        let has = |shard: &&Shard| shard.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot));
-        self.0.iter().find(has).map(|shard| shard.nodes.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nodes_are_found_by_their_slots() {
-        let text = "aa 127.0.0.1:1@11,host myself,master - 0 0 1 connected 0-99 200\n\
-                    bb :2@12 master - 0 0 2 connected 100-199 [201->-aa]\n\
-                    cc 127.0.0.1:3@13 slave aa 0 0 1 connected\n";
-        let nodes = Nodes::parse(text);
-        let of = |slot| nodes.of(slot).unwrap_or_default().join(" ");
-        assert_eq!(of(0), "127.0.0.1:1 127.0.0.1:3");
-        assert_eq!(of(200), "127.0.0.1:1 127.0.0.1:3");
-        assert_eq!(of(199), ":2");
-        assert_eq!(of(300), "");
-        assert_eq!(Nodes::parse("\n\nrubbish").of(0), None);
-    }
 
     #[test]
     fn addresses_have_no_scheme_and_no_database() {

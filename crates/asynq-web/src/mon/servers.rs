@@ -1,7 +1,6 @@
 //! Servers and schedulers.
 
 use axum::{extract::State, http::Uri, response::Response};
-use futures::future::join;
 use serde::Serialize;
 
 use super::{
@@ -19,8 +18,9 @@ struct ServersAnswer {
 }
 
 pub(super) async fn servers(State(app): State<App>, caller: Caller) -> Result<Response> {
-    let (servers, workers) = join(app.inspector.servers(), app.inspector.workers()).await;
-    let (mut servers, workers) = (servers.map_err(Fault::of_queue)?, workers.map_err(Fault::of_queue)?);
+    let _read = app.budgets.read(&caller.user().name)?;
+    let both = app.readings.servers().await.map_err(Fault::of_problem)?;
+    let (mut servers, workers) = (both.0.clone(), &both.1);
     servers.sort_by(|a, b| (&a.host, a.pid, &a.server_id).cmp(&(&b.host, b.pid, &b.server_id)));
     let shown = Shown {
         app: &app,
@@ -28,7 +28,7 @@ pub(super) async fn servers(State(app): State<App>, caller: Caller) -> Result<Re
     };
     let servers = servers
         .into_iter()
-        .filter_map(|server| Server::of(server, &workers, shown));
+        .filter_map(|server| Server::of(server, workers, shown));
     json(&ServersAnswer {
         servers: servers.collect(),
     })
@@ -40,13 +40,14 @@ struct EntriesAnswer {
 }
 
 pub(super) async fn entries(State(app): State<App>, caller: Caller) -> Result<Response> {
-    let mut entries = app.inspector.list_scheduler_entries().await.map_err(Fault::of_queue)?;
-    entries.retain(|entry| caller.sees_entry(entry));
+    let _read = app.budgets.read(&caller.user().name)?;
+    let entries = app.readings.entries().await.map_err(Fault::of_problem)?;
+    let entries = entries.iter().filter(|entry| caller.sees_entry(entry)).cloned();
     let shown = Shown {
         app: &app,
         caller: &caller,
     };
-    let entries = entries.into_iter().map(|entry| Entry::of(entry, shown));
+    let entries = entries.map(|entry| Entry::of(entry, shown));
     json(&EntriesAnswer {
         entries: entries.collect(),
     })
@@ -82,6 +83,6 @@ async fn sees(app: &App, caller: &Caller, id: &str) -> Result<bool> {
     if caller.user().role_everywhere().is_some() {
         return Ok(true);
     }
-    let entries = app.inspector.list_scheduler_entries().await.map_err(Fault::of_queue)?;
+    let entries = app.readings.entries().await.map_err(Fault::of_problem)?;
     Ok(entries.iter().any(|entry| entry.id == id && caller.sees_entry(entry)))
 }

@@ -1,12 +1,15 @@
 //! Queues and the errors of their tasks.
 
 use asynq::{
+    error::Error,
     info::QueueInfo,
     inspector::{ErrorSignatures, SignatureCount},
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::problem::told;
 
 /// The numbers of a queue.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -76,6 +79,30 @@ impl QueueRecord {
     }
 }
 
+/// A queue whose numbers cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnreadableQueue {
+    /// Name.
+    pub queue: String,
+    /// The kind of the error, for programs, as in the errors of the API. `late` if there was no time left for the queue.
+    pub code: &'static str,
+    /// The error in words.
+    pub error: String,
+}
+
+impl UnreadableQueue {
+    /// Returns the record of a queue with this error; `None` if there was no time left for it.
+    #[must_use]
+    pub(crate) fn of(queue: &str, error: Option<&Error>) -> Self {
+        let (code, error) = error.map_or_else(|| ("late", "there was no time left to read it".to_owned()), told);
+        Self {
+            queue: queue.to_owned(),
+            code,
+            error,
+        }
+    }
+}
+
 /// The errors of the tasks of a queue, grouped.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SignaturesRecord {
@@ -93,14 +120,18 @@ pub struct SignaturesRecord {
     pub unreadable: u64,
     /// Number of tasks there are.
     pub total: u64,
+    /// All of them were looked at.
+    pub complete: bool,
 }
 
 impl SignaturesRecord {
     /// Returns the record of a queue's errors.
     #[must_use]
     pub fn of(queue: &str, errors: ErrorSignatures) -> Self {
+        let complete = errors.is_complete();
         Self {
             queue: queue.to_owned(),
+            complete,
             top: errors.top.into_iter().map(SignatureRecord::of).collect(),
             different: errors.different,
             looked_at: errors.looked_at,

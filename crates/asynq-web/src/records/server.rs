@@ -44,6 +44,15 @@ impl ServerRecord {
         let own = |worker: &&WorkerInfo| {
             worker.server_id == server.server_id && worker.host == server.host && worker.pid == server.pid
         };
+        Self::with(server, workers.iter().filter(own), redaction)
+    }
+
+    /// Returns the record of a server with its own workers.
+    pub(crate) fn with<'w>(
+        server: &ServerInfo,
+        workers: impl IntoIterator<Item = &'w WorkerInfo>,
+        redaction: &Redaction,
+    ) -> Self {
         Self {
             id: server.server_id.clone(),
             host: server.host.clone(),
@@ -55,8 +64,7 @@ impl ServerRecord {
             queues: server.queues.clone(),
             strict_priority: server.strict_priority,
             workers: workers
-                .iter()
-                .filter(own)
+                .into_iter()
                 .map(|worker| WorkerRecord::of(worker, redaction))
                 .collect(),
         }

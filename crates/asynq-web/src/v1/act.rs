@@ -78,10 +78,10 @@ pub(crate) async fn delete(caller: Caller, Path((queue, id)): Name) -> Result<St
 pub(crate) struct Cancel {
     /// Fate of the task.
     #[serde(default)]
-    then: Fate,
+    pub(crate) then: Fate,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// The answer to a cancellation.
@@ -89,7 +89,7 @@ pub(crate) struct Cancel {
 pub(crate) struct CancelAnswer {
     /// `true` if the request is kept with the task. `false` if a Go server runs the task: it cancels the run, and retries the
     /// task whatever was asked for.
-    kept: bool,
+    pub(crate) kept: bool,
 }
 
 /// Asks the server that runs a task to end the run, and then to retry, archive or delete the task. The answer does not wait for
@@ -114,10 +114,10 @@ pub(crate) async fn cancel(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Edit {
-    payload: Payload,
+    pub(crate) payload: Payload,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// Replaces the payload of a scheduled task.
@@ -143,10 +143,10 @@ pub(crate) async fn edit(
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reschedule {
     /// Time at which the task is due. One that has passed makes it due now.
-    at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// Changes the time at which a task is due that is scheduled or waits for its retry. An archived task becomes scheduled.

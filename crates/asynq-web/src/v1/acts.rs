@@ -1,6 +1,10 @@
 //! Acts on many tasks.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use asynq::{
     inspect::SCAN_STEP,
@@ -20,7 +24,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    acts::{ActRecord, NewAct, Rights, TaskName, Work},
+    acts::{ActRecord, Key, NewAct, Rights, TaskName, Work},
     app::App,
     extract::{Json as Body, OptionalJson, Path},
     guard::{Caller, user_now},
@@ -29,6 +33,8 @@ use crate::{
 
 /// Tasks of a list.
 const MOST_TASKS: usize = 1000;
+/// Longest key of an act, in characters.
+const MOST_KEY: usize = 128;
 /// Tasks per second.
 const MOST_RATE: u64 = 1_000_000;
 /// Tasks that a preview looks at.
@@ -39,60 +45,87 @@ const PREVIEW: u64 = 1_000_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Preview {
     /// The query that finds the tasks.
-    query: String,
-    act: ManyAct,
+    pub(crate) query: String,
+    pub(crate) act: ManyAct,
     /// Largest number of tasks to look at; 200 at least are. Default: 1000000.
     #[schema(minimum = 1, maximum = 1_000_000, nullable = false)]
-    look_at: Option<u64>,
+    pub(crate) look_at: Option<u64>,
 }
 
 /// Counts the tasks on which an act would act, in the queues of which this user is an operator. States in which the act is not
 /// possible are left out.
 #[utoipa::path(
     post, path = "/acts/preview", tag = "acts", request_body = Preview, responses((status = 200, body = Count)),
+    security(("token" = []), ("session" = [])),
 )]
 pub(crate) async fn preview(State(app): State<App>, caller: Caller, Body(body): Body<Preview>) -> Result<Json<Count>> {
     let query = query(&body.query, &caller, Role::Operator)?;
     let look_at = within("look_at", body.look_at, PREVIEW, 1, PREVIEW)?;
     let user = &caller.user().name;
     let _read = app.budgets.read(user)?;
-    let left = app.budgets.tasks_left(user, SCAN_STEP.into())?;
-    let count = app
-        .inspector
-        .preview(&query, body.act.into(), &limits(look_at.min(left)))
-        .await?;
-    app.budgets.looked_at(user, count.looked_at);
-    Ok(Json(count.into()))
+    let taken = app.budgets.take(user, look_at, SCAN_STEP.into())?;
+    let limits = limits(taken.tasks);
+    let count = app.inspector.preview(&query, body.act.into(), &limits).await;
+    Ok(Json(taken.end(count, |count| count.looked_at)?.into()))
 }
 
 /// A new act on many tasks: those that a query finds, or those of a list.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Start {
-    act: ManyAct,
+    pub(crate) act: ManyAct,
     /// The query that finds the tasks. Not with `tasks`.
     #[schema(nullable = false)]
-    query: Option<String>,
+    pub(crate) query: Option<String>,
     /// The tasks, at most 1000. Not with `query`.
     #[schema(nullable = false, max_items = 1000)]
-    tasks: Option<Vec<TaskName>>,
+    pub(crate) tasks: Option<Vec<TaskName>>,
     /// Number of tasks that the preview has counted. A query that deletes tasks needs it. The act ends when it has acted on so
     /// many, so it never deletes more than somebody has seen.
     #[schema(nullable = false)]
-    confirm: Option<u64>,
+    pub(crate) confirm: Option<u64>,
     /// Number of tasks after which the act ends. Default: no limit, or that of `confirm`.
     #[schema(minimum = 1, nullable = false)]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// Tasks to act on in a second. Default: as many as possible.
     #[schema(minimum = 1, maximum = 1_000_000, nullable = false)]
-    rate: Option<u64>,
+    pub(crate) rate: Option<u64>,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
+    /// A text that is new for each act, such as a UUID. A request that comes again with it, as its answer was lost, gets the act that
+    /// was started, for as long as that is kept.
+    #[schema(nullable = false, min_length = 1, max_length = 128)]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+impl Start {
+    /// Returns the key, with a hash of what is asked for.
+    fn key(&self) -> Result<Option<Key>> {
+        let Some(text) = &self.idempotency_key else {
+            return Ok(None);
+        };
+        let length = text.chars().count();
+        if !(1..=MOST_KEY).contains(&length) {
+            return Err(Problem::invalid(
+                "idempotency_key",
+                format!("idempotency_key has {length} characters, must have 1 to {MOST_KEY}"),
+            ));
+        }
+        let mut hash = DefaultHasher::new();
+        (self.act as u8, &self.query, self.confirm, self.limit, self.rate).hash(&mut hash);
+        for task in self.tasks.iter().flatten() {
+            (&task.queue, &task.id).hash(&mut hash);
+        }
+        Ok(Some(Key {
+            text: text.clone(),
+            asks: hash.finish(),
+        }))
+    }
 }
 
 /// Starts an act on many tasks in the background, in the queues of which this user is an operator. It runs in steps of at most 200
-/// tasks, beside up to three others; more acts wait.
+/// tasks, beside up to three others, at most one of them of the same user; more acts wait. At most 20 acts of a user are kept.
 #[utoipa::path(
     post, path = "/acts", tag = "acts", request_body = Start, responses((status = 202, body = ActRecord)),
 )]
@@ -103,6 +136,7 @@ pub(crate) async fn start(
     Body(body): Body<Start>,
 ) -> Result<(StatusCode, Json<ActRecord>)> {
     let act = Act::from(body.act);
+    let key = body.key()?;
     let rate = match body.rate {
         None => None,
         Some(_) => NonZeroU32::new(u32::try_from(within("rate", body.rate, 1, 1, MOST_RATE)?).unwrap_or(1)),
@@ -164,6 +198,7 @@ pub(crate) async fn start(
         rate: rate.map(NonZeroU32::get),
         work,
         rights: rights(&app, caller.clone(), parts),
+        key,
     })?;
     Ok((StatusCode::ACCEPTED, Json(record)))
 }
@@ -191,7 +226,7 @@ fn rights(app: &App, caller: Caller, parts: Parts) -> Rights {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ActList {
     /// The acts, the newest one first. They are kept for an hour after their end.
-    acts: Vec<ActRecord>,
+    pub(crate) acts: Vec<ActRecord>,
 }
 
 fn shows(caller: &Caller, act: &ActRecord) -> bool {
@@ -218,8 +253,9 @@ pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(id): Path<
     find(&app, &caller, &id).map(Json)
 }
 
-/// Stops an act after its current step. What it has done stays done; the act tells how much that is. The answer does not wait. An
-/// act of another user needs a reason where reasons are required, and the audit trail tells who has stopped it.
+/// Stops an act after its current step. What it has done stays done; the act tells how much that is. The answer does not wait. The
+/// audit trail tells who has stopped it, and why. An act of another user needs a reason where reasons are required; one's own has the
+/// reason with which it was started if no other is given.
 #[utoipa::path(
     post, path = "/acts/{act}/stop", tag = "acts", params(("act" = String, Path)), request_body = Option<Reason>,
     responses((status = 202, body = ActRecord)),
@@ -231,8 +267,14 @@ pub(crate) async fn stop(
     OptionalJson(body): OptionalJson<Reason>,
 ) -> Result<(StatusCode, Json<ActRecord>)> {
     let act = find(&app, &caller, &id)?;
-    if act.user != caller.user().name && !act.has_ended() {
-        let inspector = caller.inspector(body.reason.as_deref())?;
+    if !act.has_ended() {
+        let is_own = act.user == caller.user().name;
+        let given = caller.reason(body.reason.as_deref());
+        let reason = match is_own && given.trim().is_empty() {
+            true => &act.reason,
+            false => given,
+        };
+        let inspector = caller.inspector(Some(reason))?;
         let detail = format!("act {id} of {:?}", act.user);
         inspector.record_act("stop_act", &detail).await?;
     }

@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// Longest payload of a task in a list, in bytes. Of longer ones the beginning is shown.
-pub(super) const SHORT: usize = 4096;
+pub(crate) const SHORT: usize = 4096;
 
 /// Checks a number against its limits.
-pub(super) fn within(name: &str, given: Option<u64>, default: u64, least: u64, most: u64) -> Result<u64> {
+pub(crate) fn within(name: &str, given: Option<u64>, default: u64, least: u64, most: u64) -> Result<u64> {
     match given.unwrap_or(default) {
         value if (least..=most).contains(&value) => Ok(value),
         value => Err(Problem::invalid(
@@ -31,7 +31,7 @@ pub(super) fn within(name: &str, given: Option<u64>, default: u64, least: u64, m
 }
 
 /// As [`within`], from 1 on, for a small number.
-pub(super) fn up_to(name: &str, given: Option<u64>, default: u32, most: u32) -> Result<u32> {
+pub(crate) fn up_to(name: &str, given: Option<u64>, default: u32, most: u32) -> Result<u32> {
     let value = within(name, given, default.into(), 1, most.into())?;
     Ok(u32::try_from(value).unwrap_or(most))
 }
@@ -39,7 +39,7 @@ pub(super) fn up_to(name: &str, given: Option<u64>, default: u32, most: u32) -> 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum State {
+pub(crate) enum State {
     Active,
     Pending,
     Aggregating,
@@ -66,7 +66,7 @@ impl From<State> for TaskState {
 /// The fate of a task whose run is cancelled.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It is retried as after any failure.
     #[default]
     Retry,
@@ -89,7 +89,7 @@ impl From<Fate> for Then {
 /// An act on several tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ManyAct {
+pub(crate) enum ManyAct {
     /// Makes scheduled, retry, archived and aggregating tasks pending.
     Run,
     /// Archives pending, scheduled, retry and aggregating tasks.
@@ -111,10 +111,10 @@ impl From<ManyAct> for Act {
 /// The reason of a change, in a body that may be missing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Reason {
+pub(crate) struct Reason {
     /// Reason for the audit trail, at most 1024 bytes. The header `Asynq-Reason` or the parameter `reason` can carry it too.
     #[schema(nullable = false)]
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// The queues of a user, and the data that are hidden there.
@@ -140,7 +140,7 @@ impl Scope for QueuesOf {
 
 /// Reads a query. It finds tasks only in the queues for which the user has this role, and conditions about data that are hidden
 /// from the user are undecided.
-pub(super) fn query(text: &str, caller: &Caller, needs: Role) -> Result<Query> {
+pub(crate) fn query(text: &str, caller: &Caller, needs: Role) -> Result<Query> {
     let query = Query::parse(text).map_err(|error| Problem::invalid("query", error.to_string()))?;
     let caller = caller.clone();
     Ok(query.within(Arc::new(QueuesOf { caller, needs })))

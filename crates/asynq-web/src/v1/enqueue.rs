@@ -24,34 +24,34 @@ use crate::{
 pub(crate) struct Options {
     /// Id, unique in its queue. Default: a random one.
     #[schema(nullable = false)]
-    id: Option<String>,
+    pub(crate) id: Option<String>,
     /// Largest number of retries.
     #[schema(nullable = false)]
-    max_retry: Option<u32>,
+    pub(crate) max_retry: Option<u32>,
     /// Longest time of a run.
     #[schema(nullable = false)]
-    timeout_seconds: Option<u64>,
+    pub(crate) timeout_seconds: Option<u64>,
     /// Time by which it must be done.
     #[schema(nullable = false)]
-    deadline: Option<DateTime<Utc>>,
+    pub(crate) deadline: Option<DateTime<Utc>>,
     /// Time of the first run. Not with `process_in_seconds`.
     #[schema(nullable = false)]
-    process_at: Option<DateTime<Utc>>,
+    pub(crate) process_at: Option<DateTime<Utc>>,
     /// Time until the first run.
     #[schema(nullable = false)]
-    process_in_seconds: Option<u64>,
+    pub(crate) process_in_seconds: Option<u64>,
     /// Time for which it is kept once it has succeeded.
     #[schema(nullable = false)]
-    retention_seconds: Option<u64>,
+    pub(crate) retention_seconds: Option<u64>,
     /// Refuse other tasks of this queue, type and payload for this time, or until it is done.
     #[schema(nullable = false)]
-    unique_seconds: Option<u64>,
+    pub(crate) unique_seconds: Option<u64>,
     /// Group in which it waits to be aggregated.
     #[schema(nullable = false)]
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// Headers.
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 impl Options {
@@ -103,15 +103,15 @@ impl Options {
 pub(crate) struct NewTask {
     /// Type, by which servers find its handler.
     #[serde(rename = "type")]
-    task_type: String,
+    pub(crate) task_type: String,
     /// Payload. Default: none.
     #[schema(nullable = false)]
-    payload: Option<Payload>,
+    pub(crate) payload: Option<Payload>,
     #[serde(default)]
-    options: Options,
+    pub(crate) options: Options,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// Enqueues a task. A queue that does not exist is made.
@@ -140,19 +140,19 @@ pub(crate) async fn enqueue(
 pub(crate) struct Copy {
     /// Queue of the copy, for which the role `operator` is needed too.
     #[schema(nullable = false)]
-    queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// Type of the copy.
     #[serde(rename = "type")]
     #[schema(nullable = false)]
-    task_type: Option<String>,
+    pub(crate) task_type: Option<String>,
     /// Payload of the copy.
     #[schema(nullable = false)]
-    payload: Option<Payload>,
+    pub(crate) payload: Option<Payload>,
     #[serde(default)]
-    options: Options,
+    pub(crate) options: Options,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// Enqueues a copy of a task, with changes. The task itself does not change.

@@ -1,6 +1,6 @@
 //! Live updates, as server-sent events.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, iter::Peekable, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     app::App,
     guard::{Caller, recognize_again},
-    live::{Change, Listener, What},
+    live::{Change, Events, Listener, View, What},
     problem::Result,
     records::{FindingRecord, QueueRecord},
 };
@@ -33,6 +33,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Time between two looks whether the user may still be here.
 const LOOK: Duration = Duration::from_secs(3);
+/// Largest data of an event. An item of a list that is larger comes alone.
+const BYTES: usize = 256 << 10;
 /// Events that wait for a listener who reads slowly.
 const WAITING: usize = 16;
 /// Time after which such a listener is left.
@@ -42,10 +44,13 @@ const RETRY: u32 = 3000;
 
 /// Sends live updates as server-sent events, of the queues that this user may see.
 ///
-/// First comes all that is known, then what has changed, at most every two seconds. Events: `queues` with an array of the numbers of
-/// queues, `gone` with an array of the names of queues that were deleted, `servers`, `trees` and `findings` as the paths of these
-/// names answer, and `storage` with `{"answers": false}` when the storage is lost. A comment comes every 15 seconds. The stream ends
-/// with the session, and when the listener reads too slowly: connect again, as browsers do by themselves.
+/// First comes all that is known, then what has changed, at most every two seconds. Events: `snapshot` before all that is known, which
+/// takes the place of what came before; `queues` with an array of the numbers of queues and, in `unreadable`, an array of those that
+/// cannot be read any more; `gone` with an array of the names of queues that were deleted; `servers`, `trees` and `findings` as the paths
+/// of these names answer, servers without their workers; and `storage` with `{"answers": false}` when the storage is lost. The data of an
+/// event have at most 256 KiB: longer lists of queues come in several events, and `left_out` counts the servers, trees and findings that
+/// are missing. Only the last of the events that belong together has an id. A comment comes every 15 seconds. The stream ends with the
+/// session, and when the listener reads too slowly: connect again, as browsers do by themselves.
 #[utoipa::path(
     get, path = "/events", tag = "events",
     params(("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that was received.")),
@@ -93,14 +98,14 @@ struct Stream {
 
 impl Stream {
     /// Sends until the listener goes, is too slow, or may no longer be here.
-    async fn run(mut self, mut listener: Listener, snapshot: Vec<Change>) {
-        if !self.send(format!("retry: {RETRY}\n\n")).await {
+    async fn run(mut self, mut listener: Listener, snapshot: Option<Arc<Change>>) {
+        if !self.send(format!("retry: {RETRY}\n\n").into()).await {
             return;
         }
-        for change in snapshot {
-            if !self.change(&change).await {
-                return;
-            }
+        if let Some(snapshot) = snapshot
+            && !self.change(&snapshot).await
+        {
+            return;
         }
         let (mut heartbeat, mut look) = (Instant::now() + HEARTBEAT, Instant::now() + LOOK);
         loop {
@@ -120,7 +125,7 @@ impl Stream {
                 }
                 () = sleep_until(heartbeat) => {
                     heartbeat = Instant::now() + HEARTBEAT;
-                    if !self.send(":\n\n".to_owned()).await {
+                    if !self.send(Bytes::from_static(b":\n\n")).await {
                         return;
                     }
                 }
@@ -131,60 +136,132 @@ impl Stream {
 
     /// Sends a change as far as the user may see it, and returns whether the stream goes on.
     async fn change(&self, change: &Change) -> bool {
-        let Some((name, data)) = shown(&self.caller, &change.what) else {
-            return true;
+        let user = self.caller.user();
+        let view = match user.role_everywhere() {
+            Some(_) => View::All,
+            None => View::Of(user.grants.clone()),
         };
-        let event = format!(
-            "id: {}-{}\nevent: {name}\ndata: {data}\n\n",
-            self.started, change.number
-        );
-        self.send(event).await
+        let events = change.events(&view, |change| write(&self.caller, change, self.started));
+        for event in events.iter() {
+            if !self.send(event.clone()).await {
+                return false;
+            }
+        }
+        true
     }
 
-    async fn send(&self, event: String) -> bool {
+    async fn send(&self, event: Bytes) -> bool {
         tokio::select! {
-            sent = timeout(PATIENCE, self.sender.send(event.into())) => matches!(sent, Ok(Ok(()))),
+            sent = timeout(PATIENCE, self.sender.send(event)) => matches!(sent, Ok(Ok(()))),
             () = self.app.background.stopping() => false,
         }
     }
 }
 
-/// The name and the data of an event, if there is something for this user.
-fn shown(caller: &Caller, what: &What) -> Option<(&'static str, String)> {
+/// Writes the events of a change. They depend only on the queues that the user sees. The last one has the id: a listener who is
+/// cut off before it has not seen all.
+fn write(caller: &Caller, change: &Change, started: i64) -> Events {
+    let mut events = Vec::new();
+    if change.is_snapshot {
+        events.push(("snapshot", "{}".to_owned()));
+    }
+    change.what.iter().for_each(|what| shown(caller, what, &mut events));
+    let count = events.len();
+    let events = events.into_iter().enumerate().map(|(nth, (name, data))| {
+        let id = match nth + 1 == count {
+            true => format!("id: {started}-{}\n", change.number),
+            false => String::new(),
+        };
+        Bytes::from(format!("{id}event: {name}\ndata: {data}\n\n"))
+    });
+    events.collect()
+}
+
+/// Adds the names and the data of the events in which this user sees something.
+fn shown(caller: &Caller, what: &What, events: &mut Vec<(&'static str, String)>) {
     let is_everywhere = caller.user().role_everywhere().is_some();
-    let list = |name: &str, list: Vec<Value>| json!({ name: list }).to_string();
-    Some(match what {
-        What::Queues(queues) => {
-            let seen = queues.iter().filter(|info| caller.sees(info.queue.as_str()));
-            let seen: Vec<_> = seen.map(|info| value(&QueueRecord::of(info))).collect();
-            if seen.is_empty() {
-                return None;
+    match what {
+        What::Queues(both) => {
+            let queues = both.0.iter().filter(|info| caller.sees(info.queue.as_str()));
+            let mut queues = chunks(queues.map(|info| value(&QueueRecord::of(info))));
+            let unreadable = both.1.iter().filter(|unread| caller.sees(&unread.queue));
+            let mut unreadable = chunks(unreadable.map(value));
+            loop {
+                let (queues, unreadable) = (queues.next(), unreadable.next());
+                if queues.is_none() && unreadable.is_none() {
+                    break;
+                }
+                let list = |part: Option<String>| part.unwrap_or_else(|| "[]".to_owned());
+                let data = format!(r#"{{"queues":{},"unreadable":{}}}"#, list(queues), list(unreadable));
+                events.push(("queues", data));
             }
-            ("queues", list("queues", seen))
         }
         What::Gone(names) => {
-            let seen: Vec<_> = names.iter().filter(|name| caller.sees(name)).map(value).collect();
-            if seen.is_empty() {
-                return None;
-            }
-            ("gone", list("queues", seen))
+            let seen = names.iter().filter(|name| caller.sees(name));
+            let parts = chunks(seen.map(value)).map(|part| ("gone", format!(r#"{{"queues":{part}}}"#)));
+            events.extend(parts);
         }
         What::Findings(findings) => {
             let seen = findings.iter().filter(|finding| sees_finding(caller, finding));
-            let seen = seen.map(|finding| value(&FindingRecord::of(finding))).collect();
-            ("findings", list("findings", seen))
+            let seen = seen.map(|finding| value(&FindingRecord::of(finding)));
+            events.push(("findings", cut("findings", seen)));
         }
-        What::Servers(servers) => {
-            let seen = seen(caller, &servers.0, &servers.1).iter().map(value).collect();
-            ("servers", list("servers", seen))
+        What::Servers(both) => {
+            let seen = seen(caller, &both.0, &both.1);
+            let seen = seen.iter().map(|server| {
+                let mut server = value(server);
+                if let Some(fields) = server.as_object_mut() {
+                    fields.remove("workers");
+                }
+                server
+            });
+            events.push(("servers", cut("servers", seen)));
         }
         What::Trees(trees) if is_everywhere => {
-            let trees = trees.iter().map(|tree| value(&TreeRecord::of(tree))).collect();
-            ("trees", list("trees", trees))
+            let trees = trees.iter().map(|tree| value(&TreeRecord::of(tree)));
+            events.push(("trees", cut("trees", trees)));
         }
-        What::Trees(_) => return None,
-        What::Storage(answers) => ("storage", json!({"answers": answers}).to_string()),
-    })
+        What::Trees(_) => {}
+        What::Storage(answers) => events.push(("storage", json!({"answers": answers}).to_string())),
+    }
+}
+
+/// The items of a list, in arrays of at most [`BYTES`].
+struct Chunks<I: Iterator<Item = String>>(Peekable<I>);
+
+fn chunks(items: impl Iterator<Item = Value>) -> Chunks<impl Iterator<Item = String>> {
+    Chunks(items.map(|item| item.to_string()).peekable())
+}
+
+impl<I: Iterator<Item = String>> Iterator for Chunks<I> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut part = format!("[{}", self.0.next()?);
+        while let Some(item) = self.0.next_if(|item| part.len() + item.len() < BYTES) {
+            part.push(',');
+            part.push_str(&item);
+        }
+        part.push(']');
+        Some(part)
+    }
+}
+
+/// Returns an object with the items that fit into [`BYTES`], and the number of the others.
+fn cut(name: &str, items: impl Iterator<Item = Value>) -> String {
+    let (mut list, mut left_out) = (String::new(), 0_usize);
+    for item in items {
+        let item = item.to_string();
+        if list.len() + item.len() >= BYTES {
+            left_out += 1;
+            continue;
+        }
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(&item);
+    }
+    format!(r#"{{"{name}":[{list}],"left_out":{left_out}}}"#)
 }
 
 fn value(value: &impl Serialize) -> Value {

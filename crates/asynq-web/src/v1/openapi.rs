@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use axum::{
+    extract::OriginalUri,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -50,11 +51,13 @@ struct Common;
 
 impl Modify for Common {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        api.servers = Some(vec![ServerBuilder::new().url("/api/v1").build()]);
+        api.servers = Some(vec![ServerBuilder::new().url(BASE).build()]);
         let components = api.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
-        let cookie = ApiKeyValue::with_description("asynq_session", "Over HTTPS its name is `__Host-asynq`.");
+        let name = "Its name is another if the server was told one: `__Host-asynq` over HTTPS, and `asynq_session_` with the port \
+                    for `asynq web`.";
+        let cookie = ApiKeyValue::with_description("asynq_session", name);
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         let token = ApiKeyValue::with_description(CSRF, "Token of the session, which changes need.");
         components.add_security_scheme("csrf", SecurityScheme::ApiKey(ApiKey::Header(token)));
@@ -125,12 +128,22 @@ fn meaning(status: &str) -> &'static str {
 pub(super) static DOCUMENT: LazyLock<String> =
     LazyLock::new(|| Api::openapi().to_pretty_json().unwrap_or_default() + "\n");
 
+/// The path of the API, unless the router is mounted under another one.
+const BASE: &str = "/api/v1";
+
+/// Returns the description with the path under which the router is mounted.
+fn at(path: &str) -> String {
+    let base = path.strip_suffix("/openapi.json").unwrap_or(BASE);
+    let url = |base: &str| format!("\"url\": {}", serde_json::Value::from(base));
+    DOCUMENT.replacen(&url(BASE), &url(base), 1)
+}
+
 /// Describes the API in OpenAPI 3.1. It needs no proof, as it has no data.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "session", responses((status = 200, body = serde_json::Value)), security(()),
 )]
-pub(crate) async fn describe() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+pub(crate) async fn describe(OriginalUri(uri): OriginalUri) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], at(uri.path())).into_response()
 }
 
 #[cfg(test)]
@@ -234,6 +247,25 @@ mod tests {
                 let known = &document["components"]["securitySchemes"];
                 assert!(known.get(scheme).is_some(), "{name}: {scheme}");
             }
+        }
+    }
+
+    #[test]
+    fn only_changes_need_the_token_of_the_session() {
+        let document = document();
+        let writes: std::collections::BTreeMap<_, _> = crate::v1::routes()
+            .into_iter()
+            .map(|route| ((route.method.to_string(), route.path.to_owned()), route.writes))
+            .collect();
+        for (method, path, operation) in operations(&document) {
+            let Some(writes) = writes.get(&(method.clone(), path.clone())) else {
+                continue;
+            };
+            let schemes = operation["security"].as_array().unwrap().iter();
+            let needs_csrf = schemes
+                .flat_map(|of| of.as_object().unwrap().keys())
+                .any(|name| name == "csrf");
+            assert_eq!(needs_csrf, *writes, "{method} {path}");
         }
     }
 

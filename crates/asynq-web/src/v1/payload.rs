@@ -10,19 +10,19 @@ use crate::problem::{Problem, Result};
 /// A payload, in the form in which tasks show theirs.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Payload {
+pub(crate) struct Payload {
     /// The way in which the value is to be read.
-    encoding: Encoding,
+    pub(crate) encoding: Encoding,
     /// For `json` any value, which is taken as it is written; for `text` and `base64` a text.
     #[schema(value_type = serde_json::Value)]
-    value: Box<RawValue>,
+    pub(crate) value: Box<RawValue>,
 }
 
 /// The way in which a value is to be read.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = PayloadEncoding)]
-enum Encoding {
+pub(crate) enum Encoding {
     Json,
     Text,
     Base64,
@@ -30,7 +30,7 @@ enum Encoding {
 
 impl Payload {
     /// Returns the bytes of the payload.
-    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
         let text = || {
             serde_json::from_str::<String>(self.value.get())
                 .map_err(|_| Problem::invalid("payload.value", "the value of this encoding is a text"))

@@ -1,14 +1,14 @@
 //! Queues and their numbers.
 
-use std::pin::pin;
+use std::time::Duration;
 
 use asynq::{
     TaskState,
     error::{BrokerError, Error},
+    inspector::SignatureLimits,
 };
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::NaiveDate;
-use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -19,37 +19,43 @@ use crate::{
     extract::{OptionalJson, Path, Query},
     guard::Caller,
     problem::Result,
-    records::{QueueRecord, SignaturesRecord},
+    queue_reads::{self, Unread},
+    records::{QueueRecord, SignaturesRecord, UnreadableQueue},
 };
 
-/// Queues that are read at the same time for one request.
-const AT_ONCE: usize = 16;
+/// Bytes of tasks, and time, after which errors are no longer counted.
+const ERROR_BYTES: u64 = 64 << 20;
+const ERROR_TIME: Duration = Duration::from_secs(2);
+/// Time after which no further queue of a list is read.
+const TIME: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQueues {
     /// Only queues whose names fit this pattern: a name in which each `*` stands for any characters.
     #[param(nullable = false)]
-    pattern: Option<String>,
+    pub(crate) pattern: Option<String>,
     /// Only queues whose names come after this one: the next part of the list.
     #[param(nullable = false)]
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Largest number of queues. Default: 100.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 /// A part of the queues.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueList {
-    queues: Vec<QueueRecord>,
+    pub(crate) queues: Vec<QueueRecord>,
+    /// The queues of this part whose numbers cannot be read.
+    pub(crate) unreadable: Vec<UnreadableQueue>,
     /// Number of queues that fit the pattern.
-    total: usize,
+    pub(crate) total: usize,
     /// The value of `after` for the next part. `null` at the end.
-    next_after: Option<String>,
+    pub(crate) next_after: Option<String>,
 }
 
-/// Lists the queues by name, with their numbers.
+/// Lists the queues by name, with their numbers. A queue that cannot be read stands in `unreadable`, and hides no other.
 #[utoipa::path(get, path = "/queues", tag = "queues", params(ListQueues), responses((status = 200, body = QueueList)))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -58,13 +64,7 @@ pub(crate) async fn list(
 ) -> Result<Json<QueueList>> {
     let limit = up_to("limit", asked.limit, 100, 1000)?;
     let pattern = asked.pattern.map_or_else(Pattern::any, Pattern::from);
-    let names = app.inspector.queues().await?;
-    let mut names: Vec<String> = names
-        .iter()
-        .map(|name| name.as_str())
-        .filter(|name| pattern.fits(name) && caller.sees(name))
-        .map(str::to_owned)
-        .collect();
+    let mut names = names(&app, &caller, &pattern).await?;
     let total = names.len();
     if let Some(after) = &asked.after {
         names.drain(..names.partition_point(|name| name <= after));
@@ -73,24 +73,23 @@ pub(crate) async fn list(
     let next_after = (part < names.len()).then(|| names[part - 1].clone());
     names.truncate(part);
     let _read = app.budgets.read(&caller.user().name)?;
-    let read = stream::iter(names)
-        .map(async |name| app.inspector.get_queue_stats(&name).await)
-        .buffered(AT_ONCE);
-    let mut read = pin!(read);
-    let mut queues = Vec::with_capacity(part);
-    while let Some(info) = read.next().await {
-        match info {
-            Ok(info) => queues.push(QueueRecord::of(&info)),
-            // It was deleted meanwhile.
-            Err(Error::Broker(BrokerError::QueueNotFound { .. })) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let read = queue_reads::read(&app.inspector, names, TIME).await?;
     Ok(Json(QueueList {
-        queues,
+        queues: read.queues.iter().map(QueueRecord::of).collect(),
+        unreadable: read.unreadable.iter().map(Unread::record).collect(),
         total,
         next_after,
     }))
+}
+
+/// Returns the names of the queues that fit a pattern and that the user may see, in order.
+pub(crate) async fn names(app: &App, caller: &Caller, pattern: &Pattern) -> Result<Vec<String>> {
+    let names = app.inspector.queues().await?;
+    let fit = names.iter().map(|name| name.as_str());
+    Ok(fit
+        .filter(|name| pattern.fits(name) && caller.sees(name))
+        .map(str::to_owned)
+        .collect())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -98,25 +97,25 @@ pub(crate) async fn list(
 pub(crate) struct ShowQueue {
     /// Number of days of the history. Default: 10.
     #[param(minimum = 1, maximum = 90, nullable = false)]
-    days: Option<u64>,
+    pub(crate) days: Option<u64>,
 }
 
 /// A queue with its last days.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueDetail {
     #[serde(flatten)]
-    queue: QueueRecord,
+    pub(crate) queue: QueueRecord,
     /// The last days (UTC), today first.
-    history: Vec<Day>,
+    pub(crate) history: Vec<Day>,
 }
 
 /// The tasks of a day.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Day {
-    date: NaiveDate,
+    pub(crate) date: NaiveDate,
     /// Number of tasks that were processed, failures included.
-    processed: u64,
-    failed: u64,
+    pub(crate) processed: u64,
+    pub(crate) failed: u64,
 }
 
 /// Shows a queue with its last days.
@@ -146,8 +145,8 @@ pub(crate) async fn show(
 /// A queue after a change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueChanged {
-    queue: String,
-    paused: bool,
+    pub(crate) queue: String,
+    pub(crate) paused: bool,
 }
 
 /// Stops all servers from taking tasks of the queue. One that is paused stays paused.
@@ -189,7 +188,7 @@ pub(crate) async fn resume(
 pub(crate) struct DeleteQueue {
     /// Delete its tasks too. None of them may be active. Default: false.
     #[serde(default)]
-    force: bool,
+    pub(crate) force: bool,
 }
 
 /// Deletes a queue, which must have no tasks.
@@ -219,19 +218,19 @@ pub(crate) async fn clear_counters(caller: Caller, Path(queue): Path<String>) ->
 /// The groups of a queue.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GroupList {
-    groups: Vec<Group>,
+    pub(crate) groups: Vec<Group>,
     /// Number of all groups.
-    total: usize,
+    pub(crate) total: usize,
 }
 
 /// A group of tasks that are aggregated.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Group {
-    group: String,
+    pub(crate) group: String,
     /// Number of tasks that wait.
-    size: u64,
+    pub(crate) size: u64,
     /// Number of tasks that are being aggregated.
-    in_sets: u64,
+    pub(crate) in_sets: u64,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -239,7 +238,7 @@ pub(crate) struct Group {
 pub(crate) struct ListGroups {
     /// Largest number of groups, by name. Default: 1000.
     #[param(minimum = 1, maximum = 10_000, nullable = false)]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 /// Lists the groups of a queue.
@@ -275,13 +274,14 @@ pub(crate) async fn groups(
 pub(crate) struct ShowErrors {
     /// State of the tasks. Default: `retry` and `archived`.
     #[param(inline, nullable = false)]
-    state: Option<InState>,
+    pub(crate) state: Option<InState>,
     /// Largest number of tasks to look at. Default: 10000.
     #[param(minimum = 1, maximum = 100_000, nullable = false)]
-    look_at: Option<u64>,
+    pub(crate) look_at: Option<u64>,
 }
 
-/// Counts the errors of failed tasks by what they have in common, the most frequent ones first.
+/// Counts the errors of failed tasks by what they have in common, the most frequent ones first. It ends after 64 MiB of tasks or
+/// 2 seconds, and `looked_at` tells how far it came.
 #[utoipa::path(
     get, path = "/queues/{queue}/errors", tag = "queues",
     params(("queue" = String, Path), ShowErrors), responses((status = 200, body = SignaturesRecord)),
@@ -299,29 +299,32 @@ pub(crate) async fn errors(
     };
     let user = &caller.user().name;
     let _read = app.budgets.read(user)?;
-    let look_at = look_at.min(app.budgets.tasks_left(user, 1)?);
-    let look_at = u32::try_from(look_at).unwrap_or(u32::MAX);
-    let errors = app.inspector.error_signatures(&queue, &states, look_at).await?;
-    app.budgets.looked_at(user, errors.looked_at);
+    let taken = app.budgets.take(user, look_at, 1)?;
+    let limits = SignatureLimits::default()
+        .tasks(u32::try_from(taken.tasks).unwrap_or(u32::MAX))
+        .bytes(ERROR_BYTES)
+        .time(ERROR_TIME);
+    let errors = app.inspector.error_signatures_within(&queue, &states, &limits).await;
+    let errors = taken.end(errors, |errors| errors.looked_at)?;
     Ok(Json(SignaturesRecord::of(&queue, errors)))
 }
 
 /// The place of a queue in a Redis Cluster.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Place {
-    queue: String,
+    pub(crate) queue: String,
     /// The slot of all its keys. `null` if the storage is no cluster.
-    slot: Option<u16>,
+    pub(crate) slot: Option<u16>,
     /// The nodes that have its keys, the master first.
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
 }
 
 /// A node of a Redis Cluster.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Node {
-    id: String,
+    pub(crate) id: String,
     /// `host:port`.
-    address: String,
+    pub(crate) address: String,
 }
 
 /// Shows the place of a queue in a Redis Cluster. It needs a role for all queues.

@@ -25,22 +25,23 @@ use crate::{
 /// The entries of the running schedulers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EntryList {
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// An entry of a scheduler, with its queue.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Entry {
     /// Queue of its tasks, `null` if its option cannot be read.
-    queue: Option<String>,
+    pub(crate) queue: Option<String>,
     #[serde(flatten)]
-    entry: EntryRecord,
+    pub(crate) entry: EntryRecord,
 }
 
 /// Lists the periodic tasks of the running schedulers, of the queues that this user may see.
 #[utoipa::path(get, path = "/schedulers", tag = "schedulers", responses((status = 200, body = EntryList)))]
 pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<EntryList>> {
-    let entries = app.inspector.list_scheduler_entries().await?;
+    let _read = app.budgets.read(&caller.user().name)?;
+    let entries = app.readings.entries().await?;
     let redaction = caller.redaction().up_to(SHORT);
     let seen = entries.iter().filter(|entry| caller.sees_entry(entry));
     let entries = seen.map(|entry| Entry {
@@ -54,10 +55,10 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 
 /// The entry with an id, for a user who sees it.
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<SchedulerEntry> {
-    let entries = app.inspector.list_scheduler_entries().await?;
-    let found = entries.into_iter().find(|entry| entry.id == id);
+    let entries = app.readings.entries().await?;
+    let found = entries.iter().find(|entry| entry.id == id);
     // One of another queue is as one that is not there.
-    let found = found.filter(|entry| caller.sees_entry(entry));
+    let found = found.filter(|entry| caller.sees_entry(entry)).cloned();
     found.ok_or_else(|| Problem::not_found("no running scheduler has an entry with this id"))
 }
 
@@ -80,25 +81,25 @@ async fn find_to_enqueue(app: &App, caller: &Caller, id: &str) -> Result<Schedul
 pub(crate) struct ListEvents {
     /// Number of the page, from 1. Default: 1.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
-    page: Option<u64>,
+    pub(crate) page: Option<u64>,
     /// Events on a page. Default: 100.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
-    size: Option<u64>,
+    pub(crate) size: Option<u64>,
 }
 
 /// A page of the tasks that an entry has enqueued.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct History {
     /// The tasks, the newest one first. The last thousand are kept.
-    events: Vec<Enqueued>,
+    pub(crate) events: Vec<Enqueued>,
 }
 
 /// A task that an entry has enqueued.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Enqueued {
     /// Id of the task.
-    task: String,
-    enqueued_at: DateTime<Utc>,
+    pub(crate) task: String,
+    pub(crate) enqueued_at: DateTime<Utc>,
 }
 
 /// Lists the tasks that an entry has enqueued.
@@ -150,21 +151,21 @@ pub(crate) async fn run(
 pub(crate) struct Backfill {
     /// The times at which it was due and did not run, at most 1000, in whole seconds. Do not give those at which it ran.
     #[schema(min_items = 1, max_items = 1000)]
-    ticks: Vec<DateTime<Utc>>,
+    pub(crate) ticks: Vec<DateTime<Utc>>,
     /// Reason for the audit trail.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// The answer to a backfill.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackfillAnswer {
     /// Number of times whose tasks were enqueued.
-    enqueued: u64,
+    pub(crate) enqueued: u64,
     /// Number of times that an earlier backfill had decided.
-    decided_before: u64,
+    pub(crate) decided_before: u64,
     /// Number of times whose task was refused, as its id or its unique lock is taken.
-    refused: u64,
+    pub(crate) refused: u64,
 }
 
 impl From<Backfilled> for BackfillAnswer {

@@ -1,6 +1,6 @@
 //! Servers, their supervision trees, and Redis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use asynq::{
     PublishedTree, TreeNode,
@@ -23,24 +23,32 @@ use crate::{
 /// The running servers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ServerList {
-    servers: Vec<ServerRecord>,
+    pub(crate) servers: Vec<ServerRecord>,
 }
 
 /// Lists the running servers with their queues, priorities and running tasks. A user who sees only some queues gets the servers of
 /// these, without the other queues.
 #[utoipa::path(get, path = "/servers", tag = "servers", responses((status = 200, body = ServerList)))]
 pub(crate) async fn servers(State(app): State<App>, caller: Caller) -> Result<Json<ServerList>> {
-    let (servers, workers) = (app.inspector.servers().await?, app.inspector.workers().await?);
+    let _read = app.budgets.read(&caller.user().name)?;
+    let both = app.readings.servers().await?;
     Ok(Json(ServerList {
-        servers: seen(&caller, &servers, &workers),
+        servers: seen(&caller, &both.0, &both.1),
     }))
 }
 
 /// The servers as a user may see them.
-pub(super) fn seen(caller: &Caller, servers: &[ServerInfo], workers: &[WorkerInfo]) -> Vec<ServerRecord> {
+pub(crate) fn seen(caller: &Caller, servers: &[ServerInfo], workers: &[WorkerInfo]) -> Vec<ServerRecord> {
     let redaction = caller.redaction().up_to(SHORT);
+    let mut by_server: HashMap<_, Vec<&WorkerInfo>> = HashMap::new();
+    for worker in workers {
+        let server = (worker.host.as_str(), worker.pid, worker.server_id.as_str());
+        by_server.entry(server).or_default().push(worker);
+    }
     let seen = servers.iter().filter_map(|server| {
-        let mut record = ServerRecord::of(server, workers, &redaction);
+        let own = by_server.get(&(server.host.as_str(), server.pid, server.server_id.as_str()));
+        let own = own.into_iter().flatten().copied();
+        let mut record = ServerRecord::with(server, own, &redaction);
         if caller.user().role_everywhere().is_none() {
             record.queues.retain(|queue, _| caller.sees(queue));
             record.workers.retain(|worker| caller.sees(&worker.queue));
@@ -58,21 +66,21 @@ pub(super) fn seen(caller: &Caller, servers: &[ServerInfo], workers: &[WorkerInf
 /// The supervision trees of the running servers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TreeList {
-    trees: Vec<TreeRecord>,
+    pub(crate) trees: Vec<TreeRecord>,
 }
 
 /// The supervision tree of a server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TreeRecord {
-    host: String,
-    pid: i32,
+    pub(crate) host: String,
+    pub(crate) pid: i32,
     /// Id of the server.
-    server_id: String,
-    tree: NodeRecord,
+    pub(crate) server_id: String,
+    pub(crate) tree: NodeRecord,
 }
 
 impl TreeRecord {
-    pub(super) fn of(tree: &PublishedTree) -> Self {
+    pub(crate) fn of(tree: &PublishedTree) -> Self {
         Self {
             host: tree.host.clone(),
             pid: tree.pid,
@@ -85,25 +93,25 @@ impl TreeRecord {
 /// An actor, with those that it supervises.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NodeRecord {
-    name: String,
+    pub(crate) name: String,
     /// `running`, `restarting`, `stopped` or `failed`.
     #[schema(value_type = String)]
-    state: asynq::ActorState,
+    pub(crate) state: asynq::ActorState,
     /// Time since which it is in its state.
-    since: DateTime<Utc>,
+    pub(crate) since: DateTime<Utc>,
     /// Number of restarts.
-    restarts: u64,
+    pub(crate) restarts: u64,
     /// Error of the last failure.
-    last_failure: Option<String>,
-    note: Option<String>,
+    pub(crate) last_failure: Option<String>,
+    pub(crate) note: Option<String>,
     /// Number of messages or tasks that wait for it.
-    backlog: Option<u64>,
+    pub(crate) backlog: Option<u64>,
     /// Task types that its server handles.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    handles: Option<Vec<String>>,
+    pub(crate) handles: Option<Vec<String>>,
     #[schema(no_recursion)]
-    children: Vec<NodeRecord>,
+    pub(crate) children: Vec<NodeRecord>,
 }
 
 impl NodeRecord {
@@ -127,7 +135,8 @@ impl NodeRecord {
 #[utoipa::path(get, path = "/trees", tag = "servers", responses((status = 200, body = TreeList)))]
 pub(crate) async fn trees(State(app): State<App>, caller: Caller) -> Result<Json<TreeList>> {
     caller.need_everywhere(Role::Viewer)?;
-    let trees = app.inspector.trees().await?;
+    let _read = app.budgets.read(&caller.user().name)?;
+    let trees = app.readings.trees().await?;
     Ok(Json(TreeList {
         trees: trees.iter().map(TreeRecord::of).collect(),
     }))
@@ -137,22 +146,22 @@ pub(crate) async fn trees(State(app): State<App>, caller: Caller) -> Result<Json
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Redis {
     /// It is a Redis Cluster.
-    is_cluster: bool,
+    pub(crate) is_cluster: bool,
     /// The servers: one, or the masters of a cluster.
-    nodes: Vec<RedisNode>,
+    pub(crate) nodes: Vec<RedisNode>,
     /// Answer of `CLUSTER INFO`. Empty without a cluster.
-    cluster: BTreeMap<String, String>,
+    pub(crate) cluster: BTreeMap<String, String>,
 }
 
 /// A server of Redis.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RedisNode {
     /// `host:port` of the node of a cluster. `null` without a cluster.
-    node: Option<String>,
+    pub(crate) node: Option<String>,
     /// Answer of `INFO`. Empty if there is an error.
-    info: BTreeMap<String, String>,
+    pub(crate) info: BTreeMap<String, String>,
     /// Reason why it does not answer.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Shows what Redis says about itself: version, memory, clients, throughput, persistence. It needs a role for all queues.

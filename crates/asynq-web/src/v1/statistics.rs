@@ -16,7 +16,7 @@ use crate::{
 /// The length of a point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum PointLength {
+pub(crate) enum PointLength {
     #[default]
     Minute,
     Hour,
@@ -38,76 +38,76 @@ impl From<PointLength> for Step {
 pub(crate) struct ShowStatistics {
     /// First time. Default: an hour, two days or thirty days before the last one, by the step.
     #[param(nullable = false)]
-    from: Option<DateTime<Utc>>,
+    pub(crate) from: Option<DateTime<Utc>>,
     /// Last time. Default: now.
     #[param(nullable = false)]
-    to: Option<DateTime<Utc>>,
+    pub(crate) to: Option<DateTime<Utc>>,
     /// Length of a point: `minute` (default; kept for 48 hours), `hour` or `day` (kept for 90 days). There are at most 2880.
     #[param(inline, nullable = false)]
-    step: Option<PointLength>,
+    pub(crate) step: Option<PointLength>,
     /// Only this task type.
     #[serde(rename = "type")]
     #[param(nullable = false)]
-    task_type: Option<String>,
+    pub(crate) task_type: Option<String>,
 }
 
 /// The statistics of a queue over a range of time.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Statistics {
-    queue: String,
+    pub(crate) queue: String,
     /// Start of the first point.
-    from: DateTime<Utc>,
+    pub(crate) from: DateTime<Utc>,
     /// End of the last point.
-    to: DateTime<Utc>,
-    step: PointLength,
+    pub(crate) to: DateTime<Utc>,
+    pub(crate) step: PointLength,
     /// The totals of each task type, by name. Types beyond the first 500 of a minute count as `other`.
-    types: Vec<OfType>,
+    pub(crate) types: Vec<OfType>,
     /// The points that have runs, over all of these types.
-    points: Vec<At>,
+    pub(crate) points: Vec<At>,
     /// Number of stored values that could not be read.
-    unreadable: u64,
+    pub(crate) unreadable: u64,
 }
 
 /// The totals of a task type.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OfType {
     #[serde(rename = "type")]
-    task_type: String,
+    pub(crate) task_type: String,
     #[serde(flatten)]
-    totals: Totals,
+    pub(crate) totals: Totals,
 }
 
 /// The totals of a point.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct At {
     /// Start of the point.
-    at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
     #[serde(flatten)]
-    totals: Totals,
+    pub(crate) totals: Totals,
 }
 
 /// Runs that have ended, and durations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Totals {
-    runs: Runs,
+    pub(crate) runs: Runs,
     /// Durations of runs.
-    run_seconds: Durations,
+    pub(crate) run_seconds: Durations,
     /// Durations for which tasks were pending.
-    wait_seconds: Durations,
+    pub(crate) wait_seconds: Durations,
 }
 
 /// Numbers of runs by their ends.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Runs {
-    total: u64,
+    pub(crate) total: u64,
     /// Retried or archived.
-    failed: u64,
-    done: u64,
-    retried: u64,
-    deferred: u64,
-    archived: u64,
-    given_back: u64,
-    lost: u64,
+    pub(crate) failed: u64,
+    pub(crate) done: u64,
+    pub(crate) retried: u64,
+    pub(crate) deferred: u64,
+    pub(crate) archived: u64,
+    pub(crate) given_back: u64,
+    pub(crate) lost: u64,
 }
 
 impl Runs {
@@ -128,12 +128,12 @@ impl Runs {
 /// Durations in seconds. Percentiles are within a few per cent, and `null` without durations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Durations {
-    count: u64,
-    sum: f64,
-    mean: Option<f64>,
-    p50: Option<f64>,
-    p90: Option<f64>,
-    p99: Option<f64>,
+    pub(crate) count: u64,
+    pub(crate) sum: f64,
+    pub(crate) mean: Option<f64>,
+    pub(crate) p50: Option<f64>,
+    pub(crate) p90: Option<f64>,
+    pub(crate) p99: Option<f64>,
 }
 
 impl Durations {
@@ -151,7 +151,7 @@ impl Durations {
 }
 
 impl Totals {
-    fn of(statistics: &TypeStatistics) -> Self {
+    pub(crate) fn of(statistics: &TypeStatistics) -> Self {
         Self {
             runs: Runs::of(&statistics.runs),
             run_seconds: Durations::of(&statistics.run_time),

@@ -16,13 +16,15 @@ use crate::{
     extract::{Path, Query},
     guard::Caller,
     problem::{Problem, Result},
-    records::{RunRecord, TaskRecord},
+    records::{Redaction, RunRecord, TaskRecord},
 };
 
 /// Bytes of tasks after which a part of a list ends.
 const MOST_BYTES: u64 = 32 << 20;
 /// Tasks of a page.
 const PAGE: u32 = 100;
+/// Tasks of a page that are read at once.
+const FEW: u64 = 10;
 /// Tasks of a part of a list.
 const PART: u32 = 1000;
 
@@ -31,28 +33,30 @@ const PART: u32 = 1000;
 pub(crate) struct ListTasks {
     /// State of the tasks. `aggregating` needs a group.
     #[param(inline)]
-    state: InState,
+    pub(crate) state: InState,
     /// Name of the group of aggregating tasks.
     #[param(nullable = false)]
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// Largest number of tasks: 1 to 1000, or to 100 with `page`. Default: 30. There are fewer if they are large.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
-    size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// The `next_cursor` of the part before. Parts neither skip nor repeat tasks while others come and go.
     #[param(nullable = false)]
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// Number of a page, from 1, instead of a cursor.
     #[param(minimum = 1, maximum = 1_000_000, nullable = false)]
-    page: Option<u64>,
+    pub(crate) page: Option<u64>,
 }
 
 /// A part of a list of tasks.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskList {
     /// The tasks. Of long payloads and results there is only the beginning.
-    tasks: Vec<TaskRecord>,
+    pub(crate) tasks: Vec<TaskRecord>,
     /// The value of `cursor` for the next part. `null` at the end, and with `page`.
-    next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
+    /// The page ends early, as its tasks have more than 32 MiB. With `cursor` the next part goes on.
+    pub(crate) cut: bool,
 }
 
 /// Lists the tasks of a queue in one state: pending ones with the next to run first, all others by ascending time.
@@ -79,22 +83,57 @@ pub(crate) async fn list(
     }
     let size = up_to("size", asked.size, 30, if asked.page.is_some() { PAGE } else { PART })?;
     let _read = app.budgets.read(&caller.user().name)?;
-    let (tasks, next_cursor) = match asked.page {
-        Some(page) => {
-            let page = up_to("page", Some(page), 1, 1_000_000)?;
-            let tasks = match &filter {
-                ListFilter::State(state) => app.inspector.list_tasks(&queue, *state, page, size).await?,
-                ListFilter::Group(group) => app.inspector.list_group(&queue, group.as_str(), page, size).await?,
-            };
-            (tasks, None)
-        }
-        None => part(&app, &QueueName::new(&queue)?, &filter, size, asked.cursor).await?,
-    };
     let redaction = caller.redaction().up_to(SHORT);
+    if let Some(page) = asked.page {
+        let page = up_to("page", Some(page), 1, 1_000_000)?;
+        return page_of(&app, &queue, &filter, (page, size), &redaction).await.map(Json);
+    }
+    let (tasks, next_cursor) = part(&app, &QueueName::new(&queue)?, &filter, size, asked.cursor).await?;
     Ok(Json(TaskList {
         tasks: tasks.iter().map(|task| TaskRecord::of(task, &redaction)).collect(),
         next_cursor,
+        cut: false,
     }))
+}
+
+/// Reads a page of a list. Only a few tasks at a time are there with their whole payloads.
+async fn page_of(
+    app: &App,
+    queue: &str,
+    filter: &ListFilter,
+    (page, size): (u32, u32),
+    redaction: &Redaction,
+) -> Result<TaskList> {
+    let begins = u64::from(page - 1) * u64::from(size);
+    let ends = begins + u64::from(size);
+    let (mut tasks, mut bytes, mut cut) = (Vec::new(), 0, false);
+    for few in begins / FEW..ends.div_ceil(FEW) {
+        if bytes >= MOST_BYTES {
+            cut = true;
+            break;
+        }
+        let (Ok(number), Ok(count)) = (u32::try_from(few + 1), u32::try_from(FEW)) else {
+            break;
+        };
+        let listed = match filter {
+            ListFilter::State(state) => app.inspector.list_tasks(queue, *state, number, count).await?,
+            ListFilter::Group(group) => app.inspector.list_group(queue, group.as_str(), number, count).await?,
+        };
+        let is_last = (listed.len() as u64) < FEW;
+        let numbered = (few * FEW..).zip(&listed);
+        for (_, task) in numbered.filter(|(number, _)| (begins..ends).contains(number)) {
+            bytes += (task.payload.len() + task.result.as_ref().map_or(0, |result| result.len())) as u64;
+            tasks.push(TaskRecord::of(task, redaction));
+        }
+        if is_last {
+            break;
+        }
+    }
+    Ok(TaskList {
+        tasks,
+        next_cursor: None,
+        cut,
+    })
 }
 
 /// Reads a part of a list, and returns the place of the next one.
@@ -162,37 +201,37 @@ pub(crate) async fn show(
 }
 
 /// A task as its user may see it, with all of its data.
-pub(super) fn record(caller: &Caller, task: &TaskInfo) -> TaskRecord {
+pub(crate) fn record(caller: &Caller, task: &TaskInfo) -> TaskRecord {
     TaskRecord::of(task, &caller.redaction().up_to(usize::MAX))
 }
 
 /// The life of a task, as far as it is recorded.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Life {
-    queue: String,
-    id: String,
-    state: &'static str,
+    pub(crate) queue: String,
+    pub(crate) id: String,
+    pub(crate) state: &'static str,
     /// Events by time, those of the future included.
-    events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// Number of runs without a record.
-    runs_missing: u32,
+    pub(crate) runs_missing: u32,
 }
 
 /// An event in the life of a task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Event {
-    at: DateTime<Utc>,
-    event: EventKind,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) event: EventKind,
     /// The run, for the event `run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    run: Option<RunRecord>,
+    pub(crate) run: Option<RunRecord>,
 }
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum EventKind {
+pub(crate) enum EventKind {
     /// A run began, or ended if its beginning is not known.
     Run,
     /// It failed for the last time.
@@ -216,6 +255,11 @@ enum EventKind {
 )]
 pub(crate) async fn life(State(app): State<App>, Path((queue, id)): Path<(String, String)>) -> Result<Json<Life>> {
     let task = app.inspector.get_task_info(&queue, &id).await?;
+    Ok(Json(life_of(&task)))
+}
+
+/// The life of a task that has been read.
+pub(crate) fn life_of(task: &TaskInfo) -> Life {
     let mut events: Vec<Event> = Vec::new();
     let runs = task
         .runs
@@ -246,11 +290,11 @@ pub(crate) async fn life(State(app): State<App>, Path((queue, id)): Path<(String
     events.extend(times.map(|(event, at)| Event { at, event, run: None }));
     // Some times are in whole seconds, and a run comes before its outcome.
     events.sort_by_key(|event| (event.at.timestamp(), event.event));
-    Ok(Json(Life {
-        queue,
-        id,
+    Life {
+        queue: task.queue.to_string(),
+        id: task.id.to_string(),
         state: task.state.as_str(),
         events,
         runs_missing: task.runs.as_ref().map_or(0, |runs| runs.missing()),
-    }))
+    }
 }

@@ -11,7 +11,7 @@ use asynq::{
 };
 use axum::{Json, extract::State};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -29,13 +29,15 @@ use crate::{
 const TIME: Duration = Duration::from_secs(5);
 /// Breaches after which it does.
 const BREACHES: usize = 100;
+/// Largest difference of the clocks of programs that is allowed for.
+const CLOCKS: TimeDelta = TimeDelta::hours(1);
 /// Entries of the audit trail that are read at once.
 const TRAIL_PART: u32 = 500;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Level {
+pub(crate) enum Level {
     Notice,
     Warning,
     Critical,
@@ -56,23 +58,23 @@ impl From<Level> for Severity {
 pub(crate) struct ListFindings {
     /// Only what is about this queue.
     #[param(nullable = false)]
-    queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// Least severity. Default: `notice`.
     #[param(inline, nullable = false)]
-    severity: Option<Level>,
+    pub(crate) severity: Option<Level>,
 }
 
 /// The answer to a look for what needs attention.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FindingList {
     /// The findings, the most serious ones first.
-    findings: Vec<FindingRecord>,
+    pub(crate) findings: Vec<FindingRecord>,
     /// Number of queues that were looked at.
-    queues: usize,
+    pub(crate) queues: usize,
     /// Number of queues that were left out, as there are too many.
-    queues_left_out: usize,
+    pub(crate) queues_left_out: usize,
     /// Time of the look.
-    at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
 }
 
 /// Lists what needs attention, each with evidence, a sentence, and a suggested command for a shell. A user who sees only some
@@ -89,7 +91,7 @@ pub(crate) async fn findings(
         caller.need(queue, Role::Viewer)?;
     }
     let _read = app.budgets.read(&caller.user().name)?;
-    let all = app.inspector.findings().await?;
+    let all = app.readings.findings().await?;
     let least = asked.severity.map_or(Severity::Notice, Severity::from);
     let is_asked = |finding: &&Finding| {
         let queue = finding.queue.as_ref().map(|queue| queue.as_str());
@@ -106,7 +108,7 @@ pub(crate) async fn findings(
 }
 
 /// Returns whether a user may see a finding. One about no queue is about everything.
-pub(super) fn sees_finding(caller: &Caller, finding: &Finding) -> bool {
+pub(crate) fn sees_finding(caller: &Caller, finding: &Finding) -> bool {
     match &finding.queue {
         Some(queue) => caller.sees(queue.as_str()),
         None => caller.user().role_everywhere().is_some(),
@@ -119,28 +121,28 @@ pub(super) fn sees_finding(caller: &Caller, finding: &Finding) -> bool {
 pub(crate) struct Check {
     /// Only this queue. Default: all that this user may see. Not with `place`.
     #[schema(nullable = false)]
-    queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// The `next_place` of the answer before: the check goes on there.
     #[schema(nullable = false)]
-    place: Option<String>,
+    pub(crate) place: Option<String>,
     /// Reason for the audit trail. A check needs none.
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 /// The answer of a part of a check.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Checked {
     /// The breaches that were found.
-    breaches: Vec<DiagnosisRecord>,
+    pub(crate) breaches: Vec<DiagnosisRecord>,
     /// Number of queues that were checked to the end.
-    queues: u64,
+    pub(crate) queues: u64,
     /// Number of ids and keys that were looked at.
-    looked_at: u64,
+    pub(crate) looked_at: u64,
     /// All was checked.
-    complete: bool,
+    pub(crate) complete: bool,
     /// The value of `place` for the next part. `null` if the check is complete.
-    next_place: Option<String>,
+    pub(crate) next_place: Option<String>,
 }
 
 /// The place of a check, as it travels.
@@ -159,6 +161,7 @@ struct Place {
 #[utoipa::path(
     post, path = "/doctor/check", tag = "upkeep", request_body = Option<Check>,
     responses((status = 200, body = Checked)),
+    security(("token" = []), ("session" = [])),
 )]
 pub(crate) async fn check(
     State(app): State<App>,
@@ -283,53 +286,62 @@ async fn step(
 pub(crate) struct ListAudit {
     /// Only acts on this queue.
     #[param(nullable = false)]
-    queue: Option<String>,
+    pub(crate) queue: Option<String>,
     /// Only acts of the operator of this name.
     #[param(nullable = false)]
-    actor: Option<String>,
+    pub(crate) actor: Option<String>,
+    /// Only acts of this name, such as `delete_task`.
+    #[param(nullable = false)]
+    pub(crate) act: Option<String>,
+    /// Only acts at this time or later.
+    #[param(nullable = false)]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// Only acts at this time or earlier.
+    #[param(nullable = false)]
+    pub(crate) to: Option<DateTime<Utc>>,
     /// Largest number of acts. Default: 100.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// The `next_cursor` of the part before.
     #[param(nullable = false)]
-    cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// A part of the audit trail.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Audit {
     /// The acts, the newest one first.
-    acts: Vec<AuditEntry>,
+    pub(crate) acts: Vec<AuditEntry>,
     /// The value of `cursor` for the next part. `null` at the end.
-    next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// An act of an operator.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditEntry {
-    at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
     /// Name of the operator. `null` if it is not known.
-    actor: Option<String>,
+    pub(crate) actor: Option<String>,
     /// Reason that the operator has given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Host of the program that has acted.
-    host: String,
+    pub(crate) host: String,
     /// Process of the program that has acted.
-    pid: u32,
+    pub(crate) pid: u32,
     /// The act, such as `delete_task`.
-    act: String,
-    queue: Option<String>,
+    pub(crate) act: String,
+    pub(crate) queue: Option<String>,
     /// Id of the task.
-    task: Option<String>,
+    pub(crate) task: Option<String>,
     /// The tasks, such as a query that finds them.
-    tasks: Option<String>,
-    detail: Option<String>,
+    pub(crate) tasks: Option<String>,
+    pub(crate) detail: Option<String>,
     /// Number of things that were changed, if there can be several.
-    changed: Option<u64>,
+    pub(crate) changed: Option<u64>,
     /// The error with which it ended. It may have taken effect all the same.
-    failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 impl AuditEntry {
@@ -379,11 +391,17 @@ pub(crate) async fn audit(
         may_see
             && (asked.queue.is_none() || asked.queue == entry.queue)
             && (asked.actor.is_none() || asked.actor.as_deref() == actor)
+            && asked.act.as_ref().is_none_or(|act| *act == entry.act)
+            && asked.from.is_none_or(|from| from <= entry.at)
+            && asked.to.is_none_or(|to| entry.at <= to)
     };
     let _read = app.budgets.read(&caller.user().name)?;
     let (mut acts, mut cursor, mut count) = (Vec::new(), Cursor(asked.cursor.clone()), TRAIL_PART);
     let next = loop {
         let page = app.inspector.audit_trail(cursor.clone(), count).await?;
+        // Acts come in the order of their times, but for the clocks of different programs.
+        let is_over = |entry: &TrailEntry| asked.from.is_some_and(|from| entry.at + CLOCKS < from);
+        let is_over = page.items.last().is_some_and(is_over);
         let mut found: Vec<TrailEntry> = page.items.into_iter().filter(&sees).collect();
         let missing = limit - acts.len();
         if found.len() > missing {
@@ -394,6 +412,7 @@ pub(crate) async fn audit(
         acts.append(&mut found);
         count = (count * 2).min(TRAIL_PART);
         match page.next {
+            _ if is_over => break None,
             Some(next) if acts.len() == limit => break next.0,
             Some(next) => cursor = next,
             None => break None,

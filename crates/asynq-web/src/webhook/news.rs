@@ -41,14 +41,14 @@ impl News {
 
     /// Forgets findings that have gone, and makes a message of the new ones; `None` if there is none.
     pub(super) fn message(&mut self, findings: &Findings) -> Option<Message> {
-        let is_complete = !findings
+        let unread: Vec<&Finding> = findings
             .iter()
-            .any(|one| matches!(one.kind, FindingKind::Unreadable { .. }));
+            .filter(|one| matches!(one.kind, FindingKind::Unreadable { .. }))
+            .collect();
         let present: HashSet<Key> = findings.iter().map(key).collect();
         // Where a part could not be read, its findings may be there all the same.
-        if is_complete {
-            self.posted.retain(|key, _| present.contains(key));
-        }
+        self.posted
+            .retain(|key, _| present.contains(key) || unread.iter().any(|part| may_hide(part, key)));
         let mut room = REMEMBERED.saturating_sub(self.posted.len());
         let (mut records, mut keys, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let (mut size, mut left_out) = (0, 0);
@@ -87,6 +87,23 @@ impl News {
     /// Remembers that a message has arrived.
     pub(super) fn posted(&mut self, message: Message) {
         self.posted.extend(message.keys);
+    }
+}
+
+/// Returns whether a finding may be missing only because a part could not be read. That the part is unreadable is over when it is not
+/// found any more.
+fn may_hide(unread: &Finding, (kind, queue, _): &Key) -> bool {
+    let FindingKind::Unreadable { part, .. } = &unread.kind else {
+        return false;
+    };
+    if *kind == unread.kind.name() {
+        return false;
+    }
+    match &unread.queue {
+        Some(unread) => queue.as_deref() == Some(unread.as_str()),
+        // The servers and their trees tell who serves a queue, and the rest is about no queue.
+        None if part.contains("server") || part.contains("tree") => queue.is_some(),
+        None => queue.is_none(),
     }
 }
 
@@ -196,13 +213,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_could_be_read_has_gone_all_the_same() {
+        let both = look(queues(["a", "b"])).await;
+        let mut news = News::new(Severity::Notice);
+        let message = news.message(&both).unwrap();
+        news.posted(message);
+        // "a" is served again while "b" cannot be read.
+        let mut half = both.clone();
+        half.findings.remove(0);
+        half.findings[0].kind = FindingKind::Unreadable {
+            part: "it",
+            error: "no answer".to_owned(),
+        };
+        let message = news.message(&half).unwrap();
+        news.posted(message);
+        // Then nobody serves it once more: that is news, and that of "b" is not.
+        assert_eq!(told(&news.message(&both).unwrap()), ["a"]);
+    }
+
+    #[tokio::test]
     async fn what_could_not_be_read_has_not_gone() {
         let both = look(queues(["a", "b"])).await;
         let mut news = News::new(Severity::Notice);
         let message = news.message(&both).unwrap();
         news.posted(message);
         let mut half = both.clone();
-        half.findings.remove(1);
         half.findings[0].kind = FindingKind::Unreadable {
             part: "queue",
             error: "no answer".to_owned(),

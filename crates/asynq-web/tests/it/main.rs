@@ -6,6 +6,7 @@ mod changes;
 mod commands;
 mod metrics;
 mod mon;
+mod pages;
 mod serve;
 mod sign_in;
 mod support;

@@ -369,7 +369,7 @@ async fn the_first_page_sends_strangers_to_the_sign_in_under_any_prefix() {
     let first = crate::support::send(&nested, request(Method::GET, "/asynq").body(Body::empty()).unwrap()).await;
     assert_eq!(first.status, StatusCode::SEE_OTHER);
     assert_eq!(first.headers[header::LOCATION], "asynq/login");
-    assert_eq!(site.get("/").await.headers[header::LOCATION], "login");
+    assert_eq!(site.get("/").await.headers[header::LOCATION], "./login");
     let form = request(Method::POST, "/asynq/login")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Body::from("name=ann&password=secret"))
@@ -383,7 +383,7 @@ async fn the_first_page_sends_strangers_to_the_sign_in_under_any_prefix() {
         crate::support::send(&nested, inside)
             .await
             .text
-            .contains("href=\"asynq/api/v1/queues\"")
+            .contains("href=\"asynq/settings\"")
     );
     let cookie = cookie(&site.send(credentials("ann", "secret")).await);
     let page = site
@@ -391,7 +391,7 @@ async fn the_first_page_sends_strangers_to_the_sign_in_under_any_prefix() {
         .await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(
-        page.text.contains("Signed in as ann.") && page.text.contains("Sign out"),
+        page.text.contains(">ann<") && page.text.contains("Sign out"),
         "{page:?}"
     );
 
@@ -401,11 +401,70 @@ async fn the_first_page_sends_strangers_to_the_sign_in_under_any_prefix() {
         .header("x-user", "<b>&\"'")
         .body(Body::empty())
         .unwrap();
-    assert!(
-        site.send(page)
-            .await
-            .text
-            .contains("Signed in as &lt;b&gt;&amp;&quot;&#39;.")
+    assert!(site.send(page).await.text.contains("&lt;b&gt;&amp;&quot;'"));
+    let stranger = site.get("/").await;
+    assert_eq!(stranger.status, StatusCode::UNAUTHORIZED);
+    assert!(stranger.text.contains("You are not signed in"), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn the_sign_in_leads_back_to_the_page_that_was_asked_for_and_nowhere_else() {
+    let site = site().await;
+    let asked = site.get("/findings?x=1&y=a%2Fb").await;
+    assert_eq!(
+        asked.headers[header::LOCATION],
+        "./login?next=findings%3Fx%3D1%26y%3Da%252Fb"
     );
-    assert_eq!(site.get("/").await.problem(StatusCode::UNAUTHORIZED), "unauthorized");
+    let form = site.get("/login?next=findings%3Fx%3D1").await.text;
+    assert!(form.contains(r#"action="login?next=findings%3Fx%3D1""#), "{form}");
+    for (next, leads_to) in [
+        ("findings%3Fx%3D1", "./findings?x=1"),
+        ("%2F%2Fevil.example", "./evil.example"),
+        ("%5C%5Cevil.example", "./evil.example"),
+        ("https%3A%2F%2Fevil.example", "./https://evil.example"),
+        ("a%0d%0ab", "./ab"),
+        ("%3Fsort%3D-size", "./?sort=-size"),
+        ("", "./"),
+    ] {
+        let form = request(Method::POST, &format!("/login?next={next}"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from("name=ann&password=secret"))
+            .unwrap();
+        let answer = site.send(form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{next}");
+        assert_eq!(answer.headers[header::LOCATION], leads_to);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_page_does_not_keep_its_session_alive() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let hash = hash_password("secret").unwrap();
+    let users = Users::parse(&format!(
+        "[[user]]\nname = 'ann'\npassword = '{hash}'\nrole = 'viewer'\n"
+    ))
+    .unwrap();
+    let site = Site::with(|web| web.authenticate(users).session_ends_after(minutes(60), minutes(600))).await;
+    let cookie = cookie(&site.send(credentials("ann", "secret")).await);
+    let ask = |live: bool| {
+        let request = with_cookie(Method::GET, "/", &cookie).header("hx-request", "true");
+        let request = if live {
+            request.header("asynq-live", "1")
+        } else {
+            request
+        };
+        site.send(request.body(Body::empty()).unwrap())
+    };
+    // A use keeps it.
+    for _ in 0..3 {
+        tokio::time::advance(minutes(40)).await;
+        assert_eq!(ask(false).await.status, StatusCode::OK);
+    }
+    tokio::time::advance(minutes(40)).await;
+    assert_eq!(ask(true).await.status, StatusCode::OK);
+    tokio::time::advance(minutes(30)).await;
+    let over = ask(true).await;
+    // Not the sign-in, which would stand in place of a part of the page.
+    assert_eq!(over.status, StatusCode::UNAUTHORIZED);
+    assert!(over.headers.get(header::LOCATION).is_none());
 }

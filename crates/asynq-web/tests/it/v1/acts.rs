@@ -111,8 +111,13 @@ async fn an_act_that_is_stopped_tells_how_much_it_has_done() {
         record => Err(record.to_string()),
     })
     .await;
-    api.post(&format!("{path}/stop"), json!({})).await;
+    api.post(&format!("{path}/stop"), json!({"reason": "too many"})).await;
     let record = ended(&api, "", &act).await;
+    assert!(
+        api.acts()
+            .await
+            .contains(&("stop_act".to_owned(), "too many".to_owned()))
+    );
     assert_eq!(record["state"], "stopped");
     let done = record["done"].as_u64().unwrap();
     assert!((1..50).contains(&done), "{record}");
@@ -236,6 +241,76 @@ async fn a_list_of_tasks_is_acted_on_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_user_holds_two_slots_and_keeps_twenty_acts() {
+    let api = Api::with_users().await;
+    for n in 0..50 {
+        api.enqueue("mail", &n.to_string(), b"", later()).await;
+    }
+    let slow = json!({"query": "queue=mail", "act": "archive", "rate": 1});
+    let start = async |token: &str| api.ask(token, Method::POST, "/acts", Some(slow.clone())).await;
+    let state = async |token: &str, act: &Value| {
+        let path = format!("/acts/{}", act["id"].as_str().unwrap());
+        api.ask(token, Method::GET, &path, None).await.json()["state"].clone()
+    };
+    let mut acts = Vec::new();
+    for _ in 0..20 {
+        let act = start("mail").await;
+        assert_eq!(act.status, StatusCode::ACCEPTED, "{act:?}");
+        acts.push(act.json());
+    }
+    let refused = start("mail").await;
+    assert_eq!(refused.problem(StatusCode::TOO_MANY_REQUESTS), "too_many_requests");
+    assert!(refused.text.contains("20 acts of this user"), "{}", refused.text);
+    until(async || match state("mail", &acts[1]).await {
+        state if state == "running" => Ok(()),
+        state => Err(state.to_string()),
+    })
+    .await;
+    // Another user has slots left, though these acts came first.
+    let other = start("operator").await.json();
+    until(async || match state("operator", &other).await {
+        state if state == "running" => Ok(()),
+        state => Err(state.to_string()),
+    })
+    .await;
+    assert_eq!(state("mail", &acts[2]).await, "waiting");
+    // The end of one makes room for another.
+    let path = format!("/acts/{}/stop", acts[0]["id"].as_str().unwrap());
+    api.ask("mail", Method::POST, &path, None).await;
+    ended(&api, "mail", &acts[0]).await;
+    assert_eq!(start("mail").await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_starts_no_second_act() {
+    let api = Api::with_users().await;
+    for n in 0..50 {
+        api.enqueue("mail", &n.to_string(), b"", later()).await;
+    }
+    let start = async |token: &str, key: &str, rate: u32| {
+        let body = json!({"query": "queue=mail", "act": "archive", "rate": rate, "idempotency_key": key});
+        api.ask(token, Method::POST, "/acts", Some(body)).await
+    };
+    let first = start("mail", "a", 1).await.json();
+    let again = start("mail", "a", 1).await;
+    assert_eq!(
+        (again.status, &again.json()["id"]),
+        (StatusCode::ACCEPTED, &first["id"])
+    );
+    assert_eq!(start("mail", "a", 2).await.problem(StatusCode::CONFLICT), "key_reused");
+    assert_ne!(start("mail", "b", 1).await.json()["id"], first["id"]);
+    // A key is that of one user.
+    assert_ne!(start("operator", "a", 1).await.json()["id"], first["id"]);
+    for key in [String::new(), "x".repeat(129)] {
+        let refused = start("mail", &key, 1).await;
+        refused.problem(StatusCode::BAD_REQUEST);
+        assert_eq!(refused.json()["field"], "idempotency_key");
+    }
+    let list = api.ask("mail", Method::GET, "/acts", None).await.json();
+    assert_eq!(list["acts"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn the_end_of_the_server_stops_acts_and_waits_for_them() {
     let mut background = None;
     let api = Api::with(|web| {
@@ -246,16 +321,16 @@ async fn the_end_of_the_server_stops_acts_and_waits_for_them() {
     for n in 0..50 {
         api.enqueue("q", &n.to_string(), b"", TaskOptions::new()).await;
     }
-    // Four run, and one waits.
+    // Two run, and one waits.
     let mut acts = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         acts.push(
             api.post("/acts", json!({"query": "queue=q", "act": "archive", "rate": 1}))
                 .await,
         );
     }
     until(async || match api.get("/acts").await {
-        list if list["acts"][4]["done"].as_u64() > Some(0) => Ok(()),
+        list if list["acts"][2]["done"].as_u64() > Some(0) => Ok(()),
         list => Err(list.to_string()),
     })
     .await;

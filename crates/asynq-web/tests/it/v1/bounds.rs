@@ -128,3 +128,46 @@ async fn long_payloads_are_cut_in_lists_and_whole_alone() {
     let shown = api.get("/queues/q/tasks/1").await;
     assert_eq!(shown["payload"]["value"].as_str().unwrap().chars().count(), 5000);
 }
+
+#[tokio::test]
+async fn lists_and_errors_of_large_tasks_are_bounded_in_bytes() {
+    let api = Api::open().await;
+    let large = vec![b'x'; 1 << 20];
+    for nth in 0..70 {
+        api.enqueue("q", &format!("{nth:02}"), &large, later()).await;
+    }
+    let page = api.get("/queues/q/tasks?state=scheduled&page=1&size=50").await;
+    let count = page["tasks"].as_array().unwrap().len();
+    assert!((32..45).contains(&count), "{count}");
+    assert_eq!(page["cut"], true);
+    let page = api.get("/queues/q/tasks?state=scheduled&page=3&size=23").await;
+    let ids: Vec<_> = page["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["id"].as_str().unwrap())
+        .collect();
+    let expected: Vec<_> = (46..69).map(|nth| format!("{nth:02}")).collect();
+    assert_eq!(
+        (ids, &page["cut"]),
+        (expected.iter().map(String::as_str).collect(), &json!(false))
+    );
+    let errors = api.get("/queues/q/errors?state=scheduled").await;
+    let looked_at = errors["looked_at"].as_u64().unwrap();
+    assert!((1..70).contains(&looked_at), "{errors}");
+    assert_eq!((&errors["total"], &errors["complete"]), (&json!(70), &json!(false)));
+}
+
+#[tokio::test]
+async fn the_document_tells_where_the_router_is_mounted() {
+    let api = Api::open().await;
+    let nested = axum::Router::new().nest("/team/asynq", api.router.clone());
+    for (router, path, url) in [
+        (&api.router, "/api/v1/openapi.json", "/api/v1"),
+        (&nested, "/team/asynq/api/v1/openapi.json", "/team/asynq/api/v1"),
+    ] {
+        let request = request(Method::GET, path).body(Body::empty()).unwrap();
+        let answer = send(router, request).await;
+        assert_eq!(answer.json()["servers"][0]["url"], url, "{path}");
+    }
+}

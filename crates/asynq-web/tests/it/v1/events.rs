@@ -19,22 +19,26 @@ use crate::support::{request, send};
 const PATIENT: Duration = Duration::from_secs(60);
 
 /// A stream of events.
-struct Stream {
+pub(super) struct Stream {
     body: Body,
     read: String,
 }
 
 /// An event: its id, its name and its data. A comment has neither.
 #[derive(Debug)]
-struct Event {
+pub(super) struct Event {
     id: String,
     name: String,
-    data: Value,
+    pub(super) data: Value,
 }
 
 impl Stream {
-    async fn open(api: &Api, token: &str, last: Option<&str>) -> Self {
-        let request = request(Method::GET, "/api/v1/events").header(header::AUTHORIZATION, format!("Bearer {token}"));
+    pub(super) async fn open(api: &Api, token: &str, last: Option<&str>) -> Self {
+        let request = request(Method::GET, "/api/v1/events");
+        let request = match token {
+            "" => request,
+            token => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+        };
         let request = last
             .into_iter()
             .fold(request, |request, last| request.header("last-event-id", last));
@@ -76,7 +80,7 @@ impl Stream {
     }
 
     /// The next event with this name.
-    async fn event(&mut self, wanted: &str) -> Event {
+    pub(super) async fn event(&mut self, wanted: &str) -> Event {
         let event = self.next_event(wanted);
         tokio::time::timeout(PATIENT, event).await.expect("no such event comes")
     }
@@ -102,7 +106,7 @@ impl Stream {
     }
 
     /// The next event with numbers of this queue.
-    async fn queue(&mut self, name: &str) -> Value {
+    pub(super) async fn queue(&mut self, name: &str) -> Value {
         loop {
             let event = self.event("queues").await;
             let queues = event.data["queues"].as_array().unwrap();
@@ -264,4 +268,74 @@ async fn a_listener_who_does_not_read_is_left() {
         blocks += 1;
     }
     assert!(blocks < 40, "{blocks}");
+}
+
+/// The events before an id belong together, and the first ones are all that is known.
+#[tokio::test]
+async fn only_the_last_event_of_what_belongs_together_has_an_id() {
+    let api = Api::with_users().await;
+    // More than fits into one event.
+    let names: Vec<_> = (0..1000).map(|nth| format!("{nth:03}{}", "q".repeat(180))).collect();
+    for name in &names {
+        api.enqueue(name, "1", b"", later()).await;
+    }
+    // Until a first listener has seen all of them.
+    let mut first = Stream::open(&api, "viewer", None).await;
+    let mut known = std::collections::BTreeSet::new();
+    while known.len() < names.len() {
+        let event = first.event("queues").await;
+        let queues = event.data["queues"].as_array().unwrap();
+        known.extend(queues.iter().map(|queue| queue["queue"].as_str().unwrap().to_owned()));
+    }
+    let mut second = Stream::open(&api, "viewer", None).await;
+    assert_eq!(second.block().await.unwrap(), "retry: 3000");
+    let (mut blocks, mut queues) = (Vec::new(), 0);
+    loop {
+        let block = second.block().await.unwrap();
+        assert!(block.len() < 300 << 10, "{} bytes", block.len());
+        let (id, name) = (
+            block.starts_with("id: "),
+            block.lines().find_map(|line| line.strip_prefix("event: ")),
+        );
+        let data = block.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        queues += data["queues"].as_array().map_or(0, Vec::len);
+        blocks.push(name.unwrap().to_owned());
+        if id {
+            break;
+        }
+    }
+    assert_eq!(queues, names.len());
+    assert_eq!(blocks[..3], ["snapshot", "queues", "queues"], "{blocks:?}");
+    assert!(blocks.iter().any(|name| name == "servers"), "{blocks:?}");
+}
+
+#[tokio::test]
+async fn servers_come_without_the_tasks_that_run() {
+    let site = crate::support::Site::with_users().await;
+    let system = asynq::AsynqSystem::builder(site.storage.clone())
+        .config(
+            asynq::ServerConfig::new()
+                .queues([("mail", 1)])
+                .heartbeat_interval(Duration::from_millis(20)),
+        )
+        .handler(|_: asynq::Task| std::future::pending::<asynq::Result<()>>())
+        .spawn()
+        .await
+        .unwrap();
+    let api = Api::from(site);
+    api.enqueue("mail", "1", b"secret payload", TaskOptions::new()).await;
+    for token in ["viewer", "mail"] {
+        let mut stream = Stream::open(&api, token, None).await;
+        loop {
+            let event = stream.event("servers").await;
+            let server = &event.data["servers"][0];
+            if server["active_workers"] == 1 {
+                assert!(server.get("workers").is_none(), "{server}");
+                assert_eq!(event.data["left_out"], 0);
+                break;
+            }
+        }
+    }
+    system.shutdown().await;
 }

@@ -12,7 +12,8 @@ use asynq_web::Web;
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
-use super::{Api, encoded, ended, later};
+use super::{Api, encoded, ended, events::Stream, later};
+use crate::support::{request, send};
 
 async fn api(connection: RedisConnectionType) -> Api {
     let redis = Arc::new(RedisBroker::new(connection.clone()).await.unwrap());
@@ -148,4 +149,104 @@ async fn scripts(redis: &mut asynq_testing::Resp) -> u64 {
         rest.split(',').next()?.parse::<u64>().ok()
     });
     calls.sum()
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_share_what_they_read() {
+    let server = RedisServer::start().await;
+    let connection = RedisConnectionType::single(server.url()).unwrap();
+    let redis = Arc::new(RedisBroker::new(connection.clone()).await.unwrap());
+    let web = Web::of_redis(Arc::clone(&redis)).without_authentication();
+    let api = Api {
+        client: Client::new(connection).await.unwrap(),
+        inspector: Inspector::new(redis as Arc<dyn Storage>),
+        router: web.reads_at_once(100).router(),
+    };
+    api.enqueue("q", "1", b"", later()).await;
+    let mut raw = server.client().await;
+    for (path, command, each) in [
+        // The script, and its first attempt, as the server does not know it.
+        ("/api/v1/findings", "evalsha", 2),
+        ("/api/v1/servers", "zrangebyscore", 2),
+        ("/api/v1/trees", "zrangebyscore", 1),
+        ("/api/v1/schedulers", "zrangebyscore", 1),
+        ("/api/servers", "zrangebyscore", 2),
+        ("/api/scheduler_entries", "zrangebyscore", 1),
+    ] {
+        raw.ok(&["CONFIG", "RESETSTAT"]).await;
+        let ask = || async {
+            let request = request(Method::GET, path).body(axum::body::Body::empty()).unwrap();
+            assert_eq!(send(&api.router, request).await.status, StatusCode::OK, "{path}");
+        };
+        futures::future::join_all((0..50).map(|_| ask())).await;
+        let calls = calls(&mut raw, command).await;
+        assert!(calls <= each, "{path}: {calls} {command}");
+    }
+    // A change is seen at once.
+    raw.ok(&["SADD", "asynq:queues", "bad"]).await;
+    raw.ok(&["SET", "asynq:{bad}:pending", "text"]).await;
+    assert!(api.get("/findings").await["queues"] == 1);
+    api.post("/queues/q/pause", json!({})).await;
+    assert!(api.get("/findings").await["queues"] == 2);
+}
+
+/// Number of calls of a command.
+async fn calls(redis: &mut asynq_testing::Resp, command: &str) -> u64 {
+    let stats = redis.cmd(&["INFO", "commandstats"]).await.text();
+    let calls = stats
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    calls.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_hides_no_other() {
+    let redis = RedisServer::start().await;
+    let api = api(RedisConnectionType::single(redis.url()).unwrap()).await;
+    for queue in ["a", "c", "d"] {
+        api.enqueue(queue, "1", b"", later()).await;
+    }
+    let mut raw = redis.client().await;
+    // More of them than are read at the same time, at the beginning of the list.
+    for nth in 0..20 {
+        let name = format!("B{nth:02}");
+        raw.ok(&["SADD", "asynq:queues", &name]).await;
+        raw.ok(&["SET", &format!("asynq:{{{name}}}:pending"), "text"]).await;
+    }
+    let list = api.get("/queues").await;
+    let names: Vec<_> = list["queues"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|queue| &queue["queue"])
+        .collect();
+    assert_eq!(names, ["a", "c", "d"]);
+    let unreadable = list["unreadable"].as_array().unwrap();
+    assert_eq!((unreadable.len(), &list["total"]), (20, &json!(23)));
+    assert_eq!(
+        (&unreadable[0]["queue"], &unreadable[0]["code"]),
+        (&json!("B00"), &json!("storage_error"))
+    );
+    assert!(
+        unreadable[0]["error"].as_str().unwrap().contains("asynq:{B00}:pending"),
+        "{unreadable:?}"
+    );
+
+    let mut stream = Stream::open(&api, "", None).await;
+    let event = stream.event("queues").await;
+    assert_eq!(event.data["queues"].as_array().unwrap().len(), 3, "{event:?}");
+    assert_eq!(event.data["unreadable"].as_array().unwrap().len(), 20, "{event:?}");
+    // The other parts come too.
+    stream.event("findings").await;
+    // One that is mended is listed, and one that breaks is not.
+    raw.ok(&["DEL", "asynq:{B00}:pending"]).await;
+    assert_eq!(stream.queue("B00").await["pending"], 0);
+    raw.ok(&["SET", "asynq:{a}:pending", "text"]).await;
+    loop {
+        let event = stream.event("queues").await;
+        let unreadable = event.data["unreadable"].as_array().unwrap();
+        if unreadable.iter().any(|queue| queue["queue"] == "a") {
+            break;
+        }
+    }
 }
