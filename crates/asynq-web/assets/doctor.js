@@ -11,9 +11,11 @@
   const tones = { repaired: "good", can_be_repaired: "warning", left: "bad", gone: "neutral" };
   const words = { repaired: "repaired", can_be_repaired: "can be repaired", left: "cannot be repaired", gone: "gone" };
   const number = (count) => count.toLocaleString("en");
+  const MOST = 500; // Breaches that are shown. The others are counted.
   let runs = null; // The check or the repair that runs.
 
   function show(breach) {
+    if (list.children.length >= MOST) return;
     const item = template.content.cloneNode(true);
     const put = (name, text) => (item.querySelector(`[data-${name}]`).textContent = text);
     const line = item.querySelector(".finding");
@@ -77,6 +79,7 @@
       }
       const found = verb === "Repairing" ? `${sum.repaired} of ${sum.breaches} breaches are repaired.` : `${sum.breaches} ${sum.breaches === 1 ? "breach" : "breaches"}.`;
       told.textContent = sum.breaches ? `Looked at ${counts()}: ${found}` : `All fits together: looked at ${counts()}.`;
+      if (sum.breaches > MOST) told.textContent += ` The first ${MOST} are shown; the command has all.`;
       if (sum.can) repair?.removeAttribute("hidden");
     } catch (error) {
       told.textContent = `${verb} ended: ${error.message}.`;

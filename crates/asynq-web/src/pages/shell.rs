@@ -80,7 +80,7 @@ pub(crate) fn document(settings: &Settings, head: &Markup, body: &Markup) -> Mar
 }
 
 impl View {
-    /// Returns a page. `head` is its head line with its acts.
+    /// Returns a page: its content in the frame, with its place in the navigation and its title.
     pub(crate) fn page(&self, nav: Nav, title: &str, content: &Markup) -> Response {
         let csrf = self.caller.session().map(|session| session.csrf.as_str());
         let body = html! {
